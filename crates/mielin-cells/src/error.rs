@@ -1,0 +1,165 @@
+//! What can go wrong with an agent, said so that a person can act on it.
+
+use mielin_mesh_core::{AgentId, NodeId};
+use mielin_safepoint::InstrumentError;
+use mielin_wasm::EngineError;
+use thiserror::Error;
+
+/// The class of an error: what a command line turns into an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request itself is wrong; asking again gives the same answer.
+    Usage,
+    /// The request is understood and denied: a limit, a state, a broken move.
+    Refused,
+    /// No such agent or node.
+    NotFound,
+    /// The node that would have to answer does not.
+    Unreachable,
+    /// The fault is this node's.
+    Internal,
+}
+
+/// An operation on agents that did not happen. Unless a variant says otherwise, nothing was changed.
+#[derive(Debug, Error)]
+pub enum CellsError {
+    /// Neither an id, a unique prefix nor a name of an agent.
+    #[error("no agent is called `{0}`")]
+    AgentNotFound(String),
+    /// A prefix or name that fits several agents.
+    #[error("`{query}` fits {count} agents; give more of the id")]
+    AgentAmbiguous {
+        /// What was asked for.
+        query: String,
+        /// How many agents it fits.
+        count: usize,
+    },
+    /// Neither an id, a unique prefix nor a name of a member of the mesh.
+    #[error("no node is called `{0}`")]
+    NodeNotFound(String),
+    /// A prefix or name that fits several nodes.
+    #[error("`{query}` fits {count} nodes; give more of the id")]
+    NodeAmbiguous {
+        /// What was asked for.
+        query: String,
+        /// How many nodes it fits.
+        count: usize,
+    },
+    /// A name that an agent may not have.
+    #[error("`{0}` is not a name: use 1 to 63 lower-case letters, digits, `-`, `_` or `.`, beginning with a letter or digit, and not 32 hex digits")]
+    BadName(String),
+    /// Another living agent has this name.
+    #[error("the name `{0}` is taken by another agent")]
+    NameTaken(String),
+    /// The module cannot become an agent.
+    #[error("the module was refused: {0}")]
+    BadModule(#[from] InstrumentError),
+    /// The engine refused the module or could not make an instance.
+    #[error("the engine refused the module: {0}")]
+    Engine(#[from] EngineError),
+    /// A module, its input or a payload is larger than allowed.
+    #[error("{what} is {len} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// Its length.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The node holds as many agents as it may.
+    #[error("the node already holds {max} agents")]
+    Full {
+        /// The limit.
+        max: u64,
+    },
+    /// The agent is in the middle of something else.
+    #[error("agent {agent} is busy: {doing}; try again when that is over")]
+    Busy {
+        /// The agent.
+        agent: AgentId,
+        /// What it is doing.
+        doing: String,
+    },
+    /// The agent has ended; only its logs and exit code are left.
+    #[error("agent {0} has ended")]
+    Ended(AgentId),
+    /// A move to the node where the agent already is.
+    #[error("agent {agent} is already on node {node}")]
+    SameNode {
+        /// The agent.
+        agent: AgentId,
+        /// Where it is.
+        node: NodeId,
+    },
+    /// The node does not answer.
+    #[error("node {node} does not answer: {reason}")]
+    Unreachable {
+        /// The node.
+        node: NodeId,
+        /// What the mesh says.
+        reason: String,
+    },
+    /// Nothing happened within the time allowed. A message may still arrive.
+    #[error("no answer from agent {agent} within {after_ms} ms")]
+    TimedOut {
+        /// The agent.
+        agent: AgentId,
+        /// How long it was waited for.
+        after_ms: u64,
+    },
+    /// The move did not happen; the agent goes on where it was.
+    #[error("the move was rolled back: {reason}; the agent goes on at its source")]
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+    /// The hand-over was under way when the target was lost; the agent stays frozen until its fate is known.
+    #[error("the outcome of the move of agent {0} is in doubt; it stays frozen until the target answers")]
+    InDoubt(AgentId),
+    /// The receiver's mailbox stayed full.
+    #[error("the mailbox of agent {0} is full")]
+    MailboxFull(AgentId),
+    /// Another node answered with an error.
+    #[error("{message}")]
+    Remote {
+        /// Its class.
+        kind: ErrorKind,
+        /// The other node's words.
+        message: String,
+    },
+    /// The node is stopping.
+    #[error("the node is shutting down")]
+    ShuttingDown,
+    /// A file operation failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// Something that should not happen.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl CellsError {
+    /// The class of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            CellsError::BadName(_) | CellsError::AgentAmbiguous { .. } | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
+            CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
+            CellsError::Unreachable { .. } | CellsError::TimedOut { .. } => ErrorKind::Unreachable,
+            CellsError::Remote { kind, .. } => *kind,
+            CellsError::Io { .. } | CellsError::Internal(_) => ErrorKind::Internal,
+            _ => ErrorKind::Refused,
+        }
+    }
+
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> CellsError {
+        let what = what.into();
+        move |source| CellsError::Io { what, source }
+    }
+}

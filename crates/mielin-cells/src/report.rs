@@ -1,0 +1,210 @@
+//! What callers hand in and get back: requests to spawn and move, and reports about agents and moves.
+
+use bytes::Bytes;
+use mielin_mesh_core::{AgentId, AgentState, Epoch, MigrationStrategy, NodeId};
+use mielin_safepoint::ModuleHash;
+use mielin_wasm::{EngineKind, Grants, Limits};
+
+/// An agent to be started on this node.
+#[derive(Clone, Debug)]
+pub struct SpawnRequest {
+    /// A WASI preview-1 command, rewritten or not.
+    pub module: Bytes,
+    /// The agent's name in the mesh; generated from `hint` when absent.
+    pub name: Option<String>,
+    /// What a generated name begins with, usually the file's stem.
+    pub hint: Option<String>,
+    /// Arguments after the program's name.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// The whole of standard input.
+    pub stdin: Bytes,
+    /// What the agent may do.
+    pub grants: Grants,
+    /// Limits other than the node's.
+    pub limits: Option<Limits>,
+}
+
+impl SpawnRequest {
+    /// A request that grants nothing and passes nothing.
+    #[must_use]
+    pub fn new(module: impl Into<Bytes>) -> SpawnRequest {
+        SpawnRequest {
+            module: module.into(),
+            name: None,
+            hint: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Bytes::new(),
+            grants: Grants::default(),
+            limits: None,
+        }
+    }
+}
+
+/// One line of the list of agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSummary {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its name.
+    pub name: String,
+    /// What it does, as last announced.
+    pub state: AgentState,
+    /// The node it is on.
+    pub node: NodeId,
+    /// How often it was handed over.
+    pub epoch: Epoch,
+}
+
+/// Everything a node tells about one of its agents.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentReport {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub state: AgentState,
+    /// The node it is on.
+    pub node: NodeId,
+    /// How often it was handed over.
+    pub epoch: Epoch,
+    /// The rewritten module it runs.
+    pub module: ModuleHash,
+    /// The engine it runs on here.
+    pub engine: EngineKind,
+    /// What it may do.
+    pub grants: Grants,
+    /// Milliseconds since the Unix epoch at which it was spawned.
+    pub started_ms: u64,
+    /// Bytes of linear memory.
+    pub memory_bytes: u64,
+    /// Bytes in its standard output so far.
+    pub stdout_bytes: u64,
+    /// Bytes in its standard error so far.
+    pub stderr_bytes: u64,
+    /// Messages that wait in its mailbox.
+    pub mailbox_count: u64,
+    /// What it did so far.
+    pub counters: Counters,
+}
+
+/// What an agent did since it was spawned; it travels with the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Turns on a worker thread.
+    pub turns: u64,
+    /// Microseconds on a worker thread.
+    pub busy_us: u64,
+    /// Messages accepted into its mailbox.
+    pub received: u64,
+    /// Messages it sent.
+    pub sent: u64,
+    /// Calls refused for want of a grant.
+    pub denied: u64,
+    /// Completed moves.
+    pub moves: u64,
+}
+
+/// How an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentEnd {
+    /// Its exit code: the program's own, 134 after a trap, 137 after `terminate`.
+    pub exit_code: i32,
+    /// Why it did not end by itself.
+    pub failure: Option<String>,
+}
+
+/// The exit code of an agent that trapped.
+pub const EXIT_TRAPPED: i32 = 134;
+/// The exit code of an agent that was terminated.
+pub const EXIT_TERMINATED: i32 = 137;
+
+/// One of an agent's two byte streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogKind {
+    /// What it wrote to file descriptor 1.
+    Stdout,
+    /// What it wrote to file descriptor 2.
+    Stderr,
+}
+
+/// A piece of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Where the piece begins.
+    pub offset: u64,
+    /// The bytes; empty when nothing new was written in the time allowed.
+    pub bytes: Bytes,
+    /// Whether the agent has ended and nothing follows these bytes.
+    pub end: bool,
+}
+
+/// A line the node wrote about an agent: a denial, or what the agent said through `mielin.log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostLine {
+    /// Milliseconds since the Unix epoch.
+    pub time_ms: u64,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// The text, cut to a kilobyte.
+    pub text: String,
+}
+
+/// How to move an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MoveOptions {
+    /// The strategy; by default chosen by the agent's memory size.
+    pub strategy: Option<MigrationStrategy>,
+}
+
+/// A step of a move, as it happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveProgress {
+    /// The phase that begins, by its name; `pre-copy 3` for the third round.
+    pub phase: String,
+    /// Bytes sent so far.
+    pub bytes: u64,
+    /// Microseconds since the move began.
+    pub elapsed_us: u64,
+}
+
+/// A completed move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveReport {
+    /// The agent.
+    pub agent: AgentId,
+    /// The node it left.
+    pub from: NodeId,
+    /// The node it runs on now.
+    pub to: NodeId,
+    /// What was done.
+    pub strategy: MigrationStrategy,
+    /// From the moment the source stopped running the agent until it knew that the target runs it.
+    pub downtime_us: u64,
+    /// From the request until the same moment.
+    pub total_us: u64,
+    /// Bytes sent by the source, module included.
+    pub bytes: u64,
+    /// Rounds of pre-copy.
+    pub rounds: u32,
+    /// Pages sent in each round, the last one frozen.
+    pub pages: Vec<u64>,
+    /// The phases and their microseconds, in order.
+    pub phases: Vec<PhaseTime>,
+    /// The dirty tracker used, or `none`.
+    pub tracker: String,
+    /// From the arrival of the last frozen byte until the agent was runnable, measured by the target.
+    pub target_resume_us: u64,
+}
+
+/// How long a phase took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhaseTime {
+    /// The phase's name.
+    pub phase: String,
+    /// Its microseconds.
+    pub us: u64,
+}
