@@ -1,0 +1,426 @@
+//! Framed bidirectional streams between two nodes.
+//!
+//! A stream begins with the number of its protocol (u16, big endian), sent by
+//! the side that opened it. After that either side may send frames, or use the
+//! halves as plain byte streams. A frame is
+//!
+//! ```text
+//! header length: u16 BE | payload length: u32 BE | header | payload
+//! ```
+//!
+//! The header is small and meant for OxiCode; the payload is raw bytes that no
+//! codec touches. Lengths are checked against the reader's limit before
+//! anything is stored, and the buffer grows with the bytes that really arrive.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use mielin_mesh_core::NodeId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The largest payload of one frame: 16 MiB.
+pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Length of the two length fields before a frame.
+const PREFIX_BYTES: usize = 6;
+
+/// The stream is stopped or reset with one of these codes; they are part of
+/// the protocol.
+pub(crate) mod code {
+    use quinn::VarInt;
+
+    /// The reader refused a frame above its limit.
+    pub(crate) const OVERSIZED: VarInt = VarInt::from_u32(1);
+    /// Nobody serves the protocol that the stream asked for.
+    pub(crate) const UNKNOWN_PROTOCOL: VarInt = VarInt::from_u32(2);
+    /// The side that was serving the stream gave up on it.
+    pub(crate) const ABANDONED: VarInt = VarInt::from_u32(3);
+}
+
+/// How much of a frame a reader is willing to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameLimit {
+    /// Largest header, at most 65,535 bytes.
+    pub header_bytes: u16,
+    /// Largest payload; values above [`MAX_PAYLOAD_BYTES`] count as that.
+    pub payload_bytes: usize,
+}
+
+impl FrameLimit {
+    /// Headers up to 64 KiB and payloads up to `payload_bytes`.
+    #[must_use]
+    pub fn payload(payload_bytes: usize) -> Self {
+        FrameLimit { header_bytes: u16::MAX, payload_bytes }
+    }
+}
+
+impl Default for FrameLimit {
+    fn default() -> Self {
+        FrameLimit::payload(MAX_PAYLOAD_BYTES)
+    }
+}
+
+/// One frame as it arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// The small structured part.
+    pub header: Bytes,
+    /// The raw part.
+    pub payload: Bytes,
+}
+
+/// Why a stream could not go on. The stream is unusable afterwards, the
+/// connection is not affected unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The frame offered by the peer, or by the caller, is above the limit.
+    #[error("a frame part of {len} bytes is above the limit of {limit} bytes")]
+    Oversized {
+        /// Length that was claimed or offered.
+        len: usize,
+        /// Length that was allowed.
+        limit: usize,
+    },
+    /// The peer ended the stream inside a frame.
+    #[error("the stream ended inside a frame")]
+    Truncated,
+    /// The peer serves no such protocol.
+    #[error("{peer} does not serve protocol {protocol}")]
+    UnknownProtocol {
+        /// Who refused.
+        peer: NodeId,
+        /// What was asked for.
+        protocol: u16,
+    },
+    /// The peer refused a frame of ours as too large.
+    #[error("the peer refused a frame as oversized")]
+    RefusedAsOversized,
+    /// The peer stopped or reset the stream.
+    #[error("the peer abandoned the stream (code {code})")]
+    Abandoned {
+        /// Its reason.
+        code: u64,
+    },
+    /// The connection underneath is gone.
+    #[error("the connection was lost: {0}")]
+    ConnectionLost(quinn::ConnectionError),
+    /// This side already finished or stopped the stream.
+    #[error("the stream is already closed on this side")]
+    Closed,
+}
+
+/// A bidirectional stream to one peer.
+#[derive(Debug)]
+pub struct MeshStream {
+    send: SendHalf,
+    recv: RecvHalf,
+}
+
+/// The writing half of a [`MeshStream`]; dropping it without
+/// [`finish`](SendHalf::finish) ends the stream cleanly all the same.
+#[derive(Debug)]
+pub struct SendHalf {
+    peer: NodeId,
+    protocol: u16,
+    inner: quinn::SendStream,
+}
+
+/// The reading half of a [`MeshStream`]; dropping it stops the peer's writing.
+#[derive(Debug)]
+pub struct RecvHalf {
+    peer: NodeId,
+    protocol: u16,
+    inner: quinn::RecvStream,
+}
+
+impl MeshStream {
+    pub(crate) fn new(
+        peer: NodeId,
+        protocol: u16,
+        send: quinn::SendStream,
+        recv: quinn::RecvStream,
+    ) -> Self {
+        MeshStream {
+            send: SendHalf { peer, protocol, inner: send },
+            recv: RecvHalf { peer, protocol, inner: recv },
+        }
+    }
+
+    /// The node at the other end, as its certificate says.
+    #[must_use]
+    pub fn peer(&self) -> NodeId {
+        self.send.peer
+    }
+
+    /// The protocol number the stream was opened with.
+    #[must_use]
+    pub fn protocol(&self) -> u16 {
+        self.send.protocol
+    }
+
+    /// Separates the two directions, so that two tasks can own one each.
+    #[must_use]
+    pub fn split(self) -> (SendHalf, RecvHalf) {
+        (self.send, self.recv)
+    }
+
+    /// See [`SendHalf::send_frame`].
+    ///
+    /// # Errors
+    /// As [`SendHalf::send_frame`].
+    pub async fn send_frame(&mut self, header: &[u8], payload: &[u8]) -> Result<(), StreamError> {
+        self.send.send_frame(header, payload).await
+    }
+
+    /// See [`SendHalf::send_frame_bytes`].
+    ///
+    /// # Errors
+    /// As [`SendHalf::send_frame_bytes`].
+    pub async fn send_frame_bytes(
+        &mut self,
+        header: &[u8],
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
+        self.send.send_frame_bytes(header, payload).await
+    }
+
+    /// See [`RecvHalf::recv_frame`].
+    ///
+    /// # Errors
+    /// As [`RecvHalf::recv_frame`].
+    pub async fn recv_frame(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
+        self.recv.recv_frame(limit).await
+    }
+
+    /// See [`SendHalf::finish`].
+    ///
+    /// # Errors
+    /// As [`SendHalf::finish`].
+    pub fn finish(&mut self) -> Result<(), StreamError> {
+        self.send.finish()
+    }
+
+    /// Ends both directions at once, telling the peer that nobody serves the
+    /// protocol.
+    pub fn refuse_protocol(mut self) {
+        let _ = self.recv.inner.stop(code::UNKNOWN_PROTOCOL);
+        let _ = self.send.inner.reset(code::UNKNOWN_PROTOCOL);
+    }
+
+    /// Ends both directions at once; the peer sees
+    /// [`StreamError::Abandoned`].
+    pub fn abandon(mut self) {
+        let _ = self.recv.inner.stop(code::ABANDONED);
+        let _ = self.send.inner.reset(code::ABANDONED);
+    }
+}
+
+impl SendHalf {
+    /// Sends one frame; returns when the transport has taken it, which may be
+    /// before the peer has read it. Not cancel safe: a frame whose sending was
+    /// dropped half-way leaves the stream unusable.
+    ///
+    /// # Errors
+    /// [`StreamError::Oversized`] leaves the stream as it was, every other
+    /// error ends it.
+    pub async fn send_frame(&mut self, header: &[u8], payload: &[u8]) -> Result<(), StreamError> {
+        self.send_prefix(header, payload.len()).await?;
+        self.inner.write_all(payload).await.map_err(|e| self.write_error(e))
+    }
+
+    /// Like [`send_frame`](Self::send_frame), handing a shared buffer to the
+    /// transport without copying it.
+    ///
+    /// # Errors
+    /// As [`send_frame`](Self::send_frame).
+    pub async fn send_frame_bytes(
+        &mut self,
+        header: &[u8],
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
+        self.send_prefix(header, payload.len()).await?;
+        self.inner.write_chunk(payload).await.map_err(|e| self.write_error(e))
+    }
+
+    /// Says that nothing more will be sent. Data already handed over still
+    /// arrives.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] when it was said before.
+    pub fn finish(&mut self) -> Result<(), StreamError> {
+        self.inner.finish().map_err(|_| StreamError::Closed)
+    }
+
+    /// Waits until the peer's transport has acknowledged everything after
+    /// [`finish`](Self::finish), or has stopped reading.
+    ///
+    /// # Errors
+    /// The connection went away, or the peer stopped the stream.
+    pub async fn delivered(&mut self) -> Result<(), StreamError> {
+        match self.inner.stopped().await {
+            Ok(None) => Ok(()),
+            Ok(Some(code)) => Err(self.stop_error(code)),
+            Err(quinn::StoppedError::ConnectionLost(lost)) => Err(StreamError::ConnectionLost(lost)),
+            Err(quinn::StoppedError::ZeroRttRejected) => Err(StreamError::Closed),
+        }
+    }
+
+    async fn send_prefix(&mut self, header: &[u8], payload_len: usize) -> Result<(), StreamError> {
+        let header_len = u16::try_from(header.len()).map_err(|_| StreamError::Oversized {
+            len: header.len(),
+            limit: usize::from(u16::MAX),
+        })?;
+        if payload_len > MAX_PAYLOAD_BYTES {
+            return Err(StreamError::Oversized { len: payload_len, limit: MAX_PAYLOAD_BYTES });
+        }
+        let mut start = Vec::with_capacity(PREFIX_BYTES + header.len());
+        start.extend_from_slice(&header_len.to_be_bytes());
+        start.extend_from_slice(&(payload_len as u32).to_be_bytes());
+        start.extend_from_slice(header);
+        self.inner.write_chunk(start.into()).await.map_err(|e| self.write_error(e))
+    }
+
+    fn write_error(&self, error: quinn::WriteError) -> StreamError {
+        match error {
+            quinn::WriteError::Stopped(code) => self.stop_error(code),
+            quinn::WriteError::ConnectionLost(lost) => StreamError::ConnectionLost(lost),
+            quinn::WriteError::ClosedStream | quinn::WriteError::ZeroRttRejected => {
+                StreamError::Closed
+            }
+        }
+    }
+
+    fn stop_error(&self, stopped: quinn::VarInt) -> StreamError {
+        stop_error(self.peer, self.protocol, stopped)
+    }
+}
+
+impl RecvHalf {
+    /// Receives one frame, or `None` when the peer finished the stream between
+    /// frames. Not cancel safe.
+    ///
+    /// # Errors
+    /// [`StreamError::Oversized`] stops the stream with a code that the peer
+    /// sees as [`StreamError::RefusedAsOversized`].
+    pub async fn recv_frame(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
+        let mut prefix = [0_u8; PREFIX_BYTES];
+        match self.inner.read_exact(&mut prefix).await {
+            Ok(()) => {}
+            Err(quinn::ReadExactError::FinishedEarly(0)) => return Ok(None),
+            Err(quinn::ReadExactError::FinishedEarly(_)) => return Err(StreamError::Truncated),
+            Err(quinn::ReadExactError::ReadError(error)) => return Err(self.read_error(error)),
+        }
+        let [h0, h1, p0, p1, p2, p3] = prefix;
+        let header_len = u16::from_be_bytes([h0, h1]);
+        let payload_len = u32::from_be_bytes([p0, p1, p2, p3]) as usize;
+        let payload_limit = limit.payload_bytes.min(MAX_PAYLOAD_BYTES);
+        if header_len > limit.header_bytes {
+            return Err(self.oversized(header_len.into(), limit.header_bytes.into()));
+        }
+        if payload_len > payload_limit {
+            return Err(self.oversized(payload_len, payload_limit));
+        }
+        let header = self.take(header_len.into()).await?;
+        let payload = self.take(payload_len).await?;
+        Ok(Some(Frame { header, payload }))
+    }
+
+    fn oversized(&mut self, len: usize, limit: usize) -> StreamError {
+        let _ = self.inner.stop(code::OVERSIZED);
+        StreamError::Oversized { len, limit }
+    }
+
+    /// Exactly `len` bytes; memory follows what has arrived, not `len`.
+    async fn take(&mut self, len: usize) -> Result<Bytes, StreamError> {
+        let mut gathered = BytesMut::new();
+        while gathered.len() < len {
+            let wanted = len - gathered.len();
+            let chunk = match self.inner.read_chunk(wanted, true).await {
+                Ok(Some(chunk)) => chunk.bytes,
+                Ok(None) => return Err(StreamError::Truncated),
+                Err(error) => return Err(self.read_error(error)),
+            };
+            if chunk.len() == len {
+                return Ok(chunk);
+            }
+            gathered.extend_from_slice(&chunk);
+        }
+        Ok(gathered.freeze())
+    }
+
+    fn read_error(&self, error: quinn::ReadError) -> StreamError {
+        match error {
+            quinn::ReadError::Reset(code) => stop_error(self.peer, self.protocol, code),
+            quinn::ReadError::ConnectionLost(lost) => StreamError::ConnectionLost(lost),
+            quinn::ReadError::ClosedStream
+            | quinn::ReadError::IllegalOrderedRead
+            | quinn::ReadError::ZeroRttRejected => StreamError::Closed,
+        }
+    }
+}
+
+fn stop_error(peer: NodeId, protocol: u16, stopped: quinn::VarInt) -> StreamError {
+    match stopped {
+        code::OVERSIZED => StreamError::RefusedAsOversized,
+        code::UNKNOWN_PROTOCOL => StreamError::UnknownProtocol { peer, protocol },
+        other => StreamError::Abandoned { code: other.into_inner() },
+    }
+}
+
+impl AsyncRead for RecvHalf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf)
+    }
+}
+
+impl AsyncWrite for SendHalf {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.inner), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.inner), cx)
+    }
+}
+
+impl AsyncRead for MeshStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for MeshStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_shutdown(cx)
+    }
+}

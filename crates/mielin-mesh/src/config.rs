@@ -1,0 +1,57 @@
+//! What a node is told about its place in the mesh.
+
+use std::net::SocketAddr;
+
+/// Settings of one [`MeshService`](crate::MeshService). The node's name and
+/// role are not here: they belong to its credentials.
+#[derive(Clone, Debug)]
+pub struct MeshConfig {
+    /// Where the endpoint listens; UDP for QUIC and TCP for the introduction
+    /// of joiners, on the same port. Port 0 lets the system choose.
+    pub bind_address: SocketAddr,
+    /// The address that other members are told. By default the bound address,
+    /// or, when that is unspecified (`0.0.0.0`), the local address of the route
+    /// to the first bootstrap node.
+    pub advertise_address: Option<SocketAddr>,
+    /// Members to contact first, besides those remembered from earlier runs.
+    pub bootstrap_nodes: Vec<SocketAddr>,
+    /// Whether the node takes part in membership. Without it the node knows
+    /// only itself and serves whoever dials it.
+    pub enable_gossip: bool,
+    /// Whether location records are exchanged with the members.
+    pub enable_registry: bool,
+    /// How fast silence turns into suspicion.
+    pub preset: Preset,
+}
+
+impl MeshConfig {
+    /// Everything enabled, the LAN preset and no bootstrap nodes.
+    #[must_use]
+    pub fn new(bind_address: SocketAddr) -> Self {
+        MeshConfig {
+            bind_address,
+            advertise_address: None,
+            bootstrap_nodes: Vec::new(),
+            enable_gossip: true,
+            enable_registry: true,
+            preset: Preset::Lan,
+        }
+    }
+
+    /// The same with one more member to contact first.
+    #[must_use]
+    pub fn bootstrap(mut self, address: SocketAddr) -> Self {
+        self.bootstrap_nodes.push(address);
+        self
+    }
+}
+
+/// Timing of failure detection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Preset {
+    /// Seconds: machines in one room, or one machine.
+    #[default]
+    Lan,
+    /// Suspect after 15 s and dead after 30 s.
+    Wan,
+}

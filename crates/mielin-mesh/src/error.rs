@@ -1,0 +1,58 @@
+//! Why an operation on the mesh failed.
+
+use std::time::Duration;
+
+use mielin_mesh_core::NodeId;
+use mielin_mesh_wire::{StreamError, WireError};
+
+use crate::serving::Refusal;
+
+/// Failure of a [`MeshService`](crate::MeshService) operation. None of them
+/// changes the state of the mesh on this side; whether a request that failed
+/// with [`Timeout`](MeshError::Timeout) or [`Stream`](MeshError::Stream) took
+/// effect at the peer is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum MeshError {
+    /// No member has this id, and it is not connected either.
+    #[error("node {0} is not a member of this mesh")]
+    UnknownNode(NodeId),
+    /// The request was addressed to this node itself.
+    #[error("node {0} is this node itself")]
+    IsLocal(NodeId),
+    /// The endpoint could not be opened, or the peer not be reached.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The stream broke after it was opened.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The peer answered with a refusal.
+    #[error("{node} refused: {refusal}")]
+    Refused {
+        /// Who refused.
+        node: NodeId,
+        /// What it said.
+        refusal: Refusal,
+    },
+    /// The peer sent something that is not an answer.
+    #[error("{0} answered with a malformed response")]
+    MalformedResponse(NodeId),
+    /// No answer arrived in time.
+    #[error("{node} did not answer within {limit:?}")]
+    Timeout {
+        /// Who was asked.
+        node: NodeId,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The request is above 16 MiB.
+    #[error("a request of {len} bytes is above the limit of {limit} bytes")]
+    Oversized {
+        /// Length of the request.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The service has been shut down.
+    #[error("the mesh service has been shut down")]
+    ShutDown,
+}

@@ -1,0 +1,44 @@
+//! Drives the mesh protocols over the wire.
+//!
+//! [`MeshService`] is one node's place in a mesh. It feeds the deterministic
+//! cores of `mielin-mesh-core` (membership, agent registry) with datagrams,
+//! timers and peers from `mielin-mesh-wire`, and offers what stands on top
+//! three things: requests with a reply, streams, and location records that
+//! reach every member. It knows nothing of agents beyond their location.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use mielin_mesh::{DataDirectory, MeshConfig, MeshService, create_mesh};
+//! use mielin_mesh_core::NodeRole;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = DataDirectory::open(Path::new("/var/lib/mielin"))?;
+//! let credentials = create_mesh(&directory, "first", NodeRole::Core)?;
+//! let config = MeshConfig::new("0.0.0.0:9000".parse()?);
+//! let mesh = MeshService::start(config, credentials).await?;
+//! for member in mesh.members() {
+//!     println!("{} {}", member.name, member.address);
+//! }
+//! mesh.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod error;
+mod event;
+mod serving;
+mod service;
+
+pub use config::{MeshConfig, Preset};
+pub use error::MeshError;
+pub use event::{LocalNode, Member, MeshEvent};
+pub use service::MeshService;
+pub use serving::{BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler};
+
+pub use mielin_mesh_wire::{
+    Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
+    JoinError, JoinProgress, JoinRequest, JoinToken, MAX_PAYLOAD_BYTES, MeshId, MeshStream,
+    NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
+    create_mesh, join, load_credentials,
+};
