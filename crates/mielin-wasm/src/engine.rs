@@ -1,0 +1,261 @@
+//! One face for every WebAssembly engine.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+
+use mielin_safepoint::{Execution, PAGE_SIZE, Resumable, Snapshot};
+
+use crate::dirty::DirtyTracker;
+use crate::{HostState, Limits, Outcome, Services, StateError, StopHandle};
+
+/// Compiles rewritten modules.
+pub trait Engine: Send + Sync {
+    /// Which one this is.
+    fn kind(&self) -> EngineKind;
+
+    /// Checks a module's imports and shape and compiles it. Compiled modules are kept in memory by
+    /// their hash, so preparing the same one again costs a look-up.
+    ///
+    /// # Errors
+    /// The module is at fault: an import that nobody provides, a memory of the wrong shape, or
+    /// something that the engine refuses.
+    fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError>;
+}
+
+/// A compiled module.
+pub trait Prepared: Send + Sync {
+    /// The module that was compiled.
+    fn module(&self) -> &Resumable;
+
+    /// Makes an instance that has not started: no code of the program runs before
+    /// [`Instance::run`].
+    ///
+    /// # Errors
+    /// The module or the host state is over the limits, or there is no memory left.
+    fn instantiate(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Box<dyn Instance>, EngineError>;
+}
+
+/// A program: its memory, its stack and its host state.
+pub trait Instance: Send {
+    /// Starts, or resumes where the last run stopped; blocks the calling thread until the program
+    /// leaves. The thread needs [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES) of stack.
+    fn run(&mut self) -> Outcome;
+
+    /// A handle by which any thread can ask the program to stop.
+    fn stop_handle(&self) -> StopHandle;
+
+    /// The program's host state.
+    fn host(&self) -> &HostState;
+
+    /// The program's host state, to change it between runs.
+    fn host_mut(&mut self) -> &mut HostState;
+
+    /// The size of the program's memory.
+    fn memory_bytes(&self) -> u64;
+
+    /// Grows the program's memory to this size, rounded up to 64 KiB, if it is smaller, and touches
+    /// its pages: a target does this before the source freezes, because first touches are most of
+    /// the time that a restore takes.
+    ///
+    /// # Errors
+    /// The size is over the limits or the module's own maximum.
+    fn reserve(&mut self, bytes: u64) -> Result<(), EngineError>;
+
+    /// Copies a page of the program's memory; beyond its end there are zeros.
+    fn read_page(&self, index: u32, out: &mut [u8; PAGE_SIZE]);
+
+    /// Overwrites a page of the program's memory.
+    ///
+    /// # Errors
+    /// The page is beyond the end of the memory.
+    fn write_page(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Result<(), EngineError>;
+
+    /// Globals and stack of a program that is not running.
+    fn execution(&self) -> Execution;
+
+    /// Puts globals and stack in place, so that the next run resumes there. Memory and host state
+    /// are the caller's to restore.
+    ///
+    /// # Errors
+    /// They do not fit this module. Nothing has changed then.
+    fn restore(&mut self, execution: &Execution) -> Result<(), EngineError>;
+
+    /// Everything that the program is, at a time when it is not running.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Becomes what the snapshot says: memory, stack, globals and host state.
+    ///
+    /// # Errors
+    /// The snapshot is of another module, does not fit the limits or is damaged. The instance should
+    /// then be dropped: parts of it may have changed.
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), EngineError>;
+
+    /// Starts noting which pages are written, by the best way that passed its self-test here.
+    ///
+    /// # Errors
+    /// The node has no random bytes for the page hashes' key.
+    fn track(&mut self) -> Result<Box<dyn DirtyTracker>, EngineError>;
+}
+
+/// The engines there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// Compiles to native code: the fastest on hosts.
+    #[default]
+    Wasmtime,
+    /// Interprets: small, and everywhere.
+    Wasmi,
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wasmtime => "wasmtime",
+            Self::Wasmi => "wasmi",
+        })
+    }
+}
+
+/// A text that names no engine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no engine is called {text:?}; there are wasmtime and wasmi")]
+pub struct EngineKindError {
+    /// The text that was refused.
+    pub text: String,
+}
+
+impl FromStr for EngineKind {
+    type Err = EngineKindError;
+
+    fn from_str(text: &str) -> Result<Self, EngineKindError> {
+        match text {
+            "wasmtime" => Ok(Self::Wasmtime),
+            "wasmi" => Ok(Self::Wasmi),
+            _ => Err(EngineKindError {
+                text: text.chars().take(64).collect(),
+            }),
+        }
+    }
+}
+
+/// The engine of this kind; there is one of each in a process, with one cache of compiled modules.
+///
+/// # Errors
+/// [`EngineError::Unsupported`] if this machine cannot run it.
+pub fn engine(kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
+    static WASMTIME: OnceLock<Result<Arc<dyn Engine>, String>> = OnceLock::new();
+    static WASMI: OnceLock<Arc<dyn Engine>> = OnceLock::new();
+    match kind {
+        EngineKind::Wasmtime => WASMTIME
+            .get_or_init(|| match crate::wasmtime::Wasmtime::new() {
+                Ok(engine) => Ok(Arc::new(engine)),
+                Err(reason) => Err(format!("{reason:#}")),
+            })
+            .clone()
+            .map_err(|reason| EngineError::Unsupported {
+                engine: kind,
+                reason,
+            }),
+        EngineKind::Wasmi => Ok(WASMI
+            .get_or_init(|| Arc::new(crate::wasmi::Wasmi::new()))
+            .clone()),
+    }
+}
+
+/// A module, a snapshot or this machine is not what an engine needs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// This machine cannot run the engine.
+    #[error("{engine} does not work on this machine: {reason}")]
+    Unsupported {
+        /// The engine that was asked for.
+        engine: EngineKind,
+        /// Its own words.
+        reason: String,
+    },
+    /// The module imports something that no node provides.
+    #[error("nobody provides the import {module}.{name}")]
+    UnknownImport {
+        /// The import's module.
+        module: String,
+        /// The import's name.
+        name: String,
+    },
+    /// The module imports a host function under another signature than it has.
+    #[error("the import {module}.{name} has the type {found}, but the node provides {expected}")]
+    ImportType {
+        /// The import's module.
+        module: String,
+        /// The import's name.
+        name: String,
+        /// The type that the node provides.
+        expected: String,
+        /// The type that the module asks for.
+        found: String,
+    },
+    /// The module is not shaped as the rewriter shapes it.
+    #[error("the module is not a resumable one: {reason}")]
+    Shape {
+        /// What is missing or different.
+        reason: String,
+    },
+    /// The engine refuses to compile or instantiate the module.
+    #[error("{engine} refuses the module: {reason}")]
+    Refused {
+        /// The engine.
+        engine: EngineKind,
+        /// Its own words.
+        reason: String,
+    },
+    /// Something is larger than the limits allow.
+    #[error("{what}: {found} bytes are over the limit of {limit}")]
+    OverLimit {
+        /// What is too large.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: u64,
+        /// The size in bytes.
+        found: u64,
+    },
+    /// The memory could not be grown.
+    #[error("the memory cannot grow to {bytes} bytes")]
+    Grow {
+        /// The size that was asked for.
+        bytes: u64,
+    },
+    /// A page beyond the end of the memory.
+    #[error("page {index} is beyond the end of the memory of {memory_bytes} bytes")]
+    PageRange {
+        /// The page's index.
+        index: u32,
+        /// The size of the memory.
+        memory_bytes: u64,
+    },
+    /// A snapshot of another module.
+    #[error("the snapshot is of module {found}, not of {expected}")]
+    WrongModule {
+        /// The module of this instance.
+        expected: String,
+        /// The module of the snapshot.
+        found: String,
+    },
+    /// Globals or frames that do not fit the module.
+    #[error("the execution state does not fit the module: {reason}")]
+    Execution {
+        /// What does not fit.
+        reason: String,
+    },
+    /// The host state is damaged.
+    #[error("the host state cannot be read: {0}")]
+    State(#[from] StateError),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes: {0}")]
+    Entropy(getrandom::Error),
+}

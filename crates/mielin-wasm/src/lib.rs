@@ -1,0 +1,41 @@
+//! Sandboxed, resumable WebAssembly instances on wasmtime and wasmi, with a WASI preview 1 whose
+//! state is data.
+//!
+//! An [`Engine`] compiles a module that [`mielin_safepoint`] has rewritten; a [`Prepared`] module
+//! makes [`Instance`]s; [`Instance::run`] runs one until it ends, blocks, or is asked to stop
+//! through its [`StopHandle`], and the next `run` goes on from there: in this process, or, after
+//! [`Instance::snapshot`] and [`Instance::load`], on another engine and machine.
+//!
+//! What a program may ask of its host is in `docs/AGENT_ABI.md`: all of WASI preview 1 (without a
+//! file system) and the import module `mielin`. The host functions are written once, against a
+//! slice of memory, a [`HostState`] and the node's [`Services`], and linked into both engines.
+//!
+//! Deliberately not here: scheduling, mailboxes and policy (`mielin-cells`), anything that knows of
+//! other nodes, and the rewriting itself. One engine feature is deliberately unused: fuel and
+//! epochs, because the rewritten module's own polls already stop it.
+
+mod address;
+mod capability;
+mod dirty;
+mod engine;
+mod host;
+mod imports;
+mod limits;
+mod outcome;
+mod poll_word;
+mod services;
+mod state;
+mod wasmi;
+mod wasmtime;
+
+pub use address::{Address, AddressError};
+pub use capability::{Capability, CapabilityError, Grants, Target};
+pub use dirty::{DirtyTracker, TrackError};
+pub use engine::{Engine, EngineError, EngineKind, EngineKindError, Instance, Prepared, engine};
+pub use limits::{Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES};
+pub use outcome::{Outcome, Trap, Wait};
+pub use poll_word::StopHandle;
+pub use services::{
+    Level, LogError, LogStream, MessageKind, Receive, Received, SendError, Services,
+};
+pub use state::{HostState, StateError};

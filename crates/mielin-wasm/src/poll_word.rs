@@ -1,0 +1,241 @@
+//! The frames memory as seen from outside the program: the poll word, which other threads may turn
+//! from "running" to "stop", and the saved stack behind it.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use mielin_safepoint::abi;
+
+/// Bytes of a frames memory.
+pub(crate) const FRAMES_BYTES: usize = (abi::FRAMES_PAGES * 65536) as usize;
+
+const FLAG: usize = abi::FLAG_ADDRESS as usize;
+const NEXT_FLAG: usize = abi::NEXT_FLAG_ADDRESS as usize;
+const STACK_POINTER: usize = abi::STACK_POINTER_ADDRESS as usize;
+const BASE: usize = abi::FRAMES_BASE as usize;
+
+/// How often a request looks again at a program that is entering its saved frames. That takes
+/// microseconds; a module that never finishes it is not one that the rewriter made.
+const REWIND_LOOKS: u32 = 100_000;
+
+/// The frames memory of a live instance. All accesses go through raw pointers or atomics, because
+/// a Rust reference to the whole memory would alias the poll word that other threads write.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    base: NonNull<u8>,
+    shared: Arc<Shared>,
+}
+
+// SAFETY: `base` points to memory owned by the store that lives beside this value in an instance
+// and moves between threads with it; see `Frames::new`.
+unsafe impl Send for Frames {}
+
+/// Asks a program to stop, from any thread. Cheap to clone; does not keep the instance alive.
+///
+/// A request stops the run that is under way at its next safepoint, or, if none is, the next run at
+/// its first safepoint (so even that run makes some progress). It is never lost, and it is used up
+/// by the run that it is for, in whichever way that run ends: after [`Instance::run`] has come
+/// back, no request made before is outstanding. A request to an instance that is gone does nothing.
+///
+/// [`Instance::run`]: crate::Instance::run
+#[derive(Clone, Debug)]
+pub struct StopHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The poll word; none once the instance is gone.
+    word: Option<Word>,
+    running: bool,
+    /// A request that no run has seen yet.
+    requested: bool,
+}
+
+/// A pointer to the poll word that may be used while the state's lock is held.
+#[derive(Debug)]
+struct Word(NonNull<AtomicU32>);
+
+// SAFETY: it points to an atomic, and is only used under the lock of the state that holds it, which
+// `Frames::drop` takes to remove it before the memory goes.
+unsafe impl Send for Word {}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Word {
+    fn atomic(&self) -> &AtomicU32 {
+        // SAFETY: the memory is alive: `Frames` removes this `Word` under the lock before it goes,
+        // and `&self` is only reachable through the locked state. The word is aligned (memories
+        // begin on a page) and every access from Rust is atomic. The program itself accesses it by
+        // ordinary loads and stores: under wasmtime those are machine instructions outside Rust's
+        // memory model, where an aligned 32-bit access is single; wasmi's interpreter performs them
+        // as plain Rust reads and writes of its buffer, formally a race. It is benign by
+        // construction: from outside only 0 → 1 is ever exchanged, an interpreter cannot keep the
+        // word in a register from one guest instruction to the next, because any of them may store
+        // to the buffer, and a copy of four aligned bytes is one machine access on every supported
+        // machine.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl StopHandle {
+    /// Asks for a stop. Returns at once, except while the program is entering its saved frames,
+    /// which takes microseconds.
+    pub fn request(&self) {
+        for look in 0..REWIND_LOOKS {
+            let mut state = self.shared.lock();
+            let Some(word) = &state.word else { return };
+            if !state.running {
+                // While looking again the run may have come back; it has used the request up then.
+                state.requested |= look == 0;
+                return;
+            }
+            let seen = word.atomic().compare_exchange(
+                abi::RUNNING as u32,
+                abi::STOP_REQUESTED as u32,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            // While it rewinds, only the program may write the word. All other values mean that it
+            // is going to leave anyway.
+            if seen != Err(abi::REWINDING as u32) {
+                return;
+            }
+            drop(state);
+            thread::yield_now();
+        }
+        self.shared.lock().requested = true;
+    }
+}
+
+impl Frames {
+    /// Takes charge of the frames memory of an instance.
+    ///
+    /// # Safety
+    /// `base` must point to at least [`FRAMES_BYTES`] bytes, aligned to 8, that stay valid and in
+    /// place until this value is dropped, and that nothing but the program's own code and this
+    /// value accesses.
+    pub(crate) unsafe fn new(base: NonNull<u8>) -> Self {
+        let state = State {
+            word: Some(Word(base.cast())),
+            running: false,
+            requested: false,
+        };
+        let frames = Self {
+            base,
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+            }),
+        };
+        frames.write_word(NEXT_FLAG, abi::RUNNING as u32);
+        frames
+    }
+
+    pub(crate) fn stop_handle(&self) -> StopHandle {
+        StopHandle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Sets the words for a run. From here until [`leave`](Self::leave) requests go to the poll
+    /// word.
+    pub(crate) fn enter(&self, resume: bool) {
+        let mut state = self.shared.lock();
+        let first = if state.requested {
+            abi::STOP_REQUESTED
+        } else {
+            abi::RUNNING
+        };
+        state.requested = false;
+        state.running = true;
+        if let Some(word) = &state.word {
+            let flag = if resume { abi::REWINDING } else { first };
+            self.write_word(NEXT_FLAG, first as u32);
+            word.atomic().store(flag as u32, Ordering::Release);
+        }
+    }
+
+    /// Clears the words after a run; all requests so far are used up.
+    pub(crate) fn leave(&self) {
+        let mut state = self.shared.lock();
+        state.running = false;
+        state.requested = false;
+        if let Some(word) = &state.word {
+            self.write_word(NEXT_FLAG, abi::RUNNING as u32);
+            word.atomic().store(abi::RUNNING as u32, Ordering::Release);
+        }
+    }
+
+    /// Starts an unwind from inside a host call. A request that comes at the same time is met by
+    /// it: the run ends.
+    pub(crate) fn unwind(&self) {
+        if let Some(word) = &self.shared.lock().word {
+            word.atomic()
+                .store(abi::UNWINDING as u32, Ordering::Release);
+        }
+    }
+
+    /// The saved frames. Only while the program is not running.
+    pub(crate) fn saved(&self) -> Vec<u8> {
+        let top = (self.read_word(STACK_POINTER) as usize).clamp(BASE, FRAMES_BYTES);
+        let mut bytes = vec![0; top - BASE];
+        // SAFETY: BASE..top is inside the memory (`new`), which nothing writes while the program is
+        // not running except `restore`, which needs `&mut self`.
+        unsafe {
+            self.base
+                .add(BASE)
+                .copy_to_nonoverlapping(NonNull::new_unchecked(bytes.as_mut_ptr()), bytes.len());
+        }
+        bytes
+    }
+
+    /// Puts frames in place of the saved ones; false if they are too long. Only while the program
+    /// is not running.
+    pub(crate) fn restore(&mut self, frames: &[u8]) -> bool {
+        let Some(top) = BASE
+            .checked_add(frames.len())
+            .filter(|top| *top <= FRAMES_BYTES)
+        else {
+            return false;
+        };
+        // SAFETY: BASE..top is inside the memory (`new`); nothing else accesses it while the
+        // program is not running, and requests touch only the poll word before BASE.
+        unsafe {
+            self.base
+                .add(BASE)
+                .as_ptr()
+                .copy_from_nonoverlapping(frames.as_ptr(), frames.len());
+        }
+        self.write_word(STACK_POINTER, top as u32);
+        true
+    }
+
+    fn read_word(&self, address: usize) -> u32 {
+        // SAFETY: an aligned address inside the memory (`new`), accessed by this thread and the
+        // program only, which is not running or is waiting in a host call on this thread.
+        unsafe { self.base.add(address).cast::<u32>().read() }.to_le()
+    }
+
+    fn write_word(&self, address: usize, value: u32) {
+        // SAFETY: as for `read_word`.
+        unsafe { self.base.add(address).cast::<u32>().write(value.to_le()) }
+    }
+}
+
+impl Drop for Frames {
+    fn drop(&mut self) {
+        self.shared.lock().word = None;
+    }
+}

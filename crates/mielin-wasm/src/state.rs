@@ -1,0 +1,223 @@
+//! Everything that the host knows about a program, as data that a snapshot can hold.
+
+mod bytes;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::{Address, Grants};
+
+pub use sections::StateError;
+
+/// The host's side of one program: what it was given (arguments, environment, standard input,
+/// grants), and what has come of it (descriptors, clock, the call that it waits in, how it ended).
+///
+/// No file, socket or other native handle is in here, so that
+/// [`to_sections`](Self::to_sections) and [`from_sections`](Self::from_sections) lose nothing.
+#[derive(Clone, Debug)]
+pub struct HostState {
+    /// The program's own address.
+    pub address: Address,
+    /// Its arguments; the first is its name. None may contain a zero byte.
+    pub args: Vec<Vec<u8>>,
+    /// Its environment as `NAME=VALUE`. None may contain a zero byte.
+    pub env: Vec<Vec<u8>>,
+    /// What it may do.
+    pub grants: Grants,
+    pub(crate) stdin: Arc<[u8]>,
+    pub(crate) stdin_position: usize,
+    pub(crate) descriptors: [Option<Descriptor>; DESCRIPTORS],
+    pub(crate) clock: Clock,
+    pub(crate) pending: Option<Pending>,
+    pub(crate) unanswered: VecDeque<(Address, u64)>,
+    pub(crate) end: Option<End>,
+}
+
+/// There are no files yet, so the three standard descriptors are all that can be open.
+pub(crate) const DESCRIPTORS: usize = 3;
+
+/// The received messages that a program can still reply to; older ones are forgotten.
+pub(crate) const UNANSWERED_MAX: usize = 4096;
+
+/// An open descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) stream: Stream,
+    /// WASI `fdflags`.
+    pub(crate) flags: u16,
+    /// WASI `rights`, which a program may only narrow.
+    pub(crate) rights: u64,
+}
+
+impl Descriptor {
+    /// A standard stream as it is when a program starts.
+    pub(crate) fn open(stream: Stream) -> Self {
+        let rights = match stream {
+            Stream::Stdin => rights::FD_READ,
+            Stream::Stdout | Stream::Stderr => rights::FD_WRITE,
+        };
+        let flags = if stream == Stream::Stdin {
+            0
+        } else {
+            FDFLAGS_APPEND
+        };
+        Self {
+            stream,
+            flags,
+            rights: rights | rights::COMMON,
+        }
+    }
+}
+
+/// WASI `fdflags::append`: the log only grows.
+pub(crate) const FDFLAGS_APPEND: u16 = 1;
+
+/// The WASI `rights` that standard streams can have. Without `FD_SEEK` and `FD_TELL` wasi-libc takes
+/// a character device for a terminal and buffers it by lines, so that output appears as it is made.
+pub(crate) mod rights {
+    pub(crate) const FD_READ: u64 = 1 << 1;
+    pub(crate) const FD_WRITE: u64 = 1 << 6;
+    /// `fd_fdstat_set_flags`, `fd_filestat_get` and `poll_fd_readwrite`.
+    pub(crate) const COMMON: u64 = 1 << 3 | 1 << 21 | 1 << 27;
+}
+
+/// What a descriptor stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+/// The call that a blocked program will issue again, with what must not start anew when it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// `poll_oneoff`, first issued at this time on the monotonic clock.
+    Poll { since_ns: u64 },
+    /// `mielin.receive` until this time.
+    Receive { deadline_ns: Option<u64> },
+    /// `mielin.send`, waiting for room.
+    Send,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(i32),
+    Trapped(String),
+}
+
+/// A monotonic clock that goes on from a number instead of from the machine's start. It stands
+/// still while it is only bytes in a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    base_ns: u64,
+    since: Instant,
+}
+
+impl Clock {
+    fn starting_at(base_ns: u64) -> Self {
+        Self {
+            base_ns,
+            since: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        let elapsed = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.base_ns.saturating_add(elapsed)
+    }
+}
+
+impl HostState {
+    /// A program with this address, without arguments, environment, input or grants.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            args: Vec::new(),
+            env: Vec::new(),
+            grants: Grants::none(),
+            stdin: Arc::from([]),
+            stdin_position: 0,
+            descriptors: [Stream::Stdin, Stream::Stdout, Stream::Stderr]
+                .map(|stream| Some(Descriptor::open(stream))),
+            clock: Clock::starting_at(0),
+            pending: None,
+            unanswered: VecDeque::new(),
+            end: None,
+        }
+    }
+
+    /// With these arguments, of which the first is the program's name.
+    #[must_use]
+    pub fn with_args<A: Into<Vec<u8>>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With this environment of `NAME=VALUE` entries.
+    #[must_use]
+    pub fn with_env<A: Into<Vec<u8>>>(mut self, env: impl IntoIterator<Item = A>) -> Self {
+        self.env = env.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With these bytes as standard input.
+    #[must_use]
+    pub fn with_stdin(mut self, bytes: impl Into<Arc<[u8]>>) -> Self {
+        self.stdin = bytes.into();
+        self.stdin_position = 0;
+        self
+    }
+
+    /// With these capabilities.
+    #[must_use]
+    pub fn with_grants(mut self, grants: Grants) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// The program's monotonic clock: starts at 0, runs while the state is in a process (parked or
+    /// not), stands still while it is only bytes, and never goes back.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// How long it is until a [`Wait`](crate::Wait)'s deadline; zero if it has passed.
+    pub fn until(&self, deadline_ns: u64) -> Duration {
+        Duration::from_nanos(deadline_ns.saturating_sub(self.now_ns()))
+    }
+
+    /// The code with which the program ended, if it did so of its own accord.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.end {
+            Some(End::Exited(code)) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// How many bytes of standard input the program has read, and how many there are.
+    pub fn stdin_progress(&self) -> (usize, usize) {
+        (self.stdin_position, self.stdin.len())
+    }
+
+    /// The bytes that count against [`Limits::input_bytes`](crate::Limits::input_bytes).
+    pub(crate) fn input_bytes(&self) -> usize {
+        let strings = self.args.iter().chain(&self.env);
+        strings
+            .map(|text| text.len() + 1)
+            .sum::<usize>()
+            .saturating_add(self.stdin.len())
+    }
+
+    pub(crate) fn note_received(&mut self, from: Address, sequence: u64) {
+        if self.unanswered.len() == UNANSWERED_MAX {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((from, sequence));
+    }
+}

@@ -1,0 +1,1 @@
+//! Host sections: round trips, and what hostile ones do.
