@@ -1,0 +1,78 @@
+//! The constants of the protocols, each with where it comes from.
+//!
+//! "Design" is the list of constants in `docs/ARCHITECTURE.md`; the others were chosen here, with the
+//! reason beside them.
+
+use core::time::Duration;
+
+/// The largest payload of one message. Design: 16 MiB of payload, headers not counted.
+pub const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+
+/// The largest value that goes through [`crate::codec`] unless the caller names another limit. Everything
+/// larger in this project is raw bytes behind a header.
+pub const CODEC_BYTES_MAX: usize = 1 << 20;
+
+/// The longest name of a node or an agent. It bounds what a membership datagram must carry.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// The largest membership datagram. QUIC guarantees paths of 1,200 bytes (RFC 9000, section 14); what is
+/// left for a DATAGRAM frame's payload is at least 1,150 with quinn's header and tag sizes.
+pub const MEMBERSHIP_DATAGRAM_BYTES_MAX: usize = 1_100;
+
+/// WAN: a vanished member is a suspect after at most this long. Design: 15 s.
+pub const WAN_SUSPECT_AFTER: Duration = Duration::from_secs(15);
+/// WAN: a vanished member is dead after at most this long. Design: 30 s.
+pub const WAN_DEAD_AFTER: Duration = Duration::from_secs(30);
+/// LAN: how often a member probes another. Design asks for "seconds".
+pub const LAN_PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// LAN: how long a suspect has to refute. Three probe periods, so that a loaded machine survives it.
+pub const LAN_SUSPECT_TO_DEAD: Duration = Duration::from_secs(3);
+/// How long a dead member is remembered (and announced to, so that a healed partition heals).
+pub const DEAD_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a location record lives without being announced again. Design: 10 min.
+pub const REGISTRY_TTL: Duration = Duration::from_secs(600);
+/// How often a holder announces its records again: three chances within a life.
+pub const REGISTRY_REFRESH: Duration = Duration::from_secs(200);
+/// How often a holder tells one member the digest of what it holds, so that a lost announcement is
+/// noticed long before the next refresh.
+pub const REGISTRY_DIGEST_PERIOD: Duration = Duration::from_secs(15);
+/// Records one node may have in the registry.
+pub const REGISTRY_RECORDS_PER_NODE_MAX: usize = 8_192;
+/// Records in one message: about 13 KB with the longest names.
+pub const REGISTRY_RECORDS_PER_MESSAGE_MAX: usize = 64;
+
+/// Messages that one agent may have unacknowledged towards all destinations.
+pub const OUTBOX_COUNT_MAX: usize = 1_024;
+/// Payload bytes that one agent may have unacknowledged: two of the largest messages.
+pub const OUTBOX_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_MAX;
+/// Messages in flight towards one destination (the N of go-back-N).
+pub const DELIVERY_WINDOW_COUNT: usize = 32;
+/// Payload bytes in flight towards one destination; one message of any size may always fly.
+pub const DELIVERY_WINDOW_BYTES: usize = 4 << 20;
+/// How long the first transmission waits for its acknowledgement; doubled up to the maximum.
+pub const DELIVERY_RETRY_MIN: Duration = Duration::from_millis(250);
+/// The longest wait between two transmissions of the same message.
+pub const DELIVERY_RETRY_MAX: Duration = Duration::from_secs(5);
+/// Messages that may wait in one agent's mailbox.
+pub const INBOX_COUNT_MAX: usize = 4_096;
+/// Payload bytes that may wait in one agent's mailbox: two of the largest messages.
+pub const INBOX_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_MAX;
+/// Different senders that one agent remembers.
+pub const INBOX_SENDERS_MAX: usize = 65_536;
+
+/// A move that has not reached its hand-over by then is rolled back. Design: 30 s.
+pub const MIGRATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Below this much non-zero memory plain stop-copy has the shorter downtime. Measured: about 1 MiB.
+pub const STOP_COPY_BELOW_BYTES: u64 = 1 << 20;
+/// Pre-copy stops when this few pages are dirty.
+pub const PRE_COPY_PAGES_SMALL: u64 = 64;
+/// Pre-copy stops when the dirty pages would go over the wire within this time.
+pub const PRE_COPY_DOWNTIME_BUDGET: Duration = Duration::from_millis(5);
+/// Pre-copy stops after this many rounds (Xen used 29, NSDI'05).
+pub const PRE_COPY_ROUNDS_MAX: u32 = 30;
+/// How often a source in doubt asks the target what became of the agent.
+pub const QUERY_PERIOD: Duration = Duration::from_secs(1);
+
+/// Bytes of a memory page on the wire; the same as `mielin-safepoint`'s.
+pub const PAGE_BYTES: usize = 4_096;

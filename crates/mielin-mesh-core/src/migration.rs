@@ -1,0 +1,17 @@
+//! Handing a running agent over: one live copy, always.
+//!
+//! States, messages and invariants are described in `docs/MIGRATION.md`.
+
+mod arrivals;
+mod coordinator;
+mod frame;
+mod metrics;
+mod phase;
+mod receiver;
+
+pub use arrivals::{Arrivals, QueryReply};
+pub use coordinator::{MigrationCoordinator, Move, SourceAction, SourceInput};
+pub use frame::{MigrationFrame, Offer, PageRecords, page_record};
+pub use metrics::{MigrationMetrics, PhaseTime, Round};
+pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};
+pub use receiver::{MigrationReceiver, TargetAction, TargetInput};

@@ -1,0 +1,156 @@
+//! The messages of a move. Headers go through the codec; module, pages and state follow them raw.
+
+use alloc::vec::Vec;
+
+use oxicode::{Decode, Encode};
+
+use crate::codec::CodecError;
+use crate::limits::PAGE_BYTES;
+use crate::migration::{MigrationStrategy, RollbackReason};
+use crate::{AgentId, Epoch};
+
+/// What the source offers.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Offer {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its epoch at the source.
+    pub epoch: Epoch,
+    /// The hash of its module.
+    pub module: [u8; 32],
+    /// The module's length.
+    pub module_bytes: u64,
+    /// Its linear memory, to be reserved and touched by the target.
+    pub memory_bytes: u64,
+    /// How its memory will come.
+    pub strategy: MigrationStrategy,
+}
+
+/// A message of a move; what `tail` means is said at each.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum MigrationFrame {
+    /// Source: take this agent? Tail: whatever else the target's node wants to know beforehand.
+    Offer(Offer),
+    /// Target: yes.
+    Accept {
+        /// Whether the module must be sent.
+        need_module: bool,
+    },
+    /// Target: no.
+    Refuse {
+        /// Why.
+        reason: alloc::string::String,
+    },
+    /// Source: the module. Tail: its bytes.
+    Module,
+    /// Target: compiled, instantiated, memory touched.
+    Prepared,
+    /// Source: pages. Tail: `count` page records.
+    Pages {
+        /// How many.
+        count: u32,
+    },
+    /// Source: the round is over.
+    RoundEnd {
+        /// The round, counted from 1.
+        round: u32,
+        /// Pages in it.
+        pages: u64,
+    },
+    /// Target: the round is in memory.
+    RoundAck {
+        /// The round.
+        round: u32,
+    },
+    /// Source: everything else, the agent being frozen. Tail: execution and host state, outbox, inbox.
+    State {
+        /// The epoch that the target shall have.
+        epoch: Epoch,
+    },
+    /// Target: I hold everything it needs to run alone, and would run it in this epoch.
+    Ready {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Source: it is yours; I shall not run it unless I learn that you did not start it.
+    Go {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Target: it runs.
+    Running {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Source, before `Go`: forget it.
+    Abort {
+        /// Why.
+        reason: RollbackReason,
+    },
+    /// Target, before `Go`: it cannot be done.
+    Failed {
+        /// Why.
+        reason: alloc::string::String,
+    },
+}
+
+impl MigrationFrame {
+    /// The header's bytes; the tail follows them raw.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        crate::codec::encode(self)
+    }
+
+    /// A message and its tail.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the bytes do not begin with a message.
+    pub fn decode(bytes: &[u8]) -> Result<(MigrationFrame, &[u8]), CodecError> {
+        crate::codec::decode_prefix(bytes)
+    }
+}
+
+/// Appends a page to the tail of [`MigrationFrame::Pages`]: its index, little-endian, and its bytes.
+pub fn page_record(index: u32, page: &[u8; PAGE_BYTES], tail: &mut Vec<u8>) {
+    tail.extend_from_slice(&index.to_le_bytes());
+    tail.extend_from_slice(page);
+}
+
+/// The pages in the tail of [`MigrationFrame::Pages`].
+#[derive(Clone, Debug)]
+pub struct PageRecords<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> PageRecords<'a> {
+    /// Bytes of one record.
+    pub const RECORD_BYTES: usize = 4 + PAGE_BYTES;
+
+    /// The records of a tail.
+    ///
+    /// # Errors
+    ///
+    /// If the tail does not have exactly `count` records.
+    pub fn new(count: u32, tail: &'a [u8]) -> Result<PageRecords<'a>, CodecError> {
+        let expected = u64::from(count) * PageRecords::RECORD_BYTES as u64;
+        match (tail.len() as u64).cmp(&expected) {
+            core::cmp::Ordering::Less => Err(CodecError::Truncated),
+            core::cmp::Ordering::Equal => Ok(PageRecords { rest: tail }),
+            core::cmp::Ordering::Greater => Err(CodecError::Trailing {
+                count: (tail.len() as u64 - expected) as usize,
+            }),
+        }
+    }
+}
+
+impl<'a> Iterator for PageRecords<'a> {
+    type Item = (u32, &'a [u8; PAGE_BYTES]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (index, rest) = self.rest.split_first_chunk::<4>()?;
+        let (page, rest) = rest.split_first_chunk::<PAGE_BYTES>()?;
+        self.rest = rest;
+        Some((u32::from_le_bytes(*index), page))
+    }
+}
