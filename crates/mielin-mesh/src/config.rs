@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use mielin_mesh_core::Preset;
+
 /// Settings of one [`MeshService`](crate::MeshService). The node's name and
 /// role are not here: they belong to its credentials.
 #[derive(Clone, Debug)]
@@ -20,7 +22,7 @@ pub struct MeshConfig {
     pub enable_gossip: bool,
     /// Whether location records are exchanged with the members.
     pub enable_registry: bool,
-    /// How fast silence turns into suspicion.
+    /// How fast silence turns into suspicion and death.
     pub preset: Preset,
 }
 
@@ -44,14 +46,4 @@ impl MeshConfig {
         self.bootstrap_nodes.push(address);
         self
     }
-}
-
-/// Timing of failure detection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Preset {
-    /// Seconds: machines in one room, or one machine.
-    #[default]
-    Lan,
-    /// Suspect after 15 s and dead after 30 s.
-    Wan,
 }

@@ -2,33 +2,18 @@
 
 use std::net::SocketAddr;
 
-use mielin_mesh_core::{LocationRecord, MemberState, NodeId, NodeRole};
+use mielin_mesh_core::{AgentId, Epoch, Location, LocationRecord, Member, Name, NodeId, NodeRole};
 
 /// This node as the members see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// Hash of the node's public key.
     pub id: NodeId,
-    /// Chosen by its user; not unique by force.
-    pub name: String,
+    /// Chosen by its user; other nodes may have the same.
+    pub name: Name,
     /// As its certificate says.
     pub role: NodeRole,
     /// The address that members dial.
-    pub address: SocketAddr,
-}
-
-/// One node of the mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Hash of the node's public key.
-    pub id: NodeId,
-    /// Chosen by its user; not unique by force.
-    pub name: String,
-    /// What the node is good for.
-    pub role: NodeRole,
-    /// Whether it is believed to be there.
-    pub state: MemberState,
-    /// Where it can be dialled.
     pub address: SocketAddr,
 }
 
@@ -37,8 +22,21 @@ pub struct Member {
 pub enum MeshEvent {
     /// A member appeared, or its state, name or address changed.
     MemberChanged(Member),
-    /// A newer location of an agent is known.
-    LocationChanged(LocationRecord),
+    /// A newer location of an agent is known, or its node became reachable or
+    /// unreachable.
+    LocationChanged(Location),
+    /// An agent's record was not announced again in time and is gone.
+    LocationExpired(LocationRecord),
+    /// Another node holds an agent of this node with a higher epoch: the copy
+    /// here is stale and must stop.
+    Fenced {
+        /// The agent.
+        agent: AgentId,
+        /// The epoch held here.
+        ours: Epoch,
+        /// The record that supersedes it.
+        by: LocationRecord,
+    },
     /// The last connection to a peer broke or timed out. It says nothing about
     /// membership, which decides later, but comes sooner.
     PeerConnectionLost(NodeId),

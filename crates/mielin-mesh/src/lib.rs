@@ -8,16 +8,15 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use mielin_mesh::{DataDirectory, MeshConfig, MeshService, create_mesh};
+//! use mielin_mesh::{MeshConfig, MeshService, create_mesh};
 //! use mielin_mesh_core::NodeRole;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let directory = DataDirectory::open(Path::new("/var/lib/mielin"))?;
-//! let credentials = create_mesh(&directory, "first", NodeRole::Core)?;
+//! let credentials = create_mesh(Path::new("/var/lib/mielin"), "first", NodeRole::Core)?;
 //! let config = MeshConfig::new("0.0.0.0:9000".parse()?);
 //! let mesh = MeshService::start(config, credentials).await?;
 //! for member in mesh.members() {
-//!     println!("{} {}", member.name, member.address);
+//!     println!("{} {}", member.identity.name, member.state);
 //! }
 //! mesh.shutdown().await;
 //! # Ok(())
@@ -30,15 +29,15 @@ mod event;
 mod serving;
 mod service;
 
-pub use config::{MeshConfig, Preset};
+pub use config::MeshConfig;
 pub use error::MeshError;
-pub use event::{LocalNode, Member, MeshEvent};
+pub use event::{LocalNode, MeshEvent};
 pub use service::MeshService;
 pub use serving::{BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler};
 
 pub use mielin_mesh_wire::{
     Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
-    JoinError, JoinProgress, JoinRequest, JoinToken, MAX_PAYLOAD_BYTES, MeshId, MeshStream,
+    JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream,
     NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
     create_mesh, join, load_credentials,
 };

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_mesh_core::{AgentId, LocationRecord, NodeId};
+use mielin_mesh_core::registry::RegistryError;
+use mielin_mesh_core::{AgentId, Location, LocationRecord, Member, NodeId};
 use mielin_mesh_wire::{Authority, MeshStream, NodeCredentials};
 use tokio::sync::broadcast;
 
 use crate::config::MeshConfig;
 use crate::error::MeshError;
-use crate::event::{LocalNode, Member, MeshEvent};
+use crate::event::{LocalNode, MeshEvent};
 use crate::serving::{RequestHandler, StreamHandler};
 
 /// One node's place in the mesh; clones share it.
@@ -59,20 +60,29 @@ impl MeshService {
         todo!()
     }
 
-    /// Publishes where an agent of this node is; it reaches every member.
-    pub fn announce(&self, record: LocationRecord) {
+    /// Publishes an agent that this node holds; the record reaches every member
+    /// and is repeated until it is withdrawn or superseded.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when this node may not announce it; nothing changed.
+    pub fn announce(&self, record: LocationRecord) -> Result<(), RegistryError> {
+        todo!()
+    }
+
+    /// Stops announcing an agent: its record expires everywhere.
+    pub fn withdraw(&self, agent: &AgentId) {
         todo!()
     }
 
     /// The newest known location of an agent.
     #[must_use]
-    pub fn locate(&self, agent: &AgentId) -> Option<LocationRecord> {
+    pub fn locate(&self, agent: &AgentId) -> Option<Location> {
         todo!()
     }
 
-    /// The newest known location of every agent.
+    /// The newest known location of every agent, ordered by id.
     #[must_use]
-    pub fn agents(&self) -> Vec<LocationRecord> {
+    pub fn agents(&self) -> Vec<Location> {
         todo!()
     }
 
