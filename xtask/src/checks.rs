@@ -1,0 +1,99 @@
+//! The two sequences: `test`, and `ci` around it.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::command::run;
+use crate::workspace::Workspace;
+use crate::{agents, licences, tidy};
+
+/// Times the steps of a sequence and says at the end where the time went.
+struct Steps {
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn new() -> Self {
+        Self { done: Vec::new() }
+    }
+
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        eprintln!("== {name}");
+        let start = Instant::now();
+        work().with_context(|| format!("step `{name}`"))?;
+        self.done.push((name, start.elapsed()));
+        Ok(())
+    }
+
+    fn report(&self) {
+        eprintln!("== all steps passed");
+        for (name, time) in &self.done {
+            eprintln!("{:>8.1} s  {name}", time.as_secs_f64());
+        }
+    }
+}
+
+/// Everything that is proved by running: the agents from source, and all tests.
+///
+/// # Errors
+/// The first step that failed.
+pub(crate) fn test(workspace: &Workspace) -> Result<()> {
+    let mut steps = Steps::new();
+    test_steps(workspace, &mut steps)?;
+    steps.report();
+    Ok(())
+}
+
+fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
+    steps.step("agents from source", || agents::build_and_check(workspace))?;
+    steps.step("tests of the agents", || {
+        run(on_agents(workspace).arg("test").arg("--quiet"))
+    })?;
+    steps.step("tests of the workspace", || {
+        run(workspace.cargo().args(["test", "--workspace", "--locked"]))
+    })
+}
+
+/// Everything that a change must pass, the cheap steps first. All of it is in
+/// the dev profile, so that dependencies are compiled once and checked once.
+///
+/// # Errors
+/// The first step that failed.
+pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
+    let mut steps = Steps::new();
+    steps.step("format", || {
+        run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
+        run(on_agents(workspace).args(["fmt", "--all", "--check"]))
+    })?;
+    steps.step("tidy", || tidy::run(workspace))?;
+    steps.step("deny", || licences::run(workspace))?;
+    steps.step("clippy", || {
+        let clippy = ["clippy", "--all-targets", "--locked"];
+        let deny_warnings = ["--", "-D", "warnings"];
+        run(workspace
+            .cargo()
+            .args(clippy)
+            .arg("--workspace")
+            .args(deny_warnings))?;
+        run(on_agents(workspace).args(clippy).args(deny_warnings))
+    })?;
+    steps.step("documentation", || {
+        let mut doc = workspace.cargo();
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        run(doc.args(["doc", "--workspace", "--no-deps", "--locked"]))
+    })?;
+    test_steps(workspace, &mut steps)?;
+    steps.report();
+    Ok(())
+}
+
+/// Cargo in the agents' workspace, for this machine rather than for WebAssembly.
+fn on_agents(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo
+        .current_dir(workspace.root().join("agents"))
+        .env("CARGO_TARGET_DIR", workspace.output().join("agents-host"));
+    cargo
+}

@@ -1,0 +1,81 @@
+//! The project's own commands: `cargo xtask setup | agents | test | ci | tidy | deny | bench`.
+//!
+//! What a developer and the continuous integration run are the same code, so
+//! that a green run here is a green run there. Nothing in this crate knows the
+//! mesh or an engine; it starts cargo, reads files and compares bytes.
+//!
+//! - [`toolchain`]: finds or makes the compiler for `wasm32-wasip1`.
+//! - [`agents`]: builds the sample agents and compares them with `agents/prebuilt`.
+//! - [`tidy`]: the rules that neither rustc nor clippy know.
+//! - [`licences`]: licences, duplicates and sources of the dependencies.
+//! - [`checks`]: `test` and `ci`, the sequences made of the above.
+//! - [`bench`]: starts the benchmarks and passes their output through.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool speaks to its terminal"
+)]
+
+mod agents;
+mod bench;
+mod checks;
+mod command;
+mod licences;
+mod spdx;
+mod tidy;
+mod toolchain;
+mod wasm_interface;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// MielinOS's own build, test, bench and tidy commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or make what building the agents needs: a wasm32-wasip1 target for Rust, clang and wasi-libc for C
+    Setup,
+    /// Build the sample agents from source into target/xtask/agents
+    Agents(agents::Options),
+    /// setup, the agents against their prebuilt modules, and every test of both workspaces
+    Test,
+    /// fmt, tidy, deny, clippy, doc, then test: what .ci/run runs
+    Ci,
+    /// Check the rules of xtask/tidy.toml
+    Tidy,
+    /// Check licences, duplicates and sources of the dependencies against deny.toml
+    Deny,
+    /// Run a benchmark; its standard output is passed through unchanged
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::find();
+    let result = match arguments.command {
+        Task::Setup => toolchain::setup(&workspace).map(|found| eprintln!("{found}")),
+        Task::Agents(options) => agents::run(&workspace, &options),
+        Task::Test => checks::test(&workspace),
+        Task::Ci => checks::ci(&workspace),
+        Task::Tidy => tidy::run(&workspace),
+        Task::Deny => licences::run(&workspace),
+        Task::Bench(options) => bench::run(&workspace, &options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
