@@ -54,7 +54,9 @@ impl DataDirectory {
     /// # Errors
     /// [`DirectoryError`]; the directory is left as it was.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        let directory = DataDirectory { path: path.to_path_buf() };
+        let directory = DataDirectory {
+            path: path.to_path_buf(),
+        };
         create_private(path)?;
         match directory.read(VERSION_FILE)? {
             Some(found) => {
@@ -64,12 +66,17 @@ impl DataDirectory {
                     return Ok(directory);
                 }
                 let found = found.chars().take(32).filter(|c| !c.is_control()).collect();
-                Err(DirectoryError::OtherVersion { path: path.to_path_buf(), found })
+                Err(DirectoryError::OtherVersion {
+                    path: path.to_path_buf(),
+                    found,
+                })
             }
             None => {
                 let mut entries = fs::read_dir(path).map_err(failure("list", path))?;
                 if entries.next().is_some() {
-                    return Err(DirectoryError::Foreign { path: path.to_path_buf() });
+                    return Err(DirectoryError::Foreign {
+                        path: path.to_path_buf(),
+                    });
                 }
                 directory.write(VERSION_FILE, format!("{DATA_VERSION}\n").as_bytes())?;
                 Ok(directory)
@@ -163,7 +170,11 @@ fn create_private(path: &Path) -> Result<(), DirectoryError> {
 
 fn failure(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_path_buf();
-    move |source| DirectoryError::Io { action, path, source }
+    move |source| DirectoryError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -178,7 +189,10 @@ mod tests {
         let error = DataDirectory::open(dir.path()).unwrap_err();
         assert!(matches!(error, DirectoryError::OtherVersion { ref found, .. } if found == "7"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert_eq!(fs::read_to_string(dir.path().join("VERSION")).unwrap(), "7\n");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("VERSION")).unwrap(),
+            "7\n"
+        );
     }
 
     #[test]

@@ -16,25 +16,29 @@
 //! above, in `mielin-mesh`. Certificates are verified by rustls's ordinary
 //! WebPKI verifiers on both sides, with the mesh root as the only trust anchor.
 
-mod directory;
-mod identity;
-mod certificate;
-mod token;
 mod authority;
+mod certificate;
 mod credentials;
-mod tls;
-mod stream;
-mod introduction;
-mod exchange;
-mod joining;
+mod directory;
 mod endpoint;
+mod exchange;
+mod identity;
+mod introduction;
+mod joining;
+mod peer;
+mod stream;
+mod tls;
+mod token;
 
 pub use authority::{Authority, AuthorityError, PendingJoin};
 pub use certificate::{CertificateError, MeshId, RootCertificate};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};
 pub use directory::{DATA_VERSION, DataDirectory, DirectoryError};
-pub use endpoint::{Endpoint, Incoming, Liveness, Peer, WireError, WireEvent};
+pub use endpoint::{Endpoint, Liveness, WireError};
 pub use identity::{IdentityError, NodeKey};
-pub use joining::{JoinError, JoinProgress, JoinRequest, join};
-pub use stream::{Frame, FrameLimit, MAX_PAYLOAD_BYTES, MeshStream, RecvHalf, SendHalf, StreamError};
+pub use introduction::IntroductionError;
+pub use joining::{JoinError, JoinProgress, join};
+pub use peer::{DatagramError, Incoming, Peer, WireEvent};
+pub use stream::{Frame, FrameLimit, MeshStream, RecvHalf, SendHalf, StreamError};
+pub use tls::TlsError;
 pub use token::{JoinToken, TokenError};

@@ -18,10 +18,8 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use mielin_mesh_core::NodeId;
+use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// The largest payload of one frame: 16 MiB.
-pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
 /// Length of the two length fields before a frame.
 const PREFIX_BYTES: usize = 6;
@@ -44,7 +42,7 @@ pub(crate) mod code {
 pub struct FrameLimit {
     /// Largest header, at most 65,535 bytes.
     pub header_bytes: u16,
-    /// Largest payload; values above [`MAX_PAYLOAD_BYTES`] count as that.
+    /// Largest payload; values above [`PAYLOAD_BYTES_MAX`] count as that.
     pub payload_bytes: usize,
 }
 
@@ -52,13 +50,16 @@ impl FrameLimit {
     /// Headers up to 64 KiB and payloads up to `payload_bytes`.
     #[must_use]
     pub fn payload(payload_bytes: usize) -> Self {
-        FrameLimit { header_bytes: u16::MAX, payload_bytes }
+        FrameLimit {
+            header_bytes: u16::MAX,
+            payload_bytes,
+        }
     }
 }
 
 impl Default for FrameLimit {
     fn default() -> Self {
-        FrameLimit::payload(MAX_PAYLOAD_BYTES)
+        FrameLimit::payload(PAYLOAD_BYTES_MAX)
     }
 }
 
@@ -143,8 +144,16 @@ impl MeshStream {
         recv: quinn::RecvStream,
     ) -> Self {
         MeshStream {
-            send: SendHalf { peer, protocol, inner: send },
-            recv: RecvHalf { peer, protocol, inner: recv },
+            send: SendHalf {
+                peer,
+                protocol,
+                inner: send,
+            },
+            recv: RecvHalf {
+                peer,
+                protocol,
+                inner: recv,
+            },
         }
     }
 
@@ -227,7 +236,10 @@ impl SendHalf {
     /// error ends it.
     pub async fn send_frame(&mut self, header: &[u8], payload: &[u8]) -> Result<(), StreamError> {
         self.send_prefix(header, payload.len()).await?;
-        self.inner.write_all(payload).await.map_err(|e| self.write_error(e))
+        self.inner
+            .write_all(payload)
+            .await
+            .map_err(|e| self.write_error(e))
     }
 
     /// Like [`send_frame`](Self::send_frame), handing a shared buffer to the
@@ -241,7 +253,10 @@ impl SendHalf {
         payload: Bytes,
     ) -> Result<(), StreamError> {
         self.send_prefix(header, payload.len()).await?;
-        self.inner.write_chunk(payload).await.map_err(|e| self.write_error(e))
+        self.inner
+            .write_chunk(payload)
+            .await
+            .map_err(|e| self.write_error(e))
     }
 
     /// Says that nothing more will be sent. Data already handed over still
@@ -262,7 +277,9 @@ impl SendHalf {
         match self.inner.stopped().await {
             Ok(None) => Ok(()),
             Ok(Some(code)) => Err(self.stop_error(code)),
-            Err(quinn::StoppedError::ConnectionLost(lost)) => Err(StreamError::ConnectionLost(lost)),
+            Err(quinn::StoppedError::ConnectionLost(lost)) => {
+                Err(StreamError::ConnectionLost(lost))
+            }
             Err(quinn::StoppedError::ZeroRttRejected) => Err(StreamError::Closed),
         }
     }
@@ -272,14 +289,20 @@ impl SendHalf {
             len: header.len(),
             limit: usize::from(u16::MAX),
         })?;
-        if payload_len > MAX_PAYLOAD_BYTES {
-            return Err(StreamError::Oversized { len: payload_len, limit: MAX_PAYLOAD_BYTES });
+        if payload_len > PAYLOAD_BYTES_MAX {
+            return Err(StreamError::Oversized {
+                len: payload_len,
+                limit: PAYLOAD_BYTES_MAX,
+            });
         }
         let mut start = Vec::with_capacity(PREFIX_BYTES + header.len());
         start.extend_from_slice(&header_len.to_be_bytes());
         start.extend_from_slice(&(payload_len as u32).to_be_bytes());
         start.extend_from_slice(header);
-        self.inner.write_chunk(start.into()).await.map_err(|e| self.write_error(e))
+        self.inner
+            .write_chunk(start.into())
+            .await
+            .map_err(|e| self.write_error(e))
     }
 
     fn write_error(&self, error: quinn::WriteError) -> StreamError {
@@ -315,7 +338,7 @@ impl RecvHalf {
         let [h0, h1, p0, p1, p2, p3] = prefix;
         let header_len = u16::from_be_bytes([h0, h1]);
         let payload_len = u32::from_be_bytes([p0, p1, p2, p3]) as usize;
-        let payload_limit = limit.payload_bytes.min(MAX_PAYLOAD_BYTES);
+        let payload_limit = limit.payload_bytes.min(PAYLOAD_BYTES_MAX);
         if header_len > limit.header_bytes {
             return Err(self.oversized(header_len.into(), limit.header_bytes.into()));
         }
@@ -365,7 +388,9 @@ fn stop_error(peer: NodeId, protocol: u16, stopped: quinn::VarInt) -> StreamErro
     match stopped {
         code::OVERSIZED => StreamError::RefusedAsOversized,
         code::UNKNOWN_PROTOCOL => StreamError::UnknownProtocol { peer, protocol },
-        other => StreamError::Abandoned { code: other.into_inner() },
+        other => StreamError::Abandoned {
+            code: other.into_inner(),
+        },
     }
 }
 

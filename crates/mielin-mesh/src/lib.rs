@@ -37,7 +37,7 @@ pub use serving::{BoxFuture, Refusal, RequestHandler, StreamHandler, request_han
 
 pub use mielin_mesh_wire::{
     Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
-    JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream,
+    JoinError, JoinProgress, JoinToken, MeshId, MeshStream,
     NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
     create_mesh, join, load_credentials,
 };

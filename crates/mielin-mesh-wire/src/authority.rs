@@ -1,0 +1,473 @@
+//! The holder of the mesh root: the one node that admits others.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use mielin_mesh_core::{Name, NodeId, NodeRole};
+use tokio::sync::oneshot;
+
+use crate::certificate::{CertificateError, MeshId, RootCertificate, VerifiedRequest};
+use crate::directory::{DataDirectory, DirectoryError};
+use crate::identity::{IdentityError, NodeKey};
+use crate::token::{JoinToken, TokenError, role_byte, role_of_byte, secret_hash, unix_seconds};
+
+const ROOT_KEY_FILE: &str = "authority/root.key";
+const TOKENS_FILE: &str = "authority/tokens";
+/// Unexpired tokens that may exist at once.
+const TOKENS_MAX: usize = 1024;
+/// An expired token is remembered this long, so that its user is told
+/// `Expired` and not `Unknown`.
+const EXPIRED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Joiners waiting for approval, altogether and from one address.
+const PENDING_MAX: usize = 64;
+const PENDING_PER_ADDRESS_MAX: usize = 8;
+/// Length of one record in the tokens file.
+const RECORD_BYTES: usize = 32 + 8 + 1 + 1 + 32;
+
+/// Issues certificates, tokens and approvals; clones share it.
+#[derive(Clone)]
+pub struct Authority {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    directory: DataDirectory,
+    root: RootCertificate,
+    root_key: NodeKey,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    tokens: BTreeMap<[u8; 32], Issued>,
+    pending: BTreeMap<NodeId, Waiting>,
+    /// Tells two requests of one node apart.
+    serial: u64,
+}
+
+#[derive(Clone)]
+struct Issued {
+    expires: SystemTime,
+    role: Option<NodeRole>,
+    used_by: Option<NodeId>,
+}
+
+struct Waiting {
+    info: PendingJoin,
+    serial: u64,
+    decision: oneshot::Sender<Decision>,
+}
+
+/// What became of a request for approval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Approved,
+    Rejected,
+}
+
+/// A node that asked to join without a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingJoin {
+    /// The id it proved; compare it with what the joiner shows.
+    pub node: NodeId,
+    /// The name it gave itself.
+    pub name: Name,
+    /// The role it asked for and will get.
+    pub role: NodeRole,
+    /// Where it asked from.
+    pub address: SocketAddr,
+    /// When it asked.
+    pub since: SystemTime,
+}
+
+/// Why the authority did not do what its user asked. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// Nobody with this id is waiting.
+    #[error("node {0} is not waiting for approval")]
+    NotPending(NodeId),
+    /// Too many unexpired tokens exist.
+    #[error("{TOKENS_MAX} unexpired tokens exist already; wait until some have expired")]
+    TooManyTokens,
+    /// The lifetime leads beyond what a clock can say.
+    #[error("a token cannot live {0:?}")]
+    Lifetime(Duration),
+    /// The stored tokens are damaged.
+    #[error("{TOKENS_FILE} in the data directory is damaged")]
+    TokensDamaged,
+    /// The system gave no random numbers.
+    #[error("no randomness: {0}")]
+    Random(getrandom::Error),
+    /// The root key is missing or damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A certificate could not be issued.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The data directory failed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Why a joiner is not admitted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmissionError {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("the token grants the role {granted:?}, not {requested:?}")]
+    Role {
+        granted: NodeRole,
+        requested: NodeRole,
+    },
+    #[error("too many nodes are waiting for approval")]
+    Busy,
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+impl Authority {
+    /// Issues a token for one node.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]; no token then exists.
+    pub fn issue_token(
+        &self,
+        role: Option<NodeRole>,
+        lifetime: Duration,
+    ) -> Result<JoinToken, AuthorityError> {
+        let now = SystemTime::now();
+        let expires = now
+            .checked_add(lifetime)
+            .ok_or(AuthorityError::Lifetime(lifetime))?;
+        let token = JoinToken::generate(self.shared.root.clone(), role, expires)
+            .map_err(AuthorityError::Random)?;
+        let mut state = self.state();
+        let mut tokens = state.tokens.clone();
+        tokens.retain(|_, issued| {
+            issued
+                .expires
+                .checked_add(EXPIRED_KEPT)
+                .is_none_or(|forget| forget > now)
+        });
+        if tokens
+            .values()
+            .filter(|issued| issued.expires > now)
+            .count()
+            >= TOKENS_MAX
+        {
+            return Err(AuthorityError::TooManyTokens);
+        }
+        tokens.insert(
+            secret_hash(&token.secret),
+            Issued {
+                expires,
+                role,
+                used_by: None,
+            },
+        );
+        self.store_tokens(&tokens)?;
+        state.tokens = tokens;
+        Ok(token)
+    }
+
+    /// The nodes that wait for approval, ordered by id.
+    #[must_use]
+    pub fn pending(&self) -> Vec<PendingJoin> {
+        self.state()
+            .pending
+            .values()
+            .map(|waiting| waiting.info.clone())
+            .collect()
+    }
+
+    /// Admits a waiting node with the role that it asked for.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotPending`].
+    pub fn approve(&self, node: &NodeId) -> Result<(), AuthorityError> {
+        self.decide(node, Decision::Approved)
+    }
+
+    /// Turns a waiting node away; it may ask again.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NotPending`].
+    pub fn reject(&self, node: &NodeId) -> Result<(), AuthorityError> {
+        self.decide(node, Decision::Rejected)
+    }
+
+    /// The mesh whose root this is.
+    #[must_use]
+    pub fn mesh_id(&self) -> MeshId {
+        self.shared.root.mesh_id()
+    }
+
+    /// Issues a new certificate to a member that proved its id and keeps its
+    /// role.
+    ///
+    /// # Errors
+    /// The request is wrong or names another node.
+    pub fn renew(
+        &self,
+        member: &NodeId,
+        role: NodeRole,
+        request: &[u8],
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let request = VerifiedRequest::check(request)?;
+        if request.id != *member {
+            return Err(CertificateError::IdMismatch { actual: request.id }.into());
+        }
+        Ok(self.issue(&request, role, false)?)
+    }
+
+    /// Takes possession of a new root.
+    pub(crate) fn create(
+        directory: DataDirectory,
+        root_key: NodeKey,
+        root: RootCertificate,
+    ) -> Result<Self, AuthorityError> {
+        root_key.store(&directory, ROOT_KEY_FILE)?;
+        Ok(Authority::new(directory, root, root_key, BTreeMap::new()))
+    }
+
+    /// `None` when this node does not hold the root key.
+    pub(crate) fn load(
+        directory: &DataDirectory,
+        root: &RootCertificate,
+    ) -> Result<Option<Self>, AuthorityError> {
+        let Some(root_key) = NodeKey::load(directory, ROOT_KEY_FILE)? else {
+            return Ok(None);
+        };
+        let stored = directory.read(TOKENS_FILE)?.unwrap_or_default();
+        let tokens = decode_tokens(&stored).ok_or(AuthorityError::TokensDamaged)?;
+        Ok(Some(Authority::new(
+            directory.clone(),
+            root.clone(),
+            root_key,
+            tokens,
+        )))
+    }
+
+    /// Consumes a token and issues the certificate. The consumption is durable
+    /// before the certificate exists, so that a crash can cost a token but
+    /// never admit two nodes. The node that used a token may repeat its request
+    /// until the token expires, because the answer may have been lost.
+    pub(crate) fn admit_by_token(
+        &self,
+        request: &VerifiedRequest,
+        secret: &[u8; 32],
+        requested: Option<NodeRole>,
+    ) -> Result<Vec<u8>, AdmissionError> {
+        let role = {
+            let mut state = self.state();
+            // Looked up by hash: how long that takes says something about
+            // hashes, from which nobody gets nearer to a secret. The hashes are
+            // compared in constant time all the same.
+            let hash = blake3::Hash::from_bytes(secret_hash(secret));
+            let mut found = None;
+            for (known, issued) in &state.tokens {
+                if blake3::Hash::from_bytes(*known) == hash {
+                    found = Some(issued.clone());
+                }
+            }
+            let issued = found.ok_or(TokenError::Unknown)?;
+            if issued.used_by.is_some_and(|user| user != request.id) {
+                return Err(TokenError::Used.into());
+            }
+            if issued.expires <= SystemTime::now() {
+                return Err(TokenError::Expired.into());
+            }
+            let role = match (issued.role, requested) {
+                (Some(granted), Some(requested)) if granted != requested => {
+                    return Err(AdmissionError::Role { granted, requested });
+                }
+                (Some(granted), _) => granted,
+                (None, requested) => requested.unwrap_or(NodeRole::Edge),
+            };
+            let mut tokens = state.tokens.clone();
+            tokens.insert(
+                *hash.as_bytes(),
+                Issued {
+                    used_by: Some(request.id),
+                    ..issued
+                },
+            );
+            self.store_tokens(&tokens)?;
+            state.tokens = tokens;
+            role
+        };
+        Ok(self.issue(request, role, false)?)
+    }
+
+    /// Puts a joiner on the list. Dropping the ticket takes it off.
+    pub(crate) fn ask(
+        &self,
+        info: PendingJoin,
+    ) -> Result<(Ticket, oneshot::Receiver<Decision>), AdmissionError> {
+        let (decision, outcome) = oneshot::channel();
+        let mut state = self.state();
+        let node = info.node;
+        if !state.pending.contains_key(&node) {
+            let host: IpAddr = info.address.ip();
+            let same = state
+                .pending
+                .values()
+                .filter(|w| w.info.address.ip() == host)
+                .count();
+            if state.pending.len() >= PENDING_MAX || same >= PENDING_PER_ADDRESS_MAX {
+                return Err(AdmissionError::Busy);
+            }
+        }
+        state.serial += 1;
+        let serial = state.serial;
+        state.pending.insert(
+            node,
+            Waiting {
+                info,
+                serial,
+                decision,
+            },
+        );
+        Ok((
+            Ticket {
+                authority: self.clone(),
+                node,
+                serial,
+            },
+            outcome,
+        ))
+    }
+
+    pub(crate) fn issue(
+        &self,
+        request: &VerifiedRequest,
+        role: NodeRole,
+        holds_root: bool,
+    ) -> Result<Vec<u8>, CertificateError> {
+        request.issue(
+            &self.shared.root,
+            self.shared.root_key.pair(),
+            role,
+            holds_root,
+        )
+    }
+
+    fn new(
+        directory: DataDirectory,
+        root: RootCertificate,
+        root_key: NodeKey,
+        tokens: BTreeMap<[u8; 32], Issued>,
+    ) -> Self {
+        let state = Mutex::new(State {
+            tokens,
+            ..State::default()
+        });
+        Authority {
+            shared: Arc::new(Shared {
+                directory,
+                root,
+                root_key,
+                state,
+            }),
+        }
+    }
+
+    fn decide(&self, node: &NodeId, decision: Decision) -> Result<(), AuthorityError> {
+        let waiting = self.state().pending.remove(node);
+        let waiting = waiting.ok_or(AuthorityError::NotPending(*node))?;
+        waiting
+            .decision
+            .send(decision)
+            .map_err(|_| AuthorityError::NotPending(*node))
+    }
+
+    fn store_tokens(&self, tokens: &BTreeMap<[u8; 32], Issued>) -> Result<(), DirectoryError> {
+        self.shared
+            .directory
+            .write(TOKENS_FILE, &encode_tokens(tokens))
+    }
+
+    /// Every change of the state is complete before its lock is released, so a
+    /// panic elsewhere leaves nothing half done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("mesh", &self.mesh_id())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place on the list of pending joiners.
+pub(crate) struct Ticket {
+    authority: Authority,
+    node: NodeId,
+    serial: u64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.authority.state();
+        if state
+            .pending
+            .get(&self.node)
+            .is_some_and(|w| w.serial == self.serial)
+        {
+            state.pending.remove(&self.node);
+        }
+    }
+}
+
+fn encode_tokens(tokens: &BTreeMap<[u8; 32], Issued>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(tokens.len() * RECORD_BYTES);
+    for (hash, issued) in tokens {
+        bytes.extend_from_slice(hash);
+        bytes.extend_from_slice(&unix_seconds(issued.expires).to_be_bytes());
+        bytes.push(role_byte(issued.role));
+        bytes.push(u8::from(issued.used_by.is_some()));
+        bytes.extend_from_slice(&issued.used_by.map_or([0; 32], |node| node.0));
+    }
+    bytes
+}
+
+fn decode_tokens(bytes: &[u8]) -> Option<BTreeMap<[u8; 32], Issued>> {
+    let mut tokens = BTreeMap::new();
+    let mut records = bytes.chunks_exact(RECORD_BYTES);
+    for record in &mut records {
+        let (hash, rest) = record.split_first_chunk::<32>()?;
+        let (expires, rest) = rest.split_first_chunk::<8>()?;
+        let (&[role, used], node) = rest.split_first_chunk::<2>()?;
+        let expires = SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_secs(u64::from_be_bytes(*expires)))?;
+        let used_by = match used {
+            0 => None,
+            1 => Some(NodeId(node.try_into().ok()?)),
+            _ => return None,
+        };
+        tokens.insert(
+            *hash,
+            Issued {
+                expires,
+                role: role_of_byte(role)?,
+                used_by,
+            },
+        );
+    }
+    records.remainder().is_empty().then_some(tokens)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

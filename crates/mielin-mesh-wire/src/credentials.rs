@@ -1,0 +1,331 @@
+//! What a member of a mesh holds: key, certificate, root, and for one node the
+//! root's key.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use mielin_mesh_core::{Name, NameError, NodeId, NodeRole};
+
+use crate::authority::{Authority, AuthorityError};
+use crate::certificate::{
+    CertificateError, MeshId, NodeCertificate, RENEW_BELOW, RootCertificate, VerifiedRequest,
+    make_request, make_root,
+};
+use crate::directory::{DataDirectory, DirectoryError};
+use crate::identity::{IdentityError, NodeKey};
+use crate::tls;
+
+const KEY_FILE: &str = "identity/node.key";
+const CERTIFICATE_FILE: &str = "identity/node.crt";
+const ROOT_FILE: &str = "identity/root.crt";
+const NAME_FILE: &str = "identity/name";
+
+/// Everything that lets a node act as a member; clones share the key.
+#[derive(Clone, Debug)]
+pub struct NodeCredentials {
+    directory: DataDirectory,
+    key: Arc<NodeKey>,
+    root: RootCertificate,
+    certificate: Arc<[u8]>,
+    checked: NodeCertificate,
+    name: Name,
+    authority: Option<Authority>,
+}
+
+/// Why credentials could not be made or loaded. Files that existed before are
+/// unchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The directory belongs to a member already.
+    #[error(
+        "this data directory already belongs to node {node} of mesh {mesh}; use another --data-dir"
+    )]
+    Exists {
+        /// The member.
+        node: NodeId,
+        /// Its mesh.
+        mesh: MeshId,
+    },
+    /// The node cannot be called that.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The certificate is past its end; the node has to join again.
+    #[error("the certificate of node {node} has expired; join the mesh again")]
+    Expired {
+        /// Whose certificate.
+        node: NodeId,
+    },
+    /// A file is missing beside its siblings.
+    #[error("{file} is missing in the data directory")]
+    Missing {
+        /// Its name.
+        file: &'static str,
+    },
+    /// The stored certificate does not fit the stored key or root.
+    #[error("the stored certificate does not belong to the stored key or root")]
+    Mismatch,
+    /// A certificate is wrong.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The key is damaged.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The root's holder state is damaged.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The data directory failed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Makes a new mesh with this node as its first member and root holder.
+///
+/// # Errors
+/// [`CredentialsError::Exists`] when the directory belongs to a member.
+pub fn create_mesh(
+    path: &Path,
+    name: &str,
+    role: NodeRole,
+) -> Result<NodeCredentials, CredentialsError> {
+    let name = Name::new(name)?;
+    let directory = DataDirectory::open(path)?;
+    refuse_member(&directory)?;
+    let key = load_or_make_key(&directory)?;
+    let (root_key, root) = make_root()?;
+    let authority = Authority::create(directory.clone(), root_key, root.clone())?;
+    let request = VerifiedRequest::check(&make_request(&key)?)?;
+    let certificate = authority.issue(&request, role, true)?;
+    store_membership(&directory, &root, &certificate, &name)?;
+    load_credentials(path)?.ok_or(CredentialsError::Missing {
+        file: CERTIFICATE_FILE,
+    })
+}
+
+/// Loads the credentials of a member, `None` when the directory has none (a
+/// directory that does not exist is created empty). The holder of the root
+/// renews its own certificate here when its end is near.
+///
+/// # Errors
+/// [`CredentialsError`] when files are damaged, do not fit, or have expired.
+pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, CredentialsError> {
+    let directory = DataDirectory::open(path)?;
+    let Some(certificate) = directory.read(CERTIFICATE_FILE)? else {
+        return Ok(None);
+    };
+    let key =
+        NodeKey::load(&directory, KEY_FILE)?.ok_or(CredentialsError::Missing { file: KEY_FILE })?;
+    let root = directory
+        .read(ROOT_FILE)?
+        .ok_or(CredentialsError::Missing { file: ROOT_FILE })?;
+    let root = RootCertificate::from_der(root)?;
+    let name = directory
+        .read(NAME_FILE)?
+        .ok_or(CredentialsError::Missing { file: NAME_FILE })?;
+    let name = Name::new(String::from_utf8_lossy(&name))?;
+    let authority = Authority::load(&directory, &root)?;
+    let checked = NodeCertificate::check(&certificate)?;
+    if checked.id != key.id() {
+        return Err(CredentialsError::Mismatch);
+    }
+    let mut credentials = NodeCredentials {
+        directory,
+        key: Arc::new(key),
+        root,
+        certificate: certificate.into(),
+        checked,
+        name,
+        authority,
+    };
+    if credentials.renewal_due()
+        && let Some(authority) = credentials.authority.clone()
+    {
+        let request = VerifiedRequest::check(&credentials.renewal_request()?)?;
+        credentials.replace(authority.issue(&request, credentials.role(), true)?)?;
+    }
+    if credentials.checked.expires <= SystemTime::now() {
+        return Err(CredentialsError::Expired {
+            node: credentials.id(),
+        });
+    }
+    tls::verify_chain(&credentials.root, &credentials.certificate)
+        .map_err(|_| CredentialsError::Mismatch)?;
+    Ok(Some(credentials))
+}
+
+impl NodeCredentials {
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.checked.id
+    }
+
+    /// The name its user gave it.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The role in its certificate.
+    #[must_use]
+    pub fn role(&self) -> NodeRole {
+        self.checked.role
+    }
+
+    /// The mesh it belongs to.
+    #[must_use]
+    pub fn mesh_id(&self) -> MeshId {
+        self.root.mesh_id()
+    }
+
+    /// When the certificate ends.
+    #[must_use]
+    pub fn expires(&self) -> SystemTime {
+        self.checked.expires
+    }
+
+    /// Where the node keeps its data.
+    #[must_use]
+    pub fn directory(&self) -> &DataDirectory {
+        &self.directory
+    }
+
+    /// The power to admit nodes, on the holder of the root only.
+    #[must_use]
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// Gives the node another name, durably.
+    ///
+    /// # Errors
+    /// [`CredentialsError::Name`], or the directory failed.
+    pub fn rename(&mut self, name: &str) -> Result<(), CredentialsError> {
+        let name = Name::new(name)?;
+        self.directory.write(NAME_FILE, name.as_str().as_bytes())?;
+        self.name = name;
+        Ok(())
+    }
+
+    /// Whether less than 30 days of the certificate are left.
+    #[must_use]
+    pub fn renewal_due(&self) -> bool {
+        self.checked.expires < SystemTime::now() + RENEW_BELOW
+    }
+
+    /// A request for the root's holder to issue the certificate anew.
+    ///
+    /// # Errors
+    /// The request could not be signed.
+    pub fn renewal_request(&self) -> Result<Vec<u8>, CredentialsError> {
+        Ok(make_request(&self.key)?)
+    }
+
+    /// Takes over a renewed certificate, durably.
+    ///
+    /// # Errors
+    /// It is not this node's, or not from this mesh; nothing has changed.
+    pub fn replace(&mut self, certificate: Vec<u8>) -> Result<(), CredentialsError> {
+        let checked = NodeCertificate::check(&certificate)?;
+        if checked.id != self.id() || tls::verify_chain(&self.root, &certificate).is_err() {
+            return Err(CredentialsError::Mismatch);
+        }
+        self.directory.write(CERTIFICATE_FILE, &certificate)?;
+        self.certificate = certificate.into();
+        self.checked = checked;
+        Ok(())
+    }
+
+    pub(crate) fn root(&self) -> &RootCertificate {
+        &self.root
+    }
+
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    pub(crate) fn key(&self) -> &NodeKey {
+        &self.key
+    }
+}
+
+/// A member's directory must not be taken over; one whose certificate has
+/// expired may.
+pub(crate) fn refuse_member(directory: &DataDirectory) -> Result<(), CredentialsError> {
+    match load_credentials(directory.path()) {
+        Ok(None) | Err(CredentialsError::Expired { .. }) => Ok(()),
+        Ok(Some(member)) => Err(CredentialsError::Exists {
+            node: member.id(),
+            mesh: member.mesh_id(),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// The node's key, made and stored when there is none: a joiner keeps its
+/// identity from one attempt to the next.
+pub(crate) fn load_or_make_key(directory: &DataDirectory) -> Result<NodeKey, CredentialsError> {
+    if let Some(key) = NodeKey::load(directory, KEY_FILE)? {
+        return Ok(key);
+    }
+    let key = NodeKey::generate()?;
+    key.store(directory, KEY_FILE)?;
+    Ok(key)
+}
+
+/// Writes what makes a directory a member's; the certificate comes last,
+/// because its presence is what counts.
+pub(crate) fn store_membership(
+    directory: &DataDirectory,
+    root: &RootCertificate,
+    certificate: &[u8],
+    name: &Name,
+) -> Result<(), DirectoryError> {
+    directory.write(ROOT_FILE, root.der())?;
+    directory.write(NAME_FILE, name.as_str().as_bytes())?;
+    directory.write(CERTIFICATE_FILE, certificate)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_mesh_is_found_again_and_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load_credentials(dir.path()).unwrap().is_none());
+        let made = create_mesh(dir.path(), "first", NodeRole::Core).unwrap();
+        let found = load_credentials(dir.path()).unwrap().unwrap();
+        assert_eq!(
+            (found.id(), found.name().as_str(), found.role()),
+            (made.id(), "first", NodeRole::Core)
+        );
+        assert!(found.authority().is_some());
+        let again = create_mesh(dir.path(), "second", NodeRole::Core);
+        assert!(matches!(again, Err(CredentialsError::Exists { .. })));
+    }
+
+    #[test]
+    fn damaged_credentials_are_named_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        create_mesh(dir.path(), "first", NodeRole::Core).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        create_mesh(other.path(), "other", NodeRole::Core).unwrap();
+        let file = |name: &str| dir.path().join(name);
+        for name in [KEY_FILE, CERTIFICATE_FILE, ROOT_FILE] {
+            let good = std::fs::read(file(name)).unwrap();
+            std::fs::copy(other.path().join(name), file(name)).unwrap();
+            let mismatch = load_credentials(dir.path());
+            assert!(
+                matches!(mismatch, Err(CredentialsError::Mismatch)),
+                "{name}: {mismatch:?}"
+            );
+            std::fs::write(file(name), &good[..good.len() / 2]).unwrap();
+            assert!(load_credentials(dir.path()).is_err());
+            assert!(create_mesh(dir.path(), "x", NodeRole::Core).is_err());
+            std::fs::write(file(name), &good).unwrap();
+        }
+        assert!(load_credentials(dir.path()).unwrap().is_some());
+    }
+}

@@ -1,0 +1,570 @@
+//! The QUIC endpoint of a node: one socket that listens and dials, and the
+//! pool of its connections.
+//!
+//! There is normally one connection per peer. Two nodes that dial each other in
+//! the same moment get two; both stay usable, the newest is preferred.
+
+mod pool;
+
+use std::any::Any;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mielin_mesh_core::NodeId;
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
+use rustls::pki_types::CertificateDer;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+use crate::certificate::{CertificateError, MEMBER_NAME, NodeCertificate};
+use crate::credentials::NodeCredentials;
+use crate::exchange::JoinDesk;
+use crate::introduction;
+use crate::peer::{Incoming, Peer, WireEvent};
+use crate::stream::MeshStream;
+use crate::tls::{self, ALPN_JOIN, ALPN_MESH, TlsError};
+use pool::Pool;
+
+/// From the first packet to a verified peer.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// From the opening of a stream to its protocol number.
+const STREAM_OPEN_LIMIT: Duration = Duration::from_secs(10);
+/// How long closing waits for the peers to be told.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Streams and requests of one peer that are served at once.
+const STREAMS_PER_PEER: usize = 256;
+/// Handshakes in progress; further ones are refused.
+const HANDSHAKES_MAX: usize = 256;
+/// Events that wait to be taken before the endpoint stops reading.
+const EVENTS_QUEUED: usize = 1024;
+/// Largest UDP payload that path discovery tries: jumbo frames, and loopback.
+const UDP_PAYLOAD_MAX: u16 = 8972;
+/// A bulk stream must not wait for window updates on a long path.
+const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+/// Tries to find a port that is free for both TCP and UDP.
+const BIND_ATTEMPTS: usize = 32;
+
+/// The acceptor's word that it has verified the dialler. In TLS 1.3 the dialler
+/// finishes its handshake before its own certificate was looked at.
+const ACCEPTED: [u8; 1] = [1];
+
+const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);
+const CLOSE_NOT_A_MEMBER: VarInt = VarInt::from_u32(17);
+const CLOSE_ITSELF: VarInt = VarInt::from_u32(18);
+pub(crate) const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(19);
+
+/// When silence ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Liveness {
+    /// Silence after which a connection counts as lost.
+    pub idle: Duration,
+    /// Silence after which a sign of life is sent; less than half of `idle`.
+    pub keep_alive: Duration,
+}
+
+/// Why the endpoint could not be opened or a peer not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Another program, or another node, listens there.
+    #[error("address {address} is already in use; choose another port with --bind")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not let us listen there.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The credentials do not make a TLS configuration.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be dialled at all.
+    #[error("cannot dial {address}: {source}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: quinn::ConnectError,
+    },
+    /// Nobody answers there.
+    #[error("{address} did not answer within {limit:?}")]
+    Timeout {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The handshake failed or the peer closed.
+    #[error("cannot connect to {address}: {source}")]
+    Unreachable {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What the transport said.
+        source: ConnectionError,
+    },
+    /// The peer's certificate, or ours in its eyes, is from another mesh.
+    #[error("the node at {address} belongs to another mesh")]
+    OtherMesh {
+        /// Who was dialled.
+        address: SocketAddr,
+    },
+    /// The peer has shown no certificate, or one whose names do not follow from
+    /// its key.
+    #[error("the peer at {address} did not prove that it is a member: {source}")]
+    NotAMember {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// Another node than the one that was wanted answers there.
+    #[error("node {actual} answers at {address}, not {expected}")]
+    OtherNode {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// Who was wanted.
+        expected: NodeId,
+        /// Who is there.
+        actual: NodeId,
+    },
+    /// The address is this node's own.
+    #[error("{address} is this node itself")]
+    Itself {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// Listens and dials; clones share it.
+#[derive(Clone)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    quinn: quinn::Endpoint,
+    local: NodeId,
+    address: SocketAddr,
+    liveness: Liveness,
+    client: Mutex<quinn::ClientConfig>,
+    pool: Mutex<Pool>,
+    desk: Arc<JoinDesk>,
+    events: mpsc::Sender<WireEvent>,
+    introduction: AbortHandle,
+}
+
+impl Endpoint {
+    /// Listens on `address`: UDP for QUIC, and TCP for introductions on the
+    /// same port. Port 0 takes one that is free for both.
+    ///
+    /// # Errors
+    /// [`WireError::AddressInUse`] and [`WireError::Bind`]; nothing is open then.
+    pub async fn bind(
+        address: SocketAddr,
+        credentials: &NodeCredentials,
+        liveness: Liveness,
+    ) -> Result<(Self, mpsc::Receiver<WireEvent>), WireError> {
+        let (udp, tcp) = bind_sockets(address)?;
+        let cannot_bind = |source| WireError::Bind { address, source };
+        let mut config = quinn::EndpointConfig::default();
+        config
+            .max_udp_payload_size(UDP_PAYLOAD_MAX)
+            .expect("within QUIC's bounds");
+        let quinn = quinn::Endpoint::new(
+            config,
+            Some(server_config(credentials, liveness)?),
+            udp,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(cannot_bind)?;
+        let bound = quinn.local_addr().map_err(cannot_bind)?;
+        let tcp = TcpListener::from_std(tcp).map_err(cannot_bind)?;
+        let serving = tokio::spawn(introduction::serve(tcp, credentials.root().clone()));
+        let (events, taken) = mpsc::channel(EVENTS_QUEUED);
+        let desk = JoinDesk::new(credentials.mesh_id(), credentials.authority().cloned());
+        let shared = Arc::new(Shared {
+            quinn,
+            local: credentials.id(),
+            address: bound,
+            liveness,
+            client: Mutex::new(client_config(credentials, liveness)?),
+            pool: Mutex::new(Pool::default()),
+            desk: Arc::new(desk),
+            events,
+            introduction: serving.abort_handle(),
+        });
+        tokio::spawn(accept(Arc::clone(&shared)));
+        Ok((Endpoint { shared }, taken))
+    }
+
+    /// Where it listens; the address may be unspecified, the port is not 0.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// A connection to `node`, dialled at `address` when there is none.
+    ///
+    /// # Errors
+    /// [`WireError`]; the pool is as before.
+    pub async fn connect(&self, node: &NodeId, address: SocketAddr) -> Result<Peer, WireError> {
+        if let Some(peer) = self.peer(node) {
+            return Ok(peer);
+        }
+        // Only one dial per node at a time: those who wait find the first one's
+        // connection.
+        let turn = self.shared.pool().turn(node);
+        let _turn = turn.lock().await;
+        if let Some(peer) = self.peer(node) {
+            return Ok(peer);
+        }
+        if *node == self.shared.local {
+            return Err(WireError::Itself { address });
+        }
+        let peer = self.shared.dial(address, &node.server_name()).await?;
+        if peer.node() != *node {
+            peer.connection().close(CLOSE_NOT_A_MEMBER, b"another node");
+            let (expected, actual) = (*node, peer.node());
+            return Err(WireError::OtherNode {
+                address,
+                expected,
+                actual,
+            });
+        }
+        self.shared.admit(peer.clone()).await;
+        Ok(peer)
+    }
+
+    /// A new connection to whichever member listens at `address`.
+    ///
+    /// # Errors
+    /// [`WireError`]; the pool is as before.
+    pub async fn connect_any(&self, address: SocketAddr) -> Result<Peer, WireError> {
+        let peer = self.shared.dial(address, MEMBER_NAME).await?;
+        self.shared.admit(peer.clone()).await;
+        Ok(peer)
+    }
+
+    /// The preferred live connection to a node.
+    #[must_use]
+    pub fn peer(&self, node: &NodeId) -> Option<Peer> {
+        self.shared.pool().preferred(node)
+    }
+
+    /// Closes every connection to a node.
+    pub fn disconnect(&self, node: &NodeId) {
+        for peer in self.shared.pool().of(node) {
+            peer.connection().close(CLOSE_SHUTDOWN, b"left");
+        }
+    }
+
+    /// Tells joiners who come here where the holder of the root is.
+    pub fn issuer_is_at(&self, address: Option<SocketAddr>) {
+        self.shared.desk.issuer_is_at(address);
+    }
+
+    /// Uses renewed credentials for every connection from now on; those that
+    /// stand are not touched.
+    ///
+    /// # Errors
+    /// [`WireError::Tls`]; the old credentials stay in use.
+    pub fn renew(&self, credentials: &NodeCredentials) -> Result<(), WireError> {
+        let server = server_config(credentials, self.shared.liveness)?;
+        let client = client_config(credentials, self.shared.liveness)?;
+        self.shared.quinn.set_server_config(Some(server));
+        *self
+            .shared
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+
+    /// Closes everything and frees the port; takes at most two seconds.
+    pub async fn close(&self) {
+        self.shared.introduction.abort();
+        self.shared.quinn.close(CLOSE_SHUTDOWN, b"shutting down");
+        let _ = timeout(CLOSE_LIMIT, self.shared.quinn.wait_idle()).await;
+    }
+}
+
+impl Shared {
+    async fn dial(&self, address: SocketAddr, server: &str) -> Result<Peer, WireError> {
+        let config = self
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let connecting = self
+            .quinn
+            .connect_with(config, address, server)
+            .map_err(|source| WireError::Address { address, source })?;
+        let handshake = async {
+            let connection = connecting.await?;
+            let mut word = [0; ACCEPTED.len()];
+            // Whatever goes wrong with the acceptor's word is told by the
+            // reason for which it closed the connection.
+            let mut accepted = connection.accept_uni().await?;
+            if accepted.read_exact(&mut word).await.is_err() || word != ACCEPTED {
+                return Err(connection.closed().await);
+            }
+            Ok(connection)
+        };
+        let connection = timeout(CONNECT_LIMIT, handshake)
+            .await
+            .map_err(|_| WireError::Timeout {
+                address,
+                limit: CONNECT_LIMIT,
+            })?
+            .map_err(|source| dial_error(address, source))?;
+        self.identify(connection, address)
+    }
+
+    /// Computes who is at the other end. WebPKI has verified its certificate's
+    /// chain before; here its id is compared with its key.
+    fn identify(
+        &self,
+        connection: quinn::Connection,
+        address: SocketAddr,
+    ) -> Result<Peer, WireError> {
+        let missing = || CertificateError::Malformed("no certificate was shown".into());
+        let checked = peer_certificate(&connection)
+            .ok_or_else(missing)
+            .and_then(|certificate| NodeCertificate::check(&certificate));
+        match checked {
+            Ok(seen) if seen.id == self.local => {
+                connection.close(CLOSE_ITSELF, b"itself");
+                Err(WireError::Itself { address })
+            }
+            Ok(seen) => Ok(Peer::new(seen.id, seen.role, seen.issuer, connection)),
+            Err(source) => {
+                connection.close(CLOSE_NOT_A_MEMBER, b"not a member");
+                Err(WireError::NotAMember { address, source })
+            }
+        }
+    }
+
+    /// Adds a verified peer to the pool and begins to listen to it.
+    async fn admit(self: &Arc<Self>, peer: Peer) {
+        let (first, places) = self.pool().insert(&peer, STREAMS_PER_PEER);
+        if first {
+            let _ = self.events.send(WireEvent::Connected(peer.clone())).await;
+        }
+        tokio::spawn(listen(Arc::clone(self), peer, places));
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn accept(shared: Arc<Shared>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = shared.quinn.accept().await {
+        let Ok(place) = Arc::clone(&handshakes).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let from = incoming.remote_address();
+            let handshake = async {
+                let connection = incoming.await?;
+                Ok::<_, ConnectionError>(connection)
+            };
+            match timeout(CONNECT_LIMIT, handshake).await {
+                Ok(Ok(connection)) => {
+                    drop(place);
+                    receive(shared, connection).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%from, %error, "a handshake failed"),
+                Err(_) => tracing::debug!(%from, "a handshake took too long"),
+            }
+        });
+    }
+}
+
+/// Decides by the negotiated protocol what an incoming connection may do.
+async fn receive(shared: Arc<Shared>, connection: quinn::Connection) {
+    let from = connection.remote_address();
+    let protocol = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
+        .and_then(|data| data.protocol);
+    match protocol.as_deref() {
+        Some(ALPN_JOIN) => shared.desk.serve(connection).await,
+        Some(ALPN_MESH) => match shared.identify(connection, from) {
+            Ok(peer) => {
+                let word = async {
+                    let mut word = peer.connection().open_uni().await.ok()?;
+                    word.write_all(&ACCEPTED).await.ok()?;
+                    word.finish().ok()
+                };
+                if let Ok(Some(())) = timeout(CONNECT_LIMIT, word).await {
+                    shared.admit(peer).await;
+                }
+            }
+            Err(error) => tracing::info!(%from, %error, "a peer was refused"),
+        },
+        _ => connection.close(CLOSE_NOT_A_MEMBER, b"unknown protocol"),
+    }
+}
+
+/// Takes what a peer sends until its connection ends.
+async fn listen(shared: Arc<Shared>, peer: Peer, places: Arc<Semaphore>) {
+    let reason = tokio::select! {
+        reason = take_datagrams(&shared, &peer) => reason,
+        reason = take_streams(&shared, &peer, places) => reason,
+    };
+    if shared.pool().remove(&peer) {
+        let lost = WireEvent::Lost {
+            node: peer.node(),
+            reason,
+        };
+        let _ = shared.events.send(lost).await;
+    }
+}
+
+async fn take_datagrams(shared: &Shared, peer: &Peer) -> ConnectionError {
+    loop {
+        match peer.connection().read_datagram().await {
+            Ok(bytes) => {
+                let datagram = WireEvent::Datagram {
+                    from: peer.node(),
+                    bytes,
+                };
+                if shared.events.try_send(datagram).is_err() {
+                    tracing::debug!(peer = ?peer.node(), "a datagram was dropped");
+                }
+            }
+            Err(reason) => return reason,
+        }
+    }
+}
+
+async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> ConnectionError {
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        let place = place.expect("nobody closes the semaphore");
+        let (send, mut recv) = match peer.connection().accept_bi().await {
+            Ok(stream) => stream,
+            Err(reason) => return reason,
+        };
+        let (events, node) = (shared.events.clone(), peer.node());
+        tokio::spawn(async move {
+            let mut number = [0; 2];
+            let read = timeout(STREAM_OPEN_LIMIT, recv.read_exact(&mut number)).await;
+            if let Ok(Ok(())) = read {
+                let stream = MeshStream::new(node, u16::from_be_bytes(number), send, recv);
+                let _ = events
+                    .send(WireEvent::Stream(Incoming { stream, place }))
+                    .await;
+            }
+        });
+    }
+}
+
+impl Liveness {
+    pub(crate) fn transport(&self) -> quinn::TransportConfig {
+        let mut transport = quinn::TransportConfig::default();
+        let mut discovery = quinn::MtuDiscoveryConfig::default();
+        discovery.upper_bound(UDP_PAYLOAD_MAX);
+        transport
+            .max_idle_timeout(self.idle.try_into().ok())
+            .keep_alive_interval(Some(self.keep_alive))
+            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER as u32))
+            .max_concurrent_uni_streams(VarInt::from_u32(1))
+            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+            .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+            .send_window(u64::from(CONNECTION_WINDOW))
+            .mtu_discovery_config(Some(discovery));
+        transport
+    }
+}
+
+/// The certificate that the peer has shown in the handshake.
+pub(crate) fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
+    let identity: Box<dyn Any> = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    chain.first().cloned()
+}
+
+/// Whether a handshake failed because one side does not know the other's root.
+pub(crate) fn close_reason_is_other_mesh(reason: &ConnectionError) -> bool {
+    /// TLS alert `unknown_ca` (RFC 8446, section 6).
+    const UNKNOWN_CA: u8 = 48;
+    let unknown_ca = TransportErrorCode::crypto(UNKNOWN_CA);
+    match reason {
+        ConnectionError::TransportError(error) => error.code == unknown_ca,
+        ConnectionError::ConnectionClosed(close) => close.error_code == unknown_ca,
+        _ => false,
+    }
+}
+
+fn dial_error(address: SocketAddr, source: ConnectionError) -> WireError {
+    match source {
+        ref reason if close_reason_is_other_mesh(reason) => WireError::OtherMesh { address },
+        ConnectionError::TimedOut => WireError::Timeout {
+            address,
+            limit: CONNECT_LIMIT,
+        },
+        ConnectionError::ApplicationClosed(ref close) if close.error_code == CLOSE_ITSELF => {
+            WireError::Itself { address }
+        }
+        source => WireError::Unreachable { address, source },
+    }
+}
+
+fn server_config(
+    credentials: &NodeCredentials,
+    liveness: Liveness,
+) -> Result<quinn::ServerConfig, TlsError> {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(credentials)?));
+    config
+        .transport_config(Arc::new(liveness.transport()))
+        .max_incoming(HANDSHAKES_MAX);
+    Ok(config)
+}
+
+fn client_config(
+    credentials: &NodeCredentials,
+    liveness: Liveness,
+) -> Result<quinn::ClientConfig, TlsError> {
+    let mut config = quinn::ClientConfig::new(Arc::new(tls::member_client(credentials)?));
+    config.transport_config(Arc::new(liveness.transport()));
+    Ok(config)
+}
+
+fn bind_sockets(address: SocketAddr) -> Result<(UdpSocket, StdTcpListener), WireError> {
+    let failure = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => WireError::AddressInUse { address },
+        _ => WireError::Bind { address, source },
+    };
+    let mut attempts = if address.port() == 0 {
+        BIND_ATTEMPTS
+    } else {
+        1
+    };
+    loop {
+        attempts -= 1;
+        let udp = UdpSocket::bind(address).map_err(failure)?;
+        let bound = udp.local_addr().map_err(failure)?;
+        match StdTcpListener::bind(bound) {
+            Ok(tcp) => {
+                tcp.set_nonblocking(true).map_err(failure)?;
+                return Ok((udp, tcp));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            Err(error) => return Err(failure(error)),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The introduction: a joiner without a token learns the mesh root's
+//! certificate over plain TCP, on the port number of the QUIC endpoint.
+//!
+//! Nothing secret is said and nothing is proved: the joiner trusts the root on
+//! first use after its user has compared the fingerprint. The joiner sends
+//! `mielin?1`; the answer is `mielin!1`, the certificate's length (u16 BE) and
+//! the certificate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::certificate::{CertificateError, DER_BYTES_MAX, RootCertificate};
+
+const QUESTION: [u8; 8] = *b"mielin?1";
+const ANSWER: [u8; 8] = *b"mielin!1";
+/// Introductions at once; further ones wait in the system's queue.
+const CONNECTIONS_MAX: usize = 32;
+/// One introduction, from accept to close.
+const INTRODUCTION_LIMIT: Duration = Duration::from_secs(5);
+/// Pause after the system refused an accept, so that it is not asked in a loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why no introduction took place.
+#[derive(Debug, thiserror::Error)]
+pub enum IntroductionError {
+    /// Nobody listens there, or it was lost.
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        /// Who was asked.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{address} did not introduce itself within {limit:?}")]
+    Timeout {
+        /// Who was asked.
+        address: SocketAddr,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// Something else than a mielin node answered.
+    #[error("{address} is not a mielin node")]
+    Foreign {
+        /// Who was asked.
+        address: SocketAddr,
+    },
+    /// What came as the root is none.
+    #[error("{address} offered an unusable mesh root: {source}")]
+    Root {
+        /// Who was asked.
+        address: SocketAddr,
+        /// What is wrong with it.
+        source: CertificateError,
+    },
+}
+
+/// Answers introductions until the task is dropped.
+pub(crate) async fn serve(listener: TcpListener, root: RootCertificate) {
+    let der: Arc<[u8]> = root.der().into();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let der = Arc::clone(&der);
+                tokio::spawn(async move {
+                    let _place = place;
+                    match timeout(INTRODUCTION_LIMIT, introduce(stream, &der)).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(%from, %error, "introduction failed"),
+                        Err(_) => tracing::debug!(%from, "introduction took too long"),
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept introductions");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Asks the node at `address` for the root of its mesh.
+pub(crate) async fn ask(
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<RootCertificate, IntroductionError> {
+    timeout(limit, question(address))
+        .await
+        .map_err(|_| IntroductionError::Timeout { address, limit })?
+}
+
+async fn introduce(mut stream: TcpStream, der: &[u8]) -> io::Result<()> {
+    let mut question = [0; QUESTION.len()];
+    stream.read_exact(&mut question).await?;
+    if question != QUESTION {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let len = u16::try_from(der.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    stream
+        .write_all(&[&ANSWER[..], &len.to_be_bytes(), der].concat())
+        .await?;
+    stream.shutdown().await
+}
+
+async fn question(address: SocketAddr) -> Result<RootCertificate, IntroductionError> {
+    let unreachable = |source| IntroductionError::Unreachable { address, source };
+    let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
+    stream.write_all(&QUESTION).await.map_err(unreachable)?;
+    let foreign = |source: io::Error| match source.kind() {
+        io::ErrorKind::UnexpectedEof => IntroductionError::Foreign { address },
+        _ => IntroductionError::Unreachable { address, source },
+    };
+    let mut start = [0; ANSWER.len() + 2];
+    stream.read_exact(&mut start).await.map_err(foreign)?;
+    let [magic @ .., high, low] = start;
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    if magic != ANSWER || len > DER_BYTES_MAX {
+        return Err(IntroductionError::Foreign { address });
+    }
+    let mut der = vec![0; len];
+    stream.read_exact(&mut der).await.map_err(foreign)?;
+    RootCertificate::from_der(der).map_err(|source| IntroductionError::Root { address, source })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::certificate::make_root;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    async fn served() -> (SocketAddr, RootCertificate, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_, root) = make_root().unwrap();
+        let task = tokio::spawn(serve(listener, root.clone()));
+        (address, root, task)
+    }
+
+    #[tokio::test]
+    async fn hostile_questions_get_no_answer_and_do_no_harm() {
+        let (address, root, task) = served().await;
+        for hostile in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"mielin?2", &[0xff; 4096]] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            // The node may close while we still write.
+            let _ = stream.write_all(hostile).await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            assert!(answer.is_empty());
+        }
+        // More silent connections than there are places delay an introduction
+        // until their time is over, no longer.
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(ask(address, Duration::from_secs(60)).await.unwrap(), root);
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn hostile_answers_are_typed_errors() {
+        let oversized = [&ANSWER[..], &[0xff, 0xff], &[0; 100]].concat();
+        let garbage = [&ANSWER[..], &[0, 4], &[1, 2, 3, 4]].concat();
+        let cases = [
+            b"HTTP/1.1 400 Bad Request\r\n".to_vec(),
+            b"mie".to_vec(),
+            oversized,
+            garbage,
+        ];
+        for (index, answer) in cases.into_iter().enumerate() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut question = [0; QUESTION.len()];
+                stream.read_exact(&mut question).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            });
+            let error = ask(address, LIMIT).await.unwrap_err();
+            let expected = match index {
+                3 => matches!(error, IntroductionError::Root { .. }),
+                _ => matches!(error, IntroductionError::Foreign { .. }),
+            };
+            assert!(expected, "case {index}: {error}");
+            server.await.unwrap();
+        }
+    }
+}

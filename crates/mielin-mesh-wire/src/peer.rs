@@ -1,0 +1,168 @@
+//! A connected peer, and what arrives from it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh_core::{NodeId, NodeRole};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::stream::{MeshStream, StreamError};
+
+/// A live connection to a member that has proved its id; clones share it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    node: NodeId,
+    role: NodeRole,
+    issuer: bool,
+    connection: quinn::Connection,
+}
+
+/// What an endpoint reports.
+#[derive(Debug)]
+pub enum WireEvent {
+    /// The first connection to a peer stands.
+    Connected(Peer),
+    /// The last connection to a peer is gone.
+    Lost {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: quinn::ConnectionError,
+    },
+    /// A datagram. Datagrams are dropped when nobody takes the events in time.
+    Datagram {
+        /// Who sent it.
+        from: NodeId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// A peer opened a stream.
+    Stream(Incoming),
+}
+
+/// A stream that a peer has opened.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The stream; it says from whom and for which protocol.
+    pub stream: MeshStream,
+    /// The place among the streams that one peer may have served at once. Keep
+    /// it until the work for this stream has ended, however the stream ends.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// Why a datagram was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DatagramError {
+    /// The path takes smaller datagrams only; use a stream.
+    #[error("a datagram of {len} bytes is above the path's limit of {limit}")]
+    TooLarge {
+        /// Its length.
+        len: usize,
+        /// What would fit.
+        limit: usize,
+    },
+    /// The connection is gone.
+    #[error("the connection was lost: {0}")]
+    ConnectionLost(quinn::ConnectionError),
+}
+
+impl Peer {
+    pub(crate) fn new(
+        node: NodeId,
+        role: NodeRole,
+        issuer: bool,
+        connection: quinn::Connection,
+    ) -> Self {
+        Peer {
+            node,
+            role,
+            issuer,
+            connection,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The role in its certificate.
+    #[must_use]
+    pub fn role(&self) -> NodeRole {
+        self.role
+    }
+
+    /// Whether its certificate says that it holds the root.
+    #[must_use]
+    pub fn is_issuer(&self) -> bool {
+        self.issuer
+    }
+
+    /// Where its packets come from; it need not be where it listens.
+    #[must_use]
+    pub fn remote_address(&self) -> SocketAddr {
+        let address = self.connection.remote_address();
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// The estimated round trip time.
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Whether the connection still stood a moment ago.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+
+    /// Opens a stream for `protocol`. Waits when the peer has as many open
+    /// streams as it allows.
+    ///
+    /// # Errors
+    /// [`StreamError::ConnectionLost`].
+    pub async fn open(&self, protocol: u16) -> Result<MeshStream, StreamError> {
+        let (mut send, recv) = self
+            .connection
+            .open_bi()
+            .await
+            .map_err(StreamError::ConnectionLost)?;
+        send.write_all(&protocol.to_be_bytes())
+            .await
+            .map_err(|error| match error {
+                quinn::WriteError::ConnectionLost(lost) => StreamError::ConnectionLost(lost),
+                _ => StreamError::Closed,
+            })?;
+        Ok(MeshStream::new(self.node, protocol, send, recv))
+    }
+
+    /// Sends a datagram; it may be lost.
+    ///
+    /// # Errors
+    /// [`DatagramError`]; it was certainly not sent.
+    pub fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
+        let len = bytes.len();
+        self.connection
+            .send_datagram(bytes)
+            .map_err(|error| match error {
+                quinn::SendDatagramError::ConnectionLost(lost) => {
+                    DatagramError::ConnectionLost(lost)
+                }
+                // Peers that speak our protocol always take datagrams; one that
+                // does not is served by streams.
+                quinn::SendDatagramError::TooLarge
+                | quinn::SendDatagramError::UnsupportedByPeer
+                | quinn::SendDatagramError::Disabled => DatagramError::TooLarge {
+                    len,
+                    limit: self.connection.max_datagram_size().unwrap_or(0),
+                },
+            })
+    }
+
+    pub(crate) fn connection(&self) -> &quinn::Connection {
+        &self.connection
+    }
+}
