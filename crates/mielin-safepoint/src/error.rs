@@ -56,7 +56,10 @@ impl fmt::Display for Feature {
             Feature::Proposal(name) => write!(f, "an instruction of the {name} proposal"),
             Feature::TableMutation(name) => write!(f, "{name}, which changes a table"),
             Feature::ReferenceAcrossSafepoint => {
-                write!(f, "a reference that is alive where the program can be stopped")
+                write!(
+                    f,
+                    "a reference that is alive where the program can be stopped"
+                )
             }
             Feature::MutableReferenceGlobal => write!(f, "a mutable global that holds a reference"),
             Feature::MemoryKind(kind) => write!(f, "a {kind} memory"),
@@ -143,6 +146,9 @@ impl fmt::Display for Within<'_> {
 
 impl From<wasmparser::BinaryReaderError> for InstrumentError {
     fn from(error: wasmparser::BinaryReaderError) -> InstrumentError {
-        InstrumentError::Invalid { message: String::from(error.message()), offset: error.offset() }
+        InstrumentError::Invalid {
+            message: String::from(error.message()),
+            offset: error.offset(),
+        }
     }
 }

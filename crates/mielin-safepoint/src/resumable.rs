@@ -1,10 +1,17 @@
 //! A rewritten module and what a host must know about it.
 
+use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::InstrumentError;
+use wasmparser::{
+    Encoding, ExternalKind, FuncType, GlobalType, MemoryType, Parser, Payload, TypeRef, ValType,
+    ValidPayload, Validator, WasmFeatures,
+};
+
+use crate::{InstrumentError, abi};
 
 /// BLAKE3 of a rewritten module: the name of a program. Displayed in hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +113,207 @@ impl Resumable {
     /// [`InstrumentError::Invalid`], [`InstrumentError::NotRewritten`],
     /// [`InstrumentError::Version`].
     pub fn from_rewritten(bytes: Vec<u8>) -> Result<Resumable, InstrumentError> {
-        let manifest = todo!();
-        Ok(Resumable { hash: ModuleHash::of(&bytes), bytes, manifest })
+        let manifest = read_manifest(&bytes)?;
+        Ok(Resumable {
+            hash: ModuleHash::of(&bytes),
+            bytes,
+            manifest,
+        })
+    }
+}
+
+/// Proposals that a rewritten module may use.
+fn features() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::REFERENCE_TYPES
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::SIMD
+        | WasmFeatures::FLOATS
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::GC_TYPES
+}
+
+#[derive(Default)]
+struct Parts {
+    memories: Vec<MemoryType>,
+    globals: Vec<GlobalType>,
+    imports: Vec<(String, String)>,
+    types: Vec<FuncType>,
+    functions: Vec<u32>,
+    exports: BTreeMap<String, (ExternalKind, u32)>,
+    version: Option<u32>,
+}
+
+fn read_manifest(bytes: &[u8]) -> Result<Manifest, InstrumentError> {
+    let mut validator = Validator::new_with_features(features());
+    let mut parts = Parts::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload?;
+        if let Payload::Version {
+            encoding: Encoding::Component,
+            ..
+        } = payload
+        {
+            return Err(InstrumentError::Component);
+        }
+        if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
+            function
+                .into_validator(Default::default())
+                .validate(&body)?;
+        }
+        parts.read(payload)?;
+    }
+    parts.manifest()
+}
+
+impl Parts {
+    fn read(&mut self, payload: Payload<'_>) -> Result<(), InstrumentError> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for ty in section.into_iter_err_on_gc_types() {
+                    self.types.push(ty?);
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    let TypeRef::Func(ty) = import.ty else {
+                        return Err(InstrumentError::NotRewritten(
+                            "it imports more than functions",
+                        ));
+                    };
+                    self.functions.push(ty);
+                    self.imports
+                        .push((import.module.into(), import.name.into()));
+                }
+            }
+            Payload::FunctionSection(section) => {
+                for ty in section {
+                    self.functions.push(ty?);
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    self.memories.push(memory?);
+                }
+            }
+            Payload::GlobalSection(section) => {
+                for global in section {
+                    self.globals.push(global?.ty);
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    self.exports
+                        .insert(export.name.into(), (export.kind, export.index));
+                }
+            }
+            Payload::StartSection { .. } => {
+                return Err(InstrumentError::NotRewritten("it has a start function"));
+            }
+            Payload::CustomSection(section) if section.name() == abi::SECTION => {
+                let version = <[u8; 4]>::try_from(section.data())
+                    .map_err(|_| InstrumentError::NotRewritten("its version is malformed"))?;
+                self.version = Some(u32::from_le_bytes(version));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn export(&self, name: &str, kind: ExternalKind) -> Option<u32> {
+        self.exports
+            .get(name)
+            .filter(|export| export.0 == kind)
+            .map(|export| export.1)
+    }
+
+    fn manifest(self) -> Result<Manifest, InstrumentError> {
+        let not = InstrumentError::NotRewritten;
+        let expected = abi::VERSION;
+        match self.version {
+            None => return Err(not("it has no section mielin.safepoint")),
+            Some(found) if found != expected => {
+                return Err(InstrumentError::Version { found, expected });
+            }
+            Some(_) => {}
+        }
+        let entry = self
+            .export(abi::ENTRY, ExternalKind::Func)
+            .ok_or(not("it exports no entry"))?;
+        let ty = &self.types[self.functions[entry as usize] as usize];
+        if !ty.params().is_empty() || !ty.results().is_empty() {
+            return Err(not("its entry has parameters or results"));
+        }
+        let frames = self
+            .export(abi::FRAMES, ExternalKind::Memory)
+            .ok_or(not("it has no frames"))?;
+        let frames_type = &self.memories[frames as usize];
+        if frames_type.initial != abi::FRAMES_PAGES
+            || frames_type.maximum != Some(abi::FRAMES_PAGES)
+        {
+            return Err(not("its frames memory has the wrong size"));
+        }
+        let mode = self
+            .export(abi::MODE, ExternalKind::Global)
+            .ok_or(not("it exports no mode"))?;
+        let mode_type = &self.globals[mode as usize];
+        if mode_type.content_type != ValType::I32 || !mode_type.mutable {
+            return Err(not("its mode is not a mutable i32"));
+        }
+        let (export, memory) = [abi::MEMORY, abi::HIDDEN_MEMORY]
+            .into_iter()
+            .find_map(|name| Some((name, self.export(name, ExternalKind::Memory)?)))
+            .ok_or(not("it exports no memory"))?;
+        if self.memories.len() != 2 || memory == frames {
+            return Err(not("it has other memories than its own and the frames"));
+        }
+        let memory = &self.memories[memory as usize];
+        let memory = MemoryInfo {
+            export: export.into(),
+            minimum_pages: memory.initial,
+            maximum_pages: memory.maximum,
+        };
+        let globals = self.globals(mode)?;
+        Ok(Manifest {
+            memory,
+            globals,
+            imports: self.imports,
+        })
+    }
+
+    /// Every mutable global but the mode must be exported, or a snapshot would miss it.
+    fn globals(&self, mode: u32) -> Result<Vec<GlobalInfo>, InstrumentError> {
+        let mut globals = Vec::new();
+        for (index, ty) in self.globals.iter().enumerate() {
+            if !ty.mutable || index == mode as usize {
+                continue;
+            }
+            let export = format!("{}{index}", abi::GLOBAL_PREFIX);
+            if self.export(&export, ExternalKind::Global) != Some(index as u32) {
+                return Err(InstrumentError::NotRewritten(
+                    "a mutable global is not exported",
+                ));
+            }
+            let value_type = match ty.content_type {
+                ValType::I32 => ValueType::I32,
+                ValType::I64 => ValueType::I64,
+                ValType::F32 => ValueType::F32,
+                ValType::F64 => ValueType::F64,
+                ValType::V128 => ValueType::V128,
+                ValType::Ref(_) => {
+                    return Err(InstrumentError::NotRewritten(
+                        "a mutable global holds a reference",
+                    ));
+                }
+            };
+            globals.push(GlobalInfo { export, value_type });
+        }
+        Ok(globals)
     }
 }

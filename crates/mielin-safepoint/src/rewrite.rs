@@ -1,10 +1,151 @@
-//! The rewriter.
+//! The rewriter: parse, find out what can suspend, write every function again, assemble.
+
+mod assemble;
+mod function;
+mod graph;
+mod liveness;
+mod plan;
+mod program;
+mod sink;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+
+use wasmparser::{BinaryReader, FuncToValidate, FunctionBody};
+
+use self::assemble::{Code, Layout};
+use self::function::{BlockTypes, Context};
+use self::graph::{CallGraph, Suspension};
+use self::program::{Body, Outline, Program};
+use self::sink::Written;
 use crate::{InstrumentError, Resumable};
 
 /// Makes a module resumable. Deterministic: the same input gives the same bytes everywhere.
 ///
+/// The program must be a command: a core module that exports a function `_start`. What it may
+/// not use is listed in [`Feature`](crate::Feature).
+///
 /// # Errors
-/// Every [`InstrumentError`] but [`InstrumentError::NotRewritten`] and [`InstrumentError::Version`].
+/// Every [`InstrumentError`] but [`InstrumentError::NotRewritten`] and
+/// [`InstrumentError::Version`].
 pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
-    todo!("{}", wasm.len())
+    let mut program = Program::parse(wasm)?;
+    let outlines = program.outlines()?;
+    let layout = Layout::of(&program);
+    let suspension = suspension(&program, &outlines, &layout);
+    let mut types = BlockTypes::new(program.types.len() as u32);
+    let context = Context {
+        program: &program,
+        suspension: &suspension,
+        wrappers: &layout.wrappers,
+        mode: layout.mode,
+        drops: &layout.drops,
+    };
+    let mut code = Code::default();
+    let mut total = 0;
+    for body in &program.bodies {
+        let index = body.validation.index;
+        let untouched = layout.wrappers.is_empty() && layout.drops.is_empty();
+        let written = if untouched && !suspension.may_suspend[index as usize] {
+            Written {
+                bytes: body.code.as_bytes().to_vec(),
+                hints: Vec::new(),
+            }
+        } else {
+            function::rewrite(&context, &mut types, body)?
+        };
+        total += written.bytes.len();
+        if total > MODULE_BYTES_MAX {
+            let limit = MODULE_BYTES_MAX as u64;
+            return Err(InstrumentError::TooLarge {
+                function: None,
+                what: "bytes",
+                limit,
+            });
+        }
+        code.push(index, &written);
+    }
+    let mut calls: Vec<(u32, u32, Vec<u32>)> = layout
+        .wrappers
+        .iter()
+        .map(|(&import, &wrapper)| (wrapper, program.type_index(import), alloc::vec![import]))
+        .collect();
+    let main_calls = program.start.into_iter().chain([program.entry]).collect();
+    calls.push((layout.main, program.type_index(program.entry), main_calls));
+    for (index, ty, calls) in calls {
+        let params = program.types[ty as usize].params().len() as u32;
+        let bytes = function::calling_body(params, &calls);
+        let first = &program.bodies[0].validation;
+        let validation = FuncToValidate {
+            resources: first.resources.clone(),
+            index,
+            ty,
+            features: first.features,
+        };
+        let body = Body {
+            validation,
+            code: FunctionBody::new(BinaryReader::new(&bytes, 0)),
+        };
+        code.push(index, &function::rewrite(&context, &mut types, &body)?);
+    }
+    code.push(layout.run, &assemble::run_function(&layout));
+    let bytes = assemble::module(&program, &layout, &types.added, &code)?;
+    Resumable::from_rewritten(bytes).map_err(|error| match error {
+        InstrumentError::Invalid { message, offset } => {
+            InstrumentError::Internal(format!("{message} (at offset {offset:#x})"))
+        }
+        other => InstrumentError::Internal(format!("{other}")),
+    })
+}
+
+/// Most code that a rewritten module may have.
+const MODULE_BYTES_MAX: usize = 1 << 28;
+
+fn suspension(program: &Program<'_>, outlines: &[Outline], layout: &Layout) -> Suspension {
+    let mut graph = CallGraph::new(layout.run as usize, graph::canonical_types(&program.types));
+    for import in 0..program.imports.len() as u32 {
+        graph.suspends(import);
+    }
+    for (body, outline) in program.bodies.iter().zip(outlines) {
+        let index = body.validation.index;
+        outline
+            .calls
+            .iter()
+            .for_each(|&callee| graph.call(index, callee));
+        outline
+            .indirect
+            .iter()
+            .for_each(|&ty| graph.call_indirect(index, ty));
+        if outline.has_loop {
+            graph.suspends(index);
+        }
+    }
+    for (&import, &wrapper) in &layout.wrappers {
+        graph.call(wrapper, import);
+    }
+    for &function in &program.address_taken {
+        let target = layout.wrappers.get(&function).copied().unwrap_or(function);
+        graph.address_taken(target, program.type_index(function));
+    }
+    for callee in program.start.into_iter().chain([program.entry]) {
+        graph.call(layout.main, callee);
+    }
+    graph.suspends(layout.main);
+    let mut suspension = graph.solve(layout.main);
+    // A program can be stopped before its first instruction.
+    suspension.polls_at_entry[layout.main as usize] = true;
+    suspension
+}
+
+/// Names that the rewriter gives to its own functions.
+fn added_names(program: &Program<'_>, layout: &Layout) -> BTreeMap<u32, alloc::string::String> {
+    let mut names = BTreeMap::new();
+    for (&import, &wrapper) in &layout.wrappers {
+        let (module, name, _) = program.imports[import as usize];
+        names.insert(wrapper, format!("mielin:import:{module}:{name}"));
+    }
+    names.insert(layout.main, "mielin:main".into());
+    names.insert(layout.run, crate::abi::ENTRY.into());
+    names
 }

@@ -167,22 +167,76 @@ impl Snapshot {
     /// The bytes of this snapshot. Pages that are all zeros are left out. The fields must keep
     /// their documented form (ascending pages inside the memory), or decoding will refuse.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let is_kept = |page: &&Page| page.bytes.iter().any(|byte| *byte != 0);
+        let count = self.pages.iter().filter(is_kept).count();
+        let mut out = Vec::with_capacity(count * (PAGE_SIZE + 4) + self.frames.len() + 256);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&self.module.0);
+        out.extend_from_slice(&self.memory_bytes.to_le_bytes());
+        put_len(&mut out, count);
+        for page in self.pages.iter().filter(is_kept) {
+            out.extend_from_slice(&page.index.to_le_bytes());
+            out.extend_from_slice(&page.bytes[..]);
+        }
+        encode_execution(&self.globals, &self.frames, &mut out);
+        out.extend_from_slice(&(self.host.len() as u16).to_le_bytes());
+        for section in &self.host {
+            out.extend_from_slice(&(section.name.len() as u16).to_le_bytes());
+            out.extend_from_slice(section.name.as_bytes());
+            out.extend_from_slice(&section.version.to_le_bytes());
+            put_len(&mut out, section.bytes.len());
+            out.extend_from_slice(&section.bytes);
+        }
+        let hash = blake3::hash(&out);
+        out.extend_from_slice(hash.as_bytes());
+        out
     }
 
-    /// Reads a snapshot.
+    /// Reads a snapshot. Nothing is allocated by a length that is merely claimed.
     ///
     /// # Errors
     /// Bytes that [`encode`](Self::encode) cannot have made, or that exceed the limits.
     pub fn decode(bytes: &[u8], limits: &SnapshotLimits) -> Result<Snapshot, SnapshotError> {
-        todo!("{} {:?}", bytes.len(), limits)
+        if !bytes.starts_with(MAGIC) {
+            return Err(SnapshotError::NotASnapshot);
+        }
+        let mut reader = Reader(&bytes[MAGIC.len()..]);
+        let found = reader.u16()?;
+        if found != VERSION {
+            return Err(SnapshotError::Version { found, expected: VERSION });
+        }
+        let end = bytes.len().checked_sub(HASH_LEN).ok_or(SnapshotError::Truncated)?;
+        let (content, hash) = bytes.split_at(end);
+        if blake3::hash(content).as_bytes() != hash {
+            return Err(SnapshotError::Hash);
+        }
+        let start = MAGIC.len() + 2;
+        let mut reader = Reader(content.get(start..).ok_or(SnapshotError::Truncated)?);
+        if reader.u16()? != 0 {
+            return Err(SnapshotError::Malformed("a reserved field is not zero"));
+        }
+        let module = ModuleHash(reader.array()?);
+        let memory_bytes = u64::from_le_bytes(reader.array()?);
+        check("bytes of memory", memory_bytes, limits.memory_bytes)?;
+        if memory_bytes % 65536 != 0 {
+            return Err(SnapshotError::Malformed("the memory is not a whole number of 64 KiB pages"));
+        }
+        let pages = reader.pages(memory_bytes / PAGE_SIZE as u64)?;
+        let Execution { globals, frames } = reader.execution(limits)?;
+        let host = reader.host(limits)?;
+        reader.finish()?;
+        Ok(Snapshot { module, memory_bytes, pages, globals, frames, host })
     }
 }
 
 impl Execution {
     /// The bytes of globals and frames, as they also stand inside a snapshot; without a hash.
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let mut out = Vec::new();
+        encode_execution(&self.globals, &self.frames, &mut out);
+        out
     }
 
     /// Reads what [`encode`](Self::encode) wrote.
@@ -190,6 +244,132 @@ impl Execution {
     /// # Errors
     /// Other bytes, or more than the limits allow.
     pub fn decode(bytes: &[u8], limits: &SnapshotLimits) -> Result<Execution, SnapshotError> {
-        todo!("{} {:?}", bytes.len(), limits)
+        let mut reader = Reader(bytes);
+        let execution = reader.execution(limits)?;
+        reader.finish()?;
+        Ok(execution)
+    }
+}
+
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(&(len as u32).to_le_bytes());
+}
+
+fn encode_execution(globals: &[GlobalValue], frames: &[u8], out: &mut Vec<u8>) {
+    put_len(out, globals.len());
+    for global in globals {
+        out.push(global.value_type() as u8);
+        match global {
+            GlobalValue::I32(value) => out.extend_from_slice(&value.to_le_bytes()),
+            GlobalValue::I64(value) => out.extend_from_slice(&value.to_le_bytes()),
+            GlobalValue::F32(bits) => out.extend_from_slice(&bits.to_le_bytes()),
+            GlobalValue::F64(bits) => out.extend_from_slice(&bits.to_le_bytes()),
+            GlobalValue::V128(bits) => out.extend_from_slice(&bits.to_le_bytes()),
+        }
+    }
+    put_len(out, frames.len());
+    out.extend_from_slice(frames);
+}
+
+fn check(what: &'static str, found: u64, limit: u64) -> Result<(), SnapshotError> {
+    if found > limit { Err(SnapshotError::Limit { what, found, limit }) } else { Ok(()) }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], SnapshotError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(SnapshotError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(SnapshotError::Truncated)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u16(&mut self) -> Result<u16, SnapshotError> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, SnapshotError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn pages(&mut self, in_memory: u64) -> Result<Vec<Page>, SnapshotError> {
+        let count = self.u32()? as usize;
+        if count > self.0.len() / (PAGE_SIZE + 4) {
+            return Err(SnapshotError::Truncated);
+        }
+        let mut pages: Vec<Page> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let index = self.u32()?;
+            if pages.last().is_some_and(|last| last.index >= index) {
+                return Err(SnapshotError::Malformed("page indices do not ascend"));
+            }
+            if u64::from(index) >= in_memory {
+                return Err(SnapshotError::Malformed("a page lies outside the memory"));
+            }
+            let bytes = self.take(PAGE_SIZE)?;
+            if bytes.iter().all(|byte| *byte == 0) {
+                return Err(SnapshotError::Malformed("a page of zeros is present"));
+            }
+            let mut page = Box::new([0; PAGE_SIZE]);
+            page.copy_from_slice(bytes);
+            pages.push(Page { index, bytes: page });
+        }
+        Ok(pages)
+    }
+
+    fn execution(&mut self, limits: &SnapshotLimits) -> Result<Execution, SnapshotError> {
+        let count = self.u32()?;
+        check("globals", count.into(), limits.globals.into())?;
+        let mut globals = Vec::new();
+        for _ in 0..count {
+            globals.push(match self.array()? {
+                [0] => GlobalValue::I32(i32::from_le_bytes(self.array()?)),
+                [1] => GlobalValue::I64(i64::from_le_bytes(self.array()?)),
+                [2] => GlobalValue::F32(self.u32()?),
+                [3] => GlobalValue::F64(u64::from_le_bytes(self.array()?)),
+                [4] => GlobalValue::V128(u128::from_le_bytes(self.array()?)),
+                _ => return Err(SnapshotError::Malformed("a global has an unknown type")),
+            });
+        }
+        let len = self.u32()?;
+        check("bytes of frames", len.into(), limits.frames_bytes.into())?;
+        let frames = self.take(len as usize)?.to_vec();
+        if frames.len() % 8 != 0 {
+            return Err(SnapshotError::Malformed("the frames are not whole"));
+        }
+        Ok(Execution { globals, frames })
+    }
+
+    fn host(&mut self, limits: &SnapshotLimits) -> Result<Vec<HostSection>, SnapshotError> {
+        let count = self.u16()?;
+        check("host sections", count.into(), limits.host_sections.into())?;
+        let mut sections = Vec::new();
+        let mut total = 0;
+        for _ in 0..count {
+            let len = self.u16()?;
+            let name = core::str::from_utf8(self.take(len.into())?)
+                .map_err(|_| SnapshotError::Malformed("a host section's name is not UTF-8"))?;
+            let version = self.u16()?;
+            let len = self.u32()?;
+            total += u64::from(len);
+            check("bytes of host state", total, limits.host_bytes)?;
+            let bytes = self.take(len as usize)?.to_vec();
+            sections.push(HostSection { name: String::from(name), version, bytes });
+        }
+        Ok(sections)
+    }
+
+    fn finish(&self) -> Result<(), SnapshotError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(SnapshotError::Malformed("something follows the end"))
+        }
     }
 }

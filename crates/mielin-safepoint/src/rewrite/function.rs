@@ -1,0 +1,913 @@
+//! Writes one function again so that it can be unwound and rewound.
+//!
+//! The operand stack of the original is kept in two parts: its lower `shadowed` values are in
+//! locals (the *shadows*, one for each height and type), the rest on the stack of the new code.
+//! At a suspension point, and wherever a block begins that its body has opened already,
+//! everything is in shadows, so that a branch from a dispatch needs no operands.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use wasm_encoder::Encode;
+use wasmparser::{BlockType, BrTable, FuncValidator, Operator, ValType, ValidatorResources};
+
+use super::graph::Suspension;
+use super::liveness::{self, Liveness};
+use super::plan::{CallKind, ChildKind, LabelIndex, Plan, Planner, Reach};
+use super::program::{Body, Program, fresh};
+use super::sink::{CODE_BYTES_MAX, Kept, LOCALS_MAX, Locals, Scratch, Sink, Ty, Written, join};
+use crate::{Feature, InstrumentError, abi};
+
+/// What all functions of a module share.
+pub(super) struct Context<'m, 'a> {
+    pub(super) program: &'m Program<'a>,
+    pub(super) suspension: &'m Suspension,
+    /// Functions that call an import, for use in its place by tables and references.
+    pub(super) wrappers: &'m BTreeMap<u32, u32>,
+    /// Index of [`abi::MODE`].
+    pub(super) mode: u32,
+    /// Globals that remember dropped data segments.
+    pub(super) drops: &'m BTreeMap<u32, u32>,
+}
+
+/// Function types without parameters, for blocks with several results.
+pub(super) struct BlockTypes {
+    first: u32,
+    pub(super) added: Vec<Vec<Ty>>,
+    index: BTreeMap<Vec<Ty>, u32>,
+}
+
+impl BlockTypes {
+    /// Types that follow the first `first` of the module.
+    pub(super) fn new(first: u32) -> BlockTypes {
+        BlockTypes {
+            first,
+            added: Vec::new(),
+            index: BTreeMap::new(),
+        }
+    }
+
+    fn block(&mut self, results: &[Ty]) -> wasm_encoder::BlockType {
+        match results {
+            [] => wasm_encoder::BlockType::Empty,
+            [ty] => wasm_encoder::BlockType::Result(ty.encode()),
+            _ => {
+                let next = self.first + self.added.len() as u32;
+                let index = *self.index.entry(results.to_vec()).or_insert(next);
+                if index == next {
+                    self.added.push(results.to_vec());
+                }
+                wasm_encoder::BlockType::FunctionType(index)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FrameKind {
+    Function,
+    Block,
+    If,
+    Else,
+    Loop,
+}
+
+/// A block of the original that is open.
+struct Frame {
+    kind: FrameKind,
+    ty: BlockType,
+    /// Position of the label that a branch goes to.
+    label: u32,
+    /// The block was opened at the start of its body.
+    opened_early: bool,
+    otherwise: Option<LabelIndex>,
+    /// Height of the stack below the block's parameters.
+    base: usize,
+    shadowed: usize,
+}
+
+struct Writer<'w> {
+    context: &'w Context<'w, 'w>,
+    types: &'w mut BlockTypes,
+    index: u32,
+    plan: &'w Plan,
+    liveness: &'w Liveness,
+    results: Vec<Ty>,
+    bytes: &'w [u8],
+    origin: usize,
+    out: Sink,
+    locals: Locals,
+    scratch: Scratch,
+    positions: Vec<u32>,
+    frames: Vec<Frame>,
+    stack: Vec<Ty>,
+    shadowed: usize,
+    kept: Vec<Kept>,
+    next_construct: usize,
+    next_body: usize,
+    next_call: usize,
+}
+
+/// Rewrites a defined function, or one of the rewriter's own given in the same form.
+pub(super) fn rewrite(
+    context: &Context<'_, '_>,
+    types: &mut BlockTypes,
+    body: &Body<'_>,
+) -> Result<Written, InstrumentError> {
+    let index = body.validation.index;
+    let polls = context.suspension.polls_at_entry[index as usize];
+    let plan = plan(context, body, polls)?;
+    let ty = &context.program.types[body.validation.ty as usize];
+    let mut groups = Vec::new();
+    for group in body.code.get_locals_reader()? {
+        let (count, ty) = group?;
+        groups.push((count, Ty::of(ty)));
+    }
+    let mut locals = Locals::new(ty.params().iter().copied().map(Ty::of), &groups);
+    let too_large = |what, limit| InstrumentError::TooLarge {
+        function: Some(context.program.function_name(index)),
+        what,
+        limit,
+    };
+    let liveness = liveness::analyse(&plan, ty.params().len(), locals.originals())
+        .map_err(|_| too_large("live values", liveness::KEPT_MAX as u64))?;
+    let scratch = Scratch {
+        base: locals.add(Ty::I32),
+        resume: locals.add(Ty::I32),
+    };
+    let mut writer = Writer {
+        context,
+        types,
+        index,
+        results: ty.results().iter().copied().map(Ty::of).collect(),
+        bytes: body.code.as_bytes(),
+        origin: body.code.range().start,
+        out: Sink::default(),
+        locals,
+        scratch,
+        positions: vec![0; plan.labels.len()],
+        frames: Vec::new(),
+        stack: Vec::new(),
+        shadowed: 0,
+        kept: vec![Kept::default(); plan.points as usize],
+        next_construct: 0,
+        next_body: 1,
+        next_call: 0,
+        plan: &plan,
+        liveness: &liveness,
+    };
+    writer.open_labels(0);
+    let head = core::mem::take(&mut writer.out);
+    writer.out.depth = head.depth;
+    writer.body(body)?;
+    let main = core::mem::take(&mut writer.out);
+    writer.out.depth = head.depth;
+    if plan.points > 0 {
+        writer.entry(polls)?;
+    }
+    let written = join(&writer.locals, &[&head, &writer.out, &main]);
+    if writer.locals.count() > LOCALS_MAX {
+        return Err(too_large("locals", u64::from(LOCALS_MAX)));
+    }
+    if written.bytes.len() > CODE_BYTES_MAX {
+        return Err(too_large("bytes", CODE_BYTES_MAX as u64));
+    }
+    Ok(written)
+}
+
+fn plan(context: &Context<'_, '_>, body: &Body<'_>, polls: bool) -> Result<Plan, InstrumentError> {
+    let mut planner = Planner::new(polls);
+    for operator in body.code.get_operators_reader()? {
+        let operator = operator?;
+        let any_results = match operator {
+            Operator::If {
+                blockty: BlockType::FuncType(ty),
+            } => !context.program.types[ty as usize].results().is_empty(),
+            Operator::If { blockty } => blockty != BlockType::Empty,
+            _ => false,
+        };
+        planner.operator(&operator, context.call_kind(&operator), any_results);
+    }
+    Ok(planner.finish())
+}
+
+impl Context<'_, '_> {
+    fn call_kind(&self, operator: &Operator<'_>) -> CallKind {
+        match *operator {
+            Operator::Call { function_index } => {
+                if self.program.defined(function_index).is_none() {
+                    CallKind::Host
+                } else if self.suspension.may_suspend[function_index as usize] {
+                    CallKind::Call
+                } else {
+                    CallKind::Never
+                }
+            }
+            Operator::CallIndirect { type_index, .. }
+                if self.suspension.type_may_suspend[type_index as usize] =>
+            {
+                CallKind::Call
+            }
+            _ => CallKind::Never,
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Opens the blocks of a body, those that end last first.
+    fn open_labels(&mut self, body: usize) {
+        let plan = self.plan;
+        for &label in plan.bodies[body].labels.iter().rev() {
+            let ty = match plan.labels[label].results {
+                Some(ty) => {
+                    let results = self.result_types(ty);
+                    self.types.block(&results)
+                }
+                None => wasm_encoder::BlockType::Empty,
+            };
+            self.positions[label] = self.out.block(ty);
+        }
+    }
+
+    fn body(&mut self, body: &Body<'_>) -> Result<(), InstrumentError> {
+        self.frames.push(Frame {
+            kind: FrameKind::Function,
+            ty: BlockType::FuncType(body.validation.ty),
+            label: 0,
+            opened_early: false,
+            otherwise: None,
+            base: 0,
+            shadowed: 0,
+        });
+        let mut validator = fresh(&body.validation).into_validator(Default::default());
+        validator.read_locals(&mut body.code.get_binary_reader())?;
+        let mut reader = body.code.get_operators_reader()?;
+        let mut reach = Reach::default();
+        while !reader.eof() {
+            let (operator, offset) = reader.read_with_offset()?;
+            let raw = (offset - self.origin)..(reader.original_position() - self.origin);
+            let fell_through = !reach.is_dead();
+            if !reach.visit(&operator) {
+                validator.op(offset, &operator)?;
+                continue;
+            }
+            let bytes = self.bytes;
+            let raw = &bytes[raw];
+            if !self.control(&operator, raw, fell_through) {
+                self.plain(&operator, raw, offset, &mut validator)?;
+            } else {
+                validator.op(offset, &operator)?;
+            }
+            if self.out.code.len() > CODE_BYTES_MAX || self.locals.count() > LOCALS_MAX {
+                break;
+            }
+        }
+        self.check_kept()
+    }
+
+    fn check_kept(&self) -> Result<(), InstrumentError> {
+        if self
+            .kept
+            .iter()
+            .any(|kept| kept.0.iter().any(|(_, ty)| ty.is_reference()))
+        {
+            let feature = Feature::ReferenceAcrossSafepoint;
+            return Err(self.context.program.unsupported_in(self.index, feature));
+        }
+        Ok(())
+    }
+
+    fn param_types(&self, ty: BlockType) -> Vec<Ty> {
+        match ty {
+            BlockType::FuncType(ty) => self.context.program.types[ty as usize]
+                .params()
+                .iter()
+                .copied()
+                .map(Ty::of)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn result_types(&self, ty: BlockType) -> Vec<Ty> {
+        match ty {
+            BlockType::Empty => Vec::new(),
+            BlockType::Type(ty) => vec![Ty::of(ty)],
+            BlockType::FuncType(ty) => self.context.program.types[ty as usize]
+                .results()
+                .iter()
+                .copied()
+                .map(Ty::of)
+                .collect(),
+        }
+    }
+
+    /// Number of values that a branch to a frame takes along.
+    fn label_arity(&self, frame: &Frame) -> usize {
+        let (params, results) = self.arity(frame.ty);
+        if frame.kind == FrameKind::Loop {
+            params
+        } else {
+            results
+        }
+    }
+
+    fn arity(&self, ty: BlockType) -> (usize, usize) {
+        match ty {
+            BlockType::Empty => (0, 0),
+            BlockType::Type(_) => (0, 1),
+            BlockType::FuncType(ty) => {
+                let ty = &self.context.program.types[ty as usize];
+                (ty.params().len(), ty.results().len())
+            }
+        }
+    }
+
+    fn frame(&self, depth: u32) -> &Frame {
+        &self.frames[self.frames.len() - 1 - depth as usize]
+    }
+
+    // ---- the operand stack ----
+
+    /// Moves the whole operand stack into shadows.
+    fn flush(&mut self) {
+        for height in (self.shadowed..self.stack.len()).rev() {
+            let local = self.locals.shadow(height, self.stack[height]);
+            self.out.op().local_set(local);
+        }
+        self.shadowed = self.stack.len();
+    }
+
+    /// Brings the uppermost `count` operands onto the real stack.
+    fn ensure(&mut self, count: usize) {
+        let first = self.stack.len() - count;
+        if self.shadowed <= first {
+            return;
+        }
+        self.flush();
+        for height in first..self.stack.len() {
+            let local = self.locals.shadow(height, self.stack[height]);
+            self.out.op().local_get(local);
+        }
+        self.shadowed = first;
+    }
+
+    fn truncate(&mut self, height: usize) {
+        self.stack.truncate(height);
+        self.shadowed = self.shadowed.min(height);
+    }
+
+    // ---- instructions ----
+
+    /// Handles what changes the flow of control; false for all else.
+    fn control(&mut self, operator: &Operator<'_>, raw: &[u8], fell_through: bool) -> bool {
+        match *operator {
+            Operator::Nop => {}
+            Operator::Block { blockty } => self.open_block(blockty, raw),
+            Operator::If { blockty } => self.open_if(blockty, raw),
+            Operator::Loop { blockty } => self.open_loop(blockty),
+            Operator::Else => self.otherwise(raw, fell_through),
+            Operator::End => self.close(fell_through),
+            Operator::Br { relative_depth } => self.branch(relative_depth),
+            Operator::BrIf { relative_depth } => self.branch_if(relative_depth),
+            Operator::BrTable { ref targets } => self.branch_table(targets),
+            Operator::Return => {
+                self.ensure(self.results.len());
+                self.out.op().return_();
+            }
+            Operator::Unreachable => {
+                self.out.op().unreachable();
+            }
+            Operator::Drop if self.shadowed == self.stack.len() => {
+                let height = self.stack.len() - 1;
+                self.truncate(height);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// An instruction that takes operands, gives results and goes on.
+    fn plain(
+        &mut self,
+        operator: &Operator<'_>,
+        raw: &[u8],
+        offset: usize,
+        validator: &mut FuncValidator<ValidatorResources>,
+    ) -> Result<(), InstrumentError> {
+        let (operands, results) = operator.operator_arity(validator).unwrap_or((0, 0));
+        let (operands, results) = (operands as usize, results as usize);
+        let kind = self.context.call_kind(operator);
+        let below = self.stack.len() - operands;
+        if kind == CallKind::Never {
+            self.ensure(operands);
+            self.copy(operator, raw);
+        } else {
+            self.call(
+                operands,
+                raw,
+                kind,
+                matches!(operator, Operator::CallIndirect { .. }),
+            );
+        }
+        validator.op(offset, operator)?;
+        self.truncate(below);
+        for depth in (0..results).rev() {
+            let ty = validator
+                .get_operand_type(depth)
+                .flatten()
+                .unwrap_or(ValType::I32);
+            self.stack.push(Ty::of(ty));
+        }
+        if kind != CallKind::Never {
+            self.leave_if_unwinding();
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, operator: &Operator<'_>, raw: &[u8]) {
+        match *operator {
+            Operator::RefFunc { function_index } => {
+                let wrapper = self.context.wrappers.get(&function_index);
+                self.out.op().ref_func(*wrapper.unwrap_or(&function_index));
+            }
+            Operator::DataDrop { data_index } => {
+                self.out.code.extend_from_slice(raw);
+                if let Some(&global) = self.context.drops.get(&data_index) {
+                    self.out.op().i32_const(1).global_set(global);
+                }
+            }
+            _ => self.out.code.extend_from_slice(raw),
+        }
+    }
+
+    /// A call that may suspend. A resumed call gets its arguments again only where the callee
+    /// is the host; a function of the program reads its own frame instead.
+    fn call(&mut self, operands: usize, raw: &[u8], kind: CallKind, indirect: bool) {
+        self.flush();
+        let (point, label) = self.plan.calls[self.next_call];
+        debug_assert_eq!(self.positions[label], self.out.depth, "labels end in order");
+        self.out.end();
+        let height = self.stack.len();
+        let below = height - operands;
+        let mut kept = Vec::new();
+        for position in 0..height {
+            let is_index = indirect && position == height - 1;
+            if position < below || kind == CallKind::Host || is_index {
+                let ty = self.stack[position];
+                kept.push((self.locals.shadow(position, ty), ty));
+            }
+        }
+        self.keep(point, kept);
+        self.ensure(operands);
+        self.out.code.extend_from_slice(raw);
+    }
+
+    fn keep(&mut self, point: u32, mut kept: Vec<(u32, Ty)>) {
+        for &local in self.liveness.at(point) {
+            kept.push((local, self.locals.original(local)));
+        }
+        self.kept[point as usize] = Kept(kept);
+    }
+
+    fn leave_if_unwinding(&mut self) {
+        let (point, _) = self.plan.calls[self.next_call];
+        self.next_call += 1;
+        self.out.op().global_get(self.context.mode);
+        self.out.unlikely_if();
+        self.out
+            .spill(point, &self.kept[point as usize], self.scratch);
+        self.out.return_nothing(&self.results);
+        self.out.end();
+    }
+
+    // ---- blocks ----
+
+    fn open_block(&mut self, ty: BlockType, raw: &[u8]) {
+        let construct = self.plan.constructs[self.next_construct];
+        self.next_construct += 1;
+        let (params, _) = self.arity(ty);
+        let label = match construct.label {
+            Some(label) => {
+                self.flush();
+                self.positions[label]
+            }
+            None => {
+                self.ensure(params);
+                self.out.code.extend_from_slice(raw);
+                self.out.opened()
+            }
+        };
+        self.push(
+            FrameKind::Block,
+            ty,
+            label,
+            construct.label.is_some(),
+            None,
+            params,
+        );
+    }
+
+    fn open_if(&mut self, ty: BlockType, raw: &[u8]) {
+        let construct = self.plan.constructs[self.next_construct];
+        self.next_construct += 1;
+        let (params, _) = self.arity(ty);
+        let condition = self.stack.len() - 1;
+        let label = match construct.label {
+            Some(label) => {
+                if self.shadowed != condition {
+                    self.flush();
+                    let local = self.locals.shadow(condition, Ty::I32);
+                    self.out.op().local_get(local);
+                }
+                let target = self.positions[construct.otherwise.unwrap_or(label)];
+                let depth = self.out.to(target);
+                self.out.op().i32_eqz().br_if(depth);
+                self.positions[label]
+            }
+            None => {
+                self.ensure(params + 1);
+                self.out.code.extend_from_slice(raw);
+                self.out.opened()
+            }
+        };
+        self.truncate(condition);
+        self.push(
+            FrameKind::If,
+            ty,
+            label,
+            construct.label.is_some(),
+            construct.otherwise,
+            params,
+        );
+    }
+
+    fn push(
+        &mut self,
+        kind: FrameKind,
+        ty: BlockType,
+        label: u32,
+        opened_early: bool,
+        otherwise: Option<LabelIndex>,
+        params: usize,
+    ) {
+        let base = self.stack.len() - params;
+        let shadowed = self.shadowed;
+        self.frames.push(Frame {
+            kind,
+            ty,
+            label,
+            opened_early,
+            otherwise,
+            base,
+            shadowed,
+        });
+    }
+
+    fn otherwise(&mut self, raw: &[u8], fell_through: bool) {
+        let Some(mut frame) = self.frames.pop() else {
+            return;
+        };
+        let (_, results) = self.arity(frame.ty);
+        if fell_through {
+            self.ensure(results);
+        }
+        if frame.opened_early {
+            if fell_through {
+                let depth = self.out.to(frame.label);
+                self.out.op().br(depth);
+            }
+            self.out.end();
+        } else {
+            self.out.code.extend_from_slice(raw);
+        }
+        frame.kind = FrameKind::Else;
+        self.restart(&frame);
+        self.frames.push(frame);
+    }
+
+    /// The stack as it was at the start of the frame.
+    fn restart(&mut self, frame: &Frame) {
+        self.stack.truncate(frame.base);
+        let params = self.param_types(frame.ty);
+        self.stack.extend(params);
+        self.shadowed = frame.shadowed;
+    }
+
+    fn close(&mut self, fell_through: bool) {
+        let Some(frame) = self.frames.pop() else {
+            return;
+        };
+        let results = self.result_types(frame.ty);
+        if fell_through {
+            self.ensure(results.len());
+        }
+        if frame.kind == FrameKind::If && frame.opened_early && frame.otherwise.is_some() {
+            // There is no else branch: the parameters are the results.
+            if fell_through {
+                let depth = self.out.to(frame.label);
+                self.out.op().br(depth);
+            }
+            self.out.end();
+            self.restart(&frame);
+            self.ensure(results.len());
+        }
+        if frame.kind == FrameKind::Function {
+            self.out.op().end();
+        } else {
+            debug_assert_eq!(frame.label, self.out.depth, "blocks end in order");
+            self.out.end();
+        }
+        self.stack.truncate(frame.base);
+        self.shadowed = frame.shadowed.min(frame.base);
+        self.stack.extend(results);
+    }
+
+    fn open_loop(&mut self, ty: BlockType) {
+        self.flush();
+        let body = self.next_body;
+        self.next_body += 1;
+        let plan = self.plan;
+        if plan.bodies[body].before.is_some() {
+            self.out.end();
+        }
+        let results = self.result_types(ty);
+        let block = self.types.block(&results);
+        self.out.op().loop_(block);
+        let label = self.out.opened();
+        let (params, _) = self.arity(ty);
+        self.push(FrameKind::Loop, ty, label, false, None, params);
+        self.open_labels(body);
+        self.poll(body);
+    }
+
+    // ---- branches ----
+
+    /// Stores the parameters of a loop, which are on the real stack, where it expects them.
+    fn store_params(&mut self, depth: u32) {
+        let frame = self.frame(depth);
+        let (ty, base) = (frame.ty, frame.base);
+        for (position, ty) in self.param_types(ty).into_iter().enumerate().rev() {
+            let local = self.locals.shadow(base + position, ty);
+            self.out.op().local_set(local);
+        }
+    }
+
+    fn takes_params(&self, depth: u32) -> bool {
+        let frame = self.frame(depth);
+        frame.kind == FrameKind::Loop && self.label_arity(frame) > 0
+    }
+
+    fn branch(&mut self, depth: u32) {
+        self.ensure(self.label_arity(self.frame(depth)));
+        if self.takes_params(depth) {
+            self.store_params(depth);
+        }
+        let target = self.out.to(self.frame(depth).label);
+        self.out.op().br(target);
+    }
+
+    fn branch_if(&mut self, depth: u32) {
+        let arity = self.label_arity(self.frame(depth));
+        if !self.takes_params(depth) {
+            self.ensure(arity + 1);
+            let target = self.out.to(self.frame(depth).label);
+            self.out.op().br_if(target);
+            let height = self.stack.len() - 1;
+            return self.truncate(height);
+        }
+        let condition = self.stack.len() - 1;
+        self.save(arity + 1);
+        self.truncate(condition);
+        self.get(condition - arity, condition);
+        let local = self.locals.shadow(condition, Ty::I32);
+        self.out
+            .op()
+            .local_get(local)
+            .if_(wasm_encoder::BlockType::Empty);
+        self.out.opened();
+        self.get(condition - arity, condition);
+        self.store_params(depth);
+        let target = self.out.to(self.frame(depth).label);
+        self.out.op().br(target);
+        self.out.end();
+    }
+
+    /// Moves the uppermost `count` operands into shadows, for a moment: the caller pushes them
+    /// again. (Inside a block that its body did not open, the operands below it stay where
+    /// they are, so that flushing is not possible.)
+    fn save(&mut self, count: usize) {
+        self.ensure(count);
+        let height = self.stack.len();
+        for position in (height - count..height).rev() {
+            let local = self.locals.shadow(position, self.stack[position]);
+            self.out.op().local_set(local);
+        }
+    }
+
+    /// Pushes shadows without changing what is known of the stack.
+    fn get(&mut self, from: usize, to: usize) {
+        for height in from..to {
+            let local = self.locals.shadow(height, self.stack[height]);
+            self.out.op().local_get(local);
+        }
+    }
+
+    fn branch_table(&mut self, table: &BrTable<'_>) {
+        let targets: Vec<u32> = table
+            .targets()
+            .map_while(Result::ok)
+            .chain([table.default()])
+            .collect();
+        let arity = self.label_arity(self.frame(table.default()));
+        let mut detours: Vec<u32> = targets
+            .iter()
+            .copied()
+            .filter(|depth| self.takes_params(*depth))
+            .collect();
+        detours.sort_unstable();
+        detours.dedup();
+        let mut positions = BTreeMap::new();
+        if detours.is_empty() {
+            self.ensure(arity + 1);
+        } else {
+            self.save(arity + 1);
+            let index = self.stack.len() - 1;
+            let types: Vec<Ty> = self.stack[index - arity..index].to_vec();
+            let block = self.types.block(&types);
+            for &depth in &detours {
+                positions.insert(depth, self.out.block(block));
+            }
+            self.get(index - arity, index + 1);
+        }
+        let to = |depth: &u32| {
+            let position = positions.get(depth).copied();
+            self.out
+                .to(position.unwrap_or_else(|| self.frame(*depth).label))
+        };
+        let mut operands: Vec<u32> = targets.iter().map(to).collect();
+        let default = operands.pop().unwrap_or(0);
+        self.out.op().br_table(operands, default);
+        for &depth in detours.iter().rev() {
+            self.out.end();
+            self.store_params(depth);
+            let target = self.out.to(self.frame(depth).label);
+            self.out.op().br(target);
+        }
+    }
+
+    // ---- polls and dispatches ----
+
+    /// The header of a loop. Going on after a rewind stores to the flag and falls into the
+    /// loop; that store also keeps compilers from moving the poll out of it.
+    fn poll(&mut self, body: usize) {
+        let plan = self.plan;
+        let Some(point) = plan.bodies[body].header else {
+            return;
+        };
+        let mut kept = Vec::new();
+        for height in 0..self.stack.len() {
+            let ty = self.stack[height];
+            kept.push((self.locals.shadow(height, ty), ty));
+        }
+        self.keep(point, kept);
+        self.out.load_word(abi::FLAG_ADDRESS);
+        self.out.unlikely_if();
+        self.stop(point);
+        self.dispatch(body, point);
+        self.out.finish_rewind(self.context.mode);
+        self.out.end();
+    }
+
+    /// If a stop was requested: writes the frame and leaves.
+    fn stop(&mut self, point: u32) {
+        self.out.load_word(abi::FLAG_ADDRESS);
+        self.out
+            .op()
+            .i32_const(abi::STOP_REQUESTED)
+            .i32_eq()
+            .if_(wasm_encoder::BlockType::Empty);
+        self.out.opened();
+        self.out
+            .spill(point, &self.kept[point as usize], self.scratch);
+        self.out.set_state(abi::UNWINDING, self.context.mode);
+        self.out.return_nothing(&self.results);
+        self.out.end();
+    }
+
+    /// Goes on to the child of a loop's body in which the program was stopped. Falls through
+    /// where that was the header.
+    fn dispatch(&mut self, body: usize, header: u32) {
+        let plan = self.plan;
+        let children = &plan.bodies[body].children;
+        if children.is_empty() {
+            return;
+        }
+        let here = self.out.block(wasm_encoder::BlockType::Empty);
+        let mut hosts = Vec::new();
+        for child in children
+            .iter()
+            .filter(|child| child.kind == ChildKind::Host)
+        {
+            hosts.push((child.label, self.out.block(wasm_encoder::BlockType::Empty)));
+        }
+        let mut targets = Vec::new();
+        let mut host = hosts.iter();
+        for child in children {
+            let position = match child.kind {
+                ChildKind::Host => host.next().map_or(here, |(_, position)| *position),
+                ChildKind::Call | ChildKind::Loop => self.positions[child.label],
+            };
+            for _ in child.first..=child.last {
+                targets.push(self.out.to(position));
+            }
+        }
+        let default = self.out.to(here);
+        self.out
+            .op()
+            .local_get(self.scratch.resume)
+            .i32_const(header as i32 + 1)
+            .i32_sub();
+        self.out.op().br_table(targets, default);
+        for &(label, _) in hosts.iter().rev() {
+            self.out.end();
+            self.out.finish_rewind(self.context.mode);
+            let target = self.out.to(self.positions[label]);
+            self.out.op().br(target);
+        }
+        self.out.end();
+    }
+
+    /// The start of a function: reads the frame of the point at which it was stopped, whole,
+    /// before anything else, so that what is constant in a loop stays so for the compiler.
+    fn entry(&mut self, polls: bool) -> Result<(), InstrumentError> {
+        let plan = self.plan;
+        if polls {
+            self.keep(0, Vec::new());
+            self.check_kept()?;
+            self.out.load_word(abi::FLAG_ADDRESS);
+        } else {
+            self.out.op().global_get(self.context.mode);
+        }
+        let running = self.out.unlikely_if();
+        if polls {
+            self.stop(0);
+        }
+        let unknown = self.out.block(wasm_encoder::BlockType::Empty);
+        let mut arrivals: Vec<u32> = (0..plan.points)
+            .map(|_| self.out.block(wasm_encoder::BlockType::Empty))
+            .collect();
+        arrivals.reverse();
+        let targets: Vec<u32> = arrivals
+            .iter()
+            .map(|position| self.out.to(*position))
+            .collect();
+        let default = self.out.to(unknown);
+        self.out.load_point();
+        self.out
+            .op()
+            .local_tee(self.scratch.resume)
+            .br_table(targets, default);
+        if polls {
+            self.arrive(0);
+            self.out.finish_rewind(self.context.mode);
+            let target = self.out.to(running);
+            self.out.op().br(target);
+        }
+        for child in &plan.bodies[0].children {
+            for point in child.first..=child.last {
+                self.arrive(point);
+                if child.kind == ChildKind::Host {
+                    self.out.finish_rewind(self.context.mode);
+                }
+                let target = self.out.to(self.positions[child.label]);
+                self.out.op().br(target);
+            }
+        }
+        self.out.end();
+        self.out.op().unreachable();
+        self.out.end();
+        Ok(())
+    }
+
+    fn arrive(&mut self, point: u32) {
+        self.out.end();
+        self.out.restore(&self.kept[point as usize], self.scratch);
+    }
+}
+
+/// The code of a function that calls others, in the form of a defined function's body.
+pub(super) fn calling_body(params: u32, calls: &[u32]) -> Vec<u8> {
+    let mut code = Vec::new();
+    0u32.encode(&mut code);
+    let mut sink = wasm_encoder::InstructionSink::new(&mut code);
+    for param in 0..params {
+        sink.local_get(param);
+    }
+    for call in calls {
+        sink.call(*call);
+    }
+    sink.end();
+    code
+}

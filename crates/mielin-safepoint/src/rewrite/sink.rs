@@ -1,0 +1,362 @@
+//! The code of one function while it is written: open blocks, added locals, frames.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg};
+use wasmparser::{RefType, ValType};
+
+use crate::abi;
+
+/// Index of the frames memory: the program has exactly one of its own.
+pub(super) const FRAMES_MEMORY: u32 = 1;
+/// Largest code of a function that engines accept (the limit of the JavaScript interface).
+pub(super) const CODE_BYTES_MAX: usize = 7_654_321;
+/// Most locals of a function that engines accept.
+pub(super) const LOCALS_MAX: u32 = 50_000;
+
+/// A value's type as far as the rewriter tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Ty {
+    I32,
+    I64,
+    F32,
+    F64,
+    V128,
+    Func,
+    Extern,
+}
+
+impl Ty {
+    /// References that are neither functions nor external were refused before.
+    pub(super) fn of(ty: ValType) -> Ty {
+        match ty {
+            ValType::I32 => Ty::I32,
+            ValType::I64 => Ty::I64,
+            ValType::F32 => Ty::F32,
+            ValType::F64 => Ty::F64,
+            ValType::V128 => Ty::V128,
+            ValType::Ref(RefType::EXTERNREF) => Ty::Extern,
+            ValType::Ref(_) => Ty::Func,
+        }
+    }
+
+    pub(super) fn encode(self) -> wasm_encoder::ValType {
+        match self {
+            Ty::I32 => wasm_encoder::ValType::I32,
+            Ty::I64 => wasm_encoder::ValType::I64,
+            Ty::F32 => wasm_encoder::ValType::F32,
+            Ty::F64 => wasm_encoder::ValType::F64,
+            Ty::V128 => wasm_encoder::ValType::V128,
+            Ty::Func => wasm_encoder::ValType::FUNCREF,
+            Ty::Extern => wasm_encoder::ValType::EXTERNREF,
+        }
+    }
+
+    pub(super) fn is_reference(self) -> bool {
+        matches!(self, Ty::Func | Ty::Extern)
+    }
+
+    fn size(self) -> u64 {
+        match self {
+            Ty::I32 | Ty::F32 => 4,
+            Ty::I64 | Ty::F64 => 8,
+            Ty::V128 => 16,
+            Ty::Func | Ty::Extern => 0,
+        }
+    }
+}
+
+/// Locals of a function, with the ones that the rewriter adds.
+pub(super) struct Locals {
+    original: Vec<Ty>,
+    declared: u32,
+    groups: Vec<(u32, wasm_encoder::ValType)>,
+    added: Vec<Ty>,
+    shadows: BTreeMap<(usize, Ty), u32>,
+}
+
+impl Locals {
+    /// `params` and the groups of the declared locals.
+    pub(super) fn new(params: impl Iterator<Item = Ty>, groups: &[(u32, Ty)]) -> Locals {
+        let mut original: Vec<Ty> = params.collect();
+        for (count, ty) in groups {
+            original.extend(core::iter::repeat_n(*ty, *count as usize));
+        }
+        Locals {
+            declared: original.len() as u32,
+            original,
+            groups: groups
+                .iter()
+                .map(|(count, ty)| (*count, ty.encode()))
+                .collect(),
+            added: Vec::new(),
+            shadows: BTreeMap::new(),
+        }
+    }
+
+    /// Number of the function's own parameters and locals.
+    pub(super) fn originals(&self) -> usize {
+        self.original.len()
+    }
+
+    /// Type of one of the function's own locals.
+    pub(super) fn original(&self, local: u32) -> Ty {
+        self.original[local as usize]
+    }
+
+    /// A new local.
+    pub(super) fn add(&mut self, ty: Ty) -> u32 {
+        self.added.push(ty);
+        self.declared + self.added.len() as u32 - 1
+    }
+
+    /// The local in which the operand at this height of the stack is kept.
+    pub(super) fn shadow(&mut self, height: usize, ty: Ty) -> u32 {
+        if let Some(&local) = self.shadows.get(&(height, ty)) {
+            return local;
+        }
+        let local = self.add(ty);
+        self.shadows.insert((height, ty), local);
+        local
+    }
+
+    /// Number of all of them.
+    pub(super) fn count(&self) -> u32 {
+        self.declared + self.added.len() as u32
+    }
+
+    fn encode(&self, sink: &mut Vec<u8>) {
+        let mut groups = self.groups.clone();
+        for ty in &self.added {
+            match groups.last_mut() {
+                Some((count, last)) if *last == ty.encode() => *count += 1,
+                _ => groups.push((1, ty.encode())),
+            }
+        }
+        groups.len().encode(sink);
+        for (count, ty) in groups {
+            count.encode(sink);
+            ty.encode(sink);
+        }
+    }
+}
+
+/// What a suspension point keeps: locals in the order of the frame.
+#[derive(Clone, Default)]
+pub(super) struct Kept(pub(super) Vec<(u32, Ty)>);
+
+impl Kept {
+    /// Size of the frame: the values, then the number of the point in the last four bytes.
+    fn frame_size(&self) -> u64 {
+        let values: u64 = self.0.iter().map(|(_, ty)| ty.size()).sum();
+        (values + 4).next_multiple_of(8)
+    }
+}
+
+/// Locals that every function which can be unwound has.
+#[derive(Clone, Copy)]
+pub(super) struct Scratch {
+    /// Base of the frame that is written or read.
+    pub(super) base: u32,
+    /// The point at which a rewind goes on.
+    pub(super) resume: u32,
+}
+
+/// A piece of a function's code, with the depth of its open blocks.
+#[derive(Default)]
+pub(super) struct Sink {
+    pub(super) code: Vec<u8>,
+    /// Offsets of branches that are hardly ever taken.
+    pub(super) hints: Vec<usize>,
+    /// Number of open blocks. The function itself is the label at position 0.
+    pub(super) depth: u32,
+}
+
+impl Sink {
+    /// Appends instructions.
+    pub(super) fn op(&mut self) -> InstructionSink<'_> {
+        InstructionSink::new(&mut self.code)
+    }
+
+    /// Opens a block and gives the position of its label.
+    pub(super) fn block(&mut self, ty: BlockType) -> u32 {
+        self.op().block(ty);
+        self.opened()
+    }
+
+    /// Takes note of a block that was opened by other means.
+    pub(super) fn opened(&mut self) -> u32 {
+        self.depth += 1;
+        self.depth
+    }
+
+    /// Closes the innermost block.
+    pub(super) fn end(&mut self) {
+        self.op().end();
+        self.depth -= 1;
+    }
+
+    /// The operand of a branch to the label at a position.
+    pub(super) fn to(&self, position: u32) -> u32 {
+        self.depth - position
+    }
+
+    /// Opens an `if` whose condition is hardly ever true.
+    pub(super) fn unlikely_if(&mut self) -> u32 {
+        self.hints.push(self.code.len());
+        self.op().if_(BlockType::Empty);
+        self.opened()
+    }
+
+    /// Pushes a control word.
+    pub(super) fn load_word(&mut self, address: u32) {
+        self.op().i32_const(0).i32_load(word(address));
+    }
+
+    /// Sets the flag and the mode.
+    pub(super) fn set_state(&mut self, state: i32, mode: u32) {
+        self.op()
+            .i32_const(0)
+            .i32_const(state)
+            .i32_store(word(abi::FLAG_ADDRESS));
+        self.op().i32_const(state).global_set(mode);
+    }
+
+    /// Ends a rewind: the program runs again.
+    pub(super) fn finish_rewind(&mut self, mode: u32) {
+        self.op().i32_const(0);
+        self.load_word(abi::NEXT_FLAG_ADDRESS);
+        self.op().i32_store(word(abi::FLAG_ADDRESS));
+        self.op().i32_const(abi::RUNNING).global_set(mode);
+    }
+
+    /// Writes a frame. The stack pointer moves last.
+    pub(super) fn spill(&mut self, point: u32, kept: &Kept, scratch: Scratch) {
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.op().local_set(scratch.base);
+        let mut offset = 0;
+        for &(local, ty) in &kept.0 {
+            let mut op = self.op();
+            op.local_get(scratch.base).local_get(local);
+            let at = |align| MemArg {
+                offset,
+                align,
+                memory_index: FRAMES_MEMORY,
+            };
+            match ty {
+                Ty::I32 => op.i32_store(at(2)),
+                Ty::I64 => op.i64_store(at(2)),
+                Ty::F32 => op.f32_store(at(2)),
+                Ty::F64 => op.f64_store(at(2)),
+                Ty::V128 => op.v128_store(at(2)),
+                Ty::Func | Ty::Extern => op.drop().drop(),
+            };
+            offset += ty.size();
+        }
+        let size = kept.frame_size();
+        let number = MemArg {
+            offset: size - 4,
+            align: 2,
+            memory_index: FRAMES_MEMORY,
+        };
+        self.op()
+            .local_get(scratch.base)
+            .i32_const(point as i32)
+            .i32_store(number);
+        self.op()
+            .i32_const(0)
+            .local_get(scratch.base)
+            .i32_const(size as i32)
+            .i32_add();
+        self.op().i32_store(word(abi::STACK_POINTER_ADDRESS));
+    }
+
+    /// Reads a frame back and removes it.
+    pub(super) fn restore(&mut self, kept: &Kept, scratch: Scratch) {
+        self.op().i32_const(0);
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.op()
+            .i32_const(kept.frame_size() as i32)
+            .i32_sub()
+            .local_tee(scratch.base);
+        self.op().i32_store(word(abi::STACK_POINTER_ADDRESS));
+        let mut offset = 0;
+        for &(local, ty) in &kept.0 {
+            let at = |align| MemArg {
+                offset,
+                align,
+                memory_index: FRAMES_MEMORY,
+            };
+            let mut op = self.op();
+            op.local_get(scratch.base);
+            match ty {
+                Ty::I32 => op.i32_load(at(2)),
+                Ty::I64 => op.i64_load(at(2)),
+                Ty::F32 => op.f32_load(at(2)),
+                Ty::F64 => op.f64_load(at(2)),
+                Ty::V128 => op.v128_load(at(2)),
+                Ty::Func => op.drop().ref_null(wasm_encoder::HeapType::FUNC),
+                Ty::Extern => op.drop().ref_null(wasm_encoder::HeapType::EXTERN),
+            };
+            op.local_set(local);
+            offset += ty.size();
+        }
+    }
+
+    /// Pushes the number of the point at which the uppermost frame was written.
+    pub(super) fn load_point(&mut self) {
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.op().i32_const(4).i32_sub().i32_load(word(0));
+    }
+
+    /// Returns from an unwinding function; nobody looks at the values.
+    pub(super) fn return_nothing(&mut self, results: &[Ty]) {
+        for ty in results {
+            let mut op = self.op();
+            match ty {
+                Ty::I32 => op.i32_const(0),
+                Ty::I64 => op.i64_const(0),
+                Ty::F32 => op.f32_const(0.0.into()),
+                Ty::F64 => op.f64_const(0.0.into()),
+                Ty::V128 => op.v128_const(0),
+                Ty::Func => op.ref_null(wasm_encoder::HeapType::FUNC),
+                Ty::Extern => op.ref_null(wasm_encoder::HeapType::EXTERN),
+            };
+        }
+        self.op().return_();
+    }
+}
+
+/// A finished function body.
+pub(super) struct Written {
+    /// Locals and code, without the size.
+    pub(super) bytes: Vec<u8>,
+    /// Offsets in `bytes` of branches that are hardly ever taken.
+    pub(super) hints: Vec<u32>,
+}
+
+/// Joins the locals and the pieces of a function.
+pub(super) fn join(locals: &Locals, pieces: &[&Sink]) -> Written {
+    let mut written = Written {
+        bytes: Vec::new(),
+        hints: Vec::new(),
+    };
+    locals.encode(&mut written.bytes);
+    for piece in pieces {
+        let start = written.bytes.len();
+        written
+            .hints
+            .extend(piece.hints.iter().map(|offset| (start + offset) as u32));
+        written.bytes.extend_from_slice(&piece.code);
+    }
+    written
+}
+
+fn word(address: u32) -> MemArg {
+    MemArg {
+        offset: u64::from(address),
+        align: 2,
+        memory_index: FRAMES_MEMORY,
+    }
+}
