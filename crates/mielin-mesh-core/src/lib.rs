@@ -36,7 +36,7 @@
 //! let now = Instant::from_start(Duration::ZERO);
 //! let mut first = Membership::new(a.clone(), Preset::Lan, 1).unwrap();
 //! let mut second = Membership::new(b.clone(), Preset::Lan, 2).unwrap();
-//! second.announce(now, a.id, a.address).unwrap();
+//! second.announce(now, a.id, a.address);
 //! while let Some(sent) = second.poll_transmit() {
 //!     first.handle_datagram(now, b.id, &sent.bytes).unwrap();
 //! }

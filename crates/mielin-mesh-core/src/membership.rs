@@ -2,49 +2,113 @@
 //!
 //! The protocol is SWIM (Das, Gupta, Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process
 //! Group Membership Protocol", DSN 2002) with the suspicion of its section 4.2, as implemented by the crate
-//! `foca`. This module gives it an identity, a wire format, timers and events.
+//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in four points:
+//!
+//! - A member that leaves says so: it spreads its own death under an identity marked as departed, so that
+//!   the group can tell [`MemberState::Left`] from [`MemberState::Dead`].
+//! - A member that was buried alive comes back by itself, with a higher generation.
+//! - The dead are announced to from time to time, so that a healed partition heals (anti-entropy).
+//! - A broken connection is a hint: the peer is a suspect at once, and refutes if it lives.
+//!
+//! Datagrams come from authenticated peers, and one that names another sender is refused; but a peer may
+//! still say anything about third parties, as in every SWIM. Whoever holds a certificate of the mesh is
+//! trusted that far.
 
+mod identity;
+mod wire;
+
+use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::fmt;
 use core::net::SocketAddr;
+use core::num::{NonZeroU8, NonZeroUsize};
+use core::str::FromStr;
+use core::time::Duration;
 
+use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, State, Timer};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use thiserror::Error;
 
+use crate::codec;
+use crate::limits::{
+    DEAD_FORGOTTEN_AFTER, LAN_PROBE_PERIOD, LAN_SUSPECT_TO_DEAD, MEMBERSHIP_DATAGRAM_BYTES_MAX,
+    WAN_DEAD_AFTER, WAN_SUSPECT_AFTER,
+};
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
-
-/// A node as the group knows it. One node has one identity at a time: the one with the highest generation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    /// The node.
-    pub id: NodeId,
-    /// What people call it.
-    pub name: Name,
-    /// What it is for.
-    pub role: NodeRole,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Rises with every start of the node (use the milliseconds since 1970) and whenever the node comes back
-    /// from the dead, so that news about an earlier life cannot bury this one.
-    pub generation: u64,
-    /// Whether the node said that it leaves. A local identity starts with `false`.
-    pub departed: bool,
-}
-
-/// A member and what is believed about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Who it is.
-    pub identity: Identity,
-    /// What is believed about it.
-    pub state: MemberState,
-}
+pub use identity::{Identity, Member};
+use wire::{OxiCodec, WireHeader};
 
 /// How fast silence becomes death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Preset {
-    /// Seconds: suspect after two, dead after five.
+    /// Seconds: suspect after at most two, dead after at most five.
     Lan,
     /// Suspect after at most 15 s, dead after at most 30 s.
     Wan,
+}
+
+impl Preset {
+    /// Foca's settings for this preset.
+    ///
+    /// In a group of two the silent member is probed at the latest one period after it fell silent, and
+    /// becomes a suspect when that probe's period ends; in a larger group somebody probes it sooner. So the
+    /// longest time to suspicion is two periods.
+    fn config(self) -> Config {
+        let (probe_period, probe_rtt, suspect_to_down_after) = match self {
+            Preset::Lan => (LAN_PROBE_PERIOD, LAN_PROBE_PERIOD / 3, LAN_SUSPECT_TO_DEAD),
+            Preset::Wan => {
+                let period = WAN_SUSPECT_AFTER / 2;
+                (period, period / 3, WAN_DEAD_AFTER - WAN_SUSPECT_AFTER)
+            }
+        };
+        let every = |frequency, count| {
+            NonZeroUsize::new(count).map(|num_members| PeriodicParams {
+                frequency,
+                num_members,
+            })
+        };
+        Config {
+            probe_period,
+            probe_rtt,
+            num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
+            max_transmissions: NonZeroU8::MIN.saturating_add(9),
+            suspect_to_down_after,
+            remove_down_after: Some(DEAD_FORGOTTEN_AFTER),
+            max_packet_size: NonZeroUsize::MIN.saturating_add(MEMBERSHIP_DATAGRAM_BYTES_MAX - 1),
+            notify_down_members: true,
+            periodic_announce: every(probe_period * 10, 1),
+            periodic_announce_to_down_members: every(probe_period * 5, 2),
+            periodic_gossip: every(probe_period / 5, 3),
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Preset::Lan => "lan",
+            Preset::Wan => "wan",
+        })
+    }
+}
+
+/// Not the name of a preset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("expected a preset: lan or wan")]
+pub struct NotPreset;
+
+impl FromStr for Preset {
+    type Err = NotPreset;
+
+    fn from_str(text: &str) -> Result<Preset, NotPreset> {
+        match text {
+            "lan" => Ok(Preset::Lan),
+            "wan" => Ok(Preset::Wan),
+            _ => Err(NotPreset),
+        }
+    }
 }
 
 /// Something to send.
@@ -54,7 +118,7 @@ pub struct Transmit {
     pub to: NodeId,
     /// Where that node listens.
     pub address: SocketAddr,
-    /// The datagram, at most [`crate::limits::MEMBERSHIP_DATAGRAM_BYTES_MAX`] bytes.
+    /// The datagram, at most [`MEMBERSHIP_DATAGRAM_BYTES_MAX`] bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -70,13 +134,13 @@ pub enum MembershipEvent {
     },
 }
 
-/// What a datagram or a call did wrong. None changes the membership.
+/// What a datagram or a call did wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MembershipError {
-    /// The datagram is no membership message. The peer is at fault.
+    /// The datagram is no membership message. The peer is at fault; at most its own liveness was noted.
     #[error("the datagram is not a membership message")]
     Malformed,
-    /// The datagram names another sender than the one it came from. The peer is at fault.
+    /// The datagram names another sender than the one it came from. The peer is at fault; nothing changed.
     #[error("a datagram from {from:?} claims to come from {claimed:?}")]
     Spoofed {
         /// The authenticated peer.
@@ -84,75 +148,344 @@ pub enum MembershipError {
         /// Whom the datagram names.
         claimed: NodeId,
     },
-    /// The message does not fit a datagram, or the identity says that it has departed. The caller is at fault.
-    #[error("the identity cannot be used")]
-    BadIdentity,
+    /// The local identity says that it has departed. The caller is at fault; nothing changed.
+    #[error("a node cannot begin as departed")]
+    Departed,
 }
 
 /// One node's view of the group.
-pub struct Membership {}
+pub struct Membership {
+    foca: Foca<Identity, OxiCodec, StdRng, NoCustomBroadcast>,
+    suspect_to_dead: Duration,
+    left: bool,
+    known: BTreeMap<NodeId, Member>,
+    effects: Effects,
+    events: VecDeque<MembershipEvent>,
+}
+
+/// What foca asks of the world, kept until the driver fetches it.
+struct Effects {
+    now: Instant,
+    transmits: VecDeque<Transmit>,
+    /// Soonest first; of several at one time, in foca's own order of kinds, then in order of submission.
+    timers: BinaryHeap<Reverse<(Instant, Timer<Identity>, u64)>>,
+    submitted: u64,
+    /// The token of the current probe cycle: timers with an older one are void.
+    token: Option<foca::TimerToken>,
+    rejoined: bool,
+}
+
+impl foca::Runtime<Identity> for Effects {
+    fn notify(&mut self, notification: Notification<'_, Identity>) {
+        // Members are compared with what was known after every call, because foca does not say when one
+        // becomes a suspect.
+        if let Notification::Rejoin(_) = notification {
+            self.rejoined = true;
+        }
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.transmits.push_back(Transmit {
+            to: to.id,
+            address: to.address,
+            bytes: data.to_vec(),
+        });
+    }
+
+    fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
+        if let Timer::ProbeRandomMember(token) = timer {
+            self.token = Some(token);
+        }
+        self.submitted += 1;
+        self.timers
+            .push(Reverse((self.now + after, timer, self.submitted)));
+    }
+}
 
 impl Membership {
     /// A group of one. `seed` feeds the choice of whom to probe; the same seed and inputs give the same run.
-    pub fn new(
-        _local: Identity,
-        _preset: Preset,
-        _seed: u64,
-    ) -> Result<Membership, MembershipError> {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::Departed`].
+    pub fn new(local: Identity, preset: Preset, seed: u64) -> Result<Membership, MembershipError> {
+        if local.departed {
+            return Err(MembershipError::Departed);
+        }
+        let config = preset.config();
+        let suspect_to_dead = config.suspect_to_down_after;
+        let foca = Foca::new(local, config, StdRng::seed_from_u64(seed), OxiCodec);
+        Ok(Membership {
+            foca,
+            suspect_to_dead,
+            left: false,
+            known: BTreeMap::new(),
+            effects: Effects {
+                now: Instant::START,
+                transmits: VecDeque::new(),
+                timers: BinaryHeap::new(),
+                submitted: 0,
+                token: None,
+                rejoined: false,
+            },
+            events: VecDeque::new(),
+        })
     }
-    /// This node.
+
+    /// This node. Its generation rises when it rejoins.
+    #[must_use]
     pub fn local(&self) -> &Identity {
-        todo!()
+        self.foca.identity()
     }
-    /// Asks the node at an address to take this node in. Repeat it until a member is known.
-    pub fn announce(
-        &mut self,
-        _now: Instant,
-        _to: NodeId,
-        _address: SocketAddr,
-    ) -> Result<(), MembershipError> {
-        todo!()
+
+    /// Asks the node at an address to take this node in. Repeat it until a member is known: the datagram may
+    /// be lost.
+    pub fn announce(&mut self, now: Instant, to: NodeId, address: SocketAddr) {
+        if self.left || to == self.local().id {
+            return;
+        }
+        // Only the id matters: a node answers an announcement to any of its identities.
+        let name = Name::new("unknown").expect("seven letters are a name");
+        let to = Identity {
+            id: to,
+            name,
+            role: NodeRole::Edge,
+            address,
+            generation: 0,
+            departed: false,
+        };
+        self.effects.now = now;
+        let result = self.foca.announce(to, &mut self.effects);
+        self.settle(result);
     }
+
     /// Takes a datagram from an authenticated peer.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::Malformed`] and [`MembershipError::Spoofed`].
     pub fn handle_datagram(
         &mut self,
-        _now: Instant,
-        _from: NodeId,
-        _bytes: &[u8],
+        now: Instant,
+        from: NodeId,
+        bytes: &[u8],
     ) -> Result<(), MembershipError> {
-        todo!()
+        if self.left {
+            return Ok(());
+        }
+        let (header, _) =
+            codec::decode_prefix::<WireHeader>(bytes).map_err(|_| MembershipError::Malformed)?;
+        if header.source.id != from {
+            return Err(MembershipError::Spoofed {
+                from,
+                claimed: header.source.id,
+            });
+        }
+        self.effects.now = now;
+        let result = self.foca.handle_data(bytes, &mut self.effects);
+        let understood = result.is_ok();
+        self.settle(result);
+        if understood {
+            Ok(())
+        } else {
+            Err(MembershipError::Malformed)
+        }
     }
-    /// Takes the hint that the connection to a peer broke: it is a suspect at once.
-    pub fn connection_lost(&mut self, _now: Instant, _peer: &NodeId) {
-        todo!()
+
+    /// Takes the hint that the connection to a peer broke (not that it was closed for being idle): an alive
+    /// peer becomes a suspect at once, without waiting to be probed, and refutes if it lives.
+    pub fn connection_lost(&mut self, now: Instant, peer: &NodeId) {
+        let alive = |member: &&foca::Member<Identity>| {
+            member.id().id == *peer && member.state() == State::Alive
+        };
+        let Some(member) = self.foca.iter_members().find(alive).cloned() else {
+            return;
+        };
+        let Some(token) = self.effects.token else {
+            return;
+        };
+        if self.left {
+            return;
+        }
+        self.effects.now = now;
+        let suspect = foca::Member::new(member.id().clone(), member.incarnation(), State::Suspect);
+        let result = self
+            .foca
+            .apply_many([suspect].into_iter(), true, &mut self.effects);
+        self.settle(result);
+        // foca starts this timer only after a failed probe of its own.
+        let buried = Timer::ChangeSuspectToDown {
+            member_id: member.id().clone(),
+            incarnation: member.incarnation(),
+            token,
+        };
+        foca::Runtime::submit_after(&mut self.effects, buried, self.suspect_to_dead);
+        let result = self.foca.gossip(&mut self.effects);
+        self.settle(result);
     }
-    /// Tells the group that this node leaves. Afterwards only transmissions remain; everything else is ignored.
-    pub fn leave(&mut self, _now: Instant) {
-        todo!()
+
+    /// Tells the group that this node leaves. Afterwards only transmissions remain to be sent; everything
+    /// else is ignored.
+    pub fn leave(&mut self, now: Instant) {
+        if self.left {
+            return;
+        }
+        self.effects.now = now;
+        let local = self.local();
+        let generation = local.generation.saturating_add(1);
+        let departed = Identity {
+            generation,
+            departed: true,
+            ..local.clone()
+        };
+        // News about another identity of this node: foca takes it in as dead and spreads it.
+        let news = foca::Member::down(departed);
+        let result = self
+            .foca
+            .apply_many([news].into_iter(), true, &mut self.effects);
+        self.settle(result);
+        for _ in 0..3 {
+            // Each goes to three members at random, who spread it.
+            let result = self.foca.gossip(&mut self.effects);
+            self.settle(result);
+        }
+        self.left = true;
+        self.effects.timers.clear();
     }
+
     /// Lets time pass. Call it at or after [`Membership::poll_timeout`].
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.effects.now = now;
+        while let Some(Reverse((at, _, _))) = self.effects.timers.peek() {
+            if *at > now {
+                break;
+            }
+            let Some(Reverse((_, timer, _))) = self.effects.timers.pop() else {
+                break;
+            };
+            if self.is_void(&timer) {
+                continue;
+            }
+            let result = self.foca.handle_timer(timer, &mut self.effects);
+            self.settle(result);
+        }
     }
+
     /// When to call [`Membership::handle_timeout`]; ask again after every other call.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.effects.timers.peek().map(|Reverse((at, _, _))| *at)
     }
+
     /// The next datagram to send; ask after every call until there is none.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        todo!()
+        self.effects.transmits.pop_front()
     }
+
     /// The next event; ask after every call until there is none.
     pub fn poll_event(&mut self) -> Option<MembershipEvent> {
-        todo!()
+        self.events.pop_front()
     }
+
     /// Everyone known, this node included, by id.
+    #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        todo!()
+        let local = self.local_member();
+        let others = self.known.values().cloned();
+        let mut members: Vec<Member> = others.chain([local]).collect();
+        members.sort_by_key(|member| member.identity.id);
+        members
     }
+
     /// What is known about a node.
-    pub fn member(&self, _id: &NodeId) -> Option<Member> {
-        todo!()
+    #[must_use]
+    pub fn member(&self, id: &NodeId) -> Option<Member> {
+        if *id == self.local().id {
+            return Some(self.local_member());
+        }
+        self.known.get(id).cloned()
+    }
+
+    /// Whether a timer's suspicion was refuted meanwhile.
+    ///
+    /// foca 2.0.0 checks this too, but then tells the refuter all the same that it was declared dead
+    /// (`handle_timer` sends `TurnUndead` whatever `apply_existing_if` answers), and a member that refuted
+    /// would need a new generation each time.
+    fn is_void(&self, timer: &Timer<Identity>) -> bool {
+        let Timer::ChangeSuspectToDown {
+            member_id,
+            incarnation,
+            ..
+        } = timer
+        else {
+            return false;
+        };
+        !self.foca.iter_membership_state().any(|member| {
+            member.id() == member_id
+                && member.incarnation() == *incarnation
+                && member.state() == State::Suspect
+        })
+    }
+
+    fn local_member(&self) -> Member {
+        let state = if self.left {
+            MemberState::Left
+        } else {
+            MemberState::Alive
+        };
+        Member {
+            identity: self.local().clone(),
+            state,
+        }
+    }
+
+    /// Turns what a call to foca changed into events.
+    ///
+    /// Errors end here: those that peers cause were reported to the caller of [`Membership::handle_datagram`],
+    /// and foca recovers by itself from late timers, the only other cause.
+    fn settle(&mut self, _result: Result<(), foca::Error>) {
+        if core::mem::take(&mut self.effects.rejoined) {
+            let generation = self.foca.identity().generation;
+            self.events
+                .push_back(MembershipEvent::Rejoined { generation });
+            // A renewed foca probes again only when it next applies an update: give it an empty one.
+            let _ = self
+                .foca
+                .apply_many(core::iter::empty(), false, &mut self.effects);
+        }
+        let local = self.foca.identity().id;
+        let mut count = 0;
+        for member in self
+            .foca
+            .iter_membership_state()
+            .filter(|m| m.id().id != local)
+        {
+            count += 1;
+            let identity = member.id();
+            let state = match member.state() {
+                State::Alive => MemberState::Alive,
+                State::Suspect => MemberState::Suspect,
+                State::Down if identity.departed => MemberState::Left,
+                State::Down => MemberState::Dead,
+            };
+            let unchanged = |known: &Member| known.state == state && known.identity == *identity;
+            if !self.known.get(&identity.id).is_some_and(unchanged) {
+                let member = Member {
+                    identity: identity.clone(),
+                    state,
+                };
+                self.known.insert(identity.id, member.clone());
+                self.events
+                    .push_back(MembershipEvent::MemberChanged(member));
+            }
+        }
+        if self.known.len() > count {
+            let remembered = self.foca.iter_membership_state().map(|m| m.id().id);
+            let remembered: alloc::collections::BTreeSet<NodeId> = remembered.collect();
+            self.known.retain(|id, _| remembered.contains(id));
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;
