@@ -27,7 +27,9 @@ fn main() -> ExitCode {
     let rounds = match rounds_from_arguments() {
         Ok(rounds) => rounds,
         Err(argument) => {
-            eprintln!("digest: `{argument}` is not a number of rounds\nusage: digest [ROUNDS] < INPUT");
+            eprintln!(
+                "digest: `{argument}` is not a number of rounds\nusage: digest [ROUNDS] < INPUT"
+            );
             return ExitCode::from(2);
         }
     };

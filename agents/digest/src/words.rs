@@ -15,7 +15,10 @@ impl WordTable {
         let mut counts = BTreeMap::new();
         for word in text.split(|byte| !byte.is_ascii_alphanumeric()) {
             if !word.is_empty() {
-                let word = word.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+                let word = word
+                    .iter()
+                    .map(|byte| char::from(byte.to_ascii_lowercase()))
+                    .collect();
                 *counts.entry(word).or_insert(0) += 1;
             }
         }
@@ -38,7 +41,11 @@ impl WordTable {
     /// alphabetical order.
     #[must_use]
     pub fn top(&self, limit: usize) -> Vec<(&str, u64)> {
-        let mut rows: Vec<_> = self.counts.iter().map(|(word, count)| (word.as_str(), *count)).collect();
+        let mut rows: Vec<_> = self
+            .counts
+            .iter()
+            .map(|(word, count)| (word.as_str(), *count))
+            .collect();
         // The sort is stable and the map is in alphabetical order already.
         rows.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         rows.truncate(limit);
@@ -61,6 +68,9 @@ mod tests {
     #[test]
     fn empty_text() {
         let table = WordTable::of(b" ,;\n");
-        assert_eq!((table.total(), table.distinct(), table.top(5).len()), (0, 0, 0));
+        assert_eq!(
+            (table.total(), table.distinct(), table.top(5).len()),
+            (0, 0, 0)
+        );
     }
 }

@@ -1,0 +1,117 @@
+//! The SDK with which an agent is written.
+//!
+//! An agent is an ordinary program for `wasm32-wasip1`: it has `main`, prints to
+//! its log, and blocks where it waits. This crate adds what WASI has no words
+//! for: the agent's own address, messages, and what it was granted. It is a thin
+//! safe layer over the import module `mielin` (docs/AGENT_ABI.md) and depends on
+//! nothing. It holds no state: an agent may be frozen inside any of these calls
+//! and go on, on another machine, as if nothing had happened.
+//!
+//! ```no_run
+//! fn main() -> Result<(), mielin_agent::Error> {
+//!     loop {
+//!         // Blocks until a message arrives, on whichever node that is then.
+//!         let Some(message) = mielin_agent::receive(None)? else { continue };
+//!         message.reply(b"seen")?;
+//!     }
+//! }
+//! ```
+//!
+//! Built for anything but WebAssembly, the crate compiles and every call gives
+//! [`Error::NotAnAgent`], so that an agent's own logic can be tested on the host.
+
+mod address;
+mod capability;
+mod error;
+#[allow(unsafe_code)]
+mod ffi;
+mod message;
+
+use std::time::Duration;
+
+pub use address::{AddressError, AgentAddress};
+pub use capability::Capability;
+pub use error::Error;
+pub use message::{Kind, Message};
+
+/// How much a line that [`log`] writes matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Level {
+    /// The agent could not do what it should.
+    Error = 0,
+    /// Something is off.
+    Warn = 1,
+    /// Worth knowing.
+    Info = 2,
+    /// For whoever debugs the agent.
+    Debug = 3,
+    /// Everything.
+    Trace = 4,
+}
+
+/// The version of the import module that this crate speaks.
+pub const ABI_VERSION: u32 = 1;
+
+/// The version of the import module that the node provides.
+///
+/// # Errors
+/// [`Error::NotAnAgent`].
+pub fn abi_version() -> Result<u32, Error> {
+    match ffi::abi_version() {
+        ffi::NOT_AN_AGENT => Err(Error::NotAnAgent),
+        version => Ok(version),
+    }
+}
+
+/// This agent's own address. It stays the same wherever the agent moves.
+///
+/// # Errors
+/// [`Error::NotAnAgent`].
+pub fn self_id() -> Result<AgentAddress, Error> {
+    let mut bytes = [0; 16];
+    Error::check(ffi::self_id(&mut bytes))?;
+    Ok(AgentAddress(bytes))
+}
+
+/// Sends a message of the agent's own accord and gives its number among those
+/// that this agent sent to that destination, from 1. The node delivers it once
+/// and in order, wherever the destination is by then. Blocks while too many
+/// messages to the destination are under way. Needs the capability `message` or
+/// `message:ADDRESS`.
+///
+/// # Errors
+/// [`Error::Denied`], [`Error::TooLarge`], [`Error::Unknown`], [`Error::Closed`];
+/// nothing was sent then.
+pub fn send(to: AgentAddress, payload: &[u8]) -> Result<u64, Error> {
+    let mut sequence = 0;
+    Error::check(ffi::send(&to.0, payload, &mut sequence))?;
+    Ok(sequence)
+}
+
+/// Takes the oldest message that waits, or blocks until one arrives. `None`
+/// waits without end; a timeout of zero only looks. Gives `None` when the time
+/// is over. Time goes on while the agent moves.
+///
+/// # Errors
+/// [`Error::NotAnAgent`] or [`Error::Other`]; no message was taken then.
+pub fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
+    message::receive(timeout)
+}
+
+/// Writes a line to the node's structured log of this agent. Text beyond 64 KiB
+/// is refused.
+///
+/// # Errors
+/// [`Error::TooLarge`] or [`Error::NotAnAgent`].
+pub fn log(level: Level, text: &str) -> Result<(), Error> {
+    Error::check(ffi::log(level as u32, text.as_bytes()))
+}
+
+/// What this agent was granted, as of now.
+///
+/// # Errors
+/// [`Error::NotAnAgent`].
+pub fn capabilities() -> Result<Vec<Capability>, Error> {
+    capability::granted()
+}

@@ -1,0 +1,158 @@
+//! Messages that arrived.
+
+use std::time::Duration;
+
+use crate::error::{ERRNO_AGAIN, ERRNO_MSGSIZE, ERRNO_TIMEDOUT};
+use crate::ffi::{self, HEADER_BYTES};
+use crate::{AgentAddress, Error};
+
+/// A message that this agent took from its mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    from: AgentAddress,
+    sequence: u64,
+    kind: Kind,
+    payload: Vec<u8>,
+}
+
+/// What a message is to its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Of the sender's own accord. It can be answered once.
+    Message,
+    /// The answer to a message of ours: `to` is the number that
+    /// [`send`](crate::send) gave for it.
+    Reply {
+        /// The number of the answered message.
+        to: u64,
+    },
+}
+
+impl Message {
+    /// Who sent it.
+    #[must_use]
+    pub fn from(&self) -> AgentAddress {
+        self.from
+    }
+
+    /// Its number among the messages from this sender to this agent, from 1.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether it answers something.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it says.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Answers it. Every message that arrived may be answered once, without any
+    /// capability.
+    ///
+    /// # Errors
+    /// [`Error::NothingToAnswer`] the second time, [`Error::TooLarge`],
+    /// [`Error::Unknown`] if the sender is gone, [`Error::Closed`].
+    pub fn reply(&self, payload: &[u8]) -> Result<(), Error> {
+        Error::check(ffi::reply(&self.from.0, self.sequence, payload))
+    }
+}
+
+/// Room for the payload of an ordinary message; larger ones take a second call.
+const FIRST_CAPACITY: usize = 4096;
+
+/// A timeout that never comes: the host reads the number as signed.
+const WITHOUT_END: u64 = u64::MAX;
+
+pub(crate) fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
+    let timeout_ns = timeout.map_or(WITHOUT_END, |timeout| {
+        let longest = i64::MAX.cast_unsigned();
+        u64::try_from(timeout.as_nanos())
+            .unwrap_or(longest)
+            .min(longest)
+    });
+    let mut buffer = vec![0; FIRST_CAPACITY];
+    let mut header = [0; HEADER_BYTES];
+    loop {
+        match ffi::receive(&mut buffer, timeout_ns, &mut header) {
+            ERRNO_AGAIN | ERRNO_TIMEDOUT => return Ok(None),
+            // The message waits until it is asked for with enough room.
+            ERRNO_MSGSIZE => buffer.resize(payload_len(&header), 0),
+            errno => {
+                Error::check(errno)?;
+                buffer.truncate(payload_len(&header));
+                return Ok(Some(read(&header, buffer)));
+            }
+        }
+    }
+}
+
+/// The header's layout: address (16 bytes), sequence (8), the sequence that it
+/// answers (8), kind (4), payload length (4), numbers little-endian.
+fn read(header: &[u8; HEADER_BYTES], payload: Vec<u8>) -> Message {
+    let mut from = [0; 16];
+    from.copy_from_slice(&header[..16]);
+    let kind = match number(&header[32..36]) {
+        0 => Kind::Message,
+        _ => Kind::Reply {
+            to: number(&header[24..32]),
+        },
+    };
+    Message {
+        from: AgentAddress(from),
+        sequence: number(&header[16..24]),
+        kind,
+        payload,
+    }
+}
+
+fn payload_len(header: &[u8; HEADER_BYTES]) -> usize {
+    number(&header[36..40]) as usize
+}
+
+fn number(little_endian: &[u8]) -> u64 {
+    little_endian
+        .iter()
+        .rev()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, read};
+    use crate::Error;
+
+    /// An agent's own logic is tested on the host, where no node answers.
+    #[test]
+    fn without_a_node_every_call_says_so() {
+        assert_eq!(crate::self_id(), Err(Error::NotAnAgent));
+        assert_eq!(crate::receive(None), Err(Error::NotAnAgent));
+        assert_eq!(crate::capabilities(), Err(Error::NotAnAgent));
+        assert_eq!(crate::abi_version(), Err(Error::NotAnAgent));
+        assert_eq!(
+            read(&[0; 40], Vec::new()).reply(b""),
+            Err(Error::NotAnAgent)
+        );
+    }
+
+    #[test]
+    fn header_fields() {
+        let mut header = [0; 40];
+        header[..16].fill(7);
+        header[16..24].copy_from_slice(&0x0102_0304_0506_0708u64.to_le_bytes());
+        header[24..32].copy_from_slice(&9u64.to_le_bytes());
+        let message = read(&header, vec![1, 2]);
+        assert_eq!(message.from().0, [7; 16]);
+        assert_eq!(message.sequence(), 0x0102_0304_0506_0708);
+        assert_eq!(message.kind(), Kind::Message);
+        assert_eq!(message.payload(), [1, 2]);
+        header[32] = 1;
+        assert_eq!(read(&header, Vec::new()).kind(), Kind::Reply { to: 9 });
+    }
+}
