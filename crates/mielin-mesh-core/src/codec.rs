@@ -83,7 +83,7 @@ pub fn decode_prefix<T: Decode>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> 
     decode_prefix_limited::<T, CODEC_BYTES_MAX>(bytes)
 }
 
-fn decode_prefix_limited<T: Decode, const LIMIT: usize>(
+pub(crate) fn decode_prefix_limited<T: Decode, const LIMIT: usize>(
     bytes: &[u8],
 ) -> Result<(T, &[u8]), CodecError> {
     // The limit is a const parameter because OxiCode's configuration is a type.

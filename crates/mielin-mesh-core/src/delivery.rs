@@ -1,13 +1,34 @@
 //! Messages between agents, exactly once and in order per sender, while both ends move.
+//!
+//! The protocol is go-back-N with cumulative acknowledgements between two *agents*, not two nodes. The
+//! sender's [`Outbox`] counts the messages to each destination from 1 and keeps each one until the
+//! destination's node has said that it is in the mailbox. The receiver's [`Inbox`] takes from each sender
+//! exactly the next number. Both travel with their agents, so neither a move nor a lost, doubled or reordered
+//! transmission loses, doubles or reorders a message. Where the destination is now is the business of the
+//! driver; [`DeliveryReply`] corrects it.
+//!
+//! An agent that starts anew has a new [`AgentId`], so its sequences start at 1 at every receiver.
+//!
+//! # Driving
+//!
+//! After every call on an outbox, ask [`Outbox::poll_transmit`] until there is none, send each envelope to
+//! the node that holds the destination, and give the answer to [`Outbox::handle_reply`]. One answer may stand
+//! for several envelopes. Ask again at [`Outbox::poll_timeout`].
+
+mod inbox;
+mod outbox;
 
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use oxicode::{Decode, Encode};
-use thiserror::Error;
 
-use crate::codec::CodecError;
-use crate::{AgentId, Epoch, Instant, NodeId};
+use crate::codec::{self, CodecError};
+use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::{AgentId, Epoch, NodeId};
+
+pub use inbox::{Acceptance, Inbox};
+pub use outbox::{Advice, Outbox, OutboxError};
 
 /// What a message is to its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -36,22 +57,77 @@ pub struct Envelope {
     pub sequence: u64,
     /// What it is to its receiver.
     pub kind: MessageKind,
-    /// The bytes, at most [`crate::limits::PAYLOAD_BYTES_MAX`].
+    /// The bytes, at most [`PAYLOAD_BYTES_MAX`].
     pub payload: Bytes,
+}
+
+/// What goes through the codec of an [`Envelope`].
+#[derive(Encode, Decode)]
+struct Header {
+    source: AgentId,
+    source_epoch: Epoch,
+    destination: AgentId,
+    sequence: u64,
+    kind: MessageKind,
 }
 
 impl Envelope {
     /// The header's bytes; on the wire the payload follows them raw.
+    #[must_use]
     pub fn header(&self) -> Vec<u8> {
-        todo!()
+        let Envelope {
+            source,
+            source_epoch,
+            destination,
+            sequence,
+            kind,
+            ..
+        } = *self;
+        codec::encode(&Header {
+            source,
+            source_epoch,
+            destination,
+            sequence,
+            kind,
+        })
     }
-    /// Header and payload in one buffer.
+
+    /// Header and payload in one buffer, for drivers that cannot send them one after the other.
+    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        todo!()
+        let mut bytes = self.header();
+        bytes.extend_from_slice(&self.payload);
+        bytes
     }
+
     /// The message in these bytes; the payload shares their buffer.
-    pub fn decode(_bytes: &Bytes) -> Result<Envelope, CodecError> {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if they are no message, or one with too large a payload.
+    pub fn decode(bytes: &Bytes) -> Result<Envelope, CodecError> {
+        let (header, payload) = codec::decode_prefix::<Header>(bytes)?;
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(CodecError::TooLarge {
+                limit: PAYLOAD_BYTES_MAX,
+            });
+        }
+        let Header {
+            source,
+            source_epoch,
+            destination,
+            sequence,
+            kind,
+        } = header;
+        let payload = bytes.slice_ref(payload);
+        Ok(Envelope {
+            source,
+            source_epoch,
+            destination,
+            sequence,
+            kind,
+            payload,
+        })
     }
 }
 
@@ -63,7 +139,7 @@ pub enum DeliveryReply {
         /// The last sequence number accepted.
         through: u64,
     },
-    /// Something before it is missing.
+    /// Something before it is missing; everything before that is acknowledged.
     Gap {
         /// The sequence number that must come next.
         expected: u64,
@@ -85,173 +161,48 @@ pub enum DeliveryReply {
     Ended,
 }
 
-/// What the sender's node should do after a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    /// Nothing but asking for the next transmission.
-    Continue,
-    /// Look the destination up again before the next transmission, this being the newest that is known.
-    Redirect {
-        /// The node.
-        node: NodeId,
-        /// The agent's epoch there.
-        epoch: Epoch,
-    },
-    /// Look the destination up again; the next transmission waits a little.
-    LookUp,
-    /// The destination has ended; its messages were dropped.
-    Dropped {
-        /// How many.
-        count: usize,
-    },
+/// Header of a message that travels inside a snapshot, where the other end of the pair is known.
+#[derive(Encode, Decode)]
+struct Stored {
+    peer: AgentId,
+    source_epoch: Epoch,
+    sequence: u64,
+    kind: MessageKind,
+    payload_bytes: u64,
 }
 
-/// Why a message was not taken for sending. Nothing changed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum OutboxError {
-    /// Too much is unacknowledged; wait until [`Outbox::can_push`].
-    #[error("too many messages are unacknowledged")]
-    Full,
-    /// Larger than a message may be. The caller is at fault.
-    #[error(
-        "a payload has at most {} bytes, this has {len}",
-        crate::limits::PAYLOAD_BYTES_MAX
-    )]
-    TooLarge {
-        /// Its length.
-        len: usize,
-    },
+/// What goes through the codec of a mailbox; the payloads follow it raw, in order.
+#[derive(Encode, Decode)]
+struct StoredMailbox {
+    counters: Vec<(AgentId, u64)>,
+    messages: Vec<Stored>,
 }
 
-/// The unacknowledged messages of one sending agent. It travels with the agent.
-#[derive(Clone, Debug)]
-pub struct Outbox {}
-
-impl Outbox {
-    /// An empty outbox: every sequence starts at 1.
-    pub fn new(_agent: AgentId) -> Outbox {
-        todo!()
-    }
-    /// Takes a message; gives its sequence number.
-    pub fn push(
-        &mut self,
-        _epoch: Epoch,
-        _to: AgentId,
-        _kind: MessageKind,
-        _payload: Bytes,
-    ) -> Result<u64, OutboxError> {
-        todo!()
-    }
-    /// Whether [`Outbox::push`] would take a payload of this length.
-    pub fn can_push(&self, _len: usize) -> bool {
-        todo!()
-    }
-    /// The next message to transmit.
-    pub fn poll_transmit(&mut self, _now: Instant) -> Option<Envelope> {
-        todo!()
-    }
-    /// Takes what the destination's node said.
-    pub fn handle_reply(&mut self, _now: Instant, _to: &AgentId, _reply: DeliveryReply) -> Advice {
-        todo!()
-    }
-    /// Takes that a transmission could not be made (no location, no connection): it is repeated later.
-    pub fn undeliverable(&mut self, _now: Instant, _to: &AgentId) {
-        todo!()
-    }
-    /// Takes that the destination has a new location: everything unacknowledged is transmitted again at once.
-    pub fn relocated(&mut self, _now: Instant, _to: &AgentId) {
-        todo!()
-    }
-    /// When to ask [`Outbox::poll_transmit`] again although nothing happened.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
-    }
-    /// Messages not acknowledged yet.
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-    /// Whether everything is acknowledged.
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-    /// Destinations with unacknowledged messages.
-    pub fn destinations(&self) -> impl Iterator<Item = AgentId> {
-        core::iter::empty()
-    }
-    /// Counters and unacknowledged messages, to travel with the agent.
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
-    }
-    /// The outbox in these bytes; all that is unacknowledged is transmitted again.
-    pub fn decode(_agent: AgentId, _bytes: &Bytes) -> Result<Outbox, CodecError> {
-        todo!()
+impl StoredMailbox {
+    fn decode(bytes: &Bytes) -> Result<(StoredMailbox, Bytes), CodecError> {
+        use crate::limits::MAILBOX_HEADERS_BYTES_MAX as LIMIT;
+        let (stored, payloads) = codec::decode_prefix_limited::<StoredMailbox, LIMIT>(bytes)?;
+        Ok((stored, bytes.slice_ref(payloads)))
     }
 }
 
-/// What became of an envelope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acceptance {
-    /// It is in the mailbox.
-    New {
-        /// Its sequence number: everything up to here is accepted.
-        through: u64,
-    },
-    /// It was accepted before.
-    Duplicate {
-        /// Everything up to here is accepted.
-        through: u64,
-    },
-    /// Something before it is missing.
-    Gap {
-        /// The sequence number that must come next.
-        expected: u64,
-    },
-    /// There is no room.
-    Full,
-}
-
-impl Acceptance {
-    /// What to answer to the sender's node.
-    pub fn reply(self) -> DeliveryReply {
-        todo!()
+/// Cuts the next payload off the front of the rest.
+fn next_payload(rest: &mut Bytes, len: u64) -> Result<Bytes, CodecError> {
+    match usize::try_from(len) {
+        Ok(len) if len > PAYLOAD_BYTES_MAX => Err(CodecError::TooLarge {
+            limit: PAYLOAD_BYTES_MAX,
+        }),
+        Ok(len) if len <= rest.len() => Ok(rest.split_to(len)),
+        _ => Err(CodecError::Truncated),
     }
 }
 
-/// The mailbox of one receiving agent, with what it accepted from each sender. It travels with the agent.
-#[derive(Clone, Debug)]
-pub struct Inbox {}
-
-impl Inbox {
-    /// An empty mailbox.
-    pub fn new(_agent: AgentId) -> Inbox {
-        todo!()
-    }
-    /// Takes an envelope if it is the next one of its sender.
-    pub fn accept(&mut self, _envelope: Envelope) -> Acceptance {
-        todo!()
-    }
-    /// The message that [`Inbox::take`] would give.
-    pub fn peek(&self) -> Option<&Envelope> {
-        todo!()
-    }
-    /// The oldest message.
-    pub fn take(&mut self) -> Option<Envelope> {
-        todo!()
-    }
-    /// Messages that wait.
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-    /// Whether no message waits.
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-    /// Sequences and waiting messages, to travel with the agent.
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
-    }
-    /// The mailbox in these bytes.
-    pub fn decode(_agent: AgentId, _bytes: &Bytes) -> Result<Inbox, CodecError> {
-        todo!()
+fn all_consumed(rest: &Bytes) -> Result<(), CodecError> {
+    match rest.len() {
+        0 => Ok(()),
+        count => Err(CodecError::Trailing { count }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,3 +76,7 @@ pub const QUERY_PERIOD: Duration = Duration::from_secs(1);
 
 /// Bytes of a memory page on the wire; the same as `mielin-safepoint`'s.
 pub const PAGE_BYTES: usize = 4_096;
+/// Different destinations that one agent may write to in its life; each costs a counter that travels.
+pub const OUTBOX_DESTINATIONS_MAX: usize = 65_536;
+/// What the counters and headers of a mailbox may occupy when they are decoded: room for the maximum of both.
+pub const MAILBOX_HEADERS_BYTES_MAX: usize = 16 << 20;

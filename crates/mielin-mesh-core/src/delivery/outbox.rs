@@ -1,0 +1,435 @@
+//! The sender's half: what is not acknowledged yet, and when to say it again.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::ops::Bound;
+use core::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::{
+    DeliveryReply, Envelope, MessageKind, Stored, StoredMailbox, all_consumed, next_payload,
+};
+use crate::codec::{self, CodecError};
+use crate::limits::{
+    DELIVERY_RETRY_MAX, DELIVERY_RETRY_MIN, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_COUNT,
+    OUTBOX_BYTES_MAX, OUTBOX_COUNT_MAX, OUTBOX_DESTINATIONS_MAX, PAYLOAD_BYTES_MAX,
+};
+use crate::{AgentId, Epoch, Instant, NodeId};
+
+/// What the sender's node should do after a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing but asking for the next transmission.
+    Continue,
+    /// Send the next transmissions there, unless a higher epoch is known.
+    Redirect {
+        /// The node.
+        node: NodeId,
+        /// The agent's epoch there.
+        epoch: Epoch,
+    },
+    /// Look the destination up again; the next transmission waits a little.
+    LookUp,
+    /// The destination has ended; the messages to it were dropped.
+    Dropped {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Why a message was not taken for sending. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OutboxError {
+    /// Too much is unacknowledged; wait until [`Outbox::can_push`].
+    #[error("too many messages are unacknowledged")]
+    Full,
+    /// Larger than a message may be. The caller is at fault.
+    #[error("a payload has at most {PAYLOAD_BYTES_MAX} bytes, this has {len}")]
+    TooLarge {
+        /// Its length.
+        len: usize,
+    },
+}
+
+/// The unacknowledged messages of one sending agent. It travels with the agent.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    agent: AgentId,
+    lanes: BTreeMap<AgentId, Lane>,
+    count: usize,
+    bytes: usize,
+    /// The destination served last, so that the next one has its turn.
+    served: Option<AgentId>,
+}
+
+/// The messages to one destination.
+#[derive(Clone, Debug)]
+struct Lane {
+    /// The last sequence number given out.
+    last: u64,
+    unacknowledged: VecDeque<Envelope>,
+    /// How many of them are in flight.
+    flying: usize,
+    /// No transmission before this.
+    blocked_until: Option<Instant>,
+    /// When what flies is taken for lost.
+    retry_at: Option<Instant>,
+    backoff: Duration,
+    /// The missing number for which the lane last went back: concurrent transmissions report one gap many
+    /// times, and each report must not start the whole window again.
+    went_back_for: Option<u64>,
+    /// Redirections since the last progress.
+    redirected: u32,
+}
+
+impl Lane {
+    const fn new() -> Lane {
+        Lane {
+            last: 0,
+            unacknowledged: VecDeque::new(),
+            flying: 0,
+            blocked_until: None,
+            retry_at: None,
+            backoff: DELIVERY_RETRY_MIN,
+            went_back_for: None,
+            redirected: 0,
+        }
+    }
+
+    fn go_back(&mut self) {
+        self.flying = 0;
+        self.retry_at = None;
+        self.blocked_until = None;
+        self.went_back_for = None;
+    }
+
+    fn go_back_and_wait(&mut self, now: Instant) {
+        self.go_back();
+        self.blocked_until = Some(now + self.backoff);
+        self.backoff = (self.backoff * 2).min(DELIVERY_RETRY_MAX);
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Envelope> {
+        if self.blocked_until.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.blocked_until = None;
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.go_back();
+            self.backoff = (self.backoff * 2).min(DELIVERY_RETRY_MAX);
+        }
+        let next = self.unacknowledged.get(self.flying)?;
+        let flying: usize = self
+            .unacknowledged
+            .iter()
+            .take(self.flying)
+            .map(|e| e.payload.len())
+            .sum();
+        let fits = self.flying < DELIVERY_WINDOW_COUNT
+            && flying.saturating_add(next.payload.len()) <= DELIVERY_WINDOW_BYTES;
+        if self.flying > 0 && !fits {
+            return None;
+        }
+        self.flying += 1;
+        // The timer runs from the oldest transmission that is not acknowledged.
+        self.retry_at = self.retry_at.or(Some(now + self.backoff));
+        Some(next.clone())
+    }
+
+    /// Drops everything up to `through`; gives how many messages and bytes that were.
+    fn acknowledge(&mut self, now: Instant, through: u64) -> (usize, usize) {
+        let (mut count, mut bytes) = (0, 0);
+        while self
+            .unacknowledged
+            .front()
+            .is_some_and(|e| e.sequence <= through)
+        {
+            if let Some(envelope) = self.unacknowledged.pop_front() {
+                bytes += envelope.payload.len();
+                count += 1;
+            }
+        }
+        if count > 0 {
+            self.flying = self.flying.saturating_sub(count);
+            self.backoff = DELIVERY_RETRY_MIN;
+            self.redirected = 0;
+            self.blocked_until = None;
+            self.retry_at = (self.flying > 0).then(|| now + self.backoff);
+        }
+        (count, bytes)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if self.unacknowledged.is_empty() {
+            None
+        } else {
+            self.blocked_until.or(self.retry_at)
+        }
+    }
+}
+
+impl Outbox {
+    /// An empty outbox: every sequence starts at 1.
+    #[must_use]
+    pub const fn new(agent: AgentId) -> Outbox {
+        Outbox {
+            agent,
+            lanes: BTreeMap::new(),
+            count: 0,
+            bytes: 0,
+            served: None,
+        }
+    }
+
+    /// Takes a message; gives its sequence number.
+    ///
+    /// # Errors
+    ///
+    /// [`OutboxError::Full`] is back-pressure; [`OutboxError::TooLarge`] is final.
+    pub fn push(
+        &mut self,
+        epoch: Epoch,
+        to: AgentId,
+        kind: MessageKind,
+        payload: Bytes,
+    ) -> Result<u64, OutboxError> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(OutboxError::TooLarge { len: payload.len() });
+        }
+        let no_lane = !self.lanes.contains_key(&to) && self.lanes.len() >= OUTBOX_DESTINATIONS_MAX;
+        if no_lane || !self.can_push(payload.len()) {
+            return Err(OutboxError::Full);
+        }
+        self.count += 1;
+        self.bytes += payload.len();
+        let lane = self.lanes.entry(to).or_insert_with(Lane::new);
+        lane.last += 1;
+        lane.unacknowledged.push_back(Envelope {
+            source: self.agent,
+            source_epoch: epoch,
+            destination: to,
+            sequence: lane.last,
+            kind,
+            payload,
+        });
+        Ok(lane.last)
+    }
+
+    /// Whether there is room for a payload of this length.
+    #[must_use]
+    pub fn can_push(&self, len: usize) -> bool {
+        self.count < OUTBOX_COUNT_MAX && self.bytes.saturating_add(len) <= OUTBOX_BYTES_MAX
+    }
+
+    /// The next message to transmit. Destinations take turns.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Envelope> {
+        let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
+        let until = self.served.map_or(Bound::Unbounded, Bound::Included);
+        let mut found = None;
+        for (to, lane) in self.lanes.range_mut((after, Bound::Unbounded)) {
+            if let Some(envelope) = lane.poll_transmit(now) {
+                found = Some((*to, envelope));
+                break;
+            }
+        }
+        if found.is_none() && self.served.is_some() {
+            for (to, lane) in self.lanes.range_mut((Bound::Unbounded, until)) {
+                if let Some(envelope) = lane.poll_transmit(now) {
+                    found = Some((*to, envelope));
+                    break;
+                }
+            }
+        }
+        let (to, envelope) = found?;
+        self.served = Some(to);
+        Some(envelope)
+    }
+
+    /// Takes what the destination's node said.
+    pub fn handle_reply(&mut self, now: Instant, to: &AgentId, reply: DeliveryReply) -> Advice {
+        let Some(lane) = self.lanes.get_mut(to) else {
+            return Advice::Continue;
+        };
+        match reply {
+            DeliveryReply::Acknowledged { through } => {
+                // A number that was never given out acknowledges nothing: the peer is wrong.
+                if through <= lane.last {
+                    let (count, bytes) = lane.acknowledge(now, through);
+                    self.count -= count;
+                    self.bytes -= bytes;
+                }
+                Advice::Continue
+            }
+            DeliveryReply::Gap { expected } => {
+                if expected > 0 && expected <= lane.last {
+                    let (count, bytes) = lane.acknowledge(now, expected - 1);
+                    self.count -= count;
+                    self.bytes -= bytes;
+                    if lane.went_back_for != Some(expected) {
+                        lane.go_back();
+                        lane.went_back_for = Some(expected);
+                    }
+                }
+                Advice::Continue
+            }
+            DeliveryReply::Full | DeliveryReply::Busy => {
+                lane.go_back_and_wait(now);
+                Advice::Continue
+            }
+            DeliveryReply::Moved { node, epoch } => {
+                // The first redirection is followed at once; nodes that send each other's visitors back and
+                // forth while records spread must not be answered at network speed.
+                lane.redirected = lane.redirected.saturating_add(1);
+                if lane.redirected == 1 {
+                    lane.go_back()
+                } else {
+                    lane.go_back_and_wait(now)
+                }
+                Advice::Redirect { node, epoch }
+            }
+            DeliveryReply::Unknown => {
+                lane.go_back_and_wait(now);
+                Advice::LookUp
+            }
+            DeliveryReply::Ended => {
+                let (count, bytes) = lane.acknowledge(now, lane.last);
+                self.count -= count;
+                self.bytes -= bytes;
+                Advice::Dropped { count }
+            }
+        }
+    }
+
+    /// Takes that a transmission could not be made (no location, no connection): it is repeated later.
+    pub fn undeliverable(&mut self, now: Instant, to: &AgentId) {
+        if let Some(lane) = self.lanes.get_mut(to) {
+            lane.go_back_and_wait(now);
+        }
+    }
+
+    /// Takes that the destination has a new location: all that is unacknowledged is transmitted again at once.
+    pub fn relocated(&mut self, to: &AgentId) {
+        if let Some(lane) = self.lanes.get_mut(to) {
+            lane.go_back();
+            lane.backoff = DELIVERY_RETRY_MIN;
+        }
+    }
+
+    /// When to ask [`Outbox::poll_transmit`] again although nothing happened.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.lanes.values().filter_map(Lane::poll_timeout).min()
+    }
+
+    /// Messages not acknowledged yet.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether everything is acknowledged.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Destinations with unacknowledged messages.
+    pub fn destinations(&self) -> impl Iterator<Item = AgentId> {
+        let waiting =
+            |(to, lane): (&AgentId, &Lane)| (!lane.unacknowledged.is_empty()).then_some(*to);
+        self.lanes.iter().filter_map(waiting)
+    }
+
+    /// Counters and unacknowledged messages, to travel with the agent.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let envelopes = || self.lanes.values().flat_map(|lane| &lane.unacknowledged);
+        let stored = |envelope: &Envelope| Stored {
+            peer: envelope.destination,
+            source_epoch: envelope.source_epoch,
+            sequence: envelope.sequence,
+            kind: envelope.kind,
+            payload_bytes: envelope.payload.len() as u64,
+        };
+        let mut bytes = codec::encode(&StoredMailbox {
+            counters: self
+                .lanes
+                .iter()
+                .map(|(to, lane)| (*to, lane.last))
+                .collect(),
+            messages: envelopes().map(stored).collect(),
+        });
+        for envelope in envelopes() {
+            bytes.extend_from_slice(&envelope.payload);
+        }
+        bytes
+    }
+
+    /// The outbox of `agent` in these bytes; all that is unacknowledged is transmitted again.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if [`Outbox::encode`] cannot have written them.
+    pub fn decode(agent: AgentId, bytes: &Bytes) -> Result<Outbox, CodecError> {
+        let (stored, mut payloads) = StoredMailbox::decode(bytes)?;
+        let mut outbox = Outbox::new(agent);
+        let counts = (stored.counters.len(), stored.messages.len());
+        for (to, last) in stored.counters {
+            outbox.lanes.insert(
+                to,
+                Lane {
+                    last,
+                    ..Lane::new()
+                },
+            );
+        }
+        if outbox.lanes.len() != counts.0
+            || counts.0 > OUTBOX_DESTINATIONS_MAX
+            || counts.1 > OUTBOX_COUNT_MAX
+        {
+            return Err(CodecError::Malformed);
+        }
+        for Stored {
+            peer,
+            source_epoch,
+            sequence,
+            kind,
+            payload_bytes,
+        } in stored.messages
+        {
+            let payload = next_payload(&mut payloads, payload_bytes)?;
+            let lane = outbox.lanes.get_mut(&peer).ok_or(CodecError::Malformed)?;
+            let follows = lane
+                .unacknowledged
+                .back()
+                .is_none_or(|before| before.sequence + 1 == sequence);
+            if !follows || sequence == 0 || sequence > lane.last {
+                return Err(CodecError::Malformed);
+            }
+            outbox.count += 1;
+            outbox.bytes += payload.len();
+            let (source, destination) = (agent, peer);
+            lane.unacknowledged.push_back(Envelope {
+                source,
+                source_epoch,
+                destination,
+                sequence,
+                kind,
+                payload,
+            });
+        }
+        // What is unacknowledged reaches up to the last number given out.
+        let complete = |lane: &Lane| {
+            lane.unacknowledged
+                .back()
+                .is_none_or(|newest| newest.sequence == lane.last)
+        };
+        if !outbox.lanes.values().all(complete) {
+            return Err(CodecError::Malformed);
+        }
+        all_consumed(&payloads)?;
+        Ok(outbox)
+    }
+}
