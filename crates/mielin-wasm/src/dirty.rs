@@ -1,7 +1,45 @@
 //! Which pages of a program's memory have been written.
 
-use crate::Instance;
+mod page_hash;
+mod region;
+#[cfg(target_os = "linux")]
+mod userfaultfd;
+
 use mielin_safepoint::PAGE_SIZE;
+
+use crate::{EngineError, Instance};
+
+pub(crate) use region::{RegionOwner, RegionSize, populate};
+
+/// `page-hash` here keeps the kernel's help out of the way, for tests and comparisons.
+const OVERRIDE: &str = "MIELIN_DIRTY";
+
+/// The best tracker for a memory: the kernel's, if the memory stays in place and the self-test has
+/// shown that it works here, and page hashes otherwise.
+pub(crate) fn track(
+    region: Option<&RegionOwner>,
+    memory_bytes: u64,
+) -> Result<Box<dyn DirtyTracker>, EngineError> {
+    let forced = std::env::var_os(OVERRIDE).is_some_and(|backend| backend == "page-hash");
+    #[cfg(target_os = "linux")]
+    if let (Some(region), false) = (region, forced)
+        && let Some(tracker) = userfaultfd::track(region)
+    {
+        return Ok(Box::new(tracker));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (region, forced);
+    Ok(Box::new(page_hash::PageHashes::new(memory_bytes)?))
+}
+
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    blocks
+        .iter()
+        .all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+        && rest.iter().all(|byte| *byte == 0)
+}
 
 /// Notes the pages that a program writes.
 ///

@@ -56,8 +56,17 @@ pub trait Instance: Send {
     /// The program's host state, to change it between runs.
     fn host_mut(&mut self) -> &mut HostState;
 
+    /// The program's memory, as the program sees it; empty if it has none.
+    fn memory(&self) -> &[u8];
+
     /// The size of the program's memory.
-    fn memory_bytes(&self) -> u64;
+    fn memory_bytes(&self) -> u64 {
+        self.memory().len() as u64
+    }
+
+    /// Zeroes the program's memory. A fresh instance holds the module's data segments, and pages
+    /// that a source does not send are zero, so whoever receives pages one by one begins with this.
+    fn clear(&mut self);
 
     /// Grows the program's memory to this size, rounded up to 64 KiB, if it is smaller, and touches
     /// its pages: a target does this before the source freezes, because first touches are most of

@@ -1,1 +1,118 @@
-//! host
+//! The host functions, written once for every engine.
+//!
+//! A host function gets a [`Call`]: the program's memory as a slice, its [`HostState`] and the
+//! node's services. It knows no engine. [`table`] lists all of them with their names and types;
+//! each engine links that list.
+
+pub(crate) mod errno;
+mod guest;
+pub(crate) mod mielin;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+pub(crate) mod wasi;
+
+use std::sync::Arc;
+
+use crate::services::Services;
+use crate::state::Pending;
+use crate::{Capability, HostState, Limits, Wait};
+use errno::Errno;
+use guest::Guest;
+
+/// What an engine keeps with a program's store.
+pub(crate) struct Context {
+    pub(crate) host: HostState,
+    pub(crate) services: Arc<dyn Services>,
+    pub(crate) limits: Limits,
+    /// What the program waits for, if its last host call suspended it.
+    pub(crate) waiting: Option<Wait>,
+}
+
+/// One host call under way.
+pub(crate) struct Call<'a> {
+    pub(crate) memory: Guest<'a>,
+    pub(crate) state: &'a mut HostState,
+    pub(crate) services: &'a dyn Services,
+    pub(crate) limits: &'a Limits,
+    suspend: Option<Wait>,
+}
+
+/// A host call that does not return to the program. Engines carry it through the program's native
+/// stack as an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Exit {
+    #[error("exit with code {0}")]
+    Process(i32),
+    #[error("a host call was made before the program started")]
+    TooEarly,
+}
+
+/// What a host function may give back, as what the program gets.
+pub(crate) trait Reply {
+    type Wasm;
+    fn reply(self) -> Result<Self::Wasm, Exit>;
+}
+
+impl Reply for Result<(), Errno> {
+    type Wasm = u32;
+    fn reply(self) -> Result<u32, Exit> {
+        Ok(match self {
+            Ok(()) => 0,
+            Err(errno) => errno as u32,
+        })
+    }
+}
+
+impl Reply for u32 {
+    type Wasm = u32;
+    fn reply(self) -> Result<u32, Exit> {
+        Ok(self)
+    }
+}
+
+impl Reply for Exit {
+    type Wasm = ();
+    fn reply(self) -> Result<(), Exit> {
+        Err(self)
+    }
+}
+
+impl Context {
+    /// Performs a host call; the flag says whether the program must be unwound.
+    pub(crate) fn call<R: Reply>(
+        &mut self,
+        memory: &mut [u8],
+        body: impl FnOnce(&mut Call<'_>) -> R,
+    ) -> (Result<R::Wasm, Exit>, bool) {
+        let mut call = Call {
+            memory: Guest::new(memory),
+            state: &mut self.host,
+            services: &*self.services,
+            limits: &self.limits,
+            suspend: None,
+        };
+        let reply = body(&mut call).reply();
+        self.waiting = call.suspend;
+        (reply, self.waiting.is_some())
+    }
+}
+
+impl Call<'_> {
+    /// Refuses the call unless the program holds the capability.
+    fn require(&self, capability: Capability, call: &'static str) -> Result<(), Errno> {
+        if self.state.grants.allows(&capability) {
+            return Ok(());
+        }
+        self.services.denied(&capability, call);
+        Err(Errno::Notcapable)
+    }
+
+    /// Suspends the program; when it goes on it issues this call again, with the same arguments,
+    /// and finds `pending` in its state. Nothing may have been done yet that must not be repeated.
+    fn block(&mut self, pending: Pending, wait: Wait) -> Result<(), Errno> {
+        self.state.pending = Some(pending);
+        self.suspend = Some(wait);
+        Ok(())
+    }
+}

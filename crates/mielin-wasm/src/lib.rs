@@ -15,6 +15,7 @@
 //! epochs, because the rewritten module's own polls already stop it.
 
 mod address;
+mod cache;
 mod capability;
 mod dirty;
 mod engine;
@@ -23,6 +24,7 @@ mod imports;
 mod limits;
 mod outcome;
 mod poll_word;
+mod program;
 mod services;
 mod state;
 mod wasmi;

@@ -118,18 +118,54 @@ impl StopHandle {
         }
         self.shared.lock().requested = true;
     }
+
+    /// Starts an unwind from inside a host call. A request that comes at the same time is met by
+    /// it: the run ends.
+    pub(crate) fn unwind(&self) {
+        if let Some(word) = &self.shared.lock().word {
+            word.atomic()
+                .store(abi::UNWINDING as u32, Ordering::Release);
+        }
+    }
 }
 
 impl Frames {
-    /// Takes charge of the frames memory of an instance.
+    /// The frames memory of an instance of wasmtime; none if it is too small.
+    ///
+    /// The caller keeps the store beside the result and drops the result first.
+    pub(crate) fn of_wasmtime<T: 'static>(
+        memory: &::wasmtime::Memory,
+        store: &::wasmtime::Store<T>,
+    ) -> Option<Self> {
+        let base = NonNull::new(memory.data_ptr(store))?;
+        // SAFETY: it is large enough; page-aligned, because wasmtime maps it; it stays in place,
+        // because memories may not move (`memory_may_move`); the store outlives the result, because
+        // `Program` drops it after; and the host reaches it through this value only.
+        (memory.data_size(store) >= FRAMES_BYTES).then(|| unsafe { Self::new(base) })
+    }
+
+    /// The frames memory of an instance of wasmi; none if it is too small or misaligned.
+    ///
+    /// The caller keeps the store beside the result and drops the result first.
+    pub(crate) fn of_wasmi<T>(memory: &::wasmi::Memory, store: &::wasmi::Store<T>) -> Option<Self> {
+        let base = NonNull::new(memory.data_ptr(store))?;
+        let fits = memory.data_size(store) >= FRAMES_BYTES && base.cast::<u64>().is_aligned();
+        // SAFETY: it is large enough and aligned; it stays in place, because its maximum is its
+        // minimum (`imports::check`), so that its buffer is never reallocated; the store outlives
+        // the result, because `Program` drops it after; and the host reaches it through this value
+        // only.
+        fits.then(|| unsafe { Self::new(base) })
+    }
+
+    /// Takes charge of a frames memory.
     ///
     /// # Safety
     /// `base` must point to at least [`FRAMES_BYTES`] bytes, aligned to 8, that stay valid and in
     /// place until this value is dropped, and that nothing but the program's own code and this
     /// value accesses.
-    pub(crate) unsafe fn new(base: NonNull<u8>) -> Self {
+    unsafe fn new(base: NonNull<u8>) -> Self {
         let state = State {
-            word: Some(Word(base.cast())),
+            word: Some(Word(unsafe { base.add(FLAG) }.cast())),
             running: false,
             requested: false,
         };
@@ -175,15 +211,6 @@ impl Frames {
         if let Some(word) = &state.word {
             self.write_word(NEXT_FLAG, abi::RUNNING as u32);
             word.atomic().store(abi::RUNNING as u32, Ordering::Release);
-        }
-    }
-
-    /// Starts an unwind from inside a host call. A request that comes at the same time is met by
-    /// it: the run ends.
-    pub(crate) fn unwind(&self) {
-        if let Some(word) = &self.shared.lock().word {
-            word.atomic()
-                .store(abi::UNWINDING as u32, Ordering::Release);
         }
     }
 

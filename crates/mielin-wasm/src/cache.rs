@@ -1,0 +1,42 @@
+//! Compiled modules, kept by their hash.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mielin_safepoint::{ModuleHash, Resumable};
+
+use crate::{EngineError, Prepared};
+
+/// Beyond this many, modules that no instance maker holds are forgotten.
+const KEPT: usize = 64;
+
+/// Compiled modules of one engine.
+#[derive(Default)]
+pub(crate) struct Cache {
+    modules: Mutex<HashMap<ModuleHash, Arc<dyn Prepared>>>,
+}
+
+impl Cache {
+    /// The module as it was compiled before, or compiled now. Two threads that ask for the same new
+    /// module both compile it, and one result is kept: nobody waits for another's module.
+    pub(crate) fn prepared(
+        &self,
+        module: &Resumable,
+        compile: impl FnOnce() -> Result<Arc<dyn Prepared>, EngineError>,
+    ) -> Result<Arc<dyn Prepared>, EngineError> {
+        let hash = module.hash();
+        if let Some(prepared) = self.lock().get(&hash) {
+            return Ok(Arc::clone(prepared));
+        }
+        let prepared = compile()?;
+        let mut modules = self.lock();
+        if modules.len() >= KEPT {
+            modules.retain(|_, prepared| Arc::strong_count(prepared) > 1);
+        }
+        Ok(Arc::clone(modules.entry(hash).or_insert(prepared)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleHash, Arc<dyn Prepared>>> {
+        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,53 @@
+//! A program's memory, reached only by checked pointers.
+
+use super::errno::Errno;
+
+/// The memory during a host call. Pointers and lengths come from the program and are merely claimed
+/// until [`bytes`](Self::bytes) has found them inside.
+pub(crate) struct Guest<'a> {
+    memory: &'a mut [u8],
+}
+
+impl<'a> Guest<'a> {
+    pub(super) fn new(memory: &'a mut [u8]) -> Self {
+        Self { memory }
+    }
+
+    fn range(pointer: u32, len: u32) -> std::ops::Range<usize> {
+        let start = pointer as usize;
+        start..start.saturating_add(len as usize)
+    }
+
+    pub(super) fn bytes(&self, pointer: u32, len: u32) -> Result<&[u8], Errno> {
+        self.memory
+            .get(Self::range(pointer, len))
+            .ok_or(Errno::Fault)
+    }
+
+    pub(super) fn bytes_mut(&mut self, pointer: u32, len: u32) -> Result<&mut [u8], Errno> {
+        self.memory
+            .get_mut(Self::range(pointer, len))
+            .ok_or(Errno::Fault)
+    }
+
+    pub(super) fn array<const N: usize>(&self, pointer: u32) -> Result<[u8; N], Errno> {
+        let bytes = self.bytes(pointer, N as u32)?;
+        Ok(bytes
+            .try_into()
+            .expect("the slice has the length asked for"))
+    }
+
+    pub(super) fn put(&mut self, pointer: u32, bytes: &[u8]) -> Result<(), Errno> {
+        let len = u32::try_from(bytes.len()).map_err(|_| Errno::Overflow)?;
+        self.bytes_mut(pointer, len)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(super) fn put_u32(&mut self, pointer: u32, value: u32) -> Result<(), Errno> {
+        self.put(pointer, &value.to_le_bytes())
+    }
+
+    pub(super) fn put_u64(&mut self, pointer: u32, value: u64) -> Result<(), Errno> {
+        self.put(pointer, &value.to_le_bytes())
+    }
+}

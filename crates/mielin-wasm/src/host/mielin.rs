@@ -1,0 +1,198 @@
+//! The import module `mielin`, version 1. `docs/AGENT_ABI.md` is its contract.
+
+use super::Call;
+use super::errno::Errno;
+use crate::services::{Level, MessageKind, Receive, SendError};
+use crate::state::Pending;
+use crate::{Address, Capability, Target, Wait};
+
+const VERSION: u32 = 1;
+
+/// Layout of what [`receive`] writes beside the payload.
+const RECEIVED_BYTES: u32 = 40;
+const KIND_MESSAGE: u32 = 0;
+const KIND_REPLY: u32 = 1;
+const RECEIVED_LENGTH: u32 = 36;
+
+/// The longest line of [`log`].
+const LOG_BYTES_MAX: u32 = 64 << 10;
+
+/// How long a program waits before it tries again to send to a destination that is full.
+const SEND_RETRY_NS: u64 = 5_000_000;
+
+pub(crate) fn abi_version(_call: &mut Call<'_>) -> u32 {
+    VERSION
+}
+
+pub(crate) fn self_id(call: &mut Call<'_>, out: u32) -> Result<(), Errno> {
+    let address = call.state.address;
+    call.memory.put(out, &address.0)
+}
+
+pub(crate) fn send(
+    call: &mut Call<'_>,
+    to: u32,
+    payload: u32,
+    len: u32,
+    out: u32,
+) -> Result<(), Errno> {
+    call.state.pending = None;
+    let to = Address(call.memory.array(to)?);
+    call.require(Capability::Message(Target::One(to)), "mielin.send")?;
+    call.memory.bytes(out, 8)?;
+    if let Some(sequence) = deliver(call, to, MessageKind::Message, payload, len)? {
+        call.memory.put_u64(out, sequence)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn reply(
+    call: &mut Call<'_>,
+    to: u32,
+    sequence: u64,
+    payload: u32,
+    len: u32,
+) -> Result<(), Errno> {
+    call.state.pending = None;
+    let to = Address(call.memory.array(to)?);
+    let answered = (to, sequence);
+    let index = call
+        .state
+        .unanswered
+        .iter()
+        .position(|message| *message == answered);
+    let index = index.ok_or(Errno::Noent)?;
+    if deliver(call, to, MessageKind::Reply { to: sequence }, payload, len)?.is_some() {
+        call.state.unanswered.remove(index);
+    }
+    Ok(())
+}
+
+/// Hands a message over; none if the program was suspended because there is no room.
+fn deliver(
+    call: &mut Call<'_>,
+    to: Address,
+    kind: MessageKind,
+    payload: u32,
+    len: u32,
+) -> Result<Option<u64>, Errno> {
+    if len as usize > call.limits.message_bytes {
+        return Err(Errno::Msgsize);
+    }
+    match call
+        .services
+        .send(to, kind, call.memory.bytes(payload, len)?)
+    {
+        Ok(sequence) => Ok(Some(sequence)),
+        Err(SendError::Full) => {
+            let deadline_ns = Some(call.state.now_ns().saturating_add(SEND_RETRY_NS));
+            call.block(
+                Pending::Send,
+                Wait {
+                    deadline_ns,
+                    message: false,
+                },
+            )?;
+            Ok(None)
+        }
+        Err(SendError::TooLarge { .. }) => Err(Errno::Msgsize),
+        Err(SendError::Unknown) => Err(Errno::Hostunreach),
+        Err(SendError::Closed) => Err(Errno::Pipe),
+    }
+}
+
+pub(crate) fn receive(
+    call: &mut Call<'_>,
+    buffer: u32,
+    capacity: u32,
+    timeout_ns: u64,
+    out: u32,
+) -> Result<(), Errno> {
+    let now_ns = call.state.now_ns();
+    let timeout_ns = u64::try_from(timeout_ns.cast_signed()).ok();
+    let deadline_ns = match call.state.pending.take() {
+        Some(Pending::Receive { deadline_ns }) => deadline_ns,
+        _ => timeout_ns.map(|timeout_ns| now_ns.saturating_add(timeout_ns)),
+    };
+    call.memory.bytes(buffer, capacity)?;
+    call.memory.bytes(out, RECEIVED_BYTES)?;
+    let received = match call.services.receive(capacity as usize) {
+        Receive::Message(received) => received,
+        Receive::TooLarge { len } => {
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            call.memory.put_u32(out + RECEIVED_LENGTH, len)?;
+            return Err(Errno::Msgsize);
+        }
+        Receive::Empty if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) => {
+            return Err(if timeout_ns == Some(0) {
+                Errno::Again
+            } else {
+                Errno::Timedout
+            });
+        }
+        Receive::Empty => {
+            let wait = Wait {
+                deadline_ns,
+                message: true,
+            };
+            return call.block(Pending::Receive { deadline_ns }, wait);
+        }
+    };
+    let (kind, answers) = match received.kind {
+        MessageKind::Message => (KIND_MESSAGE, 0),
+        MessageKind::Reply { to } => (KIND_REPLY, to),
+    };
+    // A service that gives more than it was asked for breaks its contract; the program then sees
+    // an error and no half message.
+    call.memory.bytes(buffer, capacity)?;
+    let len = u32::try_from(received.payload.len()).map_err(|_| Errno::Io)?;
+    if len > capacity {
+        return Err(Errno::Io);
+    }
+    call.memory.put(buffer, &received.payload)?;
+    let mut header = [0; RECEIVED_BYTES as usize];
+    header[0..16].copy_from_slice(&received.from.0);
+    header[16..24].copy_from_slice(&received.sequence.to_le_bytes());
+    header[24..32].copy_from_slice(&answers.to_le_bytes());
+    header[32..36].copy_from_slice(&kind.to_le_bytes());
+    header[36..40].copy_from_slice(&len.to_le_bytes());
+    call.memory.put(out, &header)?;
+    call.state.note_received(received.from, received.sequence);
+    Ok(())
+}
+
+pub(crate) fn log(call: &mut Call<'_>, level: u32, text: u32, len: u32) -> Result<(), Errno> {
+    let level = match level {
+        0 => Level::Error,
+        1 => Level::Warn,
+        2 => Level::Info,
+        3 => Level::Debug,
+        4 => Level::Trace,
+        _ => return Err(Errno::Inval),
+    };
+    if len > LOG_BYTES_MAX {
+        return Err(Errno::Msgsize);
+    }
+    let text = call.memory.bytes(text, len)?;
+    call.services.log(level, &String::from_utf8_lossy(text));
+    Ok(())
+}
+
+pub(crate) fn capabilities(
+    call: &mut Call<'_>,
+    buffer: u32,
+    capacity: u32,
+    out: u32,
+) -> Result<(), Errno> {
+    let mut text = String::new();
+    for capability in call.state.grants.iter() {
+        text.push_str(&capability.to_string());
+        text.push('\n');
+    }
+    let len = u32::try_from(text.len()).map_err(|_| Errno::Overflow)?;
+    call.memory.put_u32(out, len)?;
+    if len > capacity {
+        return Err(Errno::Msgsize);
+    }
+    call.memory.put(buffer, text.as_bytes())
+}

@@ -1,0 +1,390 @@
+//! An instance on any engine: what is the same for all of them.
+
+use std::sync::Arc;
+
+use mielin_safepoint::{Execution, GlobalValue, PAGE_SIZE, Page, Resumable, Snapshot, abi};
+
+use crate::dirty::{self, DirtyTracker, RegionOwner};
+use crate::host::{Context, Exit};
+use crate::poll_word::Frames;
+use crate::state::{End, StateError};
+use crate::{EngineError, HostState, Instance, Limits, Outcome, Services, StopHandle, Trap};
+
+const WASM_PAGE: u64 = 65536;
+
+/// An engine's store with one instance in it.
+pub(crate) trait Machine: Send {
+    /// Calls the module's entry.
+    fn enter(&mut self) -> Result<(), Failure>;
+    fn mode(&mut self) -> i32;
+    fn set_mode(&mut self, mode: i32);
+    fn context(&self) -> &Context;
+    fn context_mut(&mut self) -> &mut Context;
+    /// The program's memory; empty if it has none.
+    fn memory(&self) -> &[u8];
+    fn memory_mut(&mut self) -> &mut [u8];
+    /// False if the memory cannot become this much larger.
+    fn grow(&mut self, wasm_pages: u64) -> bool;
+    /// The mutable globals in the manifest's order.
+    fn globals(&mut self) -> Vec<GlobalValue>;
+    /// The same number and types as [`globals`](Self::globals) gives.
+    fn set_globals(&mut self, values: &[GlobalValue]);
+}
+
+/// How a call of the entry fails.
+pub(crate) enum Failure {
+    Exited(i32),
+    Trapped(String),
+}
+
+impl Failure {
+    pub(crate) fn of(exit: Option<&Exit>, message: impl FnOnce() -> String) -> Self {
+        match exit {
+            Some(Exit::Process(code)) => Self::Exited(*code),
+            Some(Exit::TooEarly) | None => Self::Trapped(message()),
+        }
+    }
+}
+
+/// A program on one engine. The fields are dropped in this order: the handles that other threads
+/// hold are cut off before the memory behind them goes.
+pub(crate) struct Program<M: Machine> {
+    frames: Frames,
+    region: Option<RegionOwner>,
+    machine: M,
+    module: Arc<Resumable>,
+    /// The mutable globals as they were when the program last stopped running.
+    globals: Vec<GlobalValue>,
+    /// Whether the next run resumes frames or starts from the beginning.
+    resume: bool,
+}
+
+/// Refuses what the limits do not allow before anything is allocated for it.
+pub(crate) fn check_limits(
+    module: &Resumable,
+    host: &HostState,
+    limits: &Limits,
+) -> Result<(), EngineError> {
+    let check = |what, limit: u64, found: u64| {
+        if found <= limit {
+            Ok(())
+        } else {
+            Err(EngineError::OverLimit { what, limit, found })
+        }
+    };
+    let memory_bytes = module
+        .manifest()
+        .memory
+        .minimum_pages
+        .saturating_mul(WASM_PAGE);
+    check(
+        "the module",
+        limits.module_bytes as u64,
+        module.bytes().len() as u64,
+    )?;
+    check("the program's memory", limits.memory_bytes, memory_bytes)?;
+    check(
+        "arguments, environment and standard input",
+        limits.input_bytes as u64,
+        host.input_bytes() as u64,
+    )?;
+    if host
+        .args
+        .iter()
+        .chain(&host.env)
+        .any(|text| text.contains(&0))
+    {
+        let what = "a zero byte in an argument or the environment";
+        return Err(StateError::Malformed {
+            section: "wasm.program",
+            what,
+        }
+        .into());
+    }
+    Ok(())
+}
+
+pub(crate) fn context(host: HostState, services: Arc<dyn Services>, limits: &Limits) -> Context {
+    Context {
+        host,
+        services,
+        limits: limits.clone(),
+        waiting: None,
+    }
+}
+
+impl<M: Machine> Program<M> {
+    /// A program that has not started. `region` is its memory's place if that never changes.
+    pub(crate) fn new(
+        module: Arc<Resumable>,
+        mut machine: M,
+        mut frames: Frames,
+        region: Option<RegionOwner>,
+    ) -> Self {
+        assert!(frames.restore(&[]), "no frames fit any frames memory");
+        let globals = machine.globals();
+        Self {
+            frames,
+            region,
+            machine,
+            module,
+            globals,
+            resume: false,
+        }
+    }
+
+    fn ended(&self) -> Option<Outcome> {
+        Some(match self.machine.context().host.end.clone()? {
+            End::Exited(code) => Outcome::Exited(code),
+            End::Trapped(message) => Outcome::Trapped(Trap { message }),
+        })
+    }
+
+    fn memory_range(&self, index: u32) -> Option<std::ops::Range<usize>> {
+        let start = index as usize * PAGE_SIZE;
+        let end = start + PAGE_SIZE;
+        (end <= self.machine.memory().len()).then_some(start..end)
+    }
+
+    fn grow_to(&mut self, bytes: u64) -> Result<(), EngineError> {
+        let limits = &self.machine.context().limits;
+        if bytes > limits.memory_bytes {
+            return Err(EngineError::OverLimit {
+                what: "the program's memory",
+                limit: limits.memory_bytes,
+                found: bytes,
+            });
+        }
+        let missing = bytes
+            .saturating_sub(self.memory_bytes())
+            .div_ceil(WASM_PAGE);
+        if missing > 0 && !self.machine.grow(missing) {
+            return Err(EngineError::Grow { bytes });
+        }
+        Ok(())
+    }
+
+    fn check_execution(&self, execution: &Execution) -> Result<(), EngineError> {
+        let wrong = |reason: String| Err(EngineError::Execution { reason });
+        let expected = &self.module.manifest().globals;
+        if execution.globals.len() != expected.len() {
+            let (has, got) = (expected.len(), execution.globals.len());
+            return wrong(format!("the module has {has} mutable globals, not {got}"));
+        }
+        for (index, (info, value)) in expected.iter().zip(&execution.globals).enumerate() {
+            if info.value_type != value.value_type() {
+                return wrong(format!("global {index} is of another type"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Instance for Program<M> {
+    fn run(&mut self) -> Outcome {
+        if let Some(outcome) = self.ended() {
+            return outcome;
+        }
+        self.machine.context_mut().waiting = None;
+        self.frames.enter(self.resume);
+        self.machine.set_mode(if self.resume {
+            abi::REWINDING
+        } else {
+            abi::RUNNING
+        });
+        let result = self.machine.enter();
+        let unwound = self.machine.mode() == abi::UNWINDING;
+        self.machine.set_mode(abi::RUNNING);
+        self.frames.leave();
+        self.globals = self.machine.globals();
+        let end = match result {
+            Ok(()) if unwound => {
+                self.resume = true;
+                return match self.machine.context().waiting {
+                    Some(wait) => Outcome::Blocked(wait),
+                    None => Outcome::Stopped,
+                };
+            }
+            Ok(()) => End::Exited(0),
+            Err(Failure::Exited(code)) => End::Exited(code),
+            Err(Failure::Trapped(message)) => End::Trapped(message),
+        };
+        let outcome = match &end {
+            End::Exited(code) => Outcome::Exited(*code),
+            End::Trapped(message) => Outcome::Trapped(Trap {
+                message: message.clone(),
+            }),
+        };
+        let host = &mut self.machine.context_mut().host;
+        host.pending = None;
+        host.end = Some(end);
+        outcome
+    }
+
+    fn stop_handle(&self) -> StopHandle {
+        self.frames.stop_handle()
+    }
+
+    fn host(&self) -> &HostState {
+        &self.machine.context().host
+    }
+
+    fn host_mut(&mut self) -> &mut HostState {
+        &mut self.machine.context_mut().host
+    }
+
+    fn memory(&self) -> &[u8] {
+        self.machine.memory()
+    }
+
+    fn reserve(&mut self, bytes: u64) -> Result<(), EngineError> {
+        self.grow_to(bytes)?;
+        dirty::populate(self.machine.memory_mut());
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.machine
+            .memory_mut()
+            .chunks_mut(PAGE_SIZE)
+            .for_each(clear);
+    }
+
+    fn read_page(&self, index: u32, out: &mut [u8; PAGE_SIZE]) {
+        match self.memory_range(index) {
+            Some(range) => out.copy_from_slice(&self.machine.memory()[range]),
+            None => out.fill(0),
+        }
+    }
+
+    fn write_page(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Result<(), EngineError> {
+        let memory_bytes = self.memory_bytes();
+        let range = self.memory_range(index).ok_or(EngineError::PageRange {
+            index,
+            memory_bytes,
+        })?;
+        self.machine.memory_mut()[range].copy_from_slice(page);
+        Ok(())
+    }
+
+    fn execution(&self) -> Execution {
+        Execution {
+            globals: self.globals.clone(),
+            frames: self.frames.saved(),
+        }
+    }
+
+    fn restore(&mut self, execution: &Execution) -> Result<(), EngineError> {
+        self.check_execution(execution)?;
+        if !self.frames.restore(&execution.frames) {
+            let reason = format!("{} bytes of frames are too many", execution.frames.len());
+            return Err(EngineError::Execution { reason });
+        }
+        self.machine.set_globals(&execution.globals);
+        self.globals.clone_from(&execution.globals);
+        self.resume = !execution.frames.is_empty();
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let pages = self.machine.memory().chunks_exact(PAGE_SIZE).enumerate();
+        let pages = pages
+            .filter(|(_, bytes)| !dirty::is_zero(bytes))
+            .map(|(index, bytes)| {
+                let bytes = bytes.to_vec().into_boxed_slice();
+                Page {
+                    index: u32::try_from(index).expect("a 32-bit memory has at most 2^20 pages"),
+                    bytes: bytes.try_into().expect("chunks_exact gives whole pages"),
+                }
+            });
+        let Execution { globals, frames } = self.execution();
+        Snapshot {
+            module: self.module.hash(),
+            memory_bytes: self.memory_bytes(),
+            pages: pages.collect(),
+            globals,
+            frames,
+            host: self.host().to_sections(),
+        }
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), EngineError> {
+        if snapshot.module != self.module.hash() {
+            return Err(EngineError::WrongModule {
+                expected: self.module.hash().to_string(),
+                found: snapshot.module.to_string(),
+            });
+        }
+        let host = HostState::from_sections(&snapshot.host)?;
+        check_limits(&self.module, &host, &self.machine.context().limits)?;
+        let execution = Execution {
+            globals: snapshot.globals.clone(),
+            frames: snapshot.frames.clone(),
+        };
+        self.check_execution(&execution)?;
+        self.grow_to(snapshot.memory_bytes)?;
+        if self.memory_bytes() != snapshot.memory_bytes {
+            let (has, wants) = (self.memory_bytes(), snapshot.memory_bytes);
+            let reason = format!("the memory has {has} bytes already, not {wants}");
+            return Err(EngineError::Execution { reason });
+        }
+        self.restore(&execution)?;
+        let mut pages = snapshot.pages.iter().peekable();
+        for (index, place) in self
+            .machine
+            .memory_mut()
+            .chunks_exact_mut(PAGE_SIZE)
+            .enumerate()
+        {
+            match pages.next_if(|page| page.index as usize == index) {
+                Some(page) => place.copy_from_slice(&page.bytes[..]),
+                None => clear(place),
+            }
+        }
+        if let Some(page) = pages.next() {
+            let memory_bytes = self.memory_bytes();
+            return Err(EngineError::PageRange {
+                index: page.index,
+                memory_bytes,
+            });
+        }
+        *self.host_mut() = host;
+        Ok(())
+    }
+
+    fn track(&mut self) -> Result<Box<dyn DirtyTracker>, EngineError> {
+        dirty::track(self.region.as_ref(), self.memory_bytes())
+    }
+}
+
+/// Zeroes a page without touching one that is zero already.
+fn clear(page: &mut [u8]) {
+    if !dirty::is_zero(page) {
+        page.fill(0);
+    }
+}
+
+/// Whether a memory or table may grow. Armed once the instance is made: until then the module's own
+/// declarations count, which were checked before.
+#[derive(Default)]
+pub(crate) struct Growth {
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) table_elements: usize,
+    pub(crate) region: Option<dirty::RegionSize>,
+}
+
+impl Growth {
+    pub(crate) fn memory(&self, desired: usize) -> bool {
+        let allowed = self
+            .memory_bytes
+            .is_none_or(|limit| desired as u64 <= limit);
+        if let (true, Some(region)) = (allowed, &self.region) {
+            region.grow_to(desired as u64);
+        }
+        allowed
+    }
+
+    pub(crate) fn table(&self, desired: usize) -> bool {
+        desired <= self.table_elements
+    }
+}
