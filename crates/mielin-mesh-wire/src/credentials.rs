@@ -137,11 +137,8 @@ pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, Credenti
         name,
         authority,
     };
-    if credentials.renewal_due()
-        && let Some(authority) = credentials.authority.clone()
-    {
-        let request = VerifiedRequest::check(&credentials.renewal_request()?)?;
-        credentials.replace(authority.issue(&request, credentials.role(), true)?)?;
+    if credentials.renewal_due() {
+        credentials.renew_own()?;
     }
     if credentials.checked.expires <= SystemTime::now() {
         return Err(CredentialsError::Expired {
@@ -162,8 +159,8 @@ impl NodeCredentials {
 
     /// The name its user gave it.
     #[must_use]
-    pub fn name(&self) -> &Name {
-        &self.name
+    pub fn name(&self) -> &str {
+        self.name.as_str()
     }
 
     /// The role in its certificate.
@@ -211,6 +208,20 @@ impl NodeCredentials {
     #[must_use]
     pub fn renewal_due(&self) -> bool {
         self.checked.expires < SystemTime::now() + RENEW_BELOW
+    }
+
+    /// Renews the certificate of the root's holder, which issues it to itself;
+    /// says whether this node is that one.
+    ///
+    /// # Errors
+    /// The certificate could not be issued or stored; nothing has changed.
+    pub fn renew_own(&mut self) -> Result<bool, CredentialsError> {
+        let Some(authority) = self.authority.clone() else {
+            return Ok(false);
+        };
+        let request = VerifiedRequest::check(&self.renewal_request()?)?;
+        self.replace(authority.issue(&request, self.role(), true)?)?;
+        Ok(true)
     }
 
     /// A request for the root's holder to issue the certificate anew.
@@ -298,7 +309,7 @@ mod tests {
         let made = create_mesh(dir.path(), "first", NodeRole::Core).unwrap();
         let found = load_credentials(dir.path()).unwrap().unwrap();
         assert_eq!(
-            (found.id(), found.name().as_str(), found.role()),
+            (found.id(), found.name(), found.role()),
             (made.id(), "first", NodeRole::Core)
         );
         assert!(found.authority().is_some());

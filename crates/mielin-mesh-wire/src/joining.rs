@@ -1,5 +1,6 @@
 //! Joining a mesh, as the joiner does it.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -18,12 +19,13 @@ use crate::credentials::{
     store_membership,
 };
 use crate::directory::{DataDirectory, DirectoryError};
-use crate::endpoint::{CONNECT_LIMIT, Liveness, close_reason_is_other_mesh};
+use crate::endpoint::{CONNECT_LIMIT, Liveness, close_reason_is_other_mesh, peer_certificate};
 use crate::exchange::{
     self, APPROVAL_LIMIT, CLOSE_DONE, ExchangeError, FromJoiner, FromMember, IssuerPlace,
     JoinRefusal, STEP_LIMIT,
 };
 use crate::introduction::{self, IntroductionError};
+use crate::peers::remember_peers;
 use crate::stream::MeshStream;
 use crate::tls::{self, TlsError};
 use crate::token::{JoinToken, TokenError};
@@ -65,6 +67,30 @@ pub enum JoinProgress {
         /// The role that was granted.
         role: NodeRole,
     },
+}
+
+impl fmt::Display for JoinProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinProgress::Introduced { mesh, node } => write!(
+                f,
+                "the mesh calls itself {mesh}; compare this with `mielin mesh status` on a member. \
+                 This node is {node}"
+            ),
+            JoinProgress::Redirected { issuer } => {
+                write!(f, "asking {issuer}, which admits the nodes of this mesh")
+            }
+            JoinProgress::WaitingForApproval { node, limit } => write!(
+                f,
+                "waiting up to {} minutes for `mielin mesh approve {}` on the node that admits",
+                limit.as_secs() / 60,
+                node.short()
+            ),
+            JoinProgress::Admitted { node, role } => {
+                write!(f, "admitted as {} with the role {role}", node.short())
+            }
+        }
+    }
 }
 
 /// Why a node did not join. Its data directory holds at most its key, so that
@@ -156,29 +182,40 @@ pub enum JoinError {
     Directory(#[from] DirectoryError),
 }
 
-/// Joins the mesh of the node at `address` and stores the credentials under
-/// `path`.
-///
-/// With a token it joins at once. Without one it learns the root from
-/// `address`, trusting it on first use, and waits until somebody approves.
-/// `role` is what the node wants to be; `None` takes what the token grants, or
-/// Edge.
+/// What a joiner wants.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// A member, best the one that started the mesh.
+    pub address: SocketAddr,
+    /// With a token the node joins at once; without one it trusts the root on
+    /// first use and waits until somebody approves.
+    pub token: Option<JoinToken>,
+    /// What people shall call the node.
+    pub name: String,
+    /// What it wants to be; a token may be for one role only.
+    pub role: NodeRole,
+}
+
+/// Joins a mesh and stores the credentials in the data directory at `path`.
 ///
 /// # Errors
 /// [`JoinError`]; joining can be tried again.
 pub async fn join(
-    address: SocketAddr,
-    token: Option<&JoinToken>,
     path: &Path,
-    name: &str,
-    role: Option<NodeRole>,
+    request: JoinRequest,
     progress: impl Fn(JoinProgress) + Send + Sync,
 ) -> Result<NodeCredentials, JoinError> {
+    let JoinRequest {
+        address,
+        token,
+        name,
+        role,
+    } = request;
     let name = Name::new(name).map_err(CredentialsError::from)?;
     let directory = DataDirectory::open(path)?;
     refuse_member(&directory)?;
     let key = load_or_make_key(&directory)?;
-    let root = match token {
+    let root = match &token {
         Some(token) => token.root.clone(),
         None => {
             let root = introduction::ask(address, CONNECT_LIMIT).await?;
@@ -192,21 +229,22 @@ pub async fn join(
     let ask = FromJoiner::Ask {
         request: make_request(&key)?,
         name: name.clone(),
-        role,
+        role: Some(role),
         secret: token.map(|token| token.secret),
     };
     let joiner = Joiner::new(&root, key.id(), address)?;
-    let certificate = joiner.obtain(address, &ask, &progress).await;
+    let admitted = joiner.obtain(address, &ask, &progress).await;
     joiner.endpoint.close(CLOSE_DONE, b"done");
     // Lets the last acknowledgement leave; how long that takes is not of interest.
     let _ = timeout(Duration::from_millis(500), joiner.endpoint.wait_idle()).await;
-    let certificate = certificate?;
+    let (certificate, known) = admitted?;
 
     let checked = NodeCertificate::check(&certificate)?;
     if checked.id != key.id() {
         return Err(CertificateError::IdMismatch { actual: checked.id }.into());
     }
     tls::verify_chain(&root, &certificate)?;
+    remember_peers(&directory, &known)?;
     store_membership(&directory, &root, &certificate, &name)?;
     progress(JoinProgress::Admitted {
         node: checked.id,
@@ -214,6 +252,14 @@ pub async fn join(
     });
     let credentials = load_credentials(path)?;
     Ok(credentials.expect("the certificate was stored a moment ago"))
+}
+
+/// A member that has answered.
+struct Greeting {
+    connection: quinn::Connection,
+    stream: MeshStream,
+    member: NodeCertificate,
+    issuer: IssuerPlace,
 }
 
 struct Joiner {
@@ -240,49 +286,44 @@ impl Joiner {
         })
     }
 
-    /// Asks the member at `address`, and the issuer it names, if it is not the
-    /// issuer itself.
+    /// Asks the member at `address`, or the issuer that it names. Gives the
+    /// certificate and the members that were met, to be remembered.
     async fn obtain(
         &self,
         address: SocketAddr,
         ask: &FromJoiner,
         progress: &(impl Fn(JoinProgress) + Sync),
-    ) -> Result<Vec<u8>, JoinError> {
-        let (connection, mut stream, issuer) = self.greet(address, MEMBER_NAME).await?;
-        match issuer {
-            IssuerPlace::Here => {
-                let certificate = presented_certificate(&connection);
-                if !certificate.is_some_and(|certificate| certificate.issuer) {
-                    let reason = "it claims to hold the root without the certificate for it";
-                    return Err(JoinError::Peer {
-                        address,
-                        reason: reason.into(),
-                    });
-                }
-                self.ask(address, &mut stream, ask, progress).await
-            }
-            IssuerPlace::At { address: at } => {
-                connection.close(CLOSE_DONE, b"done");
-                let issuer: SocketAddr = at
-                    .parse()
-                    .map_err(|_| JoinError::IssuerUnknown { address })?;
-                progress(JoinProgress::Redirected { issuer });
-                // WebPKI itself verifies here that the peer is the issuer.
-                let (_connection, mut stream, place) = self.greet(issuer, ISSUER_NAME).await?;
-                if place != IssuerPlace::Here {
-                    return Err(JoinError::IssuerUnknown { address: issuer });
-                }
-                self.ask(issuer, &mut stream, ask, progress).await
-            }
-            IssuerPlace::Unknown => Err(JoinError::IssuerUnknown { address }),
+    ) -> Result<(Vec<u8>, Vec<(NodeId, SocketAddr)>), JoinError> {
+        let mut greeting = self.greet(address, MEMBER_NAME).await?;
+        let mut known = vec![(greeting.member.id, address)];
+        let mut issuer = address;
+        if let IssuerPlace::At { address: at } = &greeting.issuer {
+            greeting.connection.close(CLOSE_DONE, b"done");
+            issuer = at
+                .parse()
+                .map_err(|_| JoinError::IssuerUnknown { address })?;
+            progress(JoinProgress::Redirected { issuer });
+            // WebPKI itself verifies here that the peer is the issuer.
+            greeting = self.greet(issuer, ISSUER_NAME).await?;
+            known.insert(0, (greeting.member.id, issuer));
         }
+        if greeting.issuer != IssuerPlace::Here {
+            return Err(JoinError::IssuerUnknown { address: issuer });
+        }
+        if !greeting.member.issuer {
+            let reason = "it claims to hold the root without the certificate for it".into();
+            return Err(JoinError::Peer {
+                address: issuer,
+                reason,
+            });
+        }
+        let certificate = self
+            .ask(issuer, &mut greeting.stream, ask, progress)
+            .await?;
+        Ok((certificate, known))
     }
 
-    async fn greet(
-        &self,
-        address: SocketAddr,
-        server: &str,
-    ) -> Result<(quinn::Connection, MeshStream, IssuerPlace), JoinError> {
+    async fn greet(&self, address: SocketAddr, server: &str) -> Result<Greeting, JoinError> {
         let connecting = self
             .endpoint
             .connect_with(self.config.clone(), address, server)
@@ -303,11 +344,22 @@ impl Joiner {
         let (stream, answer) = conversation
             .await
             .map_err(|error| exchange_error(address, error))?;
-        match answer {
-            FromMember::Welcome { issuer } => Ok((connection, stream, issuer)),
-            FromMember::Refused(refusal) => Err(self.refused(address, refusal)),
-            _ => Err(exchange_error(address, ExchangeError::Unexpected)),
-        }
+        let issuer = match answer {
+            FromMember::Welcome { issuer } => issuer,
+            FromMember::Refused(refusal) => return Err(self.refused(address, refusal)),
+            _ => return Err(exchange_error(address, ExchangeError::Unexpected)),
+        };
+        let presented = peer_certificate(&connection).ok_or_else(|| JoinError::Peer {
+            address,
+            reason: "it has shown no certificate".into(),
+        })?;
+        let member = NodeCertificate::check(&presented)?;
+        Ok(Greeting {
+            connection,
+            stream,
+            member,
+            issuer,
+        })
     }
 
     async fn ask(
@@ -366,12 +418,6 @@ impl Joiner {
             },
         }
     }
-}
-
-/// What the member at the other end of a handshake has shown.
-fn presented_certificate(connection: &quinn::Connection) -> Option<NodeCertificate> {
-    let presented = crate::endpoint::peer_certificate(connection)?;
-    NodeCertificate::check(&presented).ok()
 }
 
 fn connection_error(address: SocketAddr, source: quinn::ConnectionError) -> JoinError {

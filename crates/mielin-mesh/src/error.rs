@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
-use mielin_mesh_wire::{StreamError, WireError};
+use mielin_mesh_wire::{CredentialsError, DirectoryError, StreamError, WireError};
 
 use crate::serving::Refusal;
 
@@ -52,6 +52,18 @@ pub enum MeshError {
         /// The limit.
         limit: usize,
     },
+    /// The system gave no random numbers, or its clock is before 1970.
+    #[error("the system lacks {0}")]
+    System(&'static str),
+    /// The credentials could not be renewed.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The members that were remembered could not be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// No member that holds the mesh root is known.
+    #[error("no member that holds the mesh root is known")]
+    NoIssuer,
     /// The service has been shut down.
     #[error("the mesh service has been shut down")]
     ShutDown,

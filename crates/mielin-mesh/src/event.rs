@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mielin_mesh_core::{AgentId, Epoch, Location, LocationRecord, Member, Name, NodeId, NodeRole};
+use mielin_mesh_core::{AgentId, Epoch, Location, LocationRecord, Member, NodeId, NodeRole};
 
 /// This node as the members see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct LocalNode {
     /// Hash of the node's public key.
     pub id: NodeId,
     /// Chosen by its user; other nodes may have the same.
-    pub name: Name,
+    pub name: String,
     /// As its certificate says.
     pub role: NodeRole,
     /// The address that members dial.

@@ -23,21 +23,29 @@
 //! # }
 //! ```
 
+mod arrivals;
 mod config;
+mod courier;
 mod error;
 mod event;
-mod serving;
 mod service;
+mod serving;
+mod state;
+mod upkeep;
 
 pub use config::MeshConfig;
 pub use error::MeshError;
 pub use event::{LocalNode, MeshEvent};
 pub use service::MeshService;
-pub use serving::{BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler};
+pub use serving::{
+    BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler,
+};
 
+// Users of this floor need no other crate for what its signatures name.
+pub use mielin_mesh_core::Preset;
 pub use mielin_mesh_wire::{
     Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
-    JoinError, JoinProgress, JoinToken, MeshId, MeshStream,
-    NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
-    create_mesh, join, load_credentials,
+    JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream, NodeCredentials,
+    PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError, create_mesh, join,
+    load_credentials,
 };

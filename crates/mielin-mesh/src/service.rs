@@ -1,37 +1,110 @@
 //! The running service.
-#![allow(clippy::todo, unused_variables)]
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::RegistryError;
-use mielin_mesh_core::{AgentId, Location, LocationRecord, Member, NodeId};
-use mielin_mesh_wire::{Authority, MeshStream, NodeCredentials};
-use tokio::sync::broadcast;
+use mielin_mesh_core::{
+    AgentId, AgentRegistry, Identity, Location, LocationRecord, Member, Membership, Name, NodeId,
+    Preset, codec,
+};
+use mielin_mesh_wire::{
+    Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshStream, NodeCredentials,
+    StreamError,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
+use crate::arrivals;
 use crate::config::MeshConfig;
+use crate::courier::{Couriers, Parcel, hand_over};
 use crate::error::MeshError;
 use crate::event::{LocalNode, MeshEvent};
-use crate::serving::{RequestHandler, StreamHandler};
+use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler};
+use crate::state::{Cores, Shared};
+use crate::upkeep;
+
+/// Events that a subscriber may be behind.
+const EVENTS_KEPT: usize = 1024;
+/// Protocols below this number are the mesh's own.
+const FIRST_PROTOCOL: u16 = 100;
+/// How long a leaving node tries to say so.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// Largest response header: a refusal with its message.
+const RESPONSE_HEADER_BYTES: u16 = 16 * 1024;
 
 /// One node's place in the mesh; clones share it.
+///
+/// The service runs until [`shutdown`](Self::shutdown) or
+/// [`leave`](Self::leave); dropping the last clone does not end it.
 #[derive(Clone)]
 pub struct MeshService {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    local: LocalNode,
 }
 
 impl MeshService {
     /// Opens the endpoint and contacts the known members in the background.
     ///
     /// # Errors
-    /// [`MeshError::Wire`] when the address cannot be bound.
-    pub async fn start(config: MeshConfig, credentials: NodeCredentials) -> Result<Self, MeshError> {
-        todo!()
+    /// [`MeshError::Wire`] when the address cannot be bound, and errors of the
+    /// data directory; nothing is running then.
+    pub async fn start(
+        config: MeshConfig,
+        credentials: NodeCredentials,
+    ) -> Result<Self, MeshError> {
+        let remembered = upkeep::remembered(&credentials)?;
+        let bound = Endpoint::bind(config.bind_address, &credentials, liveness(config.preset));
+        let (endpoint, arriving) = bound.await?;
+        let known: Vec<_> = config
+            .bootstrap_nodes
+            .iter()
+            .copied()
+            .chain(remembered.iter().map(|(_, address)| *address))
+            .collect();
+        let address = config
+            .advertise_address
+            .unwrap_or_else(|| upkeep::advertised(endpoint.local_address(), &known));
+        let local = LocalNode {
+            id: credentials.id(),
+            name: credentials.name().to_owned(),
+            role: credentials.role(),
+            address,
+        };
+        let cores = match cores(&config, &credentials, &local) {
+            Ok(cores) => cores,
+            Err(error) => {
+                endpoint.close().await;
+                return Err(error);
+            }
+        };
+        let shared = Arc::new(Shared {
+            local,
+            endpoint,
+            authority: credentials.authority().cloned(),
+            credentials: tokio::sync::Mutex::new(credentials),
+            served: RwLock::new(HashMap::new()),
+            events: broadcast::Sender::new(EVENTS_KEPT),
+            couriers: Couriers::default(),
+            changed: Notify::new(),
+            closing: watch::Sender::new(false),
+            runtime: Handle::current(),
+            started: std::time::Instant::now(),
+            cores: Mutex::new(cores),
+            config,
+        });
+        shared.spawn(arrivals::take(Arc::clone(&shared), arriving));
+        shared.spawn(upkeep::clock(Arc::clone(&shared)));
+        shared.spawn(upkeep::save_members(Arc::clone(&shared)));
+        shared.spawn(upkeep::keep_certificate(Arc::clone(&shared)));
+        if shared.config.enable_gossip {
+            shared.spawn(upkeep::search(Arc::clone(&shared), remembered));
+        }
+        Ok(MeshService { shared })
     }
 
     /// This node.
@@ -40,24 +113,31 @@ impl MeshService {
         &self.shared.local
     }
 
-    /// The holder of the mesh root: issues tokens, approves joiners. `None` on
-    /// every other node.
+    /// The power to admit nodes: issues tokens, approves joiners. `None` on
+    /// every node but the holder of the mesh root.
     #[must_use]
     pub fn authority(&self) -> Option<&Authority> {
-        todo!()
+        self.shared.authority.as_ref()
+    }
+
+    /// The member that holds the mesh root, once it was met.
+    #[must_use]
+    pub fn issuer(&self) -> Option<NodeId> {
+        self.shared.cores().issuer
     }
 
     /// Every known node including this one, ordered by id.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        todo!()
+        self.shared.cores().membership.members()
     }
 
     /// Events from now on. A subscriber that falls behind by more than 1,024
-    /// events is told so and should look at [`members`](Self::members) again.
+    /// events is told so and should look at [`members`](Self::members) and
+    /// [`agents`](Self::agents) again.
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<MeshEvent> {
-        todo!()
+        self.shared.events.subscribe()
     }
 
     /// Publishes an agent that this node holds; the record reaches every member
@@ -66,37 +146,46 @@ impl MeshService {
     /// # Errors
     /// [`RegistryError`] when this node may not announce it; nothing changed.
     pub fn announce(&self, record: LocationRecord) -> Result<(), RegistryError> {
-        todo!()
+        self.shared
+            .with_cores(|cores, now| cores.registry.announce(now, record))
     }
 
     /// Stops announcing an agent: its record expires everywhere.
     pub fn withdraw(&self, agent: &AgentId) {
-        todo!()
+        self.shared
+            .with_cores(|cores, now| cores.registry.withdraw(now, agent));
     }
 
     /// The newest known location of an agent.
     #[must_use]
     pub fn locate(&self, agent: &AgentId) -> Option<Location> {
-        todo!()
+        self.shared.cores().registry.locate(agent).cloned()
     }
 
     /// The newest known location of every agent, ordered by id.
     #[must_use]
     pub fn agents(&self) -> Vec<Location> {
-        todo!()
+        self.shared.cores().registry.iter().cloned().collect()
     }
 
-    /// Answers requests of `protocol` (100 and above) from now on.
+    /// Answers requests of `protocol` from now on.
+    ///
+    /// # Panics
+    /// When `protocol` is below 100: those are the mesh's own.
     pub fn serve(&self, protocol: u16, handler: Arc<dyn RequestHandler>) {
-        todo!()
+        self.insert(protocol, Served::Requests(handler));
     }
 
-    /// Takes over streams of `protocol` (100 and above) from now on.
+    /// Takes over streams of `protocol` from now on.
+    ///
+    /// # Panics
+    /// When `protocol` is below 100: those are the mesh's own.
     pub fn serve_streams(&self, protocol: u16, handler: Arc<dyn StreamHandler>) {
-        todo!()
+        self.insert(protocol, Served::Streams(handler));
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer. Dropping the future tells the
+    /// peer that the answer is no longer wanted.
     ///
     /// # Errors
     /// See [`MeshError`]; the request is not repeated.
@@ -105,28 +194,185 @@ impl MeshService {
         node: &NodeId,
         protocol: u16,
         request: Bytes,
-        timeout: Duration,
+        limit: Duration,
     ) -> Result<Bytes, MeshError> {
-        todo!()
+        self::request(&self.shared, node, protocol, request, limit).await
     }
 
-    /// Opens a stream, connecting first where needed.
+    /// Opens a stream, connecting first where needed (at most 10 s).
     ///
     /// # Errors
     /// See [`MeshError`]. A peer that does not serve the protocol shows only
     /// when the stream is used.
     pub async fn open_stream(&self, node: &NodeId, protocol: u16) -> Result<MeshStream, MeshError> {
-        todo!()
+        open_stream(&self.shared, node, protocol).await
     }
 
-    /// Tells the members that this node goes for good, then shuts down.
+    /// Obtains a new certificate from the holder of the mesh root now. The
+    /// service does so by itself when less than 30 days are left.
+    ///
+    /// # Errors
+    /// The issuer is unknown, cannot be reached, or refused; the old
+    /// certificate stays in use.
+    pub async fn renew_certificate(&self) -> Result<(), MeshError> {
+        upkeep::renew(&self.shared).await
+    }
+
+    /// Tells the members that this node goes for good, then shuts down. Its
+    /// credentials stay in the data directory: it may come back.
     pub async fn leave(&self) {
-        todo!()
+        if !self.shared.is_closing() && self.shared.config.enable_gossip {
+            say_farewell(&self.shared).await;
+        }
+        self.shutdown().await;
     }
 
     /// Closes connections and stops every task, within a few seconds. The
     /// members keep the node and will suspect it, unless it comes back.
     pub async fn shutdown(&self) {
-        todo!()
+        if self.shared.closing.send_replace(true) {
+            return;
+        }
+        upkeep::save_members_now(&self.shared).await;
+        self.shared.endpoint.close().await;
+    }
+
+    fn insert(&self, protocol: u16, served: Served) {
+        assert!(
+            protocol >= FIRST_PROTOCOL,
+            "protocol {protocol} belongs to the mesh itself"
+        );
+        let mut table = self
+            .shared
+            .served
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        table.insert(protocol, served);
+    }
+}
+
+/// See [`MeshService::request`].
+pub(crate) async fn request(
+    shared: &Arc<Shared>,
+    node: &NodeId,
+    protocol: u16,
+    request: Bytes,
+    limit: Duration,
+) -> Result<Bytes, MeshError> {
+    if request.len() > PAYLOAD_BYTES_MAX {
+        return Err(MeshError::Oversized {
+            len: request.len(),
+            limit: PAYLOAD_BYTES_MAX,
+        });
+    }
+    let exchange = async {
+        let mut stream = open_stream(shared, node, protocol).await?;
+        stream.send_frame_bytes(&[], request).await?;
+        let limit = FrameLimit {
+            header_bytes: RESPONSE_HEADER_BYTES,
+            payload_bytes: PAYLOAD_BYTES_MAX,
+        };
+        let frame = stream
+            .recv_frame(limit)
+            .await?
+            .ok_or(MeshError::MalformedResponse(*node))?;
+        match codec::decode::<Response>(&frame.header) {
+            Ok(Response::Done) => Ok(frame.payload),
+            Ok(Response::Refused { code, message }) => Err(MeshError::Refused {
+                node: *node,
+                refusal: Refusal { code, message },
+            }),
+            Err(_) => Err(MeshError::MalformedResponse(*node)),
+        }
+    };
+    timeout(limit, exchange)
+        .await
+        .map_err(|_| MeshError::Timeout { node: *node, limit })?
+}
+
+async fn open_stream(
+    shared: &Arc<Shared>,
+    node: &NodeId,
+    protocol: u16,
+) -> Result<MeshStream, MeshError> {
+    if shared.is_closing() {
+        return Err(MeshError::ShutDown);
+    }
+    if *node == shared.local.id {
+        return Err(MeshError::IsLocal(*node));
+    }
+    if let Some(peer) = shared.endpoint.peer(node) {
+        match peer.open(protocol).await {
+            // It broke in this moment; a new one may stand.
+            Err(StreamError::ConnectionLost(_)) => {}
+            opened => return Ok(opened?),
+        }
+    }
+    let address = shared
+        .address_of(node)
+        .ok_or(MeshError::UnknownNode(*node))?;
+    let peer = shared.endpoint.connect(node, address).await?;
+    Ok(peer.open(protocol).await?)
+}
+
+/// Delivers the news of leaving over streams, which, unlike datagrams, say when
+/// they have arrived.
+async fn say_farewell(shared: &Arc<Shared>) {
+    let mut farewells = JoinSet::new();
+    for transmit in shared.leave() {
+        let endpoint = shared.endpoint.clone();
+        farewells.spawn(async move {
+            let peer = endpoint
+                .connect(&transmit.to, transmit.address)
+                .await
+                .ok()?;
+            hand_over(&peer, &Parcel::Membership(transmit.bytes.into()))
+                .await
+                .ok()
+        });
+    }
+    let _ = timeout(FAREWELL_LIMIT, async {
+        while farewells.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+fn cores(
+    config: &MeshConfig,
+    credentials: &NodeCredentials,
+    local: &LocalNode,
+) -> Result<Cores, MeshError> {
+    let since_1970 = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_err(|_| MeshError::System("a clock that shows a time after 1970"))?;
+    let seed = getrandom::u64().map_err(|_| MeshError::System("random numbers"))?;
+    let identity = Identity {
+        id: local.id,
+        name: Name::new(local.name.as_str()).map_err(CredentialsError::from)?,
+        role: local.role,
+        address: local.address,
+        generation: since_1970.as_millis() as u64,
+        departed: false,
+    };
+    let membership =
+        Membership::new(identity, config.preset, seed).expect("the identity has not departed");
+    Ok(Cores {
+        membership,
+        registry: AgentRegistry::new(local.id),
+        issuer: credentials.authority().map(|_| local.id),
+        unsaved: false,
+    })
+}
+
+/// A connection must break before membership gives the node up, and not sooner
+/// than a busy machine may be silent.
+fn liveness(preset: Preset) -> Liveness {
+    let (idle, keep_alive) = match preset {
+        Preset::Lan => (5, 1),
+        Preset::Wan => (20, 5),
+    };
+    Liveness {
+        idle: Duration::from_secs(idle),
+        keep_alive: Duration::from_secs(keep_alive),
     }
 }

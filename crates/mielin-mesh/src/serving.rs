@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mielin_mesh_core::NodeId;
 use mielin_mesh_wire::MeshStream;
+use oxicode::{Decode, Encode};
 
 /// A boxed future, as the object-safe handler traits return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -24,10 +25,15 @@ pub struct Refusal {
 impl Refusal {
     /// The code of a handler that panicked.
     pub const INTERNAL: u16 = 1;
+    /// The code of a request that this node's place in the mesh does not allow.
+    pub const NOT_HERE: u16 = 2;
 
     /// A refusal with a code of the protocol's own.
     pub fn new(code: u16, message: impl Into<String>) -> Self {
-        Refusal { code, message: message.into() }
+        Refusal {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -35,6 +41,20 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (code {})", self.message, self.code)
     }
+}
+
+/// The header of a response frame.
+#[derive(Debug, Encode, Decode)]
+pub(crate) enum Response {
+    Done,
+    Refused { code: u16, message: String },
+}
+
+/// What is served for each protocol.
+#[derive(Clone)]
+pub(crate) enum Served {
+    Requests(Arc<dyn RequestHandler>),
+    Streams(Arc<dyn StreamHandler>),
 }
 
 /// Answers requests of one protocol. Runs concurrently, a bounded number of

@@ -1,0 +1,197 @@
+//! What arrives from the peers: connections, datagrams, streams, requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh_core::limits::{MEMBERSHIP_DATAGRAM_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use mielin_mesh_core::{NodeId, codec};
+use mielin_mesh_wire::{FrameLimit, Incoming, MeshStream, Peer, StreamError, WireEvent};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::courier::{MEMBERSHIP, REGISTRY};
+use crate::event::MeshEvent;
+use crate::serving::{Refusal, RequestHandler, Response, Served};
+use crate::state::Shared;
+use crate::upkeep::RENEWAL;
+
+/// From the opening of one of the mesh's own streams to its frame.
+const FRAME_LIMIT: Duration = Duration::from_secs(10);
+/// Largest registry message that is looked at; the core sends about 16 KB.
+const REGISTRY_BYTES_MAX: usize = 256 * 1024;
+
+/// Takes the endpoint's events until the service ends.
+pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireEvent>) {
+    while let Some(event) = arriving.recv().await {
+        match event {
+            WireEvent::Connected(peer) => connected(&shared, &peer),
+            WireEvent::Lost { node, reason } => {
+                tracing::debug!(?node, %reason, "the connection to a peer is gone");
+                shared.with_cores(|cores, now| cores.membership.connection_lost(now, &node));
+                let _ = shared.events.send(MeshEvent::PeerConnectionLost(node));
+            }
+            WireEvent::Datagram { from, bytes } => membership(&shared, from, &bytes),
+            WireEvent::Stream(incoming) => {
+                shared.spawn(serve(Arc::clone(&shared), incoming));
+            }
+        }
+    }
+}
+
+fn connected(shared: &Arc<Shared>, peer: &Peer) {
+    tracing::debug!(node = ?peer.node(), "connected");
+    if !peer.is_issuer() {
+        return;
+    }
+    let mut cores = shared.cores();
+    cores.issuer = Some(peer.node());
+    let address = cores
+        .membership
+        .member(&peer.node())
+        .map(|member| member.identity.address);
+    drop(cores);
+    if address.is_some() {
+        shared.endpoint.issuer_is_at(address);
+    }
+}
+
+fn membership(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
+    if !shared.config.enable_gossip {
+        return;
+    }
+    let taken = shared.with_cores(|cores, now| cores.membership.handle_datagram(now, from, bytes));
+    if let Err(error) = taken {
+        tracing::warn!(?from, %error, "a membership message was refused");
+    }
+}
+
+async fn serve(shared: Arc<Shared>, incoming: Incoming) {
+    let Incoming { stream, place } = incoming;
+    match stream.protocol() {
+        MEMBERSHIP => {
+            let from = stream.peer();
+            if let Some(bytes) = only_frame(stream, MEMBERSHIP_DATAGRAM_BYTES_MAX).await {
+                membership(&shared, from, &bytes);
+            }
+        }
+        REGISTRY => {
+            let from = stream.peer();
+            if let Some(bytes) = only_frame(stream, REGISTRY_BYTES_MAX).await {
+                registry(&shared, from, &bytes);
+            }
+        }
+        RENEWAL => {
+            let issue = crate::upkeep::renewal_handler(Arc::downgrade(&shared));
+            answer(stream, issue, place).await;
+        }
+        protocol => match shared.served(protocol) {
+            Some(Served::Requests(handler)) => answer(stream, handler, place).await,
+            Some(Served::Streams(handler)) => {
+                let from = stream.peer();
+                let _place = place;
+                let task = run(async move { handler.handle(from, stream).await });
+                if let Err(error) = task.ended().await {
+                    tracing::error!(?from, protocol, %error, "a stream handler panicked");
+                }
+            }
+            None => stream.refuse_protocol(),
+        },
+    }
+}
+
+fn registry(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
+    if !shared.config.enable_registry {
+        return;
+    }
+    let merged = shared.with_cores(|cores, now| cores.registry.handle_message(now, from, bytes));
+    if let Err(error) = merged {
+        tracing::warn!(?from, %error, "a registry message was refused");
+    }
+}
+
+/// The payload of a stream that carries one frame.
+async fn only_frame(mut stream: MeshStream, limit: usize) -> Option<Bytes> {
+    let limit = FrameLimit {
+        header_bytes: 0,
+        payload_bytes: limit,
+    };
+    match timeout(FRAME_LIMIT, stream.recv_frame(limit)).await {
+        Ok(Ok(Some(frame))) => Some(frame.payload),
+        _ => None,
+    }
+}
+
+/// Reads one request, has it handled and sends the response.
+async fn answer(stream: MeshStream, handler: Arc<dyn RequestHandler>, place: OwnedSemaphorePermit) {
+    let (from, protocol) = (stream.peer(), stream.protocol());
+    let (mut send, mut recv) = stream.split();
+    let limit = FrameLimit {
+        header_bytes: 0,
+        payload_bytes: PAYLOAD_BYTES_MAX,
+    };
+    let request = match recv.recv_frame(limit).await {
+        Ok(Some(frame)) => frame.payload,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(?from, protocol, %error, "a request was not received");
+            return;
+        }
+    };
+    let task = run(async move { handler.handle(from, request).await });
+    let outcome = tokio::select! {
+        outcome = task.ended() => outcome,
+        // The peer no longer wants the answer; dropping the task ends it.
+        _ = send.delivered() => return,
+    };
+    let outcome = outcome.unwrap_or_else(|error| {
+        tracing::error!(?from, protocol, %error, "a request handler panicked");
+        Err(Refusal::new(Refusal::INTERNAL, "the handler failed"))
+    });
+    let (header, payload) = match outcome {
+        Ok(payload) if payload.len() <= PAYLOAD_BYTES_MAX => (Response::Done, payload),
+        Ok(payload) => {
+            tracing::error!(protocol, len = payload.len(), "a response is too large");
+            let message = "the response is above the limit".to_owned();
+            (
+                Response::Refused {
+                    code: Refusal::INTERNAL,
+                    message,
+                },
+                Bytes::new(),
+            )
+        }
+        Err(Refusal { code, message }) => (Response::Refused { code, message }, Bytes::new()),
+    };
+    let sent: Result<(), StreamError> = async {
+        send.send_frame_bytes(&codec::encode(&header), payload)
+            .await?;
+        send.finish()
+    }
+    .await;
+    if let Err(error) = sent {
+        tracing::debug!(?from, protocol, %error, "a response was not sent");
+    }
+    drop(place);
+}
+
+/// A handler in a task of its own, so that its panic is contained, which ends
+/// when this is dropped.
+struct Running<T>(JoinHandle<T>);
+
+fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Running<T> {
+    Running(tokio::spawn(work))
+}
+
+impl<T> Running<T> {
+    async fn ended(mut self) -> Result<T, tokio::task::JoinError> {
+        (&mut self.0).await
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,127 @@
+//! Carries the cores' transmissions to their destinations.
+//!
+//! A datagram to a connected peer leaves at once. Everything else waits in a
+//! short queue per destination, whose courier connects first; when the queue is
+//! full, or the peer cannot be reached, transmissions are dropped. The cores
+//! expect that of a network.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh_core::NodeId;
+use mielin_mesh_wire::{MeshStream, Peer, StreamError};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::state::Shared;
+
+/// Streams that carry one membership datagram which did not fit the path.
+pub(crate) const MEMBERSHIP: u16 = 1;
+/// Streams that carry one registry message.
+pub(crate) const REGISTRY: u16 = 2;
+
+/// Parcels that wait for one destination.
+const QUEUE_LEN: usize = 128;
+/// A courier without work goes home.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+/// One parcel over a stream.
+const PARCEL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Something to carry.
+#[derive(Clone, Debug)]
+pub(crate) enum Parcel {
+    Membership(Bytes),
+    Registry(Bytes),
+}
+
+type Queue = mpsc::Sender<(SocketAddr, Parcel)>;
+
+/// The couriers by destination.
+#[derive(Default)]
+pub(crate) struct Couriers {
+    queues: Mutex<HashMap<NodeId, Queue>>,
+}
+
+impl Couriers {
+    /// Sends a parcel, or drops it. Never blocks.
+    pub(crate) fn post(
+        &self,
+        shared: &Arc<Shared>,
+        to: NodeId,
+        address: SocketAddr,
+        parcel: Parcel,
+    ) {
+        if let Parcel::Membership(bytes) = &parcel
+            && let Some(peer) = shared.endpoint.peer(&to)
+            && peer.send_datagram(bytes.clone()).is_ok()
+        {
+            return;
+        }
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let parcel = match queues.get(&to) {
+            Some(queue) => match queue.try_send((address, parcel)) {
+                Ok(()) => return,
+                Err(mpsc::error::TrySendError::Closed(parcel)) => parcel,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    tracing::debug!(?to, "too much waits for this node; dropped");
+                    return;
+                }
+            },
+            None => (address, parcel),
+        };
+        // The first parcel, or the last courier is just going home.
+        queues.retain(|_, queue| !queue.is_closed());
+        let (queue, waiting) = mpsc::channel(QUEUE_LEN);
+        let _ = queue.try_send(parcel);
+        queues.insert(to, queue);
+        shared.spawn(carry(Arc::clone(shared), to, waiting));
+    }
+
+    /// Drops what waits for a node that is gone.
+    pub(crate) fn forget(&self, node: &NodeId) {
+        self.queues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(node);
+    }
+}
+
+/// Sends one parcel over a stream of its own and waits until it has arrived.
+pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), StreamError> {
+    let (protocol, bytes) = match parcel {
+        Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
+        Parcel::Registry(bytes) => (REGISTRY, bytes),
+    };
+    let stream: MeshStream = peer.open(protocol).await?;
+    let (mut send, _recv) = stream.split();
+    send.send_frame_bytes(&[], bytes.clone()).await?;
+    send.finish()?;
+    send.delivered().await
+}
+
+async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(SocketAddr, Parcel)>) {
+    while let Ok(Some((address, parcel))) = timeout(IDLE_LIMIT, waiting.recv()).await {
+        let peer = match shared.endpoint.connect(&to, address).await {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::debug!(?to, %error, "cannot reach a member");
+                // What waited as long as the attempt took is out of date.
+                while waiting.try_recv().is_ok() {}
+                continue;
+            }
+        };
+        if let Parcel::Membership(bytes) = &parcel
+            && peer.send_datagram(bytes.clone()).is_ok()
+        {
+            continue;
+        }
+        match timeout(PARCEL_LIMIT, hand_over(&peer, &parcel)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(?to, %error, "a parcel was lost"),
+            Err(_) => tracing::debug!(?to, "a parcel took too long"),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The protocol cores of a node, and how what they say is carried out.
+//!
+//! Every call into a core happens under one short lock and ends with
+//! [`Shared::settle`], which hands transmissions to the couriers and events to
+//! the subscribers, in the order in which the cores made them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use mielin_mesh_core::membership::Transmit;
+use mielin_mesh_core::{
+    AgentRegistry, Instant, MemberState, Membership, MembershipEvent, NodeId, RegistryEvent,
+};
+use mielin_mesh_wire::{Authority, Endpoint, NodeCredentials};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::config::MeshConfig;
+use crate::courier::{Couriers, Parcel};
+use crate::event::{LocalNode, MeshEvent};
+use crate::serving::Served;
+
+/// Everything that the tasks of one service share.
+pub(crate) struct Shared {
+    pub(crate) config: MeshConfig,
+    pub(crate) local: LocalNode,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) authority: Option<Authority>,
+    pub(crate) credentials: tokio::sync::Mutex<NodeCredentials>,
+    pub(crate) served: RwLock<HashMap<u16, Served>>,
+    pub(crate) events: broadcast::Sender<MeshEvent>,
+    pub(crate) couriers: Couriers,
+    /// Wakes the clock task, because a deadline may have changed.
+    pub(crate) changed: Notify,
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) runtime: Handle,
+    pub(crate) started: std::time::Instant,
+    pub(crate) cores: Mutex<Cores>,
+}
+
+/// The cores and what belongs to them.
+pub(crate) struct Cores {
+    pub(crate) membership: Membership,
+    pub(crate) registry: AgentRegistry,
+    /// The member that holds the mesh root, as its certificate says.
+    pub(crate) issuer: Option<NodeId>,
+    /// The set of members or an address has changed since it was last stored.
+    pub(crate) unsaved: bool,
+}
+
+impl Shared {
+    /// Runs `action` on the cores and carries out what they then want.
+    pub(crate) fn with_cores<R>(
+        self: &Arc<Self>,
+        action: impl FnOnce(&mut Cores, Instant) -> R,
+    ) -> R {
+        let mut cores = self.cores();
+        let result = action(&mut cores, self.now());
+        self.settle(&mut cores);
+        drop(cores);
+        self.changed.notify_one();
+        result
+    }
+
+    /// Looks at the cores.
+    ///
+    /// A panic inside a core poisons nothing for good: the cores are no worse
+    /// than after a lost message, and a node that still answers is better than
+    /// one that does not.
+    pub(crate) fn cores(&self) -> MutexGuard<'_, Cores> {
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time as the cores count it.
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_start(self.started.elapsed())
+    }
+
+    /// Where a member listens, as far as is known.
+    pub(crate) fn address_of(&self, node: &NodeId) -> Option<SocketAddr> {
+        self.cores()
+            .membership
+            .member(node)
+            .map(|member| member.identity.address)
+    }
+
+    /// Who serves a protocol.
+    pub(crate) fn served(&self, protocol: u16) -> Option<Served> {
+        let table = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        table.get(&protocol).cloned()
+    }
+
+    /// Runs a task that ends with the service at the latest.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut closing = self.closing.subscribe();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                _ = closing.wait_for(|closing| *closing) => {}
+            }
+        });
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// What membership wants to be sent when the node leaves, for a caller that
+    /// makes sure it arrives.
+    pub(crate) fn leave(self: &Arc<Self>) -> Vec<Transmit> {
+        let mut cores = self.cores();
+        let now = self.now();
+        cores.membership.leave(now);
+        let farewell = std::iter::from_fn(|| cores.membership.poll_transmit()).collect();
+        self.settle(&mut cores);
+        farewell
+    }
+
+    fn settle(self: &Arc<Self>, cores: &mut Cores) {
+        let now = self.now();
+        while let Some(event) = cores.membership.poll_event() {
+            match event {
+                MembershipEvent::MemberChanged(member) => {
+                    if self.config.enable_registry {
+                        cores.registry.member_changed(now, &member);
+                    }
+                    if cores.issuer == Some(member.identity.id) {
+                        self.endpoint.issuer_is_at(Some(member.identity.address));
+                    }
+                    if member.state == MemberState::Left {
+                        self.couriers.forget(&member.identity.id);
+                    }
+                    cores.unsaved = true;
+                    let _ = self.events.send(MeshEvent::MemberChanged(member));
+                }
+                MembershipEvent::Rejoined { generation } => {
+                    tracing::warn!(generation, "the members had given this node up; it is back");
+                }
+            }
+        }
+        while let Some(transmit) = cores.membership.poll_transmit() {
+            let Transmit { to, address, bytes } = transmit;
+            self.couriers
+                .post(self, to, address, Parcel::Membership(bytes.into()));
+        }
+        while let Some(transmit) = cores.registry.poll_transmit() {
+            let Some(member) = cores.membership.member(&transmit.to) else {
+                continue;
+            };
+            let parcel = Parcel::Registry(transmit.bytes.into());
+            self.couriers
+                .post(self, transmit.to, member.identity.address, parcel);
+        }
+        while let Some(event) = cores.registry.poll_event() {
+            let _ = self.events.send(match event {
+                RegistryEvent::LocationChanged(location) => MeshEvent::LocationChanged(location),
+                RegistryEvent::LocationExpired(record) => MeshEvent::LocationExpired(record),
+                RegistryEvent::Fenced { agent, ours, by } => MeshEvent::Fenced { agent, ours, by },
+            });
+        }
+    }
+}

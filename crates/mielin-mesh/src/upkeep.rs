@@ -1,0 +1,279 @@
+//! What a node does by itself: finding members, letting time pass in the cores,
+//! remembering members, renewing its certificate.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh_core::{MemberState, NodeId};
+use mielin_mesh_wire::{
+    CredentialsError, DirectoryError, WireError, remember_peers, remembered_peers,
+};
+use rand::RngExt;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::error::MeshError;
+use crate::service::request;
+use crate::serving::{Refusal, RequestHandler, request_handler};
+use crate::state::Shared;
+
+/// Requests that carry a certificate request and get a certificate.
+pub(crate) const RENEWAL: u16 = 3;
+
+/// Between two rounds of looking for members while there are none.
+const SEARCH_PAUSE_MIN: Duration = Duration::from_millis(500);
+const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// An announcement is a datagram: this long it may take to have an effect.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
+/// Between two looks at what has to be stored.
+const SAVE_PERIOD: Duration = Duration::from_secs(5);
+/// Between two looks at the certificate's end.
+const RENEWAL_PERIOD: Duration = Duration::from_secs(3600);
+const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Wakes the cores when they asked for it.
+pub(crate) async fn clock(shared: Arc<Shared>) {
+    loop {
+        let deadline = {
+            let cores = shared.cores();
+            let deadlines = [
+                cores.membership.poll_timeout(),
+                cores.registry.poll_timeout(),
+            ];
+            deadlines.into_iter().flatten().min()
+        };
+        let wake = async {
+            match deadline {
+                Some(at) => sleep_until(Instant::from_std(shared.started + at.since_start())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = wake => {
+                shared.with_cores(|cores, now| {
+                    cores.membership.handle_timeout(now);
+                    cores.registry.handle_timeout(now);
+                });
+            }
+            () = shared.changed.notified() => {}
+        }
+    }
+}
+
+/// Contacts the known addresses whenever no other member is alive.
+pub(crate) async fn search(shared: Arc<Shared>, remembered: Vec<(NodeId, SocketAddr)>) {
+    let mut pause = SEARCH_PAUSE_MIN;
+    let mut complained = HashSet::new();
+    loop {
+        if is_alone(&shared) {
+            for address in &shared.config.bootstrap_nodes {
+                let outcome = shared.endpoint.connect_any(*address).await;
+                announce(&shared, *address, outcome, &mut complained).await;
+            }
+            for (node, address) in &remembered {
+                if is_alone(&shared) && *node != shared.local.id {
+                    let outcome = shared.endpoint.connect(node, *address).await;
+                    announce(&shared, *address, outcome, &mut complained).await;
+                }
+            }
+        } else {
+            pause = SEARCH_PAUSE_MIN;
+        }
+        // Jitter, so that nodes that start together do not dial each other in
+        // the same moment again and again.
+        let jitter = rand::rng().random_range(0.75..1.25);
+        sleep(pause.mul_f64(jitter)).await;
+        pause = (pause * 2).min(SEARCH_PAUSE_MAX);
+    }
+}
+
+async fn announce(
+    shared: &Arc<Shared>,
+    address: SocketAddr,
+    outcome: Result<mielin_mesh_wire::Peer, WireError>,
+    complained: &mut HashSet<SocketAddr>,
+) {
+    match outcome {
+        Ok(peer) => {
+            shared.with_cores(|cores, now| {
+                cores.membership.announce(now, peer.node(), address);
+            });
+            sleep(ANNOUNCE_PAUSE).await;
+        }
+        Err(WireError::Itself { .. }) => {}
+        Err(error) if complained.insert(address) => {
+            tracing::warn!(%error, "cannot reach a known member; trying on");
+        }
+        Err(error) => tracing::debug!(%error, "cannot reach a known member"),
+    }
+}
+
+fn is_alone(shared: &Shared) -> bool {
+    let local = shared.local.id;
+    let members = shared.cores().membership.members();
+    !members
+        .iter()
+        .any(|member| member.identity.id != local && member.state.is_active())
+}
+
+/// Stores the members from time to time, when they have changed.
+pub(crate) async fn save_members(shared: Arc<Shared>) {
+    loop {
+        sleep(SAVE_PERIOD).await;
+        save_members_now(&shared).await;
+    }
+}
+
+/// Stores the members if they have changed.
+pub(crate) async fn save_members_now(shared: &Arc<Shared>) {
+    let peers: Vec<_> = {
+        let mut cores = shared.cores();
+        if !std::mem::take(&mut cores.unsaved) {
+            return;
+        }
+        let issuer = cores.issuer;
+        let mut members = cores.membership.members();
+        members.retain(|member| {
+            member.identity.id != shared.local.id && member.state != MemberState::Left
+        });
+        // The most useful first: the file is bounded.
+        members.sort_by_key(|member| {
+            (
+                Some(member.identity.id) != issuer,
+                !member.state.is_active(),
+            )
+        });
+        members
+            .iter()
+            .map(|member| (member.identity.id, member.identity.address))
+            .collect()
+    };
+    let directory = shared.credentials.lock().await.directory().clone();
+    let stored = tokio::task::spawn_blocking(move || remember_peers(&directory, &peers)).await;
+    if let Ok(Err(error)) = stored {
+        tracing::warn!(%error, "cannot remember the members");
+        shared.cores().unsaved = true;
+    }
+}
+
+/// The members of earlier runs.
+pub(crate) fn remembered(
+    credentials: &mielin_mesh_wire::NodeCredentials,
+) -> Result<Vec<(NodeId, SocketAddr)>, DirectoryError> {
+    remembered_peers(credentials.directory())
+}
+
+/// Renews the certificate when its end is near.
+pub(crate) async fn keep_certificate(shared: Arc<Shared>) {
+    loop {
+        if shared.credentials.lock().await.renewal_due()
+            && let Err(error) = renew(&shared).await
+        {
+            tracing::warn!(%error, "cannot renew the certificate; trying again in an hour");
+        }
+        sleep(RENEWAL_PERIOD).await;
+    }
+}
+
+/// Obtains a new certificate from the issuer and uses it for new connections.
+pub(crate) async fn renew(shared: &Arc<Shared>) -> Result<(), MeshError> {
+    let mut credentials = shared.credentials.lock().await;
+    if !credentials.renew_own()? {
+        let issuer = shared.cores().issuer.ok_or(MeshError::NoIssuer)?;
+        let ask = credentials.renewal_request()?.into();
+        let certificate = request(shared, &issuer, RENEWAL, ask, RENEWAL_LIMIT).await?;
+        credentials
+            .replace(certificate.into())
+            .map_err(|error| match error {
+                CredentialsError::Certificate(_) | CredentialsError::Mismatch => {
+                    MeshError::MalformedResponse(issuer)
+                }
+                other => other.into(),
+            })?;
+    }
+    shared.endpoint.renew(&credentials)?;
+    tracing::info!("the certificate was renewed");
+    Ok(())
+}
+
+/// Issues certificates anew, on the holder of the root.
+pub(crate) fn renewal_handler(shared: Weak<Shared>) -> Arc<dyn RequestHandler> {
+    request_handler(move |from: NodeId, ask: Bytes| {
+        let shared = shared.clone();
+        async move {
+            let here = |message: &str| Refusal::new(Refusal::NOT_HERE, message);
+            let shared = shared
+                .upgrade()
+                .ok_or_else(|| here("the node is shutting down"))?;
+            let authority = shared
+                .authority
+                .as_ref()
+                .ok_or_else(|| here("this node does not hold the root"))?;
+            // The role stands in the certificate with which the peer came.
+            let peer = shared
+                .endpoint
+                .peer(&from)
+                .ok_or_else(|| here("you are gone"))?;
+            let certificate = authority.renew(&from, peer.role(), &ask);
+            certificate
+                .map(Bytes::from)
+                .map_err(|error| here(&error.to_string()))
+        }
+    })
+}
+
+/// The address that members are told, when the bound one says only "any".
+///
+/// The address of the route to a known member is the best guess; a member on
+/// the same machine says nothing about what others can reach, so then, and
+/// without members, it is the route that leads out.
+pub(crate) fn advertised(bound: SocketAddr, known: &[SocketAddr]) -> SocketAddr {
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    // Addresses for documentation (RFC 5737, RFC 3849): connecting a UDP
+    // socket sends nothing, it only asks the system for a route.
+    let outside: [SocketAddr; 2] = [
+        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+    ];
+    let routes = known
+        .iter()
+        .chain(&outside)
+        .filter_map(|target| route_from(bound, *target));
+    let ip = routes.into_iter().find(|ip| !ip.is_loopback());
+    let loopback = match bound {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip.unwrap_or(loopback), bound.port())
+}
+
+/// The local address from which packets to `target` would leave.
+fn route_from(bound: SocketAddr, target: SocketAddr) -> Option<IpAddr> {
+    if bound.is_ipv4() != target.is_ipv4() {
+        return None;
+    }
+    let socket = UdpSocket::bind(SocketAddr::new(bound.ip(), 0)).ok()?;
+    socket.connect(target).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_never_advertised() {
+        let fixed = SocketAddr::from(([10, 1, 2, 3], 9000));
+        assert_eq!(advertised(fixed, &[]), fixed);
+        let local = SocketAddr::from(([127, 0, 0, 1], 9001));
+        for any in [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0_u16; 8])] {
+            let told = advertised(SocketAddr::new(any, 9000), &[local]);
+            assert!(!told.ip().is_unspecified());
+            assert_eq!(told.port(), 9000);
+        }
+    }
+}
