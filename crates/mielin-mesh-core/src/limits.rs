@@ -80,3 +80,8 @@ pub const PAGE_BYTES: usize = 4_096;
 pub const OUTBOX_DESTINATIONS_MAX: usize = 65_536;
 /// What the counters and headers of a mailbox may occupy when they are decoded: room for the maximum of both.
 pub const MAILBOX_HEADERS_BYTES_MAX: usize = 16 << 20;
+/// How long a source waits after its `Go` for the target's `Running` before it is in doubt and asks on another
+/// connection. Starting is a matter of microseconds.
+pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+/// Agents whose arrival a target remembers for sources in doubt.
+pub const ARRIVALS_MAX: usize = 16_384;

@@ -9,9 +9,12 @@ mod metrics;
 mod phase;
 mod receiver;
 
-pub use arrivals::{Arrivals, QueryReply};
+pub use arrivals::{Arrivals, Query, QueryReply};
 pub use coordinator::{MigrationCoordinator, Move, SourceAction, SourceInput};
 pub use frame::{MigrationFrame, Offer, PageRecords, page_record};
 pub use metrics::{MigrationMetrics, PhaseTime, Round};
 pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};
 pub use receiver::{MigrationReceiver, TargetAction, TargetInput};
+
+#[cfg(test)]
+mod tests;

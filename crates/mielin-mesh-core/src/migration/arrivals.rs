@@ -1,15 +1,27 @@
 //! What a target remembers about agents that came, so that it can answer a source in doubt.
 
+use alloc::collections::{BTreeMap, VecDeque};
+
 use oxicode::{Decode, Encode};
 
+use crate::limits::ARRIVALS_MAX;
 use crate::{AgentId, Epoch};
+
+/// What a source in doubt asks the target, on a connection of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Query {
+    /// The agent that was handed over.
+    pub agent: AgentId,
+    /// The epoch it was handed over in.
+    pub epoch: Epoch,
+}
 
 /// What a target says to a source in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum QueryReply {
-    /// The agent was started here with this epoch (it may have moved on or ended since).
+    /// The agent was started here (it may have moved on or ended since).
     Running {
-        /// The epoch.
+        /// The last epoch in which it was.
         epoch: Epoch,
     },
     /// The agent was not started here in that epoch, and will not be.
@@ -19,18 +31,73 @@ pub enum QueryReply {
     },
 }
 
-/// The agents that were started here by a move, each with its last epoch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrival {
+    /// The last epoch started here.
+    started: Epoch,
+    /// The last epoch of which a source was told that it will not start here.
+    denied: Epoch,
+}
+
+/// The agents that were handed over to this node, each with what its sources may rely on.
+///
+/// One value per node, shared by all its receivers under one lock: starting an agent and denying that it will
+/// start exclude each other, and that is what makes a source's question safe while a `Go` is on its way.
+/// The last [`ARRIVALS_MAX`] agents are remembered. A source asks every second, so it would have to be cut
+/// off for as many arrivals before a wrong answer.
 #[derive(Clone, Debug, Default)]
-pub struct Arrivals {}
+pub struct Arrivals {
+    arrivals: BTreeMap<AgentId, Arrival>,
+    oldest: VecDeque<AgentId>,
+}
 
 impl Arrivals {
-    /// Remembers that an agent was started here. Call it before the agent's first instruction.
-    pub fn record(&mut self, _agent: AgentId, _epoch: Epoch) {
-        todo!()
+    /// Nobody came yet.
+    #[must_use]
+    pub const fn new() -> Arrivals {
+        Arrivals {
+            arrivals: BTreeMap::new(),
+            oldest: VecDeque::new(),
+        }
     }
-    /// The answer to a source that handed `agent` over in `epoch`. Cut a receiver that still waits for
-    /// the agent's `Go` *before* asking: an agent that is not here now must not start later.
-    pub fn answer(&self, _agent: &AgentId, _epoch: Epoch) -> QueryReply {
-        todo!()
+
+    /// Notes that an agent is about to be started here; false if its source was told that it will not be,
+    /// or if it was started in that epoch before.
+    #[must_use]
+    pub fn start(&mut self, agent: AgentId, epoch: Epoch) -> bool {
+        let arrival = self.entry(agent);
+        let may = epoch > arrival.denied && epoch > arrival.started;
+        if may {
+            arrival.started = epoch;
+        }
+        may
+    }
+
+    /// The answer to a source in doubt. If it is [`QueryReply::NotHere`], the agent will not be started here
+    /// in that epoch any more.
+    #[must_use]
+    pub fn answer(&mut self, query: Query) -> QueryReply {
+        let arrival = self.entry(query.agent);
+        if arrival.started >= query.epoch {
+            return QueryReply::Running {
+                epoch: arrival.started,
+            };
+        }
+        arrival.denied = arrival.denied.max(query.epoch);
+        QueryReply::NotHere {
+            last: arrival.started,
+        }
+    }
+
+    fn entry(&mut self, agent: AgentId) -> &mut Arrival {
+        if !self.arrivals.contains_key(&agent) {
+            if self.oldest.len() >= ARRIVALS_MAX
+                && let Some(forgotten) = self.oldest.pop_front()
+            {
+                self.arrivals.remove(&forgotten);
+            }
+            self.oldest.push_back(agent);
+        }
+        self.arrivals.entry(agent).or_default()
     }
 }

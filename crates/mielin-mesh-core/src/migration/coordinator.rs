@@ -1,10 +1,17 @@
 //! The source's side of a move.
 
+use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::limits::{
+    MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL, PRE_COPY_ROUNDS_MAX,
+    QUERY_PERIOD, RESUME_TIMEOUT, STOP_COPY_BELOW_BYTES,
+};
 use crate::migration::{
-    MigrationFrame, MigrationMetrics, MigrationPhase, MigrationStrategy, QueryReply,
+    MigrationFrame, MigrationMetrics, MigrationPhase, MigrationStrategy, Offer, PhaseTime, Query,
+    QueryReply, RollbackReason, Round,
 };
 use crate::{AgentId, Epoch, Instant};
 
@@ -25,8 +32,36 @@ pub struct Move {
     pub nonzero_bytes: u64,
     /// What to do; `None` chooses by `nonzero_bytes`.
     pub strategy: Option<MigrationStrategy>,
-    /// The limit until the hand-over; [`crate::limits::MIGRATION_TIMEOUT`] by default.
+    /// The limit until the hand-over, usually [`MIGRATION_TIMEOUT`].
     pub timeout: Duration,
+}
+
+impl Move {
+    /// A move of an agent whose memory may be non-zero throughout, strategy chosen, with the usual limit.
+    #[must_use]
+    pub const fn new(agent: AgentId, epoch: Epoch, module: [u8; 32], memory_bytes: u64) -> Move {
+        Move {
+            agent,
+            epoch,
+            module,
+            module_bytes: 0,
+            memory_bytes,
+            nonzero_bytes: memory_bytes,
+            strategy: None,
+            timeout: MIGRATION_TIMEOUT,
+        }
+    }
+
+    /// What will be done.
+    #[must_use]
+    pub fn strategy(&self) -> MigrationStrategy {
+        let by_size = if self.nonzero_bytes < STOP_COPY_BELOW_BYTES {
+            MigrationStrategy::StopCopy
+        } else {
+            MigrationStrategy::PreCopy
+        };
+        self.strategy.unwrap_or(by_size)
+    }
 }
 
 /// What happened at the source.
@@ -35,7 +70,10 @@ pub enum SourceInput {
     /// The target sent this.
     Frame(MigrationFrame),
     /// [`SourceAction::SendModule`] was done.
-    ModuleSent,
+    ModuleSent {
+        /// Bytes sent.
+        bytes: u64,
+    },
     /// [`SourceAction::Harvest`] was done.
     Harvested {
         /// All pages that must still be sent: the ones just found and the ones harvested before and not sent.
@@ -61,7 +99,7 @@ pub enum SourceInput {
     ConnectionLost,
     /// Membership declared the target dead.
     TargetDead,
-    /// Somebody wants the agent to stay.
+    /// Somebody wants the agent to stay. Ignored after the hand-over.
     Cancelled,
     /// The target answered [`SourceAction::Query`].
     Answered(QueryReply),
@@ -95,11 +133,9 @@ pub enum SourceAction {
     },
     /// Ask the target, on a connection of its own, then say [`SourceInput::Answered`] or
     /// [`SourceInput::QueryFailed`].
-    Query {
-        /// The epoch handed over.
-        epoch: Epoch,
-    },
-    /// Let the agent go on here with this epoch (its own, or a higher one after a hand-over that failed).
+    Query(Query),
+    /// Let the agent go on here with this epoch: its own, or a higher one after a hand-over that failed.
+    /// A freeze that is still under way is taken back.
     Resume {
         /// The epoch.
         epoch: Epoch,
@@ -108,37 +144,423 @@ pub enum SourceAction {
     Release,
 }
 
+/// What the source waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Answer,
+    ModuleSent,
+    Prepared,
+    Harvested,
+    PagesSent,
+    RoundAck,
+    Frozen,
+    LastHarvested,
+    LastPagesSent,
+    StateSent,
+    Ready,
+    Running,
+    /// In doubt, and asking.
+    Answered,
+    /// In doubt, until it is time to ask again.
+    NextQuery,
+    Nothing,
+}
+
 /// The source's side of a move.
+///
+/// The hand-over is the moment at which [`MigrationFrame::Go`] becomes an action. Before it, everything that
+/// goes wrong lets the agent go on here. After it, the agent goes on here only when the target is known not to
+/// run it: the target said so, or membership declared the target dead.
 #[derive(Clone, Debug)]
-pub struct MigrationCoordinator {}
+pub struct MigrationCoordinator {
+    plan: Move,
+    strategy: MigrationStrategy,
+    stage: Stage,
+    phase: MigrationPhase,
+    actions: VecDeque<SourceAction>,
+    /// The limit before the hand-over, the next step after it.
+    deadline: Option<Instant>,
+    /// The current round, counted from 1.
+    round: u32,
+    round_began: Instant,
+    round_pages: u64,
+    round_bytes: u64,
+    freeze_requested: bool,
+    frozen_at: Option<Instant>,
+    began: Instant,
+    phase_began: Instant,
+    ended: Option<Instant>,
+    phases: Vec<PhaseTime>,
+    rounds: Vec<Round>,
+    bytes: u64,
+}
 
 impl MigrationCoordinator {
     /// Begins a move; the first action is there at once.
-    pub fn new(_now: Instant, _plan: Move) -> MigrationCoordinator {
-        todo!()
+    #[must_use]
+    pub fn new(now: Instant, plan: Move) -> MigrationCoordinator {
+        let strategy = plan.strategy();
+        let offer = MigrationFrame::Offer(Offer {
+            agent: plan.agent,
+            epoch: plan.epoch,
+            module: plan.module,
+            module_bytes: plan.module_bytes,
+            memory_bytes: plan.memory_bytes,
+            strategy,
+        });
+        MigrationCoordinator {
+            strategy,
+            stage: Stage::Answer,
+            phase: MigrationPhase::Planning,
+            actions: VecDeque::from([SourceAction::Send(offer)]),
+            deadline: Some(now + plan.timeout),
+            round: 0,
+            round_began: now,
+            round_pages: 0,
+            round_bytes: 0,
+            freeze_requested: false,
+            frozen_at: None,
+            began: now,
+            phase_began: now,
+            ended: None,
+            phases: Vec::new(),
+            rounds: Vec::new(),
+            bytes: 0,
+            plan,
+        }
     }
-    /// Takes what happened.
-    pub fn handle(&mut self, _now: Instant, _input: SourceInput) {
-        todo!()
+
+    /// Takes what happened. Inputs that come too late, for instance after a rollback, change nothing.
+    pub fn handle(&mut self, now: Instant, input: SourceInput) {
+        match input {
+            _ if self.stage == Stage::Nothing => {}
+            SourceInput::Frame(frame) => self.handle_frame(now, frame),
+            SourceInput::ModuleSent { bytes } if self.stage == Stage::ModuleSent => {
+                self.bytes += bytes;
+                self.stage = Stage::Prepared;
+            }
+            SourceInput::Harvested { pages } => self.harvested(now, pages),
+            SourceInput::PagesSent { pages, bytes } => self.pages_sent(now, pages, bytes),
+            SourceInput::Frozen if self.stage == Stage::Frozen => {
+                self.frozen_at = Some(now);
+                self.enter(now, MigrationPhase::Transferring);
+                self.ask(Stage::LastHarvested, SourceAction::Harvest);
+                self.round_began = now;
+            }
+            SourceInput::StateSent { bytes } if self.stage == Stage::StateSent => {
+                self.bytes += bytes;
+                self.stage = Stage::Ready;
+                self.enter(now, MigrationPhase::Committing);
+            }
+            SourceInput::Failed(why) => {
+                self.give_up(now, RollbackReason::SourceFailed(why));
+            }
+            SourceInput::ConnectionLost => self.give_up(now, RollbackReason::ConnectionLost),
+            SourceInput::TargetDead => {
+                let epoch = self.epoch_here();
+                self.roll_back(now, RollbackReason::TargetDied, epoch);
+            }
+            SourceInput::Cancelled if !self.is_handed_over() => {
+                self.give_up(now, RollbackReason::Cancelled);
+            }
+            SourceInput::Answered(QueryReply::Running { epoch })
+                if self.is_handed_over() && epoch >= self.epoch_there() =>
+            {
+                self.complete(now);
+            }
+            SourceInput::Answered(QueryReply::NotHere { .. }) if self.stage == Stage::Answered => {
+                let epoch = self.epoch_here();
+                self.roll_back(now, RollbackReason::NotStarted, epoch);
+            }
+            SourceInput::Answered(_) | SourceInput::QueryFailed
+                if self.stage == Stage::Answered =>
+            {
+                self.stage = Stage::NextQuery;
+                self.deadline = Some(now + QUERY_PERIOD);
+            }
+            SourceInput::Superseded { epoch } => self.superseded(now, epoch),
+            // Done too late: the stage has moved on.
+            _ => {}
+        }
     }
+
+    fn handle_frame(&mut self, now: Instant, frame: MigrationFrame) {
+        match (self.stage, frame) {
+            (Stage::Answer, MigrationFrame::Accept { need_module }) => {
+                self.enter(now, MigrationPhase::Preparing);
+                if need_module {
+                    self.ask(Stage::ModuleSent, SourceAction::SendModule);
+                } else {
+                    self.stage = Stage::Prepared;
+                }
+            }
+            (Stage::Answer, MigrationFrame::Refuse { reason }) => {
+                self.roll_back(now, RollbackReason::Refused(reason), self.plan.epoch);
+            }
+            // The target may know the module's bytes and be ready before the source has noticed that it
+            // sent the last of them.
+            (Stage::Prepared | Stage::ModuleSent, MigrationFrame::Prepared) => {
+                match self.strategy {
+                    MigrationStrategy::StopCopy => self.freeze(now),
+                    MigrationStrategy::PreCopy => self.next_round(now),
+                }
+            }
+            (Stage::RoundAck, MigrationFrame::RoundAck { round }) if round == self.round => {
+                self.rounds.push(Round {
+                    pages: self.round_pages,
+                    bytes: self.round_bytes,
+                    duration: now.since(self.round_began),
+                });
+                self.next_round(now);
+            }
+            (Stage::Ready, MigrationFrame::Ready { epoch }) if epoch == self.epoch_there() => {
+                self.enter(now, MigrationPhase::Resuming);
+                let go = MigrationFrame::Go { epoch };
+                self.ask(Stage::Running, SourceAction::Send(go));
+                self.deadline = Some(now + RESUME_TIMEOUT);
+            }
+            (_, MigrationFrame::Running { epoch })
+                if self.is_handed_over() && epoch == self.epoch_there() =>
+            {
+                self.complete(now);
+            }
+            // The target says this only of an agent that it did not start.
+            (_, MigrationFrame::Failed { reason }) => {
+                let epoch = self.epoch_here();
+                self.roll_back(now, RollbackReason::TargetFailed(reason), epoch);
+            }
+            _ => self.give_up(now, RollbackReason::Protocol),
+        }
+    }
+
+    fn next_round(&mut self, now: Instant) {
+        self.round += 1;
+        self.round_began = now;
+        self.enter(now, MigrationPhase::PreCopy(self.round));
+        self.ask(Stage::Harvested, SourceAction::Harvest);
+    }
+
+    fn harvested(&mut self, now: Instant, pages: u64) {
+        match self.stage {
+            // Pages of a round that is not sent stay harvested, and go with the last ones.
+            Stage::Harvested if self.is_small_enough(pages) => self.freeze(now),
+            Stage::Harvested => self.ask(Stage::PagesSent, SourceAction::SendPages),
+            Stage::LastHarvested if pages > 0 => {
+                self.ask(Stage::LastPagesSent, SourceAction::SendPages);
+            }
+            Stage::LastHarvested => self.send_state(),
+            _ => {}
+        }
+    }
+
+    /// Whether another round is not worth it: the dirty set is small, or does not shrink, or there were enough.
+    fn is_small_enough(&self, pages: u64) -> bool {
+        let Some(before) = self.rounds.last() else {
+            // The first harvest is the whole memory.
+            return pages <= PRE_COPY_PAGES_SMALL;
+        };
+        let per_page = before.duration.as_nanos() / u128::from(before.pages.max(1));
+        let estimate = per_page.saturating_mul(u128::from(pages));
+        pages <= PRE_COPY_PAGES_SMALL
+            || estimate <= PRE_COPY_DOWNTIME_BUDGET.as_nanos()
+            || u128::from(pages) * 10 >= u128::from(before.pages) * 9
+            || self.round > PRE_COPY_ROUNDS_MAX
+    }
+
+    fn pages_sent(&mut self, now: Instant, pages: u64, bytes: u64) {
+        match self.stage {
+            Stage::PagesSent => {
+                (self.round_pages, self.round_bytes) = (pages, bytes);
+                self.bytes += bytes;
+                let end = MigrationFrame::RoundEnd {
+                    round: self.round,
+                    pages,
+                };
+                self.ask(Stage::RoundAck, SourceAction::Send(end));
+            }
+            Stage::LastPagesSent => {
+                self.bytes += bytes;
+                let duration = now.since(self.round_began);
+                self.rounds.push(Round {
+                    pages,
+                    bytes,
+                    duration,
+                });
+                self.send_state();
+            }
+            _ => {}
+        }
+    }
+
+    fn freeze(&mut self, now: Instant) {
+        self.freeze_requested = true;
+        self.enter(now, MigrationPhase::Freezing);
+        self.ask(Stage::Frozen, SourceAction::Freeze);
+    }
+
+    fn send_state(&mut self) {
+        let epoch = self.epoch_there();
+        self.ask(Stage::StateSent, SourceAction::SendState { epoch });
+    }
+
+    fn superseded(&mut self, now: Instant, epoch: Epoch) {
+        if self.is_handed_over() && epoch >= self.epoch_there() {
+            self.complete(now);
+        } else if epoch > self.plan.epoch {
+            self.actions.clear();
+            self.actions
+                .push_back(SourceAction::Send(MigrationFrame::Abort {
+                    reason: RollbackReason::Superseded,
+                }));
+            self.actions.push_back(SourceAction::Release);
+            self.finish(now, MigrationPhase::RolledBack(RollbackReason::Superseded));
+        }
+    }
+
+    /// Ends a move that cannot go on: a rollback before the hand-over, doubt after it.
+    fn give_up(&mut self, now: Instant, reason: RollbackReason) {
+        match self.stage {
+            Stage::Running => {
+                self.enter(now, MigrationPhase::InDoubt);
+                self.query();
+            }
+            Stage::Answered | Stage::NextQuery => {}
+            _ => {
+                let epoch = self.plan.epoch;
+                self.roll_back(now, reason, epoch);
+            }
+        }
+    }
+
+    fn query(&mut self) {
+        let query = Query {
+            agent: self.plan.agent,
+            epoch: self.epoch_there(),
+        };
+        self.ask(Stage::Answered, SourceAction::Query(query));
+        self.deadline = None;
+    }
+
+    fn roll_back(&mut self, now: Instant, reason: RollbackReason, epoch: Epoch) {
+        // What was not begun need not be.
+        self.actions.clear();
+        let target_hears = !matches!(
+            reason,
+            RollbackReason::ConnectionLost
+                | RollbackReason::TargetDied
+                | RollbackReason::Refused(_)
+                | RollbackReason::TargetFailed(_)
+                | RollbackReason::NotStarted
+        );
+        if target_hears {
+            let abort = MigrationFrame::Abort {
+                reason: reason.clone(),
+            };
+            self.actions.push_back(SourceAction::Send(abort));
+        }
+        if self.freeze_requested {
+            self.actions.push_back(SourceAction::Resume { epoch });
+        }
+        self.finish(now, MigrationPhase::RolledBack(reason));
+    }
+
+    fn complete(&mut self, now: Instant) {
+        self.actions.clear();
+        // After a doubt the stream may be gone; the target then takes the question for the same news.
+        self.actions.push_back(SourceAction::Release);
+        self.actions
+            .push_back(SourceAction::Send(MigrationFrame::Released));
+        self.finish(now, MigrationPhase::Complete);
+    }
+
+    fn finish(&mut self, now: Instant, phase: MigrationPhase) {
+        self.enter(now, phase);
+        self.stage = Stage::Nothing;
+        self.deadline = None;
+        self.ended = Some(now);
+    }
+
+    const fn is_handed_over(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Running | Stage::Answered | Stage::NextQuery
+        )
+    }
+
+    /// The epoch that the target gets.
+    const fn epoch_there(&self) -> Epoch {
+        self.plan.epoch.next()
+    }
+
+    /// The epoch in which the agent would go on here: after the hand-over one that beats the target's.
+    const fn epoch_here(&self) -> Epoch {
+        if self.is_handed_over() {
+            self.plan.epoch.next().next()
+        } else {
+            self.plan.epoch
+        }
+    }
+
+    fn ask(&mut self, stage: Stage, action: SourceAction) {
+        self.stage = stage;
+        self.actions.push_back(action);
+    }
+
+    fn enter(&mut self, now: Instant, phase: MigrationPhase) {
+        let phase = core::mem::replace(&mut self.phase, phase);
+        let duration = now.since(self.phase_began);
+        self.phases.push(PhaseTime { phase, duration });
+        self.phase_began = now;
+    }
+
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline.is_none_or(|at| at > now) {
+            return;
+        }
+        self.deadline = None;
+        match self.stage {
+            Stage::NextQuery => self.query(),
+            _ => self.give_up(now, RollbackReason::TimedOut),
+        }
     }
+
     /// When to call [`MigrationCoordinator::handle_timeout`]; ask again after every other call.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
     }
+
     /// The next thing to do; ask after every call until there is none.
     pub fn poll_action(&mut self) -> Option<SourceAction> {
-        todo!()
+        self.actions.pop_front()
     }
+
     /// Where the move stands.
-    pub fn phase(&self) -> &MigrationPhase {
-        todo!()
+    #[must_use]
+    pub const fn phase(&self) -> &MigrationPhase {
+        &self.phase
     }
+
     /// What it cost so far.
-    pub fn metrics(&self, _now: Instant) -> MigrationMetrics {
-        todo!()
+    #[must_use]
+    pub fn metrics(&self, now: Instant) -> MigrationMetrics {
+        let until = self.ended.unwrap_or(now);
+        let mut phases = self.phases.clone();
+        if self.ended.is_none() {
+            let duration = now.since(self.phase_began);
+            phases.push(PhaseTime {
+                phase: self.phase.clone(),
+                duration,
+            });
+        }
+        MigrationMetrics {
+            strategy: self.strategy,
+            phases,
+            rounds: self.rounds.clone(),
+            bytes: self.bytes,
+            downtime: self.frozen_at.map_or(Duration::ZERO, |at| until.since(at)),
+            total: until.since(self.began),
+        }
     }
 }

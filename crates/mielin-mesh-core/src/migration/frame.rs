@@ -1,5 +1,6 @@
 //! The messages of a move. Headers go through the codec; module, pages and state follow them raw.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use oxicode::{Decode, Encode};
@@ -39,7 +40,7 @@ pub enum MigrationFrame {
     /// Target: no.
     Refuse {
         /// Why.
-        reason: alloc::string::String,
+        reason: String,
     },
     /// Source: the module. Tail: its bytes.
     Module,
@@ -82,15 +83,17 @@ pub enum MigrationFrame {
         /// The epoch.
         epoch: Epoch,
     },
+    /// Source: I know that it runs there and have dropped my copy. Its messages may now go out.
+    Released,
     /// Source, before `Go`: forget it.
     Abort {
         /// Why.
         reason: RollbackReason,
     },
-    /// Target, before `Go`: it cannot be done.
+    /// Target, before `Running`: it cannot be done, and the agent was not started.
     Failed {
         /// Why.
-        reason: alloc::string::String,
+        reason: String,
     },
 }
 

@@ -122,6 +122,9 @@ pub enum RollbackReason {
     /// The target said something that makes no sense at this point.
     #[error("the target broke the protocol")]
     Protocol,
+    /// The agent lives elsewhere with a higher epoch: the copy here is stale, and was dropped.
+    #[error("the agent lives elsewhere with a higher epoch")]
+    Superseded,
     /// The hand-over was said, but the target never started the agent.
     #[error("the target did not start the agent")]
     NotStarted,

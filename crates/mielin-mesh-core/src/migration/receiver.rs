@@ -1,14 +1,18 @@
 //! The target's side of a move.
 
-use alloc::string::String;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
 
-use crate::migration::{MigrationFrame, MigrationPhase, Offer, RollbackReason};
-use crate::{Epoch, Instant};
+use crate::limits::MIGRATION_TIMEOUT;
+use crate::migration::{
+    Arrivals, MigrationFrame, MigrationPhase, MigrationStrategy, Offer, RollbackReason,
+};
+use crate::{AgentId, Epoch, Instant};
 
 /// What happened at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetInput {
-    /// The source sent this. Act on the resulting actions before the next frame.
+    /// The source sent this. Do the resulting actions, and say that they are done, before the next frame.
     Frame(MigrationFrame),
     /// Answer to [`TargetAction::Decide`]: yes.
     Accepted {
@@ -25,12 +29,15 @@ pub enum TargetInput {
     Installed,
     /// [`TargetAction::Start`] was done.
     Started,
-    /// An action could not be done.
+    /// An action other than [`TargetAction::Start`] could not be done. (What keeps a complete agent from
+    /// running is the agent's own failure, and it fails here.)
     Failed(String),
     /// The stream to the source broke.
     ConnectionLost,
-    /// The source asked about the agent on another connection: it has given this stream up.
+    /// The source asked about the agent on another connection, and got [`Arrivals::answer`].
     Queried,
+    /// Membership declared the source dead.
+    SourceDead,
 }
 
 /// What the target's node must do.
@@ -52,42 +59,248 @@ pub enum TargetAction {
         /// The epoch.
         epoch: Epoch,
     },
-    /// Remember the arrival ([`crate::migration::Arrivals::record`]), then let the agent run.
+    /// Let the agent run and announce it; keep its outgoing messages and its acknowledgements back until
+    /// [`TargetAction::Confirm`]. It cannot be refused any more.
     Start {
         /// The epoch.
         epoch: Epoch,
     },
+    /// The source cannot run the agent any more: its messages and acknowledgements may go out.
+    Confirm,
     /// Drop everything: the agent is not coming.
     Discard(RollbackReason),
 }
 
+/// What the target waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Offer,
+    Decision,
+    Module,
+    Prepared,
+    PagesOrState,
+    PagesWritten,
+    Installed,
+    Go,
+    Started,
+    Released,
+    Nothing,
+}
+
 /// The target's side of a move.
+///
+/// The target runs the agent only after [`MigrationFrame::Go`], and only if [`Arrivals`] has not told the
+/// source in the meantime that it will not.
 #[derive(Clone, Debug)]
-pub struct MigrationReceiver {}
+pub struct MigrationReceiver {
+    stage: Stage,
+    phase: MigrationPhase,
+    offer: Option<Offer>,
+    epoch: Epoch,
+    /// The round that is coming in, counted from 1.
+    round: u32,
+    actions: VecDeque<TargetAction>,
+    deadline: Option<Instant>,
+}
 
 impl MigrationReceiver {
     /// Waits for an offer.
-    pub fn new(_now: Instant) -> MigrationReceiver {
-        todo!()
+    #[must_use]
+    pub fn new(now: Instant) -> MigrationReceiver {
+        MigrationReceiver {
+            stage: Stage::Offer,
+            phase: MigrationPhase::Planning,
+            offer: None,
+            epoch: Epoch(0),
+            round: 1,
+            actions: VecDeque::new(),
+            deadline: Some(now + MIGRATION_TIMEOUT),
+        }
     }
-    /// Takes what happened.
-    pub fn handle(&mut self, _now: Instant, _input: TargetInput) {
-        todo!()
+
+    /// The agent that is coming, once it was offered.
+    #[must_use]
+    pub fn agent(&self) -> Option<AgentId> {
+        self.offer.as_ref().map(|offer| offer.agent)
     }
+
+    /// Takes what happened. `arrivals` is the node's, and held under its lock for the call.
+    pub fn handle(&mut self, now: Instant, input: TargetInput, arrivals: &mut Arrivals) {
+        match (self.stage, input) {
+            (Stage::Nothing, _) => {}
+            (_, TargetInput::Frame(frame)) => {
+                if self.is_before_go() {
+                    self.deadline = Some(now + MIGRATION_TIMEOUT);
+                }
+                self.handle_frame(frame, arrivals);
+            }
+            (Stage::Decision, TargetInput::Accepted { need_module }) => {
+                self.send(MigrationFrame::Accept { need_module });
+                self.phase = MigrationPhase::Preparing;
+                if need_module {
+                    self.stage = Stage::Module;
+                } else {
+                    self.ask(Stage::Prepared, TargetAction::Prepare);
+                }
+            }
+            (Stage::Decision, TargetInput::Refused(reason)) => {
+                self.send(MigrationFrame::Refuse {
+                    reason: reason.clone(),
+                });
+                self.discard(RollbackReason::Refused(reason));
+            }
+            (Stage::Prepared, TargetInput::Prepared) => {
+                self.send(MigrationFrame::Prepared);
+                self.stage = Stage::PagesOrState;
+                let pre_copy = |offer: &Offer| offer.strategy == MigrationStrategy::PreCopy;
+                self.phase = if self.offer.as_ref().is_some_and(pre_copy) {
+                    MigrationPhase::PreCopy(self.round)
+                } else {
+                    MigrationPhase::Transferring
+                };
+            }
+            (Stage::PagesWritten, TargetInput::PagesWritten) => self.stage = Stage::PagesOrState,
+            (Stage::Installed, TargetInput::Installed) => {
+                self.send(MigrationFrame::Ready { epoch: self.epoch });
+                self.phase = MigrationPhase::Committing;
+                self.stage = Stage::Go;
+            }
+            (Stage::Started, TargetInput::Started) => {
+                self.send(MigrationFrame::Running { epoch: self.epoch });
+                self.stage = Stage::Released;
+            }
+            (_, TargetInput::Failed(why)) if self.is_before_go() => {
+                self.send(MigrationFrame::Failed {
+                    reason: why.clone(),
+                });
+                self.discard(RollbackReason::TargetFailed(why));
+            }
+            // A source that asks elsewhere has given the stream up.
+            (_, TargetInput::ConnectionLost | TargetInput::Queried | TargetInput::SourceDead)
+                if self.is_before_go() =>
+            {
+                self.discard(RollbackReason::ConnectionLost)
+            }
+            // A source that got its answer, or is dead, will not run the agent.
+            (Stage::Started | Stage::Released, TargetInput::Queried | TargetInput::SourceDead) => {
+                self.confirm();
+            }
+            // Done too late, or a broken stream after the hand-over: the source will ask.
+            _ => {}
+        }
+    }
+
+    fn handle_frame(&mut self, frame: MigrationFrame, arrivals: &mut Arrivals) {
+        match (self.stage, frame) {
+            (Stage::Offer, MigrationFrame::Offer(offer)) => {
+                self.offer = Some(offer.clone());
+                self.ask(Stage::Decision, TargetAction::Decide(offer));
+            }
+            (Stage::Module, MigrationFrame::Module) => {
+                self.ask(Stage::Prepared, TargetAction::Prepare);
+            }
+            (Stage::PagesOrState, MigrationFrame::Pages { count }) => {
+                self.ask(Stage::PagesWritten, TargetAction::WritePages { count });
+            }
+            (Stage::PagesOrState, MigrationFrame::RoundEnd { round, .. })
+                if round == self.round =>
+            {
+                self.send(MigrationFrame::RoundAck { round });
+                self.round += 1;
+                self.phase = MigrationPhase::PreCopy(self.round);
+            }
+            (Stage::PagesOrState, MigrationFrame::State { epoch }) if self.follows(epoch) => {
+                self.epoch = epoch;
+                self.phase = MigrationPhase::Transferring;
+                self.ask(Stage::Installed, TargetAction::Install { epoch });
+            }
+            (Stage::Go, MigrationFrame::Go { epoch }) if epoch == self.epoch => {
+                let agent = self
+                    .agent()
+                    .expect("a receiver comes to wait for Go by an offer");
+                if arrivals.start(agent, epoch) {
+                    self.deadline = None;
+                    self.phase = MigrationPhase::Resuming;
+                    self.ask(Stage::Started, TargetAction::Start { epoch });
+                } else {
+                    self.discard(RollbackReason::ConnectionLost);
+                }
+            }
+            (Stage::Started | Stage::Released, MigrationFrame::Released) => self.confirm(),
+            (_, MigrationFrame::Abort { reason }) if self.is_before_go() => self.discard(reason),
+            _ if self.is_before_go() => {
+                let reason = RollbackReason::Protocol;
+                self.send(MigrationFrame::Failed {
+                    reason: reason.to_string(),
+                });
+                self.discard(reason);
+            }
+            // The agent runs here: nothing that the source says can change that.
+            _ => {}
+        }
+    }
+
+    fn follows(&self, epoch: Epoch) -> bool {
+        self.offer.as_ref().is_some_and(|offer| epoch > offer.epoch)
+    }
+
+    const fn is_before_go(&self) -> bool {
+        !matches!(
+            self.stage,
+            Stage::Started | Stage::Released | Stage::Nothing
+        )
+    }
+
+    fn confirm(&mut self) {
+        self.actions.push_back(TargetAction::Confirm);
+        self.phase = MigrationPhase::Complete;
+        self.stage = Stage::Nothing;
+    }
+
+    fn discard(&mut self, reason: RollbackReason) {
+        // What was to be done is not needed any more; what was to be said still is.
+        self.actions
+            .retain(|action| matches!(action, TargetAction::Send(_)));
+        self.actions
+            .push_back(TargetAction::Discard(reason.clone()));
+        self.phase = MigrationPhase::RolledBack(reason);
+        self.stage = Stage::Nothing;
+        self.deadline = None;
+    }
+
+    fn send(&mut self, frame: MigrationFrame) {
+        self.actions.push_back(TargetAction::Send(frame));
+    }
+
+    fn ask(&mut self, stage: Stage, action: TargetAction) {
+        self.stage = stage;
+        self.actions.push_back(action);
+    }
+
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_before_go() && self.deadline.is_some_and(|at| at <= now) {
+            self.send(MigrationFrame::Failed {
+                reason: RollbackReason::TimedOut.to_string(),
+            });
+            self.discard(RollbackReason::TimedOut);
+        }
     }
-    /// When to call [`MigrationReceiver::handle_timeout`].
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+
+    /// When to call [`MigrationReceiver::handle_timeout`]; ask again after every other call.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
     }
-    /// The next thing to do.
+
+    /// The next thing to do; ask after every call until there is none.
     pub fn poll_action(&mut self) -> Option<TargetAction> {
-        todo!()
+        self.actions.pop_front()
     }
+
     /// Where the move stands.
-    pub fn phase(&self) -> &MigrationPhase {
-        todo!()
+    #[must_use]
+    pub const fn phase(&self) -> &MigrationPhase {
+        &self.phase
     }
 }
