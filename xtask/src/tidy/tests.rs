@@ -135,6 +135,10 @@ fn module_documentation_comes_first() {
         findings("", &[("a.rs", "// Comment.\n//! Doc.\n"), ("b.rs", "")]),
         ["a.rs:1", "b.rs:1"]
     );
+    assert_eq!(
+        findings("", &[("a/tests.rs", ""), ("tests/b.rs", "")]),
+        ["tests/b.rs:1"]
+    );
 }
 
 #[test]
