@@ -1,91 +1,300 @@
 //! [`Cells`]: the operations on agents, wherever in the mesh they are.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_mesh::MeshService;
-use mielin_mesh_core::{AgentId, NodeId};
+use mielin_mesh::{MeshEvent, MeshService};
+use mielin_mesh_core::{AgentId, MemberState, NodeId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::cell::Cell;
 use crate::config::CellsConfig;
 use crate::error::CellsError;
+use crate::moving;
+use crate::node::{Node, Place};
+use crate::operations::{self, Absent};
 use crate::report::{
-    AgentEnd, AgentReport, AgentSummary, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
+    AgentEnd, AgentReport, AgentSummary, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress,
+    MoveReport, SpawnRequest,
 };
+use crate::wire::{self, Answer, Call, Operation};
+
+/// How long an operation looks for an agent that no node seems to have, while records about a move spread.
+const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest pause between two looks, if no record arrives in between.
+const FIND_PAUSE: Duration = Duration::from_millis(200);
 
 /// The agents of this node, and the way to the agents of all others. Cheap to clone.
+///
+/// Every operation works on whichever node the agent is: its node is asked, and asked again where the agent went.
 #[derive(Clone)]
-pub struct Cells {}
+pub struct Cells {
+    node: Arc<Node>,
+}
 
 impl Cells {
     /// Starts the worker threads, serves protocols 100 to 102 and restores the agents of the last run.
+    ///
+    /// # Errors
+    /// The engine does not work on this machine, threads cannot be started, or the data directory is unusable.
     pub async fn start(config: CellsConfig, mesh: MeshService) -> Result<Cells, CellsError> {
-        todo!()
+        Ok(Cells {
+            node: Node::start(config, mesh).await?,
+        })
     }
+
     /// The mesh below.
     #[must_use]
     pub fn mesh(&self) -> &MeshService {
-        todo!()
+        &self.node.mesh
     }
+
     /// Starts an agent on this node.
+    ///
+    /// # Errors
+    /// The module, the name or the input is refused, or the node is full. Nothing is left behind then.
     pub async fn spawn(&self, request: SpawnRequest) -> Result<AgentId, CellsError> {
-        todo!()
+        crate::spawn::spawn(&self.node, request).await
     }
+
     /// Every agent of the mesh that this node knows of, ordered by name.
     #[must_use]
     pub fn agents(&self) -> Vec<AgentSummary> {
-        todo!()
+        self.node.agents()
     }
-    /// Finds an agent by id, name or unique prefix of its id.
+
+    /// Finds an agent by id, name or unique prefix of its id. A name goes before a prefix.
+    ///
+    /// # Errors
+    /// None fits, or several do.
     pub fn resolve(&self, query: &str) -> Result<AgentId, CellsError> {
-        todo!()
+        let agents = self.agents();
+        let named: Vec<&AgentSummary> = agents.iter().filter(|agent| agent.name == query).collect();
+        // An ended agent gives its name free.
+        let living: Vec<&AgentSummary> = named
+            .iter()
+            .copied()
+            .filter(|agent| !agent.state.is_final())
+            .collect();
+        let fitting = match (living.len(), named.len()) {
+            (0, 0) if is_prefix(query) => agents
+                .iter()
+                .filter(|agent| agent.agent.to_string().starts_with(&query.to_lowercase()))
+                .collect(),
+            (0, _) => named,
+            (_, _) => living,
+        };
+        match fitting[..] {
+            [] => Err(CellsError::AgentNotFound(query.to_owned())),
+            [agent] => Ok(agent.agent),
+            _ => Err(CellsError::AgentAmbiguous {
+                query: query.to_owned(),
+                count: fitting.len(),
+            }),
+        }
     }
-    /// Finds a node by id, name or unique prefix of its id.
+
+    /// Finds a node by id, name or unique prefix of its id. A name goes before a prefix, a living node before a dead one.
+    ///
+    /// # Errors
+    /// None fits, or several do.
     pub fn resolve_node(&self, query: &str) -> Result<NodeId, CellsError> {
-        todo!()
+        let members = self.node.mesh.members();
+        let mut fitting: Vec<_> = members
+            .iter()
+            .filter(|member| member.identity.name.as_str() == query)
+            .collect();
+        if fitting.is_empty() && is_prefix(query) {
+            fitting = members
+                .iter()
+                .filter(|member| {
+                    member
+                        .identity
+                        .id
+                        .to_string()
+                        .starts_with(&query.to_lowercase())
+                })
+                .collect();
+        }
+        if fitting.len() > 1 {
+            fitting.retain(|member| !matches!(member.state, MemberState::Dead | MemberState::Left));
+        }
+        match fitting[..] {
+            [] => Err(CellsError::NodeNotFound(query.to_owned())),
+            [member] => Ok(member.identity.id),
+            _ => Err(CellsError::NodeAmbiguous {
+                query: query.to_owned(),
+                count: fitting.len(),
+            }),
+        }
     }
+
     /// What the agent's node says about it.
+    ///
+    /// # Errors
+    /// The agent is unknown or its node does not answer.
     pub async fn inspect(&self, agent: AgentId) -> Result<AgentReport, CellsError> {
-        todo!()
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move { Ok(Ok(operations::inspect(node, &cell))) };
+        self.perform(
+            agent,
+            Operation::Inspect,
+            None,
+            here,
+            |answer, _, peer| match answer {
+                Answer::Inspected(inspected) => inspected.into_report(agent, peer).map(Some),
+                _ => Ok(None),
+            },
+        )
+        .await
     }
+
     /// Stops the agent at its next safepoint until it is resumed.
+    ///
+    /// # Errors
+    /// The agent is unknown, unreachable, moving or has ended.
     pub async fn pause(&self, agent: AgentId) -> Result<(), CellsError> {
-        todo!()
+        self.order(agent, Operation::Pause, |cell| cell.pause())
+            .await
     }
+
     /// Lets a paused agent go on.
+    ///
+    /// # Errors
+    /// The agent is unknown, unreachable, moving or has ended.
     pub async fn resume(&self, agent: AgentId) -> Result<(), CellsError> {
-        todo!()
+        self.order(agent, Operation::Resume, |cell| cell.unpause())
+            .await
     }
+
     /// Ends the agent at its next safepoint with exit code 137.
+    ///
+    /// # Errors
+    /// The agent is unknown, unreachable, moving or has ended.
     pub async fn terminate(&self, agent: AgentId) -> Result<(), CellsError> {
-        todo!()
+        self.order(agent, Operation::Terminate, |cell| cell.kill())
+            .await
     }
+
     /// Waits until the agent has ended, through all its moves.
+    ///
+    /// # Errors
+    /// The agent is unknown, or its node does not answer any more.
     pub async fn wait(&self, agent: AgentId) -> Result<AgentEnd, CellsError> {
-        todo!()
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move { Ok(operations::wait(node, &cell).await) };
+        self.perform(
+            agent,
+            Operation::Wait,
+            None,
+            here,
+            |answer, _, _| match answer {
+                Answer::Ended { exit_code, failure } => Ok(Some(AgentEnd { exit_code, failure })),
+                _ => Ok(None),
+            },
+        )
+        .await
     }
+
     /// Reads a log from `offset`; when nothing is there yet and the agent lives, waits up to `wait` for more.
-    pub async fn read_log(&self, agent: AgentId, log: LogKind, offset: u64, wait: Duration) -> Result<LogChunk, CellsError> {
-        todo!()
+    ///
+    /// # Errors
+    /// The agent is unknown, its node does not answer, or its log cannot be read.
+    pub async fn read_log(
+        &self,
+        agent: AgentId,
+        log: LogKind,
+        offset: u64,
+        wait: Duration,
+    ) -> Result<LogChunk, CellsError> {
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move {
+            operations::read_log(node, &cell, log, offset, wait).await
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let operation = Operation::ReadLog {
+            stderr: log == LogKind::Stderr,
+            offset,
+            wait_ms,
+        };
+        self.perform(
+            agent,
+            operation,
+            None,
+            here,
+            |answer, bytes, _| match answer {
+                Answer::Log { offset, end } => Ok(Some(LogChunk { offset, bytes, end })),
+                _ => Ok(None),
+            },
+        )
+        .await
     }
+
     /// A reader over a log from `offset`: to its present end, or with `follow` until the agent has ended.
     #[must_use]
     pub fn logs(&self, agent: AgentId, log: LogKind, offset: u64, follow: bool) -> LogReader {
-        todo!()
+        LogReader {
+            cells: self.clone(),
+            agent,
+            log,
+            offset,
+            follow,
+            done: false,
+        }
     }
+
     /// The newest lines that nodes wrote about the agent.
+    ///
+    /// # Errors
+    /// The agent is unknown or its node does not answer.
     pub async fn host_log(&self, agent: AgentId) -> Result<Vec<HostLine>, CellsError> {
-        todo!()
+        let here = |cell: Arc<Cell>| async move { Ok(Ok(cell.logs.lines())) };
+        self.perform(
+            agent,
+            Operation::HostLog,
+            None,
+            here,
+            |answer, _, _| match answer {
+                Answer::HostLog(lines) => Ok(Some(
+                    lines.into_iter().map(wire::Line::into_host_line).collect(),
+                )),
+                _ => Ok(None),
+            },
+        )
+        .await
     }
+
     /// Sends a message; returns when it is in the agent's mailbox, with its sequence number.
+    ///
+    /// # Errors
+    /// The agent is unknown or has ended, the payload is over 16 MiB, or the agent could not be reached in time.
     pub async fn send(&self, agent: AgentId, payload: Bytes) -> Result<u64, CellsError> {
-        todo!()
+        self.node.client.send(&self.node, agent, payload).await
     }
-    /// Sends a request and waits for the agent's reply.
-    pub async fn request(&self, agent: AgentId, payload: Bytes, timeout: Duration) -> Result<Bytes, CellsError> {
-        todo!()
+
+    /// Sends a message and waits for the agent's reply.
+    ///
+    /// # Errors
+    /// As for [`Cells::send`], or no reply came in time; the message may have been received all the same.
+    pub async fn request(
+        &self,
+        agent: AgentId,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, CellsError> {
+        self.node
+            .client
+            .request(&self.node, agent, payload, timeout)
+            .await
     }
-    /// Moves an agent to `node` and reports each step to `progress`.
+
+    /// Moves an agent to `node` and reports each step to `progress`. The move goes on when the caller goes away.
+    ///
+    /// # Errors
+    /// The agent or node is unknown, the agent is there already, has ended or is busy, or the move was rolled back.
     pub async fn migrate(
         &self,
         agent: AgentId,
@@ -93,20 +302,165 @@ impl Cells {
         options: MoveOptions,
         progress: Option<mpsc::UnboundedSender<MoveProgress>>,
     ) -> Result<MoveReport, CellsError> {
-        todo!()
+        let source = &self.node;
+        let steps = progress.clone();
+        let here = |cell: Arc<Cell>| {
+            let moving = tokio::spawn(moving::move_agent(
+                Arc::clone(source),
+                cell,
+                node,
+                options,
+                steps.clone(),
+            ));
+            async move {
+                moving
+                    .await
+                    .map_err(|error| CellsError::Internal(error.to_string()))?
+                    .map(Ok)
+            }
+        };
+        let operation = Operation::Migrate {
+            node: node.0,
+            strategy: options.strategy.map(wire::strategy_number),
+        };
+        self.perform(
+            agent,
+            operation,
+            progress.as_ref(),
+            here,
+            |answer, _, _| match answer {
+                Answer::Moved(moved) => moved.into_report(agent).map(Some),
+                _ => Ok(None),
+            },
+        )
+        .await
     }
+
     /// Stops the agents, writes those that live to the data directory and ends the worker threads.
     pub async fn shutdown(&self) {
-        todo!()
+        self.node.shutdown().await;
+    }
+
+    async fn order(
+        &self,
+        agent: AgentId,
+        operation: Operation,
+        here: impl Fn(&Arc<Cell>) -> Result<(), CellsError>,
+    ) -> Result<(), CellsError> {
+        let here = |cell: Arc<Cell>| std::future::ready(here(&cell).map(Ok));
+        self.perform(agent, operation, None, here, |answer, _, _| {
+            Ok(matches!(answer, Answer::Done).then_some(()))
+        })
+        .await
+    }
+
+    /// Performs an operation where the agent is, following it while it moves.
+    async fn perform<T, F>(
+        &self,
+        agent: AgentId,
+        operation: Operation,
+        progress: Option<&mpsc::UnboundedSender<MoveProgress>>,
+        here: impl Fn(Arc<Cell>) -> F,
+        read: impl Fn(Answer, Bytes, NodeId) -> Result<Option<T>, CellsError>,
+    ) -> Result<T, CellsError>
+    where
+        F: Future<Output = Result<Result<T, Absent>, CellsError>>,
+    {
+        let call = Call {
+            agent: agent.0,
+            operation,
+        };
+        let mut events = self.node.mesh.subscribe();
+        let mut deadline = Instant::now() + FIND_TIMEOUT;
+        loop {
+            let error = match self.node.place(&agent) {
+                Place::Here(cell) => match here(cell).await? {
+                    Ok(done) => return Ok(done),
+                    Err(_absent) => CellsError::AgentNotFound(agent.to_string()),
+                },
+                Place::There(peer, _) => {
+                    match operations::ask(&self.node, &peer, &call, progress).await {
+                        Ok((Answer::Failed(failure), _)) => return Err(failure.into_error(agent)),
+                        Ok((Answer::Elsewhere { node, epoch }, _)) => {
+                            if self.node.hear_of(agent, NodeId(node), epoch) {
+                                // Each hop has a higher epoch, so this ends.
+                                deadline = Instant::now() + FIND_TIMEOUT;
+                                continue;
+                            }
+                            CellsError::AgentNotFound(agent.to_string())
+                        }
+                        Ok((Answer::Unknown, _)) => CellsError::AgentNotFound(agent.to_string()),
+                        Ok((answer, bytes)) => match read(answer, bytes, peer)? {
+                            Some(done) => return Ok(done),
+                            None => return Err(wire::malformed("an answer to another question")),
+                        },
+                        Err(error) if call.operation.may_repeat() => error,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Place::Unknown => return Err(CellsError::AgentNotFound(agent.to_string())),
+            };
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            let heard = async {
+                loop {
+                    match events.recv().await {
+                        Ok(MeshEvent::LocationChanged(location))
+                            if location.record.agent == agent =>
+                        {
+                            return;
+                        }
+                        Ok(_) => {}
+                        Err(_) => std::future::pending().await,
+                    }
+                }
+            };
+            let _ = tokio::time::timeout(FIND_PAUSE, heard).await;
+        }
     }
 }
 
+/// Whether the text can be the beginning of an id; very short ones are too often names.
+fn is_prefix(query: &str) -> bool {
+    query.len() >= 4 && query.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Reads a log piece by piece; see [`Cells::logs`].
-pub struct LogReader {}
+pub struct LogReader {
+    cells: Cells,
+    agent: AgentId,
+    log: LogKind,
+    offset: u64,
+    follow: bool,
+    done: bool,
+}
+
+/// How long one read of a followed log waits at the agent's node.
+const FOLLOW_WAIT: Duration = Duration::from_secs(30);
 
 impl LogReader {
     /// The next bytes, or `None` at the end.
+    ///
+    /// # Errors
+    /// As for [`Cells::read_log`]. The reader may be asked again and goes on where it was.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CellsError> {
-        todo!()
+        let wait = if self.follow {
+            FOLLOW_WAIT
+        } else {
+            Duration::ZERO
+        };
+        while !self.done {
+            let chunk = self
+                .cells
+                .read_log(self.agent, self.log, self.offset, wait)
+                .await?;
+            self.offset += chunk.bytes.len() as u64;
+            self.done = chunk.end || (chunk.bytes.is_empty() && !self.follow);
+            if !chunk.bytes.is_empty() {
+                return Ok(Some(chunk.bytes));
+            }
+        }
+        Ok(None)
     }
 }

@@ -46,11 +46,16 @@ pub enum CellsError {
         count: usize,
     },
     /// A name that an agent may not have.
-    #[error("`{0}` is not a name: use 1 to 63 lower-case letters, digits, `-`, `_` or `.`, beginning with a letter or digit, and not 32 hex digits")]
+    #[error(
+        "`{0}` is not a name: use 1 to 63 lower-case letters, digits, `-`, `_` or `.`, beginning with a letter or digit, and not 32 hex digits"
+    )]
     BadName(String),
     /// Another living agent has this name.
     #[error("the name `{0}` is taken by another agent")]
     NameTaken(String),
+    /// An argument or variable that a program cannot be given.
+    #[error("an argument or environment variable contains a zero byte: {0:?}")]
+    BadArgument(String),
     /// The module cannot become an agent.
     #[error("the module was refused: {0}")]
     BadModule(#[from] InstrumentError),
@@ -115,7 +120,9 @@ pub enum CellsError {
         reason: String,
     },
     /// The hand-over was under way when the target was lost; the agent stays frozen until its fate is known.
-    #[error("the outcome of the move of agent {0} is in doubt; it stays frozen until the target answers")]
+    #[error(
+        "the outcome of the move of agent {0} is in doubt; it stays frozen until the target answers"
+    )]
     InDoubt(AgentId),
     /// The receiver's mailbox stayed full.
     #[error("the mailbox of agent {0} is full")]
@@ -149,7 +156,10 @@ impl CellsError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            CellsError::BadName(_) | CellsError::AgentAmbiguous { .. } | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
+            CellsError::BadName(_)
+            | CellsError::BadArgument(_)
+            | CellsError::AgentAmbiguous { .. }
+            | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
             CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
             CellsError::Unreachable { .. } | CellsError::TimedOut { .. } => ErrorKind::Unreachable,
             CellsError::Remote { kind, .. } => *kind,

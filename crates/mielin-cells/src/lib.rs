@@ -1,12 +1,53 @@
-//! Agents: lifecycle, mailboxes, limits and live migration.
-#![allow(unused, clippy::todo)]
+//! Agents: their life, their messages and their moves from node to node.
+//!
+//! [`Cells`] is what a node knows about agents and what anybody may ask of them. It runs the agents of this node on
+//! its own worker threads, keeps their logs and mailboxes, and talks to its peers over three protocols of
+//! `mielin-mesh`: 100 carries messages between agents, 101 operations on agents of other nodes, 102 moving agents.
+//! Whatever is asked of an agent is asked on whichever node it is.
+//!
+//! What is deliberately not here: sockets and certificates (`mielin-mesh`), the decisions of a move and of delivery
+//! (`mielin-mesh-core`, which this crate drives), engines and host calls (`mielin-wasm`), and the command line.
+//!
+//! ```no_run
+//! use mielin_cells::{Cells, CellsConfig, MoveOptions, SpawnRequest};
+//!
+//! # async fn example(mesh: mielin_mesh::MeshService, program: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let cells = Cells::start(CellsConfig::default(), mesh).await?;
+//! let agent = cells.spawn(SpawnRequest::new(program)).await?;
+//! let node = cells.resolve_node("relay")?;
+//! let report = cells.migrate(agent, node, MoveOptions::default(), None).await?;
+//! println!("it stood still for {} µs", report.downtime_us);
+//! let end = cells.wait(agent).await?;
+//! println!("it ended with {}", end.exit_code);
+//! # Ok(())
+//! # }
+//! ```
 
+mod cell;
 mod cells;
+mod client;
 mod config;
+mod courier;
 mod error;
+mod host;
+mod lock;
+mod logs;
+mod modules;
+mod moving;
+mod name;
+mod node;
+mod operations;
+mod persist;
+mod post;
 mod report;
+mod scheduler;
+mod spawn;
+mod wire;
 
 pub use cells::{Cells, LogReader};
 pub use config::{CellsConfig, MoveProbe, MoveSide, ProbeAnswer};
 pub use error::{CellsError, ErrorKind};
-pub use report::*;
+pub use report::{
+    AgentEnd, AgentReport, AgentSummary, Counters, EXIT_TERMINATED, EXIT_TRAPPED, HostLine,
+    LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime, SpawnRequest,
+};

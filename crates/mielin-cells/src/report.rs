@@ -56,6 +56,8 @@ pub struct AgentSummary {
     pub node: NodeId,
     /// How often it was handed over.
     pub epoch: Epoch,
+    /// Whether that node is alive, as far as this one knows.
+    pub reachable: bool,
 }
 
 /// Everything a node tells about one of its agents.

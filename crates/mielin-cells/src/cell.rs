@@ -1,0 +1,619 @@
+//! One agent on this node: what it is, and the state machine that decides who has its instance.
+//!
+//! The instance is in exactly one place: at rest in the cell, with a worker thread during a turn, or with the one
+//! operation that holds it (a move, a snapshot). Every wish (pause, terminate, hold) is noted under the cell's lock
+//! and taken up by [`Cell::settle`], which runs whenever the instance comes to rest.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
+use mielin_wasm::{EngineKind, Grants, Instance, Limits, Outcome, Prepared, StopHandle, Wait};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::error::CellsError;
+use crate::lock::lock;
+use crate::logs::Logs;
+use crate::post::Post;
+use crate::report::{AgentEnd, EXIT_TERMINATED, EXIT_TRAPPED};
+use crate::scheduler::Scheduler;
+
+/// What stays the same for as long as the agent lives, wherever it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: AgentId,
+    pub(crate) name: String,
+    /// The node that spawned it.
+    pub(crate) owner: NodeId,
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    pub(crate) started_ms: u64,
+}
+
+/// What an agent did; shared with its host calls.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) turns: AtomicU64,
+    pub(crate) busy_us: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) denied: AtomicU64,
+    pub(crate) moves: AtomicU64,
+}
+
+impl Tally {
+    /// The counters as they travel.
+    pub(crate) fn numbers(&self) -> [u64; 6] {
+        self.all().map(|counter| counter.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn all(&self) -> [&AtomicU64; 6] {
+        [
+            &self.turns,
+            &self.busy_us,
+            &self.received,
+            &self.sent,
+            &self.denied,
+            &self.moves,
+        ]
+    }
+
+    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+/// An agent of this node.
+pub(crate) struct Cell {
+    pub(crate) identity: Identity,
+    epoch: AtomicU64,
+    pub(crate) engine: EngineKind,
+    /// The compiled module, dropped with the instance.
+    pub(crate) prepared: Arc<dyn Prepared>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) post: Arc<Post>,
+    pub(crate) tally: Arc<Tally>,
+    stop: StopHandle,
+    turn: Mutex<Turn>,
+    standing: watch::Sender<Standing>,
+    scheduler: Scheduler,
+    changes: mpsc::UnboundedSender<AgentId>,
+    /// Set once, before `state` says that the agent ended.
+    end: OnceLock<AgentEnd>,
+}
+
+/// What a [`Cell`] is made of.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    pub(crate) epoch: Epoch,
+    pub(crate) engine: EngineKind,
+    pub(crate) prepared: Arc<dyn Prepared>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) post: Arc<Post>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) instance: Box<dyn Instance>,
+    /// Whether its user has paused it.
+    pub(crate) paused: bool,
+}
+
+/// What watchers of an agent see.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) state: AgentState,
+    /// It lives on another node now.
+    pub(crate) gone: bool,
+}
+
+struct Turn {
+    place: Place,
+    instance: Option<Box<dyn Instance>>,
+    paused: bool,
+    killed: bool,
+    /// What keeps other operations away, in words.
+    claimed: Option<&'static str>,
+    wait: Option<Wait>,
+    /// Counts waits, so that an alarm of an earlier one is not taken for this one's.
+    wait_number: u64,
+    /// The earliest alarm under way, so that a long series of waits does not fill the clock.
+    alarm: Option<Instant>,
+    deadline: Option<Instant>,
+    holder: Option<oneshot::Sender<Box<dyn Instance>>>,
+    memory_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Made, but not started.
+    New,
+    Queued,
+    Running,
+    Waiting,
+    Paused,
+    /// With an operation.
+    Held,
+    Ended,
+    /// It lives on another node now.
+    Gone,
+}
+
+impl Cell {
+    /// An agent that does nothing until [`Cell::start`].
+    pub(crate) fn new(
+        parts: Parts,
+        scheduler: Scheduler,
+        changes: mpsc::UnboundedSender<AgentId>,
+    ) -> Arc<Cell> {
+        let turn = Turn {
+            place: Place::New,
+            memory_bytes: parts.instance.memory_bytes(),
+            paused: parts.paused,
+            killed: false,
+            claimed: None,
+            wait: None,
+            wait_number: 0,
+            alarm: None,
+            deadline: None,
+            holder: None,
+            instance: None,
+        };
+        let stop = parts.instance.stop_handle();
+        let cell = Cell {
+            identity: parts.identity,
+            epoch: AtomicU64::new(parts.epoch.0),
+            engine: parts.engine,
+            prepared: parts.prepared,
+            logs: parts.logs,
+            post: parts.post,
+            tally: parts.tally,
+            stop,
+            turn: Mutex::new(Turn {
+                instance: Some(parts.instance),
+                ..turn
+            }),
+            standing: watch::Sender::new(Standing {
+                state: AgentState::Starting,
+                gone: false,
+            }),
+            scheduler,
+            changes,
+            end: OnceLock::new(),
+        };
+        Arc::new(cell)
+    }
+
+    /// Lets the agent run for the first time on this node.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let turn = lock(&self.turn);
+        if turn.place == Place::New {
+            self.settle(turn);
+        }
+    }
+
+    pub(crate) fn id(&self) -> AgentId {
+        self.identity.id
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Raises the epoch after a hand-over that did not take place.
+    pub(crate) fn raise_epoch(&self, epoch: Epoch) {
+        self.epoch.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
+    pub(crate) fn state(&self) -> AgentState {
+        self.standing.borrow().state.clone()
+    }
+
+    /// Sees every change of what others know about it.
+    pub(crate) fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn end(&self) -> Option<&AgentEnd> {
+        self.end.get()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let turn = lock(&self.turn);
+        turn.instance
+            .as_ref()
+            .map_or(turn.memory_bytes, |instance| instance.memory_bytes())
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        lock(&self.turn).paused
+    }
+
+    /// Whether it lives here: neither ended nor moved away.
+    pub(crate) fn lives(&self) -> bool {
+        !matches!(lock(&self.turn).place, Place::Ended | Place::Gone)
+    }
+
+    /// Asks a running program to leave; nothing happens if it is not running.
+    pub(crate) fn request_stop(&self) {
+        self.stop.request();
+    }
+
+    /// Stops the agent until [`Cell::unpause`].
+    pub(crate) fn pause(self: &Arc<Self>) -> Result<(), CellsError> {
+        let mut turn = self.unclaimed()?;
+        turn.paused = true;
+        match turn.place {
+            Place::Running => {
+                drop(turn);
+                self.scheduler.want_stop(self);
+            }
+            Place::Waiting | Place::Queued => {
+                turn.place = Place::Paused;
+                self.publish(AgentState::Paused);
+            }
+            Place::New | Place::Paused | Place::Held | Place::Ended | Place::Gone => {}
+        }
+        Ok(())
+    }
+
+    /// Lets a paused agent go on.
+    pub(crate) fn unpause(self: &Arc<Self>) -> Result<(), CellsError> {
+        let mut turn = self.unclaimed()?;
+        turn.paused = false;
+        if turn.place == Place::Paused {
+            turn.wait = None;
+            self.settle(turn);
+        }
+        Ok(())
+    }
+
+    /// Ends the agent.
+    pub(crate) fn kill(self: &Arc<Self>) -> Result<(), CellsError> {
+        let mut turn = self.unclaimed()?;
+        turn.killed = true;
+        match turn.place {
+            Place::Running => {
+                drop(turn);
+                self.scheduler.want_stop(self);
+            }
+            Place::Held | Place::New => {}
+            _ => self.settle(turn),
+        }
+        Ok(())
+    }
+
+    fn unclaimed(&self) -> Result<MutexGuard<'_, Turn>, CellsError> {
+        let turn = lock(&self.turn);
+        match turn.place {
+            Place::Ended => return Err(CellsError::Ended(self.id())),
+            Place::Gone => {
+                return Err(CellsError::Busy {
+                    agent: self.id(),
+                    doing: "it has just moved away".to_owned(),
+                });
+            }
+            _ => {}
+        }
+        match turn.claimed {
+            Some(doing) => Err(CellsError::Busy {
+                agent: self.id(),
+                doing: doing.to_owned(),
+            }),
+            None => Ok(turn),
+        }
+    }
+
+    /// Keeps pause, terminate and other claims away until the claim is dropped.
+    pub(crate) fn claim(self: &Arc<Self>, doing: &'static str) -> Result<Claim, CellsError> {
+        let mut turn = self.unclaimed()?;
+        turn.claimed = Some(doing);
+        Ok(Claim {
+            cell: Arc::clone(self),
+        })
+    }
+
+    /// Takes the instance at the next safepoint. The caller has claimed the agent.
+    pub(crate) async fn hold(self: &Arc<Self>) -> Result<Held, CellsError> {
+        let receiver = {
+            let mut turn = lock(&self.turn);
+            let (sender, receiver) = oneshot::channel();
+            turn.holder = Some(sender);
+            match turn.place {
+                Place::Running => {
+                    drop(turn);
+                    self.scheduler.want_stop(self);
+                }
+                Place::Ended | Place::Gone => return Err(CellsError::Ended(self.id())),
+                _ => self.settle(turn),
+            }
+            receiver
+        };
+        match receiver.await {
+            Ok(instance) => Ok(Held {
+                cell: Arc::clone(self),
+                instance: Some(instance),
+                since: Instant::now(),
+            }),
+            Err(_) => Err(CellsError::Ended(self.id())),
+        }
+    }
+
+    /// A message is in the mailbox.
+    pub(crate) fn message_arrived(self: &Arc<Self>) {
+        let turn = lock(&self.turn);
+        if turn.place == Place::Waiting && turn.wait.is_some_and(|wait| wait.message) {
+            self.settle(turn);
+        }
+    }
+
+    /// An alarm rang that was set for wait number `wait`.
+    pub(crate) fn deadline_passed(self: &Arc<Self>, _wait: u64) {
+        let mut turn = lock(&self.turn);
+        turn.alarm = None;
+        if turn.place != Place::Waiting {
+            return;
+        }
+        match turn.deadline {
+            Some(deadline) if deadline <= Instant::now() => self.settle(turn),
+            Some(deadline) => self.set_alarm(&mut turn, deadline),
+            None => {}
+        }
+    }
+
+    /// One turn on a worker thread.
+    pub(crate) fn take_turn(self: &Arc<Self>) {
+        let mut instance = {
+            let mut turn = lock(&self.turn);
+            if turn.place != Place::Queued {
+                return;
+            }
+            let Some(instance) = turn.instance.take() else {
+                return;
+            };
+            turn.place = Place::Running;
+            turn.wait = None;
+            turn.memory_bytes = instance.memory_bytes();
+            instance
+        };
+        let began = Instant::now();
+        let outcome = catch_unwind(AssertUnwindSafe(|| instance.run()));
+        Tally::add(&self.tally.turns, 1);
+        Tally::add(&self.tally.busy_us, micros(began.elapsed()));
+        let wait = match outcome {
+            Ok(Outcome::Stopped) => None,
+            Ok(Outcome::Blocked(wait)) => Some(wait),
+            Ok(Outcome::Exited(exit_code)) => {
+                return self.finish(
+                    instance,
+                    AgentEnd {
+                        exit_code,
+                        failure: None,
+                    },
+                );
+            }
+            Ok(Outcome::Trapped(trap)) => {
+                let end = AgentEnd {
+                    exit_code: EXIT_TRAPPED,
+                    failure: Some(trap.message),
+                };
+                return self.finish(instance, end);
+            }
+            Err(_) => {
+                let failure = Some("the engine panicked".to_owned());
+                return self.finish(
+                    instance,
+                    AgentEnd {
+                        exit_code: EXIT_TRAPPED,
+                        failure,
+                    },
+                );
+            }
+        };
+        let left = wait
+            .and_then(|wait| wait.deadline_ns)
+            .map(|deadline| instance.host().until(deadline));
+        let mut turn = lock(&self.turn);
+        turn.instance = Some(instance);
+        let deadline = left.map(|left| Instant::now() + left);
+        let expected = wait.is_some_and(|wait| wait.message) && !self.post.mailbox_is_empty();
+        let over = expected || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if let (Some(wait), false) = (wait, over) {
+            turn.wait = Some(wait);
+            turn.deadline = deadline;
+            turn.place = Place::Waiting;
+            if turn.holder.is_none() && !turn.paused && !turn.killed {
+                if let Some(deadline) = deadline {
+                    self.set_alarm(&mut turn, deadline);
+                }
+                if turn.claimed.is_none() {
+                    self.publish(AgentState::Waiting);
+                }
+                return;
+            }
+        }
+        self.settle(turn);
+    }
+
+    fn set_alarm(self: &Arc<Self>, turn: &mut Turn, deadline: Instant) {
+        if turn.alarm.is_none_or(|alarm| deadline < alarm) {
+            turn.alarm = Some(deadline);
+            turn.wait_number += 1;
+            self.scheduler
+                .arm(deadline, Arc::downgrade(self), turn.wait_number);
+        }
+    }
+
+    /// Decides what happens to an instance at rest: the wishes first, then the queue.
+    fn settle(self: &Arc<Self>, mut turn: MutexGuard<'_, Turn>) {
+        let Some(instance) = turn.instance.take() else {
+            return;
+        };
+        if turn.killed {
+            drop(turn);
+            let failure = Some("terminated".to_owned());
+            return self.finish(
+                instance,
+                AgentEnd {
+                    exit_code: EXIT_TERMINATED,
+                    failure,
+                },
+            );
+        }
+        let instance = match turn.holder.take() {
+            Some(holder) => {
+                turn.place = Place::Held;
+                match holder.send(instance) {
+                    Ok(()) => return,
+                    // Whoever wanted to hold it is no longer there.
+                    Err(instance) => instance,
+                }
+            }
+            None => instance,
+        };
+        turn.instance = Some(instance);
+        if turn.paused {
+            turn.place = Place::Paused;
+            if turn.claimed.is_none() {
+                self.publish(AgentState::Paused);
+            }
+            return;
+        }
+        let queued = turn.place == Place::Queued;
+        turn.place = Place::Queued;
+        if turn.claimed.is_none() {
+            self.publish(AgentState::Running);
+        }
+        drop(turn);
+        if !queued {
+            self.scheduler.push(Arc::clone(self));
+        }
+    }
+
+    fn finish(&self, instance: Box<dyn Instance>, end: AgentEnd) {
+        let memory_bytes = instance.memory_bytes();
+        drop(instance);
+        let mut turn = lock(&self.turn);
+        turn.memory_bytes = memory_bytes;
+        turn.place = Place::Ended;
+        turn.holder = None;
+        if let Some(failure) = &end.failure {
+            self.logs.note("error", failure);
+        }
+        let state = match &end.failure {
+            Some(reason) if end.exit_code == EXIT_TRAPPED => AgentState::Failed {
+                reason: shortened(reason),
+            },
+            _ => AgentState::Ended {
+                exit_code: end.exit_code,
+            },
+        };
+        // The first end counts; there is no second, because the instance is gone.
+        let _ = self.end.set(end);
+        drop(turn);
+        self.publish(state);
+    }
+
+    /// Makes a state known here and, through the announcer, to the mesh.
+    pub(crate) fn publish(&self, state: AgentState) {
+        let changed = self.standing.send_if_modified(|present| {
+            let changed = !present.state.is_final() && present.state != state;
+            if changed {
+                present.state = state;
+            }
+            changed
+        });
+        if changed {
+            // The announcer is gone only when the node stops.
+            let _ = self.changes.send(self.id());
+        }
+    }
+
+    fn give_back(self: &Arc<Self>, instance: Box<dyn Instance>) {
+        let mut turn = lock(&self.turn);
+        turn.instance = Some(instance);
+        self.settle(turn);
+    }
+
+    fn mark_gone(&self) {
+        lock(&self.turn).place = Place::Gone;
+        self.standing.send_modify(|standing| standing.gone = true);
+    }
+}
+
+/// The right to be the only operation on an agent; see [`Cell::claim`].
+pub(crate) struct Claim {
+    cell: Arc<Cell>,
+}
+
+impl Claim {
+    pub(crate) fn cell(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut turn = lock(&self.cell.turn);
+        turn.claimed = None;
+        let state = match turn.place {
+            Place::Queued | Place::Running => AgentState::Running,
+            Place::Waiting => AgentState::Waiting,
+            Place::Paused => AgentState::Paused,
+            Place::New | Place::Held | Place::Ended | Place::Gone => return,
+        };
+        drop(turn);
+        self.cell.publish(state);
+    }
+}
+
+/// An instance that an operation has taken. Dropping it lets the agent go on.
+pub(crate) struct Held {
+    cell: Arc<Cell>,
+    instance: Option<Box<dyn Instance>>,
+    /// When the agent stopped running.
+    pub(crate) since: Instant,
+}
+
+impl Held {
+    pub(crate) fn instance(&self) -> &dyn Instance {
+        self.instance
+            .as_deref()
+            .expect("the instance is taken out only when the value is consumed")
+    }
+
+    pub(crate) fn instance_mut(&mut self) -> &mut dyn Instance {
+        self.instance
+            .as_deref_mut()
+            .expect("the instance is taken out only when the value is consumed")
+    }
+
+    /// The agent lives elsewhere now: frees the instance for good.
+    pub(crate) fn retire(mut self) {
+        self.cell.mark_gone();
+        self.instance = None;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            self.cell.give_back(instance);
+        }
+    }
+}
+
+/// The reason as it fits into an announcement; the whole of it is in the host log.
+fn shortened(reason: &str) -> String {
+    reason
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(200)
+        .collect()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,118 @@
+//! Modules on their way to becoming agents: rewritten once, compiled once, found again by hash.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use mielin_safepoint::{InstrumentError, ModuleHash, Resumable};
+use mielin_wasm::{EngineKind, Limits, Prepared};
+
+use crate::error::CellsError;
+use crate::lock::lock;
+
+/// Rewritten modules kept after their last agent has gone, so that spawning again or coming back costs nothing.
+const KEPT_MAX: usize = 32;
+
+/// The rewritten modules of this node.
+#[derive(Default)]
+pub(crate) struct Modules {
+    /// Most recently used last.
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    /// BLAKE3 of what was handed in, which may be the rewritten module itself.
+    input: ModuleHash,
+    engine: EngineKind,
+    prepared: Arc<dyn Prepared>,
+}
+
+impl Modules {
+    /// Rewrites and compiles; blocks for as long as that takes.
+    pub(crate) fn prepare(
+        &self,
+        input: &Bytes,
+        engine: EngineKind,
+        limits: &Limits,
+    ) -> Result<Arc<dyn Prepared>, CellsError> {
+        if input.len() > limits.module_bytes {
+            return Err(too_large(input.len(), limits.module_bytes));
+        }
+        let hash = ModuleHash::of(input);
+        if let Some(prepared) = self.find(engine, |kept| kept.input == hash) {
+            return Ok(prepared);
+        }
+        let module = match mielin_safepoint::instrument(input) {
+            Err(InstrumentError::AlreadyRewritten) => Resumable::from_rewritten(input.to_vec())?,
+            other => other?,
+        };
+        if module.bytes().len() > limits.module_bytes {
+            return Err(too_large(module.bytes().len(), limits.module_bytes));
+        }
+        self.compile(hash, &module, engine)
+    }
+
+    /// A module that this node has already, by the hash of its rewritten form.
+    pub(crate) fn known(&self, hash: ModuleHash, engine: EngineKind) -> Option<Arc<dyn Prepared>> {
+        self.find(engine, |kept| kept.prepared.module().hash() == hash)
+    }
+
+    /// Accepts the rewritten module that a peer sent under this hash; blocks while it compiles.
+    pub(crate) fn accept(
+        &self,
+        hash: ModuleHash,
+        bytes: Vec<u8>,
+        engine: EngineKind,
+    ) -> Result<Arc<dyn Prepared>, CellsError> {
+        let module = Resumable::from_rewritten(bytes)?;
+        if module.hash() != hash {
+            return Err(CellsError::Internal(
+                "the module that arrived is not the one announced".to_owned(),
+            ));
+        }
+        self.compile(hash, &module, engine)
+    }
+
+    fn compile(
+        &self,
+        input: ModuleHash,
+        module: &Resumable,
+        engine: EngineKind,
+    ) -> Result<Arc<dyn Prepared>, CellsError> {
+        let prepared = mielin_wasm::engine(engine)?.prepare(module)?;
+        let mut kept = lock(&self.kept);
+        if kept.len() == KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Kept {
+            input,
+            engine,
+            prepared: Arc::clone(&prepared),
+        });
+        Ok(prepared)
+    }
+
+    fn find(
+        &self,
+        engine: EngineKind,
+        matches: impl Fn(&Kept) -> bool,
+    ) -> Option<Arc<dyn Prepared>> {
+        let mut kept = lock(&self.kept);
+        let index = kept
+            .iter()
+            .position(|kept| kept.engine == engine && matches(kept))?;
+        let found = kept.remove(index)?;
+        let prepared = Arc::clone(&found.prepared);
+        kept.push_back(found);
+        Some(prepared)
+    }
+}
+
+fn too_large(len: usize, max: usize) -> CellsError {
+    CellsError::TooLarge {
+        what: "the module".to_owned(),
+        len: len as u64,
+        max: max as u64,
+    }
+}

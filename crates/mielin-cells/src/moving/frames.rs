@@ -1,0 +1,376 @@
+//! What passes between source and target: frames with small OxiCode headers and raw tails of any length.
+
+use bytes::{Bytes, BytesMut};
+use mielin_mesh::{FrameLimit, RecvHalf, SendHalf, StreamError};
+use mielin_mesh_core::migration::Query;
+use mielin_mesh_core::{AgentId, MigrationFrame, NodeId, codec};
+use mielin_safepoint::HostSection;
+use mielin_wasm::Limits;
+use oxicode::{Decode, Encode};
+use thiserror::Error;
+
+use crate::cell::Identity;
+use crate::error::CellsError;
+use crate::report::HostLine;
+use crate::wire;
+
+/// Bytes of a tail in one frame; longer tails come in several.
+const CHUNK: usize = 512 * 1024;
+/// The longest tail: a module, or mailbox, outbox, host state and stack together.
+const TAIL_MAX: usize = 256 << 20;
+/// Headers hold ids and numbers.
+const HEADER_MAX: u16 = 4096;
+
+/// The header of a frame.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(super) enum Header {
+    /// The tail of the next other frame begins with this one's.
+    More,
+    /// A message of the migration protocol.
+    Core(MigrationFrame),
+    /// Tail: bytes of a log from `offset`.
+    Log { stderr: bool, offset: u64 },
+    /// Tail: a section of the host state that will not change any more.
+    Section { name: String, version: u16 },
+    /// On a stream of its own: what became of this agent? Answered by a frame whose header is a `QueryReply`.
+    Query(Query),
+}
+
+/// A stream of moves that cannot go on.
+#[derive(Debug, Error)]
+pub(super) enum FrameError {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("a malformed frame")]
+    Malformed,
+    #[error("a tail of more than {TAIL_MAX} bytes")]
+    TooLong,
+}
+
+/// The sending direction.
+pub(super) struct Outgoing {
+    send: SendHalf,
+    /// Bytes of tails handed to the transport.
+    pub(super) bytes: u64,
+}
+
+impl Outgoing {
+    pub(super) fn new(send: SendHalf) -> Outgoing {
+        Outgoing { send, bytes: 0 }
+    }
+
+    /// Sends a frame; waits while the transport has no room.
+    pub(super) async fn send(
+        &mut self,
+        header: &Header,
+        mut tail: Bytes,
+    ) -> Result<(), StreamError> {
+        self.bytes += tail.len() as u64;
+        while tail.len() > CHUNK {
+            let piece = tail.split_to(CHUNK);
+            self.send
+                .send_frame_bytes(&codec::encode(&Header::More), piece)
+                .await?;
+        }
+        self.send
+            .send_frame_bytes(&codec::encode(header), tail)
+            .await
+    }
+
+    pub(super) async fn core(
+        &mut self,
+        frame: MigrationFrame,
+        tail: Bytes,
+    ) -> Result<(), StreamError> {
+        self.send(&Header::Core(frame), tail).await
+    }
+
+    /// Ends this direction and waits until the peer has everything.
+    pub(super) async fn finish(mut self) {
+        if self.send.finish().is_ok() {
+            // It only matters that the stream is not torn down early; the peer may be gone.
+            let _ = self.send.delivered().await;
+        }
+    }
+}
+
+/// The next frame with its whole tail; `None` at the end of the stream.
+pub(super) async fn receive(recv: &mut RecvHalf) -> Result<Option<(Header, Bytes)>, FrameError> {
+    let limit = FrameLimit {
+        header_bytes: HEADER_MAX,
+        payload_bytes: CHUNK,
+    };
+    let mut gathered = BytesMut::new();
+    loop {
+        let Some(frame) = recv.recv_frame(limit).await? else {
+            return Ok(None);
+        };
+        if gathered.len() + frame.payload.len() > TAIL_MAX {
+            return Err(FrameError::TooLong);
+        }
+        match codec::decode(&frame.header).map_err(|_| FrameError::Malformed)? {
+            Header::More => gathered.extend_from_slice(&frame.payload),
+            header if gathered.is_empty() => return Ok(Some((header, frame.payload))),
+            header => {
+                gathered.extend_from_slice(&frame.payload);
+                return Ok(Some((header, gathered.freeze())));
+            }
+        }
+    }
+}
+
+/// An agent's identity as it travels: the tail of the offer, and a part of a stored agent.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(crate) struct Identified {
+    name: String,
+    owner: [u8; 32],
+    grants: Vec<String>,
+    limits: [u64; 6],
+    started_ms: u64,
+}
+
+impl Identified {
+    pub(crate) fn new(identity: &Identity) -> Identified {
+        let limits = &identity.limits;
+        Identified {
+            name: identity.name.clone(),
+            owner: identity.owner.0,
+            grants: identity.grants.iter().map(ToString::to_string).collect(),
+            limits: [
+                limits.memory_bytes,
+                limits.table_elements as u64,
+                limits.module_bytes as u64,
+                limits.message_bytes as u64,
+                limits.log_bytes,
+                limits.input_bytes as u64,
+            ],
+            started_ms: identity.started_ms,
+        }
+    }
+
+    pub(crate) fn into_identity(self, id: AgentId) -> Result<Identity, CellsError> {
+        crate::name::check(&self.name)?;
+        let [memory_bytes, table, module, message, log_bytes, input] = self.limits;
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let limits = Limits {
+            memory_bytes,
+            table_elements: size(table),
+            module_bytes: size(module),
+            message_bytes: size(message),
+            log_bytes,
+            input_bytes: size(input),
+        };
+        let grants = wire::grants_from_text(&self.grants)?;
+        Ok(Identity {
+            id,
+            name: self.name,
+            owner: NodeId(self.owner),
+            grants,
+            limits,
+            started_ms: self.started_ms,
+        })
+    }
+}
+
+/// What the raw bytes behind it are: the tail of the state frame, and a part of a stored agent.
+#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+pub(crate) struct Layout {
+    memory_bytes: u64,
+    paused: bool,
+    counters: [u64; 6],
+    lines: Vec<wire::Line>,
+    sections: Vec<(String, u16, u64)>,
+    execution: u64,
+    outbox: u64,
+    inbox: u64,
+    /// Length of both logs.
+    logs: [u64; 2],
+    /// BLAKE3 over all page records in the order in which they were sent, this layout with zeros here, and the raw
+    /// bytes.
+    digest: [u8; 32],
+}
+
+/// Everything but memory and logs, taken apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Installed {
+    pub(crate) memory_bytes: u64,
+    pub(crate) paused: bool,
+    pub(crate) counters: [u64; 6],
+    pub(crate) lines: Vec<HostLine>,
+    pub(crate) sections: Vec<HostSection>,
+    pub(crate) execution: Bytes,
+    pub(crate) outbox: Bytes,
+    pub(crate) inbox: Bytes,
+    pub(crate) logs: [u64; 2],
+}
+
+impl Installed {
+    /// The tail of the state frame. `pages` has hashed the page records.
+    pub(crate) fn encode(&self, mut pages: blake3::Hasher) -> Bytes {
+        let mut raw: Vec<&[u8]> = vec![&self.execution, &self.outbox, &self.inbox];
+        raw.extend(self.sections.iter().map(|section| &section.bytes[..]));
+        let mut layout = Layout {
+            memory_bytes: self.memory_bytes,
+            paused: self.paused,
+            counters: self.counters,
+            lines: self.lines.iter().map(wire::Line::new).collect(),
+            sections: self
+                .sections
+                .iter()
+                .map(|section| {
+                    (
+                        section.name.clone(),
+                        section.version,
+                        section.bytes.len() as u64,
+                    )
+                })
+                .collect(),
+            execution: self.execution.len() as u64,
+            outbox: self.outbox.len() as u64,
+            inbox: self.inbox.len() as u64,
+            logs: self.logs,
+            digest: [0; 32],
+        };
+        pages.update(&codec::encode(&layout));
+        for bytes in &raw {
+            pages.update(bytes);
+        }
+        layout.digest = *pages.finalize().as_bytes();
+        let mut tail = codec::encode(&layout);
+        for bytes in raw {
+            tail.extend_from_slice(bytes);
+        }
+        tail.into()
+    }
+
+    /// Takes a tail apart and checks its digest.
+    pub(crate) fn decode(tail: &Bytes, mut pages: blake3::Hasher) -> Result<Installed, CellsError> {
+        let malformed = || wire::malformed("a state");
+        let (mut layout, raw): (Layout, &[u8]) =
+            codec::decode_prefix(tail).map_err(|_| malformed())?;
+        let digest = std::mem::take(&mut layout.digest);
+        if *pages
+            .update(&codec::encode(&layout))
+            .update(raw)
+            .finalize()
+            .as_bytes()
+            != digest
+        {
+            return Err(CellsError::Internal(
+                "the state that arrived is not the one that was sent".to_owned(),
+            ));
+        }
+        let mut rest = tail.slice_ref(raw);
+        let mut take = |len: u64| {
+            let len = usize::try_from(len)
+                .ok()
+                .filter(|len| *len <= rest.len())
+                .ok_or_else(malformed)?;
+            Ok::<Bytes, CellsError>(rest.split_to(len))
+        };
+        let (execution, outbox, inbox) = (
+            take(layout.execution)?,
+            take(layout.outbox)?,
+            take(layout.inbox)?,
+        );
+        let mut sections = Vec::new();
+        for (name, version, len) in layout.sections {
+            sections.push(HostSection {
+                name,
+                version,
+                bytes: take(len)?.into(),
+            });
+        }
+        if !rest.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Installed {
+            memory_bytes: layout.memory_bytes,
+            paused: layout.paused,
+            counters: layout.counters,
+            lines: layout
+                .lines
+                .into_iter()
+                .map(wire::Line::into_host_line)
+                .collect(),
+            sections,
+            execution,
+            outbox,
+            inbox,
+            logs: layout.logs,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn state() -> Installed {
+        let section = |name: &str, bytes: &[u8]| HostSection {
+            name: name.to_owned(),
+            version: 3,
+            bytes: bytes.to_vec(),
+        };
+        Installed {
+            memory_bytes: 65536,
+            paused: true,
+            counters: [1, 2, 3, 4, 5, 6],
+            lines: vec![HostLine {
+                time_ms: 7,
+                level: "info".to_owned(),
+                text: "hello".to_owned(),
+            }],
+            sections: vec![section("a", b"xyz"), section("b", b"")],
+            execution: Bytes::from_static(b"frames"),
+            outbox: Bytes::from_static(b"out"),
+            inbox: Bytes::new(),
+            logs: [10, 20],
+        }
+    }
+
+    fn pages(bytes: &[u8]) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(bytes);
+        hasher
+    }
+
+    #[test]
+    fn a_state_comes_back_and_every_damage_is_noticed() {
+        let state = state();
+        let tail = state.encode(pages(b"pages"));
+        let back = Installed::decode(&tail, pages(b"pages")).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{state:?}"));
+        assert!(Installed::decode(&tail, pages(b"other pages")).is_err());
+        for len in 0..tail.len() {
+            assert!(
+                Installed::decode(&tail.slice(..len), pages(b"pages")).is_err(),
+                "cut at {len}"
+            );
+        }
+        let raw_begins = tail.len() - b"framesoutxyz".len();
+        for index in (0..4).chain(raw_begins..tail.len()) {
+            let mut damaged = tail.to_vec();
+            damaged[index] ^= 1;
+            assert!(
+                Installed::decode(&damaged.into(), pages(b"pages")).is_err(),
+                "byte {index}"
+            );
+        }
+    }
+
+    #[test]
+    fn hostile_states_are_errors() {
+        let mut bytes = state().encode(pages(b"")).to_vec();
+        for index in 0..bytes.len() {
+            for value in [0, 0x7f, 0xff, 0xfd] {
+                let kept = std::mem::replace(&mut bytes[index], value);
+                // Whatever it says, it neither panics nor allocates what it merely claims.
+                let _ = Installed::decode(&bytes.clone().into(), pages(b""));
+                bytes[index] = kept;
+            }
+        }
+    }
+}

@@ -1,0 +1,761 @@
+//! The source's end of a move: does what the coordinator decides.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mielin_mesh::{FrameLimit, MeshEvent};
+use mielin_mesh_core::migration::{
+    Move, Query, QueryReply, SourceAction, SourceInput, page_record,
+};
+use mielin_mesh_core::{
+    AgentId, AgentState, Epoch, MemberState, MigrationCoordinator, MigrationFrame, MigrationPhase,
+    MigrationStrategy, NodeId, RollbackReason, codec,
+};
+use mielin_safepoint::PAGE_SIZE;
+use mielin_wasm::{DirtyTracker, HostState, Instance};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::frames::{self, Header, Identified, Installed, Outgoing};
+use crate::cell::{Cell, Claim, Held, Tally};
+use crate::config::{MoveSide, ProbeAnswer};
+use crate::error::CellsError;
+use crate::node::Node;
+use crate::report::{LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime};
+use crate::wire;
+
+/// Pages in one frame.
+const BATCH: usize = 64;
+/// Bytes of log in one frame.
+const LOG_BATCH: usize = 256 * 1024;
+/// How long the target may take to say what became of an agent.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long whoever asked for a move waits for the outcome of one that is in doubt.
+const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Moves an agent of this node to another one.
+///
+/// The move itself is a task of its own, because an agent in doubt must be looked after however long that takes.
+pub(crate) async fn move_agent(
+    node: Arc<Node>,
+    cell: Arc<Cell>,
+    target: NodeId,
+    options: MoveOptions,
+    progress: Option<mpsc::UnboundedSender<MoveProgress>>,
+) -> Result<MoveReport, CellsError> {
+    let agent = cell.id();
+    if target == node.id() {
+        return Err(CellsError::SameNode {
+            agent,
+            node: target,
+        });
+    }
+    if node.is_closing() {
+        return Err(CellsError::ShuttingDown);
+    }
+    let members = node.mesh.members();
+    let Some(member) = members.iter().find(|member| member.identity.id == target) else {
+        return Err(CellsError::NodeNotFound(target.to_string()));
+    };
+    if !member.state.is_active() {
+        return Err(CellsError::Unreachable {
+            node: target,
+            reason: format!("it is {}", member.state),
+        });
+    }
+    let claim = cell.claim("it is moving to another node")?;
+    let (done, outcome) = oneshot::channel();
+    let (doubt, mut doubtful) = watch::channel(false);
+    tokio::spawn(async move {
+        let result = match Source::prepare(node, claim, target, options, progress, doubt).await {
+            Ok(source) => source.drive().await,
+            Err(error) => Err(error),
+        };
+        // Whoever asked may have gone; the move stands all the same.
+        let _ = done.send(result);
+    });
+    let lost_patience = async {
+        if doubtful.wait_for(|doubtful| *doubtful).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(DOUBT_PATIENCE).await;
+    };
+    tokio::select! {
+        result = outcome => result.map_err(|_| CellsError::Internal("the move was abandoned".to_owned()))?,
+        () = lost_patience => Err(CellsError::InDoubt(agent)),
+    }
+}
+
+struct Source {
+    node: Arc<Node>,
+    claim: Claim,
+    target: NodeId,
+    coordinator: MigrationCoordinator,
+    phase: MigrationPhase,
+    progress: Option<mpsc::UnboundedSender<MoveProgress>>,
+    doubt: watch::Sender<bool>,
+    began: Instant,
+    /// `None` once the stream is broken.
+    outgoing: Option<Outgoing>,
+    /// `None` once everything that the target sent has been read.
+    inputs: Option<mpsc::Receiver<Arrived>>,
+    /// True when the stream has broken, to interrupt an action that waits for it.
+    broken: watch::Receiver<bool>,
+    events: broadcast::Receiver<MeshEvent>,
+    strategy: Option<MigrationStrategy>,
+    tracker: Option<Box<dyn DirtyTracker>>,
+    tracker_name: &'static str,
+    held: Option<Held>,
+    /// Pages found dirty and not sent yet.
+    dirty: BTreeSet<u32>,
+    /// Their bytes, where the tracker cannot read them while the agent runs.
+    copies: BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
+    /// Pages that the target has something else than zeros in.
+    sent: HashSet<u32>,
+    digest: blake3::Hasher,
+    /// Names of the host sections that the target has.
+    ahead: Vec<String>,
+    logs_sent: [u64; 2],
+    /// The epoch that the target was given.
+    handed: Epoch,
+    target_resume_us: u64,
+}
+
+/// What the target sent, or that nothing more will come.
+enum Arrived {
+    Frame(MigrationFrame, Bytes),
+    Broken,
+}
+
+impl Source {
+    async fn prepare(
+        node: Arc<Node>,
+        claim: Claim,
+        target: NodeId,
+        options: MoveOptions,
+        progress: Option<mpsc::UnboundedSender<MoveProgress>>,
+        doubt: watch::Sender<bool>,
+    ) -> Result<Source, CellsError> {
+        let began = Instant::now();
+        let cell = Arc::clone(claim.cell());
+        cell.publish(AgentState::Moving);
+        let events = node.mesh.subscribe();
+        let stream = node.mesh.open_stream(&target, wire::MOVES).await;
+        let stream = stream.map_err(|error| CellsError::Unreachable {
+            node: target,
+            reason: error.to_string(),
+        })?;
+        let (send, mut recv) = stream.split();
+        let (sender, inputs) = mpsc::channel(16);
+        let (break_off, broken) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok(Some((Header::Core(frame), tail))) = frames::receive(&mut recv).await {
+                if sender.send(Arrived::Frame(frame, tail)).await.is_err() {
+                    return;
+                }
+            }
+            break_off.send_replace(true);
+            // The driver may have ended, which is why the stream has.
+            let _ = sender.send(Arrived::Broken).await;
+        });
+        let memory_bytes = cell.memory_bytes();
+        let module = cell.prepared.module();
+        let plan = Move {
+            agent: cell.id(),
+            epoch: cell.epoch(),
+            module: module.hash().0,
+            module_bytes: module.bytes().len() as u64,
+            memory_bytes,
+            nonzero_bytes: memory_bytes,
+            strategy: options.strategy,
+            timeout: node.config.move_timeout,
+        };
+        Ok(Source {
+            coordinator: MigrationCoordinator::new(node.now(), plan),
+            phase: MigrationPhase::Planning,
+            node,
+            claim,
+            target,
+            progress,
+            doubt,
+            began,
+            outgoing: Some(Outgoing::new(send)),
+            inputs: Some(inputs),
+            broken,
+            events,
+            strategy: None,
+            tracker: None,
+            tracker_name: "none",
+            held: None,
+            dirty: BTreeSet::new(),
+            copies: BTreeMap::new(),
+            sent: HashSet::new(),
+            digest: blake3::Hasher::new(),
+            ahead: Vec::new(),
+            logs_sent: [0; 2],
+            handed: Epoch(0),
+            target_resume_us: 0,
+        })
+    }
+
+    fn cell(&self) -> &Arc<Cell> {
+        self.claim.cell()
+    }
+
+    async fn drive(mut self) -> Result<MoveReport, CellsError> {
+        self.enter(self.phase.clone());
+        loop {
+            while let Some(action) = self.coordinator.poll_action() {
+                self.note_phase();
+                let input = self.act_unless_interrupted(action).await;
+                let now = self.node.now();
+                if let Some(input) = input {
+                    self.coordinator.handle(now, input);
+                }
+                self.note_phase();
+            }
+            self.note_phase();
+            if self.phase.is_final() {
+                return self.report().await;
+            }
+            let input = self.next_input().await;
+            let now = self.node.now();
+            match input {
+                Some(input) => self.coordinator.handle(now, input),
+                None => self.coordinator.handle_timeout(now),
+            }
+        }
+    }
+
+    /// Waits for whatever comes first; `None` is the coordinator's timer.
+    async fn next_input(&mut self) -> Option<SourceInput> {
+        let due = self
+            .coordinator
+            .poll_timeout()
+            .map(|at| at.since(self.node.now()));
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (agent, target, epoch) = (self.cell().id(), self.target, self.cell().epoch());
+        let arrived = async {
+            match &mut self.inputs {
+                Some(inputs) => inputs.recv().await.unwrap_or(Arrived::Broken),
+                None => std::future::pending().await,
+            }
+        };
+        let arrived = tokio::select! {
+            arrived = arrived => arrived,
+            input = relevant(&mut self.events, agent, target, epoch) => return Some(input),
+            () = timer => return None,
+        };
+        Some(match arrived {
+            Arrived::Frame(frame, tail) => {
+                self.note_frame(&frame, &tail).await;
+                SourceInput::Frame(frame)
+            }
+            Arrived::Broken => {
+                self.outgoing = None;
+                self.inputs = None;
+                SourceInput::ConnectionLost
+            }
+        })
+    }
+
+    async fn note_frame(&mut self, frame: &MigrationFrame, tail: &Bytes) {
+        match frame {
+            MigrationFrame::Accept { .. } => {
+                if let Err(error) = self.send_ahead().await {
+                    tracing::debug!(%error, "what may go ahead could not be sent");
+                    self.outgoing = None;
+                }
+            }
+            MigrationFrame::Running { .. } => {
+                let us = tail
+                    .first_chunk::<8>()
+                    .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                self.target_resume_us = us;
+            }
+            _ => {}
+        }
+    }
+
+    /// Carries an action out, unless the stream breaks or the time is up meanwhile.
+    async fn act_unless_interrupted(&mut self, action: SourceAction) -> Option<SourceInput> {
+        let must_end = matches!(
+            action,
+            SourceAction::Resume { .. } | SourceAction::Release | SourceAction::Query(_)
+        );
+        if must_end {
+            return self.act(action).await;
+        }
+        let due = self
+            .coordinator
+            .poll_timeout()
+            .map(|at| at.since(self.node.now()));
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut broken = self.broken.clone();
+        let breaking = async {
+            if broken.wait_for(|broken| *broken).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        // The stream has gone but what arrived before it went is still to be read, so actions that need no stream go on.
+        let needs_stream = !matches!(action, SourceAction::Freeze | SourceAction::Harvest);
+        let interrupted = tokio::select! {
+            input = self.act(action) => return input,
+            () = timer => SourceInput::Failed("the time is up".to_owned()),
+            () = breaking, if needs_stream => SourceInput::ConnectionLost,
+        };
+        // A frame may have been cut in the middle.
+        self.outgoing = None;
+        let now = self.node.now();
+        if self.coordinator.poll_timeout().is_some_and(|at| at <= now) {
+            self.coordinator.handle_timeout(now);
+        }
+        Some(interrupted)
+    }
+
+    async fn act(&mut self, action: SourceAction) -> Option<SourceInput> {
+        let failed = |error: CellsError| SourceInput::Failed(error.to_string());
+        match action {
+            SourceAction::Send(frame) => {
+                let tail = match &frame {
+                    MigrationFrame::Offer(offer) => {
+                        self.strategy = Some(offer.strategy);
+                        codec::encode(&Identified::new(&self.cell().identity)).into()
+                    }
+                    _ => Bytes::new(),
+                };
+                self.send(Header::Core(frame), tail).await.err()
+            }
+            SourceAction::SendModule => {
+                let module = Bytes::copy_from_slice(self.cell().prepared.module().bytes());
+                let bytes = module.len() as u64;
+                let sent = self
+                    .send(Header::Core(MigrationFrame::Module), module)
+                    .await;
+                Some(sent.err().unwrap_or(SourceInput::ModuleSent { bytes }))
+            }
+            SourceAction::Harvest => Some(match self.harvest().await {
+                Ok(()) => SourceInput::Harvested {
+                    pages: self.dirty.len() as u64,
+                },
+                Err(error) => failed(error),
+            }),
+            SourceAction::SendPages => Some(self.send_pages().await.unwrap_or_else(|input| input)),
+            SourceAction::Freeze => Some(match self.cell().clone().hold().await {
+                Ok(held) => {
+                    self.held = Some(held);
+                    self.cell().post.freeze();
+                    SourceInput::Frozen
+                }
+                Err(error) => failed(error),
+            }),
+            SourceAction::SendState { epoch } => Some(match self.send_state(epoch).await {
+                Ok(bytes) => SourceInput::StateSent { bytes },
+                Err(input) => input,
+            }),
+            SourceAction::Query(query) => Some(
+                match tokio::time::timeout(
+                    QUERY_TIMEOUT,
+                    ask(Arc::clone(&self.node), self.target, query),
+                )
+                .await
+                {
+                    Ok(Ok(reply)) => SourceInput::Answered(reply),
+                    Ok(Err(_)) | Err(_) => SourceInput::QueryFailed,
+                },
+            ),
+            SourceAction::Resume { epoch } => {
+                self.cell().raise_epoch(epoch);
+                self.cell().post.thaw(self.cell().epoch());
+                self.node.move_ended();
+                self.tracker = None;
+                self.held = None;
+                None
+            }
+            SourceAction::Release => {
+                self.release();
+                None
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        let cell = Arc::clone(self.cell());
+        self.tracker = None;
+        let (node, epoch) = match self.node.mesh.locate(&cell.id()) {
+            // The agent was found to live elsewhere before it was handed over.
+            Some(location) if self.handed <= cell.epoch() => {
+                (location.record.node, location.record.epoch)
+            }
+            _ => (self.target, self.handed),
+        };
+        self.node.entomb(&cell, node, epoch);
+        cell.post.close();
+        if let Some(held) = self.held.take() {
+            held.retire();
+        }
+        cell.logs.delete();
+        self.node.move_ended();
+    }
+
+    async fn send(&mut self, header: Header, tail: Bytes) -> Result<(), SourceInput> {
+        let Some(outgoing) = &mut self.outgoing else {
+            return Err(SourceInput::ConnectionLost);
+        };
+        outgoing.send(&header, tail).await.map_err(|error| {
+            tracing::debug!(%error, "the stream to the target broke");
+            SourceInput::ConnectionLost
+        })
+    }
+
+    /// Sends what is there already and does not change: most of the logs, arguments and standard input.
+    async fn send_ahead(&mut self) -> Result<(), CellsError> {
+        let held = self.cell().clone().hold().await?;
+        let sections = held.instance().host().to_sections();
+        drop(held);
+        for section in sections {
+            if HostState::is_fixed(&section.name) {
+                self.ahead.push(section.name.clone());
+                let header = Header::Section {
+                    name: section.name,
+                    version: section.version,
+                };
+                self.send(header, section.bytes.into())
+                    .await
+                    .map_err(|_| self.stream_broke())?;
+            }
+        }
+        self.send_logs().await
+    }
+
+    /// Sends what was added to the logs since the last time.
+    async fn send_logs(&mut self) -> Result<(), CellsError> {
+        for (index, kind) in [LogKind::Stdout, LogKind::Stderr].into_iter().enumerate() {
+            loop {
+                let offset = self.logs_sent[index];
+                let bytes = self
+                    .cell()
+                    .logs
+                    .log(kind)
+                    .read(offset, LOG_BATCH)
+                    .map_err(CellsError::io("reading a log"))?;
+                if bytes.is_empty() {
+                    break;
+                }
+                self.logs_sent[index] += bytes.len() as u64;
+                let header = Header::Log {
+                    stderr: kind == LogKind::Stderr,
+                    offset,
+                };
+                self.send(header, bytes)
+                    .await
+                    .map_err(|_| self.stream_broke())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stream_broke(&self) -> CellsError {
+        CellsError::Unreachable {
+            node: self.target,
+            reason: "the stream broke".to_owned(),
+        }
+    }
+
+    /// Finds the pages that must be sent.
+    async fn harvest(&mut self) -> Result<(), CellsError> {
+        let track = |error: mielin_wasm::TrackError| CellsError::Internal(error.to_string());
+        if self.tracker.is_none() && self.held.is_none() {
+            let mut held = self.cell().clone().hold().await?;
+            let tracker = held.instance_mut().track()?;
+            self.tracker_name = tracker.backend();
+            self.tracker = Some(tracker);
+        }
+        let pages = match (&mut self.tracker, &self.held) {
+            (Some(tracker), Some(held)) => tracker.harvest(Some(held.instance())).map_err(track)?,
+            (None, Some(held)) => used_pages(held.instance()),
+            (Some(tracker), None) if tracker.concurrent() => {
+                tracker.harvest(None).map_err(track)?
+            }
+            (_, None) => return self.harvest_parked().await,
+        };
+        self.dirty.extend(pages);
+        Ok(())
+    }
+
+    /// Harvests and copies while the agent stands still for a moment.
+    async fn harvest_parked(&mut self) -> Result<(), CellsError> {
+        let held = self.cell().clone().hold().await?;
+        let Some(tracker) = &mut self.tracker else {
+            return Ok(());
+        };
+        let pages = tracker
+            .harvest(Some(held.instance()))
+            .map_err(|error| CellsError::Internal(error.to_string()))?;
+        for index in pages {
+            let mut page = Box::new([0; PAGE_SIZE]);
+            held.instance().read_page(index, &mut page);
+            self.copies.insert(index, page);
+            self.dirty.insert(index);
+        }
+        Ok(())
+    }
+
+    async fn send_pages(&mut self) -> Result<SourceInput, SourceInput> {
+        let indices: Vec<u32> = std::mem::take(&mut self.dirty).into_iter().collect();
+        let (mut pages, mut bytes) = (0, 0);
+        let mut buffer = Vec::new();
+        for batch in indices.chunks(BATCH) {
+            buffer.clear();
+            self.read(batch, &mut buffer)
+                .map_err(|error| SourceInput::Failed(error.to_string()))?;
+            let mut tail = Vec::with_capacity(batch.len() * (PAGE_SIZE + 4));
+            let mut count = 0;
+            for (index, page) in batch.iter().zip(buffer.as_chunks::<PAGE_SIZE>().0) {
+                if is_zero(page) && !self.sent.contains(index) {
+                    continue;
+                }
+                self.sent.insert(*index);
+                page_record(*index, page, &mut tail);
+                count += 1;
+            }
+            if count == 0 {
+                continue;
+            }
+            self.digest.update(&tail);
+            pages += u64::from(count);
+            bytes += tail.len() as u64;
+            self.send(Header::Core(MigrationFrame::Pages { count }), tail.into())
+                .await?;
+        }
+        self.copies.clear();
+        Ok(SourceInput::PagesSent { pages, bytes })
+    }
+
+    /// Appends the pages' bytes as they are now.
+    fn read(&self, indices: &[u32], out: &mut Vec<u8>) -> Result<(), CellsError> {
+        let mut page = [0; PAGE_SIZE];
+        match (&self.held, &self.tracker) {
+            (Some(held), _) => {
+                for index in indices {
+                    held.instance().read_page(*index, &mut page);
+                    out.extend_from_slice(&page);
+                }
+                Ok(())
+            }
+            (None, Some(tracker)) if tracker.concurrent() => tracker
+                .read_many(indices, None, out)
+                .map_err(|error| CellsError::Internal(error.to_string())),
+            (None, _) => {
+                for index in indices {
+                    let copy = self
+                        .copies
+                        .get(index)
+                        .ok_or_else(|| CellsError::Internal("a page was not copied".to_owned()))?;
+                    out.extend_from_slice(&copy[..]);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn send_state(&mut self, epoch: Epoch) -> Result<u64, SourceInput> {
+        let failed = |error: CellsError| SourceInput::Failed(error.to_string());
+        self.send_logs().await.map_err(failed)?;
+        let Some(held) = &self.held else {
+            return Err(SourceInput::Failed("the agent is not frozen".to_owned()));
+        };
+        let mut state = capture(self.cell(), held.instance());
+        state
+            .sections
+            .retain(|section| !self.ahead.contains(&section.name));
+        let tail = state.encode(self.digest.clone());
+        let bytes = tail.len() as u64;
+        self.handed = epoch;
+        self.send(Header::Core(MigrationFrame::State { epoch }), tail)
+            .await?;
+        Ok(bytes)
+    }
+
+    /// Notices that the coordinator is in another phase than before.
+    fn note_phase(&mut self) {
+        if *self.coordinator.phase() != self.phase {
+            self.phase = self.coordinator.phase().clone();
+            self.enter(self.phase.clone());
+        }
+    }
+
+    fn enter(&mut self, phase: MigrationPhase) {
+        tracing::debug!(agent = %self.cell().id(), %phase, "a move");
+        if phase == MigrationPhase::InDoubt {
+            self.cell().publish(AgentState::InDoubt);
+            self.doubt.send_replace(true);
+        }
+        if let Some(progress) = &self.progress {
+            let bytes = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes);
+            // Nobody may be listening any more.
+            let _ = progress.send(MoveProgress {
+                phase: phase.to_string(),
+                bytes,
+                elapsed_us: micros(self.began.elapsed()),
+            });
+        }
+        if let Some(probe) = &self.node.config.probe
+            && (probe.0)(MoveSide::Source, &self.cell().id(), &phase) == ProbeAnswer::Drop
+        {
+            self.outgoing = None;
+        }
+    }
+
+    async fn report(mut self) -> Result<MoveReport, CellsError> {
+        let agent = self.cell().id();
+        let metrics = self.coordinator.metrics(self.node.now());
+        let phase = self.phase.clone();
+        // Whatever the outcome, the agent is not held any longer.
+        self.tracker = None;
+        self.held = None;
+        if let Some(outgoing) = self.outgoing.take() {
+            tokio::spawn(outgoing.finish());
+        }
+        if let MigrationPhase::RolledBack(reason) = phase {
+            if self.cell().state().is_final() {
+                return Err(CellsError::Ended(agent));
+            }
+            self.cell().post.thaw(self.cell().epoch());
+            return Err(rolled_back(&reason, self.target));
+        }
+        Tally::add(&self.cell().tally.moves, 1);
+        let rounds = metrics.rounds.len().saturating_sub(1);
+        Ok(MoveReport {
+            agent,
+            from: self.node.id(),
+            to: self.target,
+            strategy: metrics.strategy,
+            downtime_us: micros(metrics.downtime),
+            total_us: micros(metrics.total),
+            bytes: metrics.bytes,
+            rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
+            pages: metrics.rounds.iter().map(|round| round.pages).collect(),
+            phases: metrics
+                .phases
+                .iter()
+                .map(|time| PhaseTime {
+                    phase: time.phase.to_string(),
+                    us: micros(time.duration),
+                })
+                .collect(),
+            tracker: self.tracker_name.to_owned(),
+            target_resume_us: self.target_resume_us,
+        })
+    }
+}
+
+/// Asks the target on a stream of its own what became of an agent.
+async fn ask(node: Arc<Node>, target: NodeId, query: Query) -> Result<QueryReply, CellsError> {
+    let lost = |reason: String| CellsError::Unreachable {
+        node: target,
+        reason,
+    };
+    let mut stream = node
+        .mesh
+        .open_stream(&target, wire::MOVES)
+        .await
+        .map_err(|error| lost(error.to_string()))?;
+    stream
+        .send_frame(&codec::encode(&Header::Query(query)), &[])
+        .await
+        .map_err(|error| lost(error.to_string()))?;
+    let frame = stream
+        .recv_frame(FrameLimit::payload(0))
+        .await
+        .map_err(|error| lost(error.to_string()))?;
+    let frame = frame.ok_or_else(|| lost("it gave no answer".to_owned()))?;
+    codec::decode(&frame.header).map_err(|_| wire::malformed("an answer to a query"))
+}
+
+/// Everything of a standing agent but its memory.
+pub(crate) fn capture(cell: &Cell, instance: &dyn Instance) -> Installed {
+    let (outbox, inbox) = cell.post.encode();
+    Installed {
+        memory_bytes: instance.memory_bytes(),
+        paused: cell.is_paused(),
+        counters: cell.tally.numbers(),
+        lines: cell.logs.lines(),
+        sections: instance.host().to_sections(),
+        execution: instance.execution().encode().into(),
+        outbox: outbox.into(),
+        inbox: inbox.into(),
+        logs: [cell.logs.stdout.len(), cell.logs.stderr.len()],
+    }
+}
+
+/// The pages of a standing agent that are not zero.
+pub(crate) fn used_pages(instance: &dyn Instance) -> Vec<u32> {
+    let count = u32::try_from(instance.memory_bytes() / PAGE_SIZE as u64).unwrap_or(u32::MAX);
+    let mut page = [0; PAGE_SIZE];
+    let used = |index: &u32| {
+        instance.read_page(*index, &mut page);
+        !is_zero(&page)
+    };
+    (0..count).filter(used).collect()
+}
+
+fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
+    page.as_chunks::<16>()
+        .0
+        .iter()
+        .all(|chunk| u128::from_ne_bytes(*chunk) == 0)
+}
+
+/// The next event of the mesh that matters to a move.
+async fn relevant(
+    events: &mut broadcast::Receiver<MeshEvent>,
+    agent: AgentId,
+    target: NodeId,
+    epoch: Epoch,
+) -> SourceInput {
+    loop {
+        match events.recv().await {
+            Ok(MeshEvent::MemberChanged(member)) if member.identity.id == target => {
+                if matches!(member.state, MemberState::Dead | MemberState::Left) {
+                    return SourceInput::TargetDead;
+                }
+            }
+            Ok(MeshEvent::LocationChanged(location))
+                if location.record.agent == agent && location.record.epoch > epoch =>
+            {
+                return SourceInput::Superseded {
+                    epoch: location.record.epoch,
+                };
+            }
+            Ok(MeshEvent::Fenced {
+                agent: fenced, by, ..
+            }) if fenced == agent => {
+                return SourceInput::Superseded { epoch: by.epoch };
+            }
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+fn rolled_back(reason: &RollbackReason, target: NodeId) -> CellsError {
+    CellsError::RolledBack {
+        reason: format!("{reason} (node {})", target.short()),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,609 @@
+//! The target's end of a move: prepares, writes, starts.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mielin_mesh::{MeshStream, RecvHalf};
+use mielin_mesh_core::codec;
+use mielin_mesh_core::limits::PAGE_BYTES;
+use mielin_mesh_core::migration::{
+    Offer, PageRecords, Query, QueryReply, TargetAction, TargetInput,
+};
+use mielin_mesh_core::{AgentId, Epoch, MigrationFrame, MigrationPhase, MigrationReceiver, NodeId};
+use mielin_safepoint::{Execution, HostSection, ModuleHash, SnapshotLimits};
+use mielin_wasm::{Address, HostState, Instance, Prepared};
+use tokio::sync::{Notify, mpsc};
+
+use super::frames::{self, FrameError, Header, Identified, Installed, Outgoing};
+use crate::cell::{Cell, Identity, Parts, Tally};
+use crate::config::{MoveSide, ProbeAnswer};
+use crate::error::CellsError;
+use crate::lock::lock;
+use crate::logs::Logs;
+use crate::node::Node;
+use crate::post::Post;
+use crate::report::LogKind;
+use crate::spawn::host_calls;
+use crate::wire;
+
+/// How long a source may take to begin.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A move that is under way to this node.
+#[derive(Default)]
+pub(crate) struct Inbound {
+    /// The source asked on another stream what became of it.
+    queried: Notify,
+}
+
+/// Serves one stream of protocol 102: a move, or the question what became of one.
+pub(crate) async fn serve(node: Arc<Node>, from: NodeId, stream: MeshStream) {
+    let (mut send, mut recv) = stream.split();
+    match tokio::time::timeout(FIRST_TIMEOUT, frames::receive(&mut recv)).await {
+        Ok(Ok(Some((Header::Query(query), _)))) => {
+            let reply = answer(&node, query);
+            if send.send_frame(&codec::encode(&reply), &[]).await.is_ok() && send.finish().is_ok() {
+                let _ = tokio::time::timeout(FIRST_TIMEOUT, send.delivered()).await;
+            }
+        }
+        Ok(Ok(Some(first))) => {
+            Target::new(node, from, Outgoing::new(send))
+                .drive(first, recv)
+                .await
+        }
+        Ok(Ok(None) | Err(_)) | Err(_) => {
+            tracing::debug!(node = %from, "a stream of moves brought nothing")
+        }
+    }
+}
+
+/// What a source in doubt is told. A move that is still under way here learns that it was given up, or believed.
+fn answer(node: &Arc<Node>, query: Query) -> QueryReply {
+    let reply = lock(&node.arrivals).answer(query);
+    if let Some(inbound) = lock(&node.inbound).get(&query.agent) {
+        inbound.queried.notify_one();
+    }
+    reply
+}
+
+struct Target {
+    node: Arc<Node>,
+    from: NodeId,
+    receiver: MigrationReceiver,
+    phase: MigrationPhase,
+    outgoing: Option<Outgoing>,
+    guest: Option<Guest>,
+    /// The tail of the frame that is being acted on.
+    tail: Bytes,
+    /// The epoch in which the agent runs here.
+    epoch: Epoch,
+    /// When the frozen state arrived.
+    state_at: Option<Instant>,
+    /// The inbound entry, taken back when the move is over.
+    inbound: Option<InboundEntry>,
+}
+
+/// The agent as far as it has arrived.
+struct Guest {
+    offer: Offer,
+    identity: Identity,
+    logs: Arc<Logs>,
+    post: Arc<Post>,
+    prepared: Option<Arc<dyn Prepared>>,
+    instance: Option<Box<dyn Instance>>,
+    tally: Arc<Tally>,
+    sections: Vec<HostSection>,
+    digest: blake3::Hasher,
+    paused: bool,
+    started: bool,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if !self.started {
+            self.logs.delete();
+        }
+    }
+}
+
+struct InboundEntry {
+    node: Arc<Node>,
+    agent: AgentId,
+    inbound: Arc<Inbound>,
+}
+
+impl Drop for InboundEntry {
+    fn drop(&mut self) {
+        lock(&self.node.inbound).remove(&self.agent);
+    }
+}
+
+/// Whether to go on after an event.
+enum Next {
+    On,
+    /// The probe wants this end dead.
+    Killed,
+}
+
+impl Target {
+    fn new(node: Arc<Node>, from: NodeId, outgoing: Outgoing) -> Target {
+        Target {
+            receiver: MigrationReceiver::new(node.now()),
+            phase: MigrationPhase::Planning,
+            node,
+            from,
+            outgoing: Some(outgoing),
+            guest: None,
+            tail: Bytes::new(),
+            epoch: Epoch(0),
+            state_at: None,
+            inbound: None,
+        }
+    }
+
+    async fn drive(mut self, first: (Header, Bytes), recv: RecvHalf) {
+        let mut frames = read(recv);
+        let mut event = Some(Ok(Some(first)));
+        loop {
+            match event.take() {
+                Some(arrived) => self.arrived(arrived),
+                None => self.receiver.handle_timeout(self.node.now()),
+            }
+            while let Some(action) = self.receiver.poll_action() {
+                if matches!(self.note_phase(), Next::Killed) {
+                    return;
+                }
+                if let Some(input) = self.act(action).await {
+                    self.handle(input);
+                }
+            }
+            if matches!(self.note_phase(), Next::Killed) {
+                return;
+            }
+            if self.phase.is_final() {
+                break;
+            }
+            event = self.next_event(&mut frames).await;
+        }
+        self.inbound = None;
+        if let Some(outgoing) = self.outgoing.take() {
+            outgoing.finish().await;
+        }
+    }
+
+    /// The next frame; `None` when the receiver's time is up or it was asked about.
+    async fn next_event(&mut self, frames: &mut mpsc::Receiver<Arrived>) -> Option<Arrived> {
+        let due = self
+            .receiver
+            .poll_timeout()
+            .map(|at| at.since(self.node.now()));
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let queried = async {
+            match &self.inbound {
+                Some(entry) => entry.inbound.queried.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            arrived = frames.recv() => Some(arrived.unwrap_or(Ok(None))),
+            () = queried => {
+                self.handle(TargetInput::Queried);
+                None
+            }
+            () = timer => None,
+        }
+    }
+
+    fn handle(&mut self, input: TargetInput) {
+        self.receiver
+            .handle(self.node.now(), input, &mut lock(&self.node.arrivals));
+    }
+
+    fn arrived(&mut self, arrived: Arrived) {
+        let input = match arrived {
+            Ok(Some((Header::Core(frame), tail))) => {
+                if matches!(frame, MigrationFrame::State { .. }) {
+                    self.state_at = Some(Instant::now());
+                }
+                self.tail = tail;
+                Some(TargetInput::Frame(frame))
+            }
+            Ok(Some((Header::Log { stderr, offset }, tail))) => {
+                self.log(stderr, offset, &tail).err()
+            }
+            Ok(Some((Header::Section { name, version }, tail))) => {
+                self.section(name, version, &tail).err()
+            }
+            Ok(Some((Header::More | Header::Query(_), _))) => {
+                Some(TargetInput::Failed("a frame out of place".to_owned()))
+            }
+            Ok(None) => {
+                self.outgoing = None;
+                Some(TargetInput::ConnectionLost)
+            }
+            Err(error) => {
+                tracing::debug!(%error, node = %self.from, "the stream of a move broke");
+                self.outgoing = None;
+                Some(TargetInput::ConnectionLost)
+            }
+        };
+        if let Some(input) = input {
+            self.handle(input);
+        }
+    }
+
+    fn log(&mut self, stderr: bool, offset: u64, bytes: &[u8]) -> Result<(), TargetInput> {
+        let failed = |text: &str| TargetInput::Failed(text.to_owned());
+        let guest = self
+            .guest
+            .as_ref()
+            .ok_or_else(|| failed("a log before the offer"))?;
+        let log = guest.logs.log(wire::log_kind(stderr));
+        if log.len() != offset {
+            return Err(failed("a log out of order"));
+        }
+        match log.append(bytes, guest.identity.limits.log_bytes) {
+            Ok(taken) if taken == bytes.len() => Ok(()),
+            _ => Err(failed("the log does not fit")),
+        }
+    }
+
+    fn section(&mut self, name: String, version: u16, bytes: &[u8]) -> Result<(), TargetInput> {
+        let failed = |text: &str| TargetInput::Failed(text.to_owned());
+        let guest = self
+            .guest
+            .as_mut()
+            .ok_or_else(|| failed("a section before the offer"))?;
+        let held: usize = guest
+            .sections
+            .iter()
+            .map(|section| section.bytes.len())
+            .sum();
+        // Arguments and environment are stored with their lengths; this leaves room for those.
+        if held + bytes.len() > guest.identity.limits.input_bytes.saturating_mul(2) + 65536
+            || !HostState::is_fixed(&name)
+        {
+            return Err(failed("a section that is not wanted"));
+        }
+        guest.sections.push(HostSection {
+            name,
+            version,
+            bytes: bytes.to_vec(),
+        });
+        Ok(())
+    }
+
+    async fn act(&mut self, action: TargetAction) -> Option<TargetInput> {
+        let failed = |error: CellsError| Some(TargetInput::Failed(error.to_string()));
+        match action {
+            TargetAction::Send(frame) => {
+                let tail = match (&frame, self.state_at) {
+                    (MigrationFrame::Running { .. }, Some(at)) => {
+                        let us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        Bytes::copy_from_slice(&us.to_le_bytes())
+                    }
+                    _ => Bytes::new(),
+                };
+                let sent = match &mut self.outgoing {
+                    Some(outgoing) => outgoing.core(frame, tail).await.is_ok(),
+                    None => false,
+                };
+                (!sent).then_some(TargetInput::ConnectionLost)
+            }
+            TargetAction::Decide(offer) => Some(match self.decide(offer) {
+                Ok(need_module) => TargetInput::Accepted { need_module },
+                Err(error) => TargetInput::Refused(error.to_string()),
+            }),
+            TargetAction::Prepare => match self.prepare().await {
+                Ok(()) => Some(TargetInput::Prepared),
+                Err(error) => failed(error),
+            },
+            TargetAction::WritePages { count } => match self.write_pages(count) {
+                Ok(()) => Some(TargetInput::PagesWritten),
+                Err(error) => failed(error),
+            },
+            TargetAction::Install { epoch } => match self.install(epoch) {
+                Ok(()) => Some(TargetInput::Installed),
+                Err(error) => failed(error),
+            },
+            TargetAction::Start { epoch } => {
+                self.epoch = epoch;
+                if let Err(error) = self.start(epoch) {
+                    // It cannot be refused any more; this is a fault of this node's own.
+                    tracing::error!(%error, "an agent that arrived could not be started");
+                }
+                Some(TargetInput::Started)
+            }
+            TargetAction::Confirm => {
+                if let Some(guest) = &self.guest {
+                    guest.post.thaw(self.epoch);
+                    self.node.move_ended();
+                }
+                None
+            }
+            TargetAction::Discard(reason) => {
+                tracing::info!(%reason, node = %self.from, "an agent is not coming after all");
+                self.guest = None;
+                None
+            }
+        }
+    }
+
+    /// Decides whether the agent is welcome; gives whether its module must be sent.
+    fn decide(&mut self, offer: Offer) -> Result<bool, CellsError> {
+        let node = Arc::clone(&self.node);
+        if node.is_closing() {
+            return Err(CellsError::ShuttingDown);
+        }
+        node.has_room()?;
+        let identified: Identified =
+            codec::decode(&self.tail).map_err(|_| wire::malformed("an offer"))?;
+        let identity = identified.into_identity(offer.agent)?;
+        let limits = &node.config.limits;
+        let too_large = |what: &str, len: u64, max: u64| CellsError::TooLarge {
+            what: what.to_owned(),
+            len,
+            max,
+        };
+        if offer.memory_bytes > limits.memory_bytes {
+            return Err(too_large(
+                "the agent's memory",
+                offer.memory_bytes,
+                limits.memory_bytes,
+            ));
+        }
+        if offer.module_bytes > limits.module_bytes as u64 {
+            return Err(too_large(
+                "the module",
+                offer.module_bytes,
+                limits.module_bytes as u64,
+            ));
+        }
+        if let Ok(cell) = node.here(&offer.agent)
+            && (cell.lives() || cell.epoch() > offer.epoch)
+        {
+            return Err(CellsError::Busy {
+                agent: offer.agent,
+                doing: "it is on this node already".to_owned(),
+            });
+        }
+        let inbound = Arc::new(Inbound::default());
+        {
+            let mut coming = lock(&node.inbound);
+            if coming.contains_key(&offer.agent) {
+                return Err(CellsError::Busy {
+                    agent: offer.agent,
+                    doing: "it is on its way here already".to_owned(),
+                });
+            }
+            coming.insert(offer.agent, Arc::clone(&inbound));
+        }
+        self.inbound = Some(InboundEntry {
+            node: Arc::clone(&node),
+            agent: offer.agent,
+            inbound,
+        });
+        let directory = node.directory(&offer.agent);
+        let logs = Arc::new(
+            Logs::create(directory.as_deref())
+                .map_err(CellsError::io("creating the agent's logs"))?,
+        );
+        let prepared = node
+            .modules
+            .known(ModuleHash(offer.module), node.config.engine);
+        let need_module = prepared.is_none();
+        let post = Arc::new(Post::new(
+            offer.agent,
+            offer.epoch,
+            identity.limits.message_bytes,
+        ));
+        // Nothing goes in or out until the source is known to have let go.
+        post.freeze();
+        self.guest = Some(Guest {
+            post,
+            offer,
+            identity,
+            logs,
+            prepared,
+            instance: None,
+            tally: Arc::default(),
+            sections: Vec::new(),
+            digest: blake3::Hasher::new(),
+            paused: false,
+            started: false,
+        });
+        Ok(need_module)
+    }
+
+    fn guest(&mut self) -> Result<&mut Guest, CellsError> {
+        self.guest
+            .as_mut()
+            .ok_or_else(|| CellsError::Internal("no agent was offered".to_owned()))
+    }
+
+    /// Compiles, instantiates and touches the memory, on a thread for blocking work.
+    async fn prepare(&mut self) -> Result<(), CellsError> {
+        let (node, module) = (Arc::clone(&self.node), std::mem::take(&mut self.tail));
+        let guest = self.guest()?;
+        let (hash, memory_bytes) = (ModuleHash(guest.offer.module), guest.offer.memory_bytes);
+        let (known, limits, address) = (
+            guest.prepared.clone(),
+            guest.identity.limits.clone(),
+            Address(guest.identity.id.0),
+        );
+        let services = host_calls(&guest.identity, &guest.logs, &guest.post, &guest.tally);
+        let making = tokio::task::spawn_blocking(move || {
+            let prepared = match known {
+                Some(prepared) => prepared,
+                None => node
+                    .modules
+                    .accept(hash, module.into(), node.config.engine)?,
+            };
+            // The host state arrives with the frozen state.
+            let mut instance = prepared.instantiate(HostState::new(address), services, &limits)?;
+            instance.reserve(memory_bytes)?;
+            Ok::<_, CellsError>((prepared, instance))
+        });
+        let (prepared, instance) = making
+            .await
+            .map_err(|error| CellsError::Internal(error.to_string()))??;
+        let guest = self.guest()?;
+        guest.prepared = Some(prepared);
+        guest.instance = Some(instance);
+        Ok(())
+    }
+
+    fn write_pages(&mut self, count: u32) -> Result<(), CellsError> {
+        let tail = std::mem::take(&mut self.tail);
+        let node = Arc::clone(&self.node);
+        let guest = self.guest()?;
+        guest.digest.update(&tail);
+        let records = PageRecords::new(count, &tail).map_err(|_| wire::malformed("pages"))?;
+        let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
+        for (index, page) in records {
+            let end = (u64::from(index) + 1) * PAGE_BYTES as u64;
+            if end > instance.memory_bytes() {
+                // The agent's memory has grown since the offer.
+                if end > node.config.limits.memory_bytes {
+                    let (what, max) = (
+                        "the agent's memory".to_owned(),
+                        node.config.limits.memory_bytes,
+                    );
+                    return Err(CellsError::TooLarge {
+                        what,
+                        len: end,
+                        max,
+                    });
+                }
+                instance.reserve(end)?;
+            }
+            instance.write_page(index, page)?;
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, epoch: Epoch) -> Result<(), CellsError> {
+        let tail = std::mem::take(&mut self.tail);
+        let node = Arc::clone(&self.node);
+        let guest = self.guest()?;
+        let state = Installed::decode(&tail, guest.digest.clone())?;
+        if state.memory_bytes > node.config.limits.memory_bytes {
+            let (what, max) = (
+                "the agent's memory".to_owned(),
+                node.config.limits.memory_bytes,
+            );
+            return Err(CellsError::TooLarge {
+                what,
+                len: state.memory_bytes,
+                max,
+            });
+        }
+        let logs = [LogKind::Stdout, LogKind::Stderr].map(|kind| guest.logs.log(kind).len());
+        if logs != state.logs {
+            return Err(CellsError::Internal(
+                "a part of the logs is missing".to_owned(),
+            ));
+        }
+        let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
+        let mut sections = guest.sections.clone();
+        sections.extend(state.sections.iter().cloned());
+        load(instance.as_mut(), &state, &sections)?;
+        guest
+            .post
+            .load(epoch, &state.outbox, &state.inbox)
+            .map_err(|_| wire::malformed("a mailbox"))?;
+        guest.logs.adopt_lines(state.lines);
+        guest.paused = state.paused;
+        for (counter, number) in guest.tally.all().into_iter().zip(state.counters) {
+            Tally::add(counter, number);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, epoch: Epoch) -> Result<(), CellsError> {
+        let node = Arc::clone(&self.node);
+        let guest = self.guest()?;
+        let (Some(prepared), Some(instance)) = (guest.prepared.take(), guest.instance.take())
+        else {
+            return Err(unprepared());
+        };
+        Tally::add(&guest.tally.moves, 1);
+        let parts = Parts {
+            identity: guest.identity.clone(),
+            epoch,
+            engine: node.config.engine,
+            prepared,
+            logs: Arc::clone(&guest.logs),
+            post: Arc::clone(&guest.post),
+            tally: Arc::clone(&guest.tally),
+            instance,
+            paused: guest.paused,
+        };
+        guest.started = true;
+        let cell = Cell::new(parts, node.scheduler.clone(), node.changes.clone());
+        node.adopt(&cell, false)?;
+        cell.start();
+        Ok(())
+    }
+
+    fn note_phase(&mut self) -> Next {
+        if *self.receiver.phase() == self.phase {
+            return Next::On;
+        }
+        self.phase = self.receiver.phase().clone();
+        if let (Some(probe), Some(guest)) = (&self.node.config.probe, &self.guest)
+            && (probe.0)(MoveSide::Target, &guest.identity.id, &self.phase) == ProbeAnswer::Drop
+        {
+            return Next::Killed;
+        }
+        Next::On
+    }
+}
+
+/// Puts a travelled state into an instance whose memory is there.
+pub(crate) fn load(
+    instance: &mut dyn Instance,
+    state: &Installed,
+    sections: &[HostSection],
+) -> Result<(), CellsError> {
+    instance.reserve(state.memory_bytes)?;
+    if instance.memory_bytes() != state.memory_bytes {
+        return Err(CellsError::Internal(
+            "the memory has another size than at the source".to_owned(),
+        ));
+    }
+    let execution = Execution::decode(&state.execution, &SnapshotLimits::default())
+        .map_err(|_| wire::malformed("a stack"))?;
+    instance.restore(&execution)?;
+    *instance.host_mut() =
+        HostState::from_sections(sections).map_err(mielin_wasm::EngineError::from)?;
+    Ok(())
+}
+
+fn unprepared() -> CellsError {
+    CellsError::Internal("the agent was not prepared".to_owned())
+}
+
+type Arrived = Result<Option<(Header, Bytes)>, FrameError>;
+
+/// Reads frames on a task of its own, because reading one is not cancel safe. Few are read ahead: the transport's flow
+/// control then slows the source down.
+fn read(mut recv: RecvHalf) -> mpsc::Receiver<Arrived> {
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        loop {
+            let arrived = frames::receive(&mut recv).await;
+            let last = !matches!(arrived, Ok(Some(_)));
+            if sender.send(arrived).await.is_err() || last {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,116 @@
+//! Names of agents: what is allowed, and names for agents that were given none.
+
+use crate::error::CellsError;
+
+const NAME_LEN_MAX: usize = 63;
+/// The longest hint kept in a generated name, so that the suffix always fits.
+const HINT_LEN_MAX: usize = 48;
+
+/// Checks a name that a user chose.
+///
+/// A name that looks like a whole agent id is refused, because ids and names share one command-line argument.
+pub(crate) fn check(name: &str) -> Result<(), CellsError> {
+    let begins_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let looks_like_id = name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    if name.is_empty()
+        || name.len() > NAME_LEN_MAX
+        || !begins_well
+        || looks_like_id
+        || !name.chars().all(allowed)
+    {
+        return Err(CellsError::BadName(
+            name.chars().take(NAME_LEN_MAX + 1).collect(),
+        ));
+    }
+    Ok(())
+}
+
+/// A name like `digest-3f2a` that `taken` does not know; longer suffixes are tried when short ones run out.
+pub(crate) fn generate(
+    hint: Option<&str>,
+    seed: &[u8; 16],
+    taken: impl Fn(&str) -> bool,
+) -> String {
+    let stem = stem(hint.unwrap_or("agent"));
+    let hex: String = seed.iter().map(|b| format!("{b:02x}")).collect();
+    let length = (4..hex.len()).find(|&length| !taken(&format!("{stem}-{}", &hex[..length])));
+    // With the last digits cut off the name can never be taken for an id, whatever the hint.
+    let length = length
+        .unwrap_or(hex.len() - 1)
+        .min(NAME_LEN_MAX - 1 - stem.len());
+    format!("{stem}-{}", &hex[..length])
+}
+
+fn stem(hint: &str) -> String {
+    let lower = hint.to_ascii_lowercase();
+    let stem: String = lower
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(HINT_LEN_MAX)
+        .collect();
+    let stem = stem.trim_end_matches(['-', '.', '_']);
+    if stem.is_empty() {
+        "agent".to_owned()
+    } else {
+        stem.to_owned()
+    }
+}
+
+fn allowed(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn chosen_names() {
+        for good in [
+            "a",
+            "digest",
+            "digest-2",
+            "9lives",
+            "a.b_c-d",
+            &"x".repeat(63),
+        ] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "-a",
+            "A",
+            "a b",
+            "ä",
+            &"x".repeat(64),
+            &"0".repeat(32),
+            &"ab".repeat(16),
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn generated_names_are_valid_and_avoid_taken_ones() {
+        let seed = [0x3f, 0x2a, 0x91, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(generate(Some("digest"), &seed, |_| false), "digest-3f2a");
+        assert_eq!(
+            generate(Some("digest"), &seed, |name| name == "digest-3f2a"),
+            "digest-3f2a9"
+        );
+        for hint in [
+            None,
+            Some(""),
+            Some("---"),
+            Some("My Prog (1)"),
+            Some(&*"z".repeat(200)),
+            Some("日本"),
+        ] {
+            check(&generate(hint, &seed, |_| false)).unwrap();
+            check(&generate(hint, &seed, |_| true)).unwrap();
+        }
+    }
+}

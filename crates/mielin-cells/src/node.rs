@@ -1,0 +1,573 @@
+//! This node's part in the life of agents: who lives here, who left, and who must be told.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use mielin_mesh::{MeshEvent, MeshService, stream_handler};
+use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
+use mielin_mesh_core::migration::Arrivals;
+use mielin_mesh_core::{
+    AgentId, AgentState, Epoch, Instant, Location, LocationRecord, Name, NodeId,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::cell::{Cell, Tally};
+use crate::client::Client;
+use crate::config::CellsConfig;
+use crate::courier;
+use crate::error::CellsError;
+use crate::lock::lock;
+use crate::modules::Modules;
+use crate::moving::Inbound;
+use crate::operations::{self, Absent};
+use crate::post::Post;
+use crate::report::AgentSummary;
+use crate::scheduler::Scheduler;
+use crate::{moving, persist, wire};
+
+/// How long a change between running and waiting may go unannounced; it happens at every message.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
+/// Ended agents and agents that left are remembered up to this number each.
+const REMEMBERED_MAX: usize = 4096;
+
+/// Everything this node knows about agents.
+pub(crate) struct Node {
+    pub(crate) config: CellsConfig,
+    pub(crate) mesh: MeshService,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) modules: Modules,
+    pub(crate) client: Client,
+    pub(crate) arrivals: Mutex<Arrivals>,
+    /// Agents that are on their way here.
+    pub(crate) inbound: Mutex<HashMap<AgentId, Arc<Inbound>>>,
+    pub(crate) changes: mpsc::UnboundedSender<AgentId>,
+    /// Counts the ends of moves, which messages wait for.
+    moves: watch::Sender<u64>,
+    table: Mutex<Table>,
+    runtime: Handle,
+    started: std::time::Instant,
+    closing: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Table {
+    residents: HashMap<AgentId, Resident>,
+    /// What other nodes said about agents, where it is newer than the registry.
+    hearsay: HashMap<AgentId, (NodeId, Epoch)>,
+    /// Ended agents in the order of their end, and agents that left: the oldest are forgotten first.
+    ended: Vec<AgentId>,
+    left: Vec<AgentId>,
+}
+
+enum Resident {
+    Here(Arc<Cell>),
+    /// A tombstone: where it went, and with which epoch.
+    Left(NodeId, Epoch),
+}
+
+/// Where an agent is as far as this node knows.
+pub(crate) enum Place {
+    Here(Arc<Cell>),
+    There(NodeId, Epoch),
+    Unknown,
+}
+
+/// How to reach an agent's mailbox.
+pub(crate) enum Route {
+    Local,
+    Remote(NodeId),
+    None,
+}
+
+impl Node {
+    pub(crate) async fn start(
+        config: CellsConfig,
+        mesh: MeshService,
+    ) -> Result<Arc<Node>, CellsError> {
+        mielin_wasm::engine(config.engine)?;
+        if let Some(directory) = &config.data_dir {
+            let agents = directory.join("agents");
+            std::fs::create_dir_all(&agents)
+                .map_err(CellsError::io(format!("creating {}", agents.display())))?;
+        }
+        let scheduler = Scheduler::start(
+            config.workers,
+            config.slice,
+            mielin_wasm::THREAD_STACK_BYTES,
+        )
+        .map_err(CellsError::io("starting worker threads"))?;
+        let (changes, changed) = mpsc::unbounded_channel();
+        let node = Arc::new(Node {
+            client: Client::new(&mesh.local().id),
+            config,
+            scheduler,
+            modules: Modules::default(),
+            arrivals: Mutex::default(),
+            inbound: Mutex::default(),
+            changes,
+            moves: watch::Sender::new(0),
+            table: Mutex::default(),
+            runtime: Handle::current(),
+            started: std::time::Instant::now(),
+            closing: watch::Sender::new(false),
+            mesh,
+        });
+        tokio::spawn(announce_changes(Arc::downgrade(&node), changed));
+        tokio::spawn(follow_mesh(
+            Arc::downgrade(&node),
+            node.mesh.subscribe(),
+            node.closing.subscribe(),
+        ));
+        tokio::spawn(courier::run(
+            Arc::clone(&node),
+            Arc::clone(&node.client.post),
+        ));
+        persist::restore(&node).await;
+        node.serve();
+        Ok(node)
+    }
+
+    /// Offers protocols 100 to 102. The mesh keeps no strong reference, so that a node can end.
+    fn serve(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let with = move |protocol: u16| {
+            let weak = Weak::clone(&weak);
+            stream_handler(move |from, stream| {
+                let node = weak.upgrade().filter(|node| !*node.closing.borrow());
+                async move {
+                    let Some(node) = node else { return };
+                    let mut closing = node.closing.subscribe();
+                    let served = async {
+                        match protocol {
+                            wire::DELIVERY => courier::serve(Arc::clone(&node), from, stream).await,
+                            wire::OPERATIONS => {
+                                operations::serve(Arc::clone(&node), from, stream).await
+                            }
+                            _ => moving::serve(Arc::clone(&node), from, stream).await,
+                        }
+                    };
+                    tokio::select! {
+                        () = served => {}
+                        _ = closing.wait_for(|closing| *closing) => {}
+                    }
+                }
+            })
+        };
+        for protocol in [wire::DELIVERY, wire::OPERATIONS, wire::MOVES] {
+            self.mesh.serve_streams(protocol, with(protocol));
+        }
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.mesh.local().id
+    }
+
+    /// The time as the protocol cores count it.
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_start(self.started.elapsed())
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    pub(crate) fn watch_closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    /// Sees the end of every move.
+    pub(crate) fn watch_moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
+    }
+
+    /// A mailbox that was closed for a hand-over is open again, or has gone.
+    pub(crate) fn move_ended(&self) {
+        self.moves.send_modify(|count| *count += 1);
+    }
+
+    /// Where an agent's logs and snapshot are kept.
+    pub(crate) fn directory(&self, agent: &AgentId) -> Option<PathBuf> {
+        self.config
+            .data_dir
+            .as_ref()
+            .map(|directory| directory.join("agents").join(agent.to_string()))
+    }
+
+    /// Agents that live here.
+    pub(crate) fn living(&self) -> Vec<Arc<Cell>> {
+        let table = lock(&self.table);
+        table.living().cloned().collect()
+    }
+
+    /// The agent, if it is or was last here.
+    pub(crate) fn here(&self, agent: &AgentId) -> Result<Arc<Cell>, Absent> {
+        match lock(&self.table).residents.get(agent) {
+            Some(Resident::Here(cell)) => Ok(Arc::clone(cell)),
+            Some(Resident::Left(node, epoch)) => Err(Absent::Elsewhere(*node, *epoch)),
+            None => Err(Absent::Unknown),
+        }
+    }
+
+    /// What to say about an agent that was here a moment ago.
+    pub(crate) fn absent(&self, agent: &AgentId) -> Absent {
+        self.here(agent).err().unwrap_or(Absent::Unknown)
+    }
+
+    /// Where the agent is: here, or where the newest of tombstone, hearsay and registry says.
+    pub(crate) fn place(&self, agent: &AgentId) -> Place {
+        let record = self
+            .mesh
+            .locate(agent)
+            .map(|location| (location.record.node, location.record.epoch));
+        let table = lock(&self.table);
+        let tombstone = match table.residents.get(agent) {
+            Some(Resident::Here(cell)) => return Place::Here(Arc::clone(cell)),
+            Some(Resident::Left(node, epoch)) => Some((*node, *epoch)),
+            None => None,
+        };
+        let known = [record, table.hearsay.get(agent).copied(), tombstone];
+        // A record that names this node is an old one: the agent is not here.
+        let elsewhere = known
+            .into_iter()
+            .flatten()
+            .filter(|(node, _)| *node != self.id());
+        match elsewhere.max_by_key(|(_, epoch)| *epoch) {
+            Some((node, epoch)) => Place::There(node, epoch),
+            None => Place::Unknown,
+        }
+    }
+
+    /// The way to the mailbox of an agent or of a node's command line.
+    pub(crate) fn route(&self, to: &AgentId) -> Route {
+        if *to == self.client.id() {
+            return Route::Local;
+        }
+        match self.place(to) {
+            Place::Here(_) => Route::Local,
+            Place::There(node, _) => Route::Remote(node),
+            Place::Unknown => {
+                let members = self.mesh.members();
+                let home = members.into_iter().find(|member| {
+                    member.identity.id != self.id() && Client::is_of(to, &member.identity.id)
+                });
+                home.map_or(Route::None, |member| Route::Remote(member.identity.id))
+            }
+        }
+    }
+
+    /// Notes where an agent is said to be; whether that is news.
+    pub(crate) fn hear_of(&self, agent: AgentId, node: NodeId, epoch: u64) -> bool {
+        let epoch = Epoch(epoch);
+        let known = match self.place(&agent) {
+            Place::Here(cell) => Some(cell.epoch()),
+            Place::There(_, epoch) => Some(epoch),
+            Place::Unknown => None,
+        };
+        let news = node != self.id() && known.is_none_or(|known| known < epoch);
+        if news {
+            let mut table = lock(&self.table);
+            if table.hearsay.len() >= REMEMBERED_MAX {
+                table.hearsay.clear();
+            }
+            table.hearsay.insert(agent, (node, epoch));
+        }
+        news
+    }
+
+    /// Puts messages into a mailbox of this node.
+    pub(crate) fn deliver(&self, to: AgentId, envelopes: Vec<Envelope>) -> DeliveryReply {
+        if to == self.client.id() {
+            return self.client.deliver(envelopes);
+        }
+        match self.place(&to) {
+            Place::Here(cell) => {
+                let (reply, new) = cell.post.accept(envelopes);
+                if new > 0 {
+                    Tally::add(&cell.tally.received, new);
+                    cell.message_arrived();
+                }
+                reply
+            }
+            Place::There(node, epoch) => DeliveryReply::Moved { node, epoch },
+            Place::Unknown if lock(&self.inbound).contains_key(&to) => DeliveryReply::Busy,
+            Place::Unknown => DeliveryReply::Unknown,
+        }
+    }
+
+    /// Whether there is room for one more agent.
+    pub(crate) fn has_room(&self) -> Result<(), CellsError> {
+        let living = lock(&self.table).living().count() + lock(&self.inbound).len();
+        if living >= self.config.agents_max {
+            return Err(CellsError::Full {
+                max: self.config.agents_max as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes an agent a resident and announces it; it does not run yet.
+    ///
+    /// With `unique_name`, another living agent of that name refuses it. An agent that arrives keeps its name.
+    pub(crate) fn adopt(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        unique_name: bool,
+    ) -> Result<(), CellsError> {
+        {
+            let mut table = lock(&self.table);
+            let name = &cell.identity.name;
+            if unique_name && table.living().any(|other| other.identity.name == *name) {
+                return Err(CellsError::NameTaken(name.clone()));
+            }
+            table
+                .residents
+                .insert(cell.id(), Resident::Here(Arc::clone(cell)));
+            table.hearsay.remove(&cell.id());
+            table.left.retain(|left| *left != cell.id());
+        }
+        self.announce(cell);
+        let courier = courier::run(Arc::clone(self), Arc::clone(&cell.post));
+        self.runtime.spawn(courier);
+        Ok(())
+    }
+
+    /// Replaces a resident by a tombstone: it lives on `node` now.
+    pub(crate) fn entomb(&self, cell: &Cell, node: NodeId, epoch: Epoch) {
+        let mut table = lock(&self.table);
+        table
+            .residents
+            .insert(cell.id(), Resident::Left(node, epoch));
+        table.left.push(cell.id());
+        if table.left.len() > REMEMBERED_MAX {
+            let oldest = table.left.remove(0);
+            if matches!(table.residents.get(&oldest), Some(Resident::Left(..))) {
+                table.residents.remove(&oldest);
+            }
+        }
+    }
+
+    /// Whether a living agent of the mesh has this name, as far as this node knows.
+    pub(crate) fn is_taken(&self, name: &str) -> bool {
+        self.agents()
+            .iter()
+            .any(|agent| agent.name == name && !agent.state.is_final())
+    }
+
+    /// Every agent of the mesh that this node knows of, ordered by name.
+    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
+        let summary = |Location {
+                           record, reachable, ..
+                       }: Location| AgentSummary {
+            agent: record.agent,
+            name: record.name.to_string(),
+            state: record.state,
+            node: record.node,
+            epoch: record.epoch,
+            reachable,
+        };
+        // A record that names this node is overwritten below, or of an agent that this node has forgotten.
+        let records = self
+            .mesh
+            .agents()
+            .into_iter()
+            .map(|location| (location.record.agent, summary(location)));
+        let mut agents: HashMap<AgentId, AgentSummary> = records.collect();
+        for resident in lock(&self.table).residents.values() {
+            if let Resident::Here(cell) = resident {
+                agents.insert(cell.id(), self.summary(cell));
+            }
+        }
+        let mut agents: Vec<AgentSummary> = agents.into_values().collect();
+        agents.sort_by(|a, b| (&a.name, a.agent).cmp(&(&b.name, b.agent)));
+        agents
+    }
+
+    fn summary(&self, cell: &Cell) -> AgentSummary {
+        AgentSummary {
+            agent: cell.id(),
+            name: cell.identity.name.clone(),
+            state: cell.state(),
+            node: self.id(),
+            epoch: cell.epoch(),
+            reachable: true,
+        }
+    }
+
+    /// Tells the mesh where the agent is and what it does.
+    pub(crate) fn announce(&self, cell: &Cell) {
+        let Ok(name) = Name::new(cell.identity.name.clone()) else {
+            return;
+        };
+        let announced = self.mesh.announce(LocationRecord {
+            agent: cell.id(),
+            name,
+            module: cell.prepared.module().hash().0,
+            owner: cell.identity.owner,
+            node: self.id(),
+            epoch: cell.epoch(),
+            revision: 0,
+            state: cell.state(),
+        });
+        if let Err(error) = announced {
+            tracing::debug!(agent = %cell.id(), %error, "an agent could not be announced");
+        }
+    }
+
+    fn changed(&self, agent: AgentId) {
+        let Ok(cell) = self.here(&agent) else { return };
+        if !cell.state().is_final() {
+            return;
+        }
+        cell.post.end();
+        let mut table = lock(&self.table);
+        table.ended.push(agent);
+        if table.ended.len() > REMEMBERED_MAX {
+            let oldest = table.ended.remove(0);
+            if let Some(Resident::Here(cell)) = table.residents.remove(&oldest) {
+                cell.logs.delete();
+            }
+        }
+    }
+
+    /// Tells all outboxes that an agent lives on another node than before.
+    fn relocated(&self, agent: &AgentId) {
+        let posts: Vec<Arc<Post>> = {
+            let table = lock(&self.table);
+            table
+                .residents
+                .values()
+                .filter_map(|resident| match resident {
+                    Resident::Here(cell) => Some(Arc::clone(&cell.post)),
+                    Resident::Left(..) => None,
+                })
+                .collect()
+        };
+        for post in posts.iter().chain([&self.client.post]) {
+            post.relocated(agent);
+        }
+    }
+
+    /// Gives up an agent that another node holds with a higher epoch.
+    async fn fence(self: &Arc<Self>, record: &LocationRecord) {
+        let Ok(cell) = self.here(&record.agent) else {
+            return;
+        };
+        if !cell.lives() || record.node == self.id() || record.epoch <= cell.epoch() {
+            return;
+        }
+        // A move that is under way learns of the record by itself.
+        let Ok(claim) = cell.claim("it lives on another node") else {
+            return;
+        };
+        tracing::warn!(agent = %record.agent, node = %record.node, "an agent lives elsewhere with a higher epoch; it is given up here");
+        if let Ok(held) = claim.cell().hold().await {
+            self.entomb(&cell, record.node, record.epoch);
+            cell.post.close();
+            held.retire();
+        }
+    }
+
+    pub(crate) async fn shutdown(self: &Arc<Self>) {
+        if self.closing.send_replace(true) {
+            return;
+        }
+        let scheduler = self.scheduler.clone();
+        if tokio::task::spawn_blocking(move || scheduler.close())
+            .await
+            .is_err()
+        {
+            tracing::error!("the scheduler did not end cleanly");
+        }
+        persist::store(self).await;
+        for cell in self.living() {
+            cell.post.close();
+        }
+        self.client.post.close();
+    }
+}
+
+impl Table {
+    fn living(&self) -> impl Iterator<Item = &Arc<Cell>> {
+        self.residents
+            .values()
+            .filter_map(|resident| match resident {
+                Resident::Here(cell) if !cell.state().is_final() => Some(cell),
+                Resident::Here(_) | Resident::Left(..) => None,
+            })
+    }
+}
+
+/// Announces what agents do: the going back and forth between running and waiting at leisure, all else at once.
+async fn announce_changes(node: Weak<Node>, mut changed: mpsc::UnboundedReceiver<AgentId>) {
+    let mut said: HashMap<AgentId, (AgentState, Epoch)> = HashMap::new();
+    let mut later: HashSet<AgentId> = HashSet::new();
+    let mut due: Option<tokio::time::Instant> = None;
+    loop {
+        let sleep = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now));
+        let now: Vec<AgentId> = tokio::select! {
+            agent = changed.recv() => {
+                let (Some(agent), Some(node)) = (agent, node.upgrade()) else { return };
+                node.changed(agent);
+                let Ok(cell) = node.here(&agent) else { continue };
+                if matches!(cell.state(), AgentState::Running | AgentState::Waiting) && said.contains_key(&agent) {
+                    later.insert(agent);
+                    due.get_or_insert_with(|| tokio::time::Instant::now() + ANNOUNCE_PAUSE);
+                    continue;
+                }
+                later.remove(&agent);
+                vec![agent]
+            }
+            () = sleep, if due.is_some() => {
+                due = None;
+                later.drain().collect()
+            }
+        };
+        let Some(node) = node.upgrade() else { return };
+        for agent in now {
+            let Ok(cell) = node.here(&agent) else {
+                said.remove(&agent);
+                continue;
+            };
+            let news = (cell.state(), cell.epoch());
+            if said.get(&agent) != Some(&news) {
+                node.announce(&cell);
+                said.insert(agent, news);
+            }
+        }
+    }
+}
+
+/// Listens to the mesh: agents that moved elsewhere get their messages there.
+async fn follow_mesh(
+    node: Weak<Node>,
+    mut events: broadcast::Receiver<MeshEvent>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut epochs: HashMap<AgentId, Epoch> = HashMap::new();
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = closing.wait_for(|closing| *closing) => return,
+        };
+        let record = match event {
+            Ok(MeshEvent::LocationChanged(location)) => location.record,
+            Ok(MeshEvent::Fenced { by, .. }) => by,
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        let Some(node) = node.upgrade() else { return };
+        let news = epochs
+            .insert(record.agent, record.epoch)
+            .is_none_or(|known| known < record.epoch);
+        if news {
+            node.relocated(&record.agent);
+        }
+        node.fence(&record).await;
+        if record.state.is_final() {
+            epochs.remove(&record.agent);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Protocol 101: what other nodes ask this one to do with its agents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh::{FrameLimit, MeshStream, RecvHalf, SendHalf};
+use mielin_mesh_core::{AgentId, Epoch, MigrationStrategy, NodeId};
+use tokio::sync::mpsc;
+
+use crate::cell::Cell;
+use crate::error::CellsError;
+use crate::moving;
+use crate::node::Node;
+use crate::report::{
+    AgentEnd, AgentReport, Counters, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport,
+};
+use crate::wire::{
+    self, Answer, Call, Failure, HEADER_MAX, Inspected, LOG_CHUNK_MAX, Moved, Operation,
+};
+
+/// The longest time a reader of logs is kept waiting in one call.
+const LOG_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a caller may take to say what it wants.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An agent that is not here.
+#[derive(Debug)]
+pub(crate) enum Absent {
+    /// It went to this node.
+    Elsewhere(NodeId, Epoch),
+    /// It was never here, or too long ago.
+    Unknown,
+}
+
+/// Serves one stream: a call, its steps, its answer.
+pub(crate) async fn serve(node: Arc<Node>, _from: NodeId, stream: MeshStream) {
+    let (mut send, mut recv) = stream.split();
+    let first = tokio::time::timeout(CALL_TIMEOUT, recv.recv_frame(FrameLimit::payload(0))).await;
+    let Ok(Ok(Some(frame))) = first else { return };
+    let answered = match Call::decode(&frame.header) {
+        Ok(call) => {
+            let gone = caller_gone(recv);
+            tokio::select! {
+                answered = answer(&node, call, &mut send) => answered,
+                () = gone => return,
+            }
+        }
+        Err(error) => (Answer::Failed(Failure::new(&error)), Bytes::new()),
+    };
+    let (answer, payload) = answered;
+    // A caller that left before the answer does not want it.
+    if send
+        .send_frame_bytes(&answer.encode(), payload)
+        .await
+        .is_ok()
+        && send.finish().is_ok()
+    {
+        let _ = tokio::time::timeout(CALL_TIMEOUT, send.delivered()).await;
+    }
+}
+
+/// Ends when the caller has left: it keeps its direction of the stream open for as long as it listens.
+async fn caller_gone(mut recv: RecvHalf) {
+    let _ = recv.recv_frame(FrameLimit::payload(0)).await;
+}
+
+async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, Bytes) {
+    let agent = AgentId(call.agent);
+    let cell = match node.here(&agent) {
+        Ok(cell) => cell,
+        Err(absent) => return (absent.into_answer(), Bytes::new()),
+    };
+    let answer = match call.operation {
+        Operation::Inspect => Ok(Answer::Inspected(Inspected::new(&inspect(node, &cell)))),
+        Operation::Pause => cell.pause().map(|()| Answer::Done),
+        Operation::Resume => cell.unpause().map(|()| Answer::Done),
+        Operation::Terminate => cell.kill().map(|()| Answer::Done),
+        Operation::HostLog => Ok(Answer::host_log(&cell.logs.lines())),
+        Operation::Wait => match wait(node, &cell).await {
+            Ok(end) => Ok(Answer::ended(&end)),
+            Err(absent) => Ok(absent.into_answer()),
+        },
+        Operation::ReadLog {
+            stderr,
+            offset,
+            wait_ms,
+        } => {
+            let wait = Duration::from_millis(wait_ms).min(LOG_WAIT_MAX);
+            match read_log(node, &cell, wire::log_kind(stderr), offset, wait).await {
+                Ok(Ok(chunk)) => {
+                    return (
+                        Answer::Log {
+                            offset: chunk.offset,
+                            end: chunk.end,
+                        },
+                        chunk.bytes,
+                    );
+                }
+                Ok(Err(absent)) => Ok(absent.into_answer()),
+                Err(error) => Err(error),
+            }
+        }
+        Operation::Migrate {
+            node: target,
+            strategy,
+        } => migrate(node, &cell, NodeId(target), strategy, send)
+            .await
+            .map(|report| Answer::Moved(Moved::new(&report))),
+    };
+    (
+        answer.unwrap_or_else(|error| Answer::Failed(Failure::new(&error))),
+        Bytes::new(),
+    )
+}
+
+async fn migrate(
+    node: &Arc<Node>,
+    cell: &Arc<Cell>,
+    target: NodeId,
+    strategy: Option<u8>,
+    send: &mut SendHalf,
+) -> Result<MoveReport, CellsError> {
+    let strategy: Option<MigrationStrategy> =
+        strategy.map(wire::strategy_from_number).transpose()?;
+    let (steps, mut progress) = mpsc::unbounded_channel::<MoveProgress>();
+    // The move is a task of its own: a caller that goes away does not break it.
+    let moving = tokio::spawn(moving::move_agent(
+        Arc::clone(node),
+        Arc::clone(cell),
+        target,
+        MoveOptions { strategy },
+        Some(steps),
+    ));
+    while let Some(step) = progress.recv().await {
+        let _ = send.send_frame(&Answer::step(step).encode(), &[]).await;
+    }
+    moving
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))?
+}
+
+/// What this node knows about one of its agents.
+pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
+    let [turns, busy_us, received, sent, denied, moves] = cell.tally.numbers();
+    AgentReport {
+        agent: cell.id(),
+        name: cell.identity.name.clone(),
+        state: cell.state(),
+        node: node.id(),
+        epoch: cell.epoch(),
+        module: cell.prepared.module().hash(),
+        engine: cell.engine,
+        grants: cell.identity.grants.clone(),
+        started_ms: cell.identity.started_ms,
+        memory_bytes: cell.memory_bytes(),
+        stdout_bytes: cell.logs.stdout.len(),
+        stderr_bytes: cell.logs.stderr.len(),
+        mailbox_count: cell.post.mailbox_count() as u64,
+        counters: Counters {
+            turns,
+            busy_us,
+            received,
+            sent,
+            denied,
+            moves,
+        },
+    }
+}
+
+/// Waits until the agent has ended here, or has gone.
+pub(crate) async fn wait(node: &Node, cell: &Arc<Cell>) -> Result<AgentEnd, Absent> {
+    let mut standing = cell.watch();
+    loop {
+        if let Some(end) = cell.end() {
+            return Ok(end.clone());
+        }
+        if standing.borrow_and_update().gone {
+            return Err(node.absent(&cell.id()));
+        }
+        if standing.changed().await.is_err() {
+            return Err(node.absent(&cell.id()));
+        }
+    }
+}
+
+/// Reads a log; waits for more when there is none at `offset` yet.
+pub(crate) async fn read_log(
+    node: &Node,
+    cell: &Arc<Cell>,
+    kind: LogKind,
+    offset: u64,
+    wait: Duration,
+) -> Result<Result<LogChunk, Absent>, CellsError> {
+    let log = cell.logs.log(kind);
+    let (mut len, mut standing) = (log.watch(), cell.watch());
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        let (ended, gone) = {
+            let standing = standing.borrow_and_update();
+            (standing.state.is_final(), standing.gone)
+        };
+        if gone {
+            return Ok(Err(node.absent(&cell.id())));
+        }
+        let present = *len.borrow_and_update();
+        if present > offset {
+            let bytes = log
+                .read(offset, LOG_CHUNK_MAX)
+                .map_err(CellsError::io("reading a log"))?;
+            let end = ended && offset + bytes.len() as u64 == present;
+            return Ok(Ok(LogChunk { offset, bytes, end }));
+        }
+        let nothing = LogChunk {
+            offset,
+            bytes: Bytes::new(),
+            end: ended,
+        };
+        if ended {
+            return Ok(Ok(nothing));
+        }
+        tokio::select! {
+            changed = len.changed() => if changed.is_err() { return Ok(Ok(nothing)) },
+            changed = standing.changed() => if changed.is_err() { return Ok(Ok(nothing)) },
+            () = tokio::time::sleep_until(deadline) => return Ok(Ok(nothing)),
+        }
+    }
+}
+
+impl Absent {
+    fn into_answer(self) -> Answer {
+        match self {
+            Absent::Elsewhere(node, epoch) => Answer::Elsewhere {
+                node: node.0,
+                epoch: epoch.0,
+            },
+            Absent::Unknown => Answer::Unknown,
+        }
+    }
+}
+
+/// Asks `peer` to do something and waits for the last answer; steps go to `progress`.
+pub(crate) async fn ask(
+    node: &Node,
+    peer: &NodeId,
+    call: &Call,
+    progress: Option<&mpsc::UnboundedSender<MoveProgress>>,
+) -> Result<(Answer, Bytes), CellsError> {
+    let unreachable = |reason: String| CellsError::Unreachable {
+        node: *peer,
+        reason,
+    };
+    let mut stream = node
+        .mesh
+        .open_stream(peer, wire::OPERATIONS)
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+    stream
+        .send_frame(&call.encode(), &[])
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
+    let limit = FrameLimit {
+        header_bytes: HEADER_MAX as u16,
+        payload_bytes: LOG_CHUNK_MAX,
+    };
+    loop {
+        let frame = stream
+            .recv_frame(limit)
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        let Some(frame) = frame else {
+            return Err(unreachable("it gave no answer".to_owned()));
+        };
+        match Answer::decode(&frame.header)? {
+            Answer::Step {
+                phase,
+                bytes,
+                elapsed_us,
+            } => {
+                if let Some(progress) = progress {
+                    // Nobody may be listening any more; the move goes on.
+                    let _ = progress.send(MoveProgress {
+                        phase,
+                        bytes,
+                        elapsed_us,
+                    });
+                }
+            }
+            answer => return Ok((answer, frame.payload)),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! An agent's post: the mailbox that senders fill and the outbox that a courier empties.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use mielin_mesh_core::codec::CodecError;
+use mielin_mesh_core::delivery::{
+    self, Advice, DeliveryReply, Envelope, Inbox, Outbox, OutboxError,
+};
+use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
+use mielin_mesh_core::{AgentId, Epoch, Instant};
+use mielin_wasm::{Address, MessageKind, Receive, Received, SendError};
+use tokio::sync::{Notify, watch};
+
+use crate::lock::lock;
+
+/// Mailbox and outbox of one agent; both travel with it.
+pub(crate) struct Post {
+    agent: AgentId,
+    state: Mutex<State>,
+    /// Wakes the courier: there may be something to transmit, or nothing will ever be again.
+    pub(crate) outgoing: Notify,
+    /// Counts what destinations said; see [`Post::fate`].
+    answers: watch::Sender<u64>,
+}
+
+struct State {
+    outbox: Outbox,
+    inbox: Inbox,
+    epoch: Epoch,
+    /// The agent is being handed over: the mailbox stays as it is.
+    frozen: bool,
+    /// The agent is gone from this node: no courier works for it here.
+    closed: bool,
+    /// The agent has ended: what it sent still goes out, but nothing comes in.
+    ended: bool,
+    message_bytes: usize,
+    /// What destinations said last; kept only where somebody asks, which is the command line's own post.
+    fates: Option<HashMap<AgentId, Fate>>,
+}
+
+/// What became of the messages to one destination.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fate {
+    /// Everything up to here was accepted.
+    pub(crate) through: u64,
+    /// The destination has ended.
+    pub(crate) ended: bool,
+    /// The last answer was that the mailbox is full.
+    pub(crate) full: bool,
+}
+
+impl Post {
+    pub(crate) fn new(agent: AgentId, epoch: Epoch, message_bytes: usize) -> Post {
+        let state = State {
+            outbox: Outbox::new(agent),
+            inbox: Inbox::new(agent),
+            epoch,
+            frozen: false,
+            closed: false,
+            ended: false,
+            message_bytes: message_bytes.min(PAYLOAD_BYTES_MAX),
+            fates: None,
+        };
+        Post {
+            agent,
+            state: Mutex::new(state),
+            outgoing: Notify::new(),
+            answers: watch::Sender::new(0),
+        }
+    }
+
+    /// A post that remembers what became of its messages.
+    pub(crate) fn with_fates(agent: AgentId) -> Post {
+        let post = Post::new(agent, Epoch(1), PAYLOAD_BYTES_MAX);
+        lock(&post.state).fates = Some(HashMap::new());
+        post
+    }
+
+    /// Takes a message of the agent for sending.
+    pub(crate) fn send(
+        &self,
+        to: AgentId,
+        kind: MessageKind,
+        payload: &[u8],
+    ) -> Result<u64, SendError> {
+        let kind = match kind {
+            MessageKind::Message => delivery::MessageKind::Send,
+            MessageKind::Reply { to } => delivery::MessageKind::Reply { to_sequence: to },
+        };
+        let mut state = lock(&self.state);
+        if payload.len() > state.message_bytes {
+            return Err(SendError::TooLarge {
+                limit: state.message_bytes,
+            });
+        }
+        if !state.outbox.can_push(payload.len()) {
+            return Err(SendError::Full);
+        }
+        let sequence = state
+            .push(to, kind, Bytes::copy_from_slice(payload))
+            .map_err(|error| match error {
+                OutboxError::Full => SendError::Full,
+                OutboxError::TooLarge { .. } => SendError::TooLarge {
+                    limit: PAYLOAD_BYTES_MAX,
+                },
+            })?;
+        drop(state);
+        self.outgoing.notify_one();
+        Ok(sequence)
+    }
+
+    /// The same for the command line, which has its payload in shared memory.
+    pub(crate) fn push(
+        &self,
+        to: AgentId,
+        kind: delivery::MessageKind,
+        payload: Bytes,
+    ) -> Result<u64, OutboxError> {
+        let sequence = lock(&self.state).push(to, kind, payload)?;
+        self.outgoing.notify_one();
+        Ok(sequence)
+    }
+
+    /// Takes the oldest message out of the mailbox, if it is at most `max_len` long.
+    pub(crate) fn receive(&self, max_len: usize) -> Receive {
+        let mut state = lock(&self.state);
+        match state.inbox.peek() {
+            None => return Receive::Empty,
+            Some(envelope) if envelope.payload.len() > max_len => {
+                return Receive::TooLarge {
+                    len: envelope.payload.len(),
+                };
+            }
+            Some(_) => {}
+        }
+        let Some(envelope) = state.inbox.take() else {
+            return Receive::Empty;
+        };
+        Receive::Message(Received {
+            from: Address(envelope.source.0),
+            sequence: envelope.sequence,
+            kind: match envelope.kind {
+                delivery::MessageKind::Send | delivery::MessageKind::Request => {
+                    MessageKind::Message
+                }
+                delivery::MessageKind::Reply { to_sequence } => {
+                    MessageKind::Reply { to: to_sequence }
+                }
+            },
+            payload: envelope.payload.into(),
+        })
+    }
+
+    /// Takes the oldest message out of the mailbox.
+    pub(crate) fn take(&self) -> Option<Envelope> {
+        lock(&self.state).inbox.take()
+    }
+
+    pub(crate) fn mailbox_count(&self) -> usize {
+        lock(&self.state).inbox.len()
+    }
+
+    pub(crate) fn mailbox_is_empty(&self) -> bool {
+        lock(&self.state).inbox.is_empty()
+    }
+
+    /// Puts messages of one sender into the mailbox; says how far that went and how many were new.
+    pub(crate) fn accept(&self, envelopes: Vec<Envelope>) -> (DeliveryReply, u64) {
+        let mut state = lock(&self.state);
+        if state.ended {
+            return (DeliveryReply::Ended, 0);
+        }
+        if state.frozen || state.closed {
+            return (DeliveryReply::Busy, 0);
+        }
+        let mut best = DeliveryReply::Busy;
+        let mut new = 0;
+        for envelope in envelopes {
+            let acceptance = state.inbox.accept(envelope);
+            new += u64::from(matches!(acceptance, delivery::Acceptance::New { .. }));
+            let reply = acceptance.reply();
+            let stop = !matches!(reply, DeliveryReply::Acknowledged { .. });
+            if !(stop && matches!(best, DeliveryReply::Acknowledged { .. })) {
+                best = reply;
+            }
+            if stop {
+                break;
+            }
+        }
+        (best, new)
+    }
+
+    /// The next message to transmit; none while the agent is handed over.
+    pub(crate) fn poll_transmit(&self, now: Instant) -> Option<Envelope> {
+        let mut state = lock(&self.state);
+        if state.frozen {
+            None
+        } else {
+            state.outbox.poll_transmit(now)
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        if state.frozen {
+            None
+        } else {
+            state.outbox.poll_timeout()
+        }
+    }
+
+    /// Takes what the destination's node said.
+    pub(crate) fn handle_reply(&self, now: Instant, to: &AgentId, reply: DeliveryReply) -> Advice {
+        let mut state = lock(&self.state);
+        let advice = state.outbox.handle_reply(now, to, reply);
+        if let Some(fates) = &mut state.fates {
+            let fate = fates.entry(*to).or_default();
+            fate.full = reply == DeliveryReply::Full;
+            match reply {
+                DeliveryReply::Acknowledged { through } => fate.through = fate.through.max(through),
+                DeliveryReply::Ended => fate.ended = true,
+                _ => {}
+            }
+        }
+        drop(state);
+        self.answers.send_modify(|count| *count += 1);
+        advice
+    }
+
+    pub(crate) fn undeliverable(&self, now: Instant, to: &AgentId) {
+        lock(&self.state).outbox.undeliverable(now, to);
+    }
+
+    /// Takes that `to` lives on another node than before.
+    pub(crate) fn relocated(&self, to: &AgentId) {
+        let mut state = lock(&self.state);
+        if state
+            .outbox
+            .destinations()
+            .any(|destination| destination == *to)
+        {
+            state.outbox.relocated(to);
+            drop(state);
+            self.outgoing.notify_one();
+        }
+    }
+
+    /// What became of the messages to `to`, as far as its nodes said.
+    pub(crate) fn fate(&self, to: &AgentId) -> Fate {
+        let state = lock(&self.state);
+        state
+            .fates
+            .as_ref()
+            .and_then(|fates| fates.get(to))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Sees every answer of a destination.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.answers.subscribe()
+    }
+
+    /// Lets nothing in and nothing out while the agent is handed over; messages to it are refused and come again.
+    pub(crate) fn freeze(&self) {
+        lock(&self.state).frozen = true;
+    }
+
+    /// Opens both ways: the agent is here, and in this epoch.
+    pub(crate) fn thaw(&self, epoch: Epoch) {
+        let mut state = lock(&self.state);
+        state.frozen = false;
+        state.epoch = epoch;
+        drop(state);
+        self.outgoing.notify_one();
+    }
+
+    /// No courier works here any more.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.outgoing.notify_one();
+    }
+
+    /// The agent has ended: its mailbox is closed for good.
+    pub(crate) fn end(&self) {
+        lock(&self.state).ended = true;
+        self.outgoing.notify_one();
+    }
+
+    /// Whether a courier has nothing left to do for this post, ever.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = lock(&self.state);
+        state.closed || (state.ended && state.outbox.is_empty())
+    }
+
+    /// Outbox and mailbox as bytes, to travel with the agent.
+    pub(crate) fn encode(&self) -> (Vec<u8>, Vec<u8>) {
+        let state = lock(&self.state);
+        (state.outbox.encode(), state.inbox.encode())
+    }
+
+    /// Becomes what travelled.
+    pub(crate) fn load(
+        &self,
+        epoch: Epoch,
+        outbox: &Bytes,
+        inbox: &Bytes,
+    ) -> Result<(), CodecError> {
+        let (outbox, inbox) = (
+            Outbox::decode(self.agent, outbox)?,
+            Inbox::decode(self.agent, inbox)?,
+        );
+        let mut state = lock(&self.state);
+        state.outbox = outbox;
+        state.inbox = inbox;
+        state.epoch = epoch;
+        Ok(())
+    }
+}
+
+impl State {
+    fn push(
+        &mut self,
+        to: AgentId,
+        kind: delivery::MessageKind,
+        payload: Bytes,
+    ) -> Result<u64, OutboxError> {
+        self.outbox.push(self.epoch, to, kind, payload)
+    }
+}

@@ -1,0 +1,263 @@
+//! The threads that run agents: one queue, a clock for deadlines, and time slices that bite only under contention.
+//!
+//! A turn runs until the program leaves by itself. The clock asks it to stop when it has had its slice *and*
+//! another agent waits, so that a lonely endless loop is never unwound for nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::cell::Cell;
+use crate::lock::lock;
+
+/// How long the clock waits before it repeats a stop request that has not been obeyed.
+///
+/// A request that lands between two runs may be lost; a program that is inside a long host call obeys late.
+const REPEAT: Duration = Duration::from_millis(2);
+
+/// The run queue, its threads and the clock. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Scheduler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes workers: the queue has an agent, or the scheduler closes.
+    work: Condvar,
+    /// Wakes the clock: a deadline, contention or a wanted stop appeared.
+    clock: Condvar,
+    slice: Duration,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Arc<Cell>>,
+    /// Per worker, the turn it is in.
+    turns: Vec<Option<Running>>,
+    alarms: BinaryHeap<Reverse<Alarm>>,
+    closed: bool,
+}
+
+struct Running {
+    cell: Arc<Cell>,
+    stop_at: Instant,
+    /// Somebody wants the agent off its thread, whether or not others wait.
+    wanted: bool,
+}
+
+struct Alarm {
+    at: Instant,
+    cell: Weak<Cell>,
+    wait: u64,
+}
+
+impl PartialEq for Alarm {
+    fn eq(&self, other: &Alarm) -> bool {
+        self.at == other.at
+    }
+}
+impl Eq for Alarm {}
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Alarm) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Alarm {
+    fn cmp(&self, other: &Alarm) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl Scheduler {
+    /// Starts `workers` threads and the clock.
+    pub(crate) fn start(
+        workers: usize,
+        slice: Duration,
+        stack_bytes: usize,
+    ) -> io::Result<Scheduler> {
+        let workers = workers.max(1);
+        let state = State {
+            turns: (0..workers).map(|_| None).collect(),
+            ..State::default()
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            clock: Condvar::new(),
+            slice,
+            threads: Mutex::default(),
+        });
+        let scheduler = Scheduler {
+            shared: Arc::clone(&shared),
+        };
+        for index in 0..workers {
+            let shared = Arc::clone(&shared);
+            let name = format!("cells-{index}");
+            let thread = thread::Builder::new()
+                .name(name)
+                .stack_size(stack_bytes)
+                .spawn(move || shared.work(index))?;
+            lock(&scheduler.shared.threads).push(thread);
+        }
+        let thread = thread::Builder::new()
+            .name("cells-clock".to_owned())
+            .spawn(move || shared.keep_time())?;
+        lock(&scheduler.shared.threads).push(thread);
+        Ok(scheduler)
+    }
+
+    /// Appends an agent to the queue. The caller has put it in the place `Queued`.
+    pub(crate) fn push(&self, cell: Arc<Cell>) {
+        let mut state = lock(&self.shared.state);
+        state.queue.push_back(cell);
+        let contended = state.turns.iter().all(Option::is_some);
+        drop(state);
+        self.shared.work.notify_one();
+        if contended {
+            self.shared.clock.notify_one();
+        }
+    }
+
+    /// Calls `cell.deadline_passed(wait)` at `at`.
+    pub(crate) fn arm(&self, at: Instant, cell: Weak<Cell>, wait: u64) {
+        lock(&self.shared.state)
+            .alarms
+            .push(Reverse(Alarm { at, cell, wait }));
+        self.shared.clock.notify_one();
+    }
+
+    /// Asks the agent's present turn to end, and keeps asking until it does.
+    pub(crate) fn want_stop(&self, cell: &Cell) {
+        let mut state = lock(&self.shared.state);
+        for running in state.turns.iter_mut().flatten() {
+            if std::ptr::eq(Arc::as_ptr(&running.cell), cell) {
+                running.wanted = true;
+                running.stop_at = Instant::now() + REPEAT;
+            }
+        }
+        drop(state);
+        cell.request_stop();
+        self.shared.clock.notify_one();
+    }
+
+    /// Ends all turns and joins the threads; blocks until they are gone.
+    pub(crate) fn close(&self) {
+        lock(&self.shared.state).closed = true;
+        self.shared.work.notify_all();
+        self.shared.clock.notify_all();
+        let threads = std::mem::take(&mut *lock(&self.shared.threads));
+        for thread in threads {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("a scheduler thread panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn work(&self, index: usize) {
+        loop {
+            let Some(cell) = self.next(index) else { return };
+            cell.take_turn();
+            lock(&self.state).turns[index] = None;
+        }
+    }
+
+    /// The next agent, entered as running on worker `index`; `None` when the scheduler closes.
+    fn next(&self, index: usize) -> Option<Arc<Cell>> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(cell) = state.queue.pop_front() {
+                let stop_at = Instant::now() + self.slice;
+                state.turns[index] = Some(Running {
+                    cell: Arc::clone(&cell),
+                    stop_at,
+                    wanted: false,
+                });
+                if !state.queue.is_empty() {
+                    self.clock.notify_one();
+                }
+                return Some(cell);
+            }
+            state = self
+                .work
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn keep_time(&self) {
+        let mut state = lock(&self.state);
+        loop {
+            let now = Instant::now();
+            let due = due_alarms(&mut state, now);
+            if !due.is_empty() {
+                // Waking an agent takes its own lock and then this one.
+                drop(state);
+                for alarm in due {
+                    if let Some(cell) = alarm.cell.upgrade() {
+                        cell.deadline_passed(alarm.wait);
+                    }
+                }
+                state = lock(&self.state);
+                continue;
+            }
+            let crowded = !state.queue.is_empty() || state.closed;
+            let mut next = state.alarms.peek().map(|Reverse(alarm)| alarm.at);
+            for running in state
+                .turns
+                .iter_mut()
+                .flatten()
+                .filter(|running| crowded || running.wanted)
+            {
+                if running.stop_at <= now {
+                    running.cell.request_stop();
+                    running.stop_at = now + REPEAT;
+                }
+                next = Some(next.map_or(running.stop_at, |next| next.min(running.stop_at)));
+            }
+            if state.closed && state.turns.iter().all(Option::is_none) {
+                return;
+            }
+            state = match next {
+                Some(at) => {
+                    let pause = at.saturating_duration_since(now);
+                    self.clock
+                        .wait_timeout(state, pause)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                None if state.closed => {
+                    self.clock
+                        .wait_timeout(state, REPEAT)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                None => self
+                    .clock
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+fn due_alarms(state: &mut State, now: Instant) -> Vec<Alarm> {
+    let mut due = Vec::new();
+    while state
+        .alarms
+        .peek()
+        .is_some_and(|Reverse(alarm)| alarm.at <= now)
+    {
+        due.extend(state.alarms.pop().map(|Reverse(alarm)| alarm));
+    }
+    due
+}

@@ -1,0 +1,152 @@
+//! How an agent comes into the world.
+
+use std::sync::Arc;
+
+use mielin_mesh_core::{AgentId, Epoch};
+use mielin_wasm::{Address, HostState, Limits};
+
+use crate::cell::{Cell, Identity, Parts, Tally};
+use crate::error::CellsError;
+use crate::host::HostCalls;
+use crate::logs::{Logs, now_ms};
+use crate::name;
+use crate::node::Node;
+use crate::post::Post;
+use crate::report::SpawnRequest;
+
+/// Makes an agent and starts it. Whatever takes long happens on a thread for blocking work.
+pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<AgentId, CellsError> {
+    if node.is_closing() {
+        return Err(CellsError::ShuttingDown);
+    }
+    let limits = request
+        .limits
+        .clone()
+        .unwrap_or_else(|| node.config.limits.clone());
+    check(node, &request, &limits)?;
+    let making = {
+        let node = Arc::clone(node);
+        tokio::task::spawn_blocking(move || make(&node, request, limits))
+    };
+    let cell = making
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
+    // Between the check and here another agent may have taken the name.
+    if let Err(error) = node.adopt(&cell, true) {
+        cell.logs.delete();
+        return Err(error);
+    }
+    cell.start();
+    Ok(cell.id())
+}
+
+fn check(node: &Node, request: &SpawnRequest, limits: &Limits) -> Result<(), CellsError> {
+    node.has_room()?;
+    if let Some(name) = &request.name {
+        name::check(name)?;
+        if node.is_taken(name) {
+            return Err(CellsError::NameTaken(name.clone()));
+        }
+    }
+    let strings = request.args.iter().map(|arg| arg.len() + 1);
+    let variables = request
+        .env
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 2);
+    let input = strings
+        .chain(variables)
+        .sum::<usize>()
+        .saturating_add(request.stdin.len());
+    if input > limits.input_bytes {
+        let what = "the input (arguments, environment and stdin)".to_owned();
+        return Err(CellsError::TooLarge {
+            what,
+            len: input as u64,
+            max: limits.input_bytes as u64,
+        });
+    }
+    let mut texts = request
+        .args
+        .iter()
+        .chain(request.env.iter().flat_map(|(name, value)| [name, value]));
+    if let Some(text) = texts.find(|text| text.contains('\0')) {
+        return Err(CellsError::BadArgument(text.clone()));
+    }
+    Ok(())
+}
+
+fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<Cell>, CellsError> {
+    let engine = node.config.engine;
+    let prepared = node.modules.prepare(&request.module, engine, &limits)?;
+    let nonce = AgentId::new().0;
+    let id = AgentId::derive(&prepared.module().hash().0, &node.id(), &nonce);
+    let name = match request.name {
+        Some(name) => name,
+        None => name::generate(request.hint.as_deref(), &id.0, |name| node.is_taken(name)),
+    };
+    let program = request.hint.unwrap_or_else(|| name.clone());
+    let env = request
+        .env
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let host = HostState::new(Address(id.0))
+        .with_args(std::iter::once(program).chain(request.args))
+        .with_env(env)
+        .with_stdin(&request.stdin[..])
+        .with_grants(request.grants.clone());
+    let identity = Identity {
+        id,
+        name,
+        owner: node.id(),
+        grants: request.grants,
+        limits,
+        started_ms: now_ms(),
+    };
+    let epoch = Epoch(1);
+    let directory = node.directory(&id);
+    let logs = Arc::new(
+        Logs::create(directory.as_deref()).map_err(CellsError::io("creating the agent's logs"))?,
+    );
+    let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
+    let tally = Arc::new(Tally::default());
+    let services = host_calls(&identity, &logs, &post, &tally);
+    let instance = match prepared.instantiate(host, services, &identity.limits) {
+        Ok(instance) => instance,
+        Err(error) => {
+            logs.delete();
+            return Err(error.into());
+        }
+    };
+    let parts = Parts {
+        identity,
+        epoch,
+        engine,
+        prepared,
+        logs,
+        post,
+        tally,
+        instance,
+        paused: false,
+    };
+    Ok(Cell::new(
+        parts,
+        node.scheduler.clone(),
+        node.changes.clone(),
+    ))
+}
+
+/// The services of an agent with these parts.
+pub(crate) fn host_calls(
+    identity: &Identity,
+    logs: &Arc<Logs>,
+    post: &Arc<Post>,
+    tally: &Arc<Tally>,
+) -> Arc<HostCalls> {
+    Arc::new(HostCalls {
+        agent: identity.id,
+        logs: Arc::clone(logs),
+        post: Arc::clone(post),
+        tally: Arc::clone(tally),
+        log_bytes: identity.limits.log_bytes,
+    })
+}
