@@ -247,7 +247,9 @@ impl NodeCredentials {
         Ok(())
     }
 
-    pub(crate) fn root(&self) -> &RootCertificate {
+    /// The trust anchor of the mesh.
+    #[must_use]
+    pub fn root(&self) -> &RootCertificate {
         &self.root
     }
 
@@ -257,6 +259,23 @@ impl NodeCredentials {
 
     pub(crate) fn key(&self) -> &NodeKey {
         &self.key
+    }
+}
+
+/// Credentials that no honest node has, for tests of those who meet them.
+#[cfg(test)]
+impl NodeCredentials {
+    pub(crate) fn forged(
+        mut self,
+        key: NodeKey,
+        root: RootCertificate,
+        certificate: &[u8],
+    ) -> Self {
+        self.checked.id = key.id();
+        self.key = Arc::new(key);
+        self.root = root;
+        self.certificate = certificate.into();
+        self
     }
 }
 

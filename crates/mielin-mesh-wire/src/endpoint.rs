@@ -568,3 +568,7 @@ fn bind_sockets(address: SocketAddr) -> Result<(UdpSocket, StdTcpListener), Wire
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
