@@ -9,7 +9,7 @@
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
 //! - [`checks`]: `test` and `ci`, the sequences made of the above.
-//! - [`bench`]: starts the benchmarks and passes their output through.
+//! - [`mod@bench`]: starts the benchmarks and passes their output through.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
