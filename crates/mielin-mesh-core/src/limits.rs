@@ -85,3 +85,7 @@ pub const MAILBOX_HEADERS_BYTES_MAX: usize = 16 << 20;
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 /// Agents whose arrival a target remembers for sources in doubt.
 pub const ARRIVALS_MAX: usize = 16_384;
+/// How long a target that runs the agent waits to hear that the source has let go, before it lets the agent's
+/// messages out all the same. Several times [`QUERY_PERIOD`]: a source in doubt that can reach it has asked by
+/// then.
+pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);

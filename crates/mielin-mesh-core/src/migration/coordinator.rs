@@ -235,9 +235,11 @@ impl MigrationCoordinator {
         match input {
             _ if self.stage == Stage::Nothing => {}
             SourceInput::Frame(frame) => self.handle_frame(now, frame),
-            SourceInput::ModuleSent { bytes } if self.stage == Stage::ModuleSent => {
+            SourceInput::ModuleSent { bytes } => {
                 self.bytes += bytes;
-                self.stage = Stage::Prepared;
+                if self.stage == Stage::ModuleSent {
+                    self.stage = Stage::Prepared;
+                }
             }
             SourceInput::Harvested { pages } => self.harvested(now, pages),
             SourceInput::PagesSent { pages, bytes } => self.pages_sent(now, pages, bytes),
@@ -247,10 +249,11 @@ impl MigrationCoordinator {
                 self.ask(Stage::LastHarvested, SourceAction::Harvest);
                 self.round_began = now;
             }
-            SourceInput::StateSent { bytes } if self.stage == Stage::StateSent => {
+            SourceInput::StateSent { bytes } => {
                 self.bytes += bytes;
-                self.stage = Stage::Ready;
-                self.enter(now, MigrationPhase::Committing);
+                if self.stage == Stage::StateSent {
+                    self.state_sent(now);
+                }
             }
             SourceInput::Failed(why) => {
                 self.give_up(now, RollbackReason::SourceFailed(why));
@@ -297,8 +300,8 @@ impl MigrationCoordinator {
             (Stage::Answer, MigrationFrame::Refuse { reason }) => {
                 self.roll_back(now, RollbackReason::Refused(reason), self.plan.epoch);
             }
-            // The target may know the module's bytes and be ready before the source has noticed that it
-            // sent the last of them.
+            // Here and below: the target may have the last byte, and answer, before the source has noticed
+            // that it sent it.
             (Stage::Prepared | Stage::ModuleSent, MigrationFrame::Prepared) => {
                 match self.strategy {
                     MigrationStrategy::StopCopy => self.freeze(now),
@@ -313,7 +316,12 @@ impl MigrationCoordinator {
                 });
                 self.next_round(now);
             }
-            (Stage::Ready, MigrationFrame::Ready { epoch }) if epoch == self.epoch_there() => {
+            (Stage::Ready | Stage::StateSent, MigrationFrame::Ready { epoch })
+                if epoch == self.epoch_there() =>
+            {
+                if self.stage == Stage::StateSent {
+                    self.state_sent(now);
+                }
                 self.enter(now, MigrationPhase::Resuming);
                 let go = MigrationFrame::Go { epoch };
                 self.ask(Stage::Running, SourceAction::Send(go));
@@ -401,6 +409,11 @@ impl MigrationCoordinator {
     fn send_state(&mut self) {
         let epoch = self.epoch_there();
         self.ask(Stage::StateSent, SourceAction::SendState { epoch });
+    }
+
+    fn state_sent(&mut self, now: Instant) {
+        self.stage = Stage::Ready;
+        self.enter(now, MigrationPhase::Committing);
     }
 
     fn superseded(&mut self, now: Instant, epoch: Epoch) {

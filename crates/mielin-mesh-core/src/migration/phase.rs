@@ -119,8 +119,8 @@ pub enum RollbackReason {
     /// Somebody changed their mind.
     #[error("the move was cancelled")]
     Cancelled,
-    /// The target said something that makes no sense at this point.
-    #[error("the target broke the protocol")]
+    /// The other node said something that makes no sense at this point.
+    #[error("the other node broke the protocol")]
     Protocol,
     /// The agent lives elsewhere with a higher epoch: the copy here is stale, and was dropped.
     #[error("the agent lives elsewhere with a higher epoch")]

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 
-use crate::limits::MIGRATION_TIMEOUT;
+use crate::limits::{MIGRATION_TIMEOUT, RELEASE_TIMEOUT};
 use crate::migration::{
     Arrivals, MigrationFrame, MigrationPhase, MigrationStrategy, Offer, RollbackReason,
 };
@@ -65,7 +65,9 @@ pub enum TargetAction {
         /// The epoch.
         epoch: Epoch,
     },
-    /// The source cannot run the agent any more: its messages and acknowledgements may go out.
+    /// The source will not run the agent any more: messages and acknowledgements may go out. (If neither the
+    /// source nor news of its death came within [`RELEASE_TIMEOUT`], this is an assumption; see
+    /// `docs/MIGRATION.md`.)
     Confirm,
     /// Drop everything: the agent is not coming.
     Discard(RollbackReason),
@@ -168,6 +170,7 @@ impl MigrationReceiver {
             (Stage::Started, TargetInput::Started) => {
                 self.send(MigrationFrame::Running { epoch: self.epoch });
                 self.stage = Stage::Released;
+                self.deadline = Some(now + RELEASE_TIMEOUT);
             }
             (_, TargetInput::Failed(why)) if self.is_before_go() => {
                 self.send(MigrationFrame::Failed {
@@ -255,6 +258,7 @@ impl MigrationReceiver {
         self.actions.push_back(TargetAction::Confirm);
         self.phase = MigrationPhase::Complete;
         self.stage = Stage::Nothing;
+        self.deadline = None;
     }
 
     fn discard(&mut self, reason: RollbackReason) {
@@ -279,7 +283,14 @@ impl MigrationReceiver {
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.is_before_go() && self.deadline.is_some_and(|at| at <= now) {
+        if self.deadline.is_none_or(|at| at > now) {
+            return;
+        }
+        if self.stage == Stage::Released {
+            // Either `Released` was lost, or the source is cut off and in doubt. In the latter case it stays
+            // frozen unless this node is declared dead.
+            self.confirm();
+        } else if self.is_before_go() {
             self.send(MigrationFrame::Failed {
                 reason: RollbackReason::TimedOut.to_string(),
             });
