@@ -1,10 +1,28 @@
 //! Where each agent is: location records with epochs, spread to all members.
+//!
+//! The node that holds an agent announces it to every member, and only that node may: a record from anybody
+//! else is refused. The higher epoch wins; within an epoch only the holder may revise, and the higher revision
+//! wins. A holder that learns of a higher epoch elsewhere has a stale copy and is told so
+//! ([`RegistryEvent::Fenced`]).
+//!
+//! Announcements are repeated within the life of a record, and a new member is sent everything its peers hold.
+//! Should one be lost all the same, the digest that each holder shows to its peers in turn tells.
+//!
+//! This is the registry of one membership group, where everybody knows everything. Kademlia, which keeps each
+//! record at three nodes, takes its place behind the same type when groups grow.
 
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
+use crate::codec;
+use crate::limits::{
+    REGISTRY_DIGEST_PERIOD, REGISTRY_RECORDS_PER_MESSAGE_MAX, REGISTRY_RECORDS_PER_NODE_MAX,
+    REGISTRY_REFRESH, REGISTRY_TTL,
+};
 use crate::{AgentId, AgentState, Epoch, Instant, Member, Name, NodeId};
 
 /// Where an agent is and what it does, as announced by the node that holds it.
@@ -22,7 +40,9 @@ pub struct LocationRecord {
     pub node: NodeId,
     /// How often it was handed over.
     pub epoch: Epoch,
-    /// How often its holder revised this record within the epoch. [`AgentRegistry::announce`] counts it.
+    /// Rises with every revision of the record within the epoch. [`AgentRegistry::announce`] counts it, not
+    /// below the number it is given: a node that restarts with its agents gives its start in milliseconds,
+    /// and so outnumbers its former self.
     pub revision: u64,
     /// What it does.
     pub state: AgentState,
@@ -115,69 +135,388 @@ pub enum RegistryError {
     TooMany,
 }
 
+/// What members say to each other about agents.
+#[derive(Encode, Decode)]
+enum Message {
+    /// These agents are at the sender.
+    Records(Vec<LocationRecord>),
+    /// The digest of all that the sender holds.
+    Digest([u8; 32]),
+    /// The sender has another digest of what the receiver holds, and wants all of it.
+    Missing,
+}
+
 /// What one node knows about the agents of the mesh.
-pub struct AgentRegistry {}
+#[derive(Clone, Debug)]
+pub struct AgentRegistry {
+    local: NodeId,
+    locations: BTreeMap<AgentId, Location>,
+    expiries: BTreeSet<(Instant, AgentId)>,
+    counts: BTreeMap<NodeId, usize>,
+    /// Agents held here that are announced again and again.
+    held: BTreeSet<AgentId>,
+    /// Active members other than this node, with their generations.
+    members: BTreeMap<NodeId, u64>,
+    /// Held agents whose news has not been spread yet.
+    unspread: BTreeSet<AgentId>,
+    transmits: VecDeque<RegistryTransmit>,
+    events: VecDeque<RegistryEvent>,
+    refresh_at: Option<Instant>,
+    digest_at: Option<Instant>,
+    /// The member that was shown the digest last.
+    shown: Option<NodeId>,
+}
 
 impl AgentRegistry {
     /// An empty registry of a node.
-    pub fn new(_local: NodeId) -> AgentRegistry {
-        todo!()
+    #[must_use]
+    pub const fn new(local: NodeId) -> AgentRegistry {
+        AgentRegistry {
+            local,
+            locations: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            held: BTreeSet::new(),
+            members: BTreeMap::new(),
+            unspread: BTreeSet::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            refresh_at: None,
+            digest_at: None,
+            shown: None,
+        }
     }
-    /// Announces, or announces anew, an agent that this node holds. Its revision is counted here.
+
+    /// Announces, or announces anew, an agent that this node holds.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotHolder`], [`RegistryError::Superseded`] and [`RegistryError::TooMany`].
     pub fn announce(
         &mut self,
-        _now: Instant,
-        _record: LocationRecord,
+        now: Instant,
+        mut record: LocationRecord,
     ) -> Result<(), RegistryError> {
-        todo!()
+        if record.node != self.local {
+            return Err(RegistryError::NotHolder);
+        }
+        if let Some(Location { record: known, .. }) = self.locations.get(&record.agent) {
+            let (node, epoch) = (known.node, known.epoch);
+            if epoch > record.epoch || (epoch == record.epoch && node != self.local) {
+                return Err(RegistryError::Superseded { node, epoch });
+            }
+            if epoch == record.epoch {
+                record.revision = record.revision.max(known.revision.saturating_add(1));
+            }
+        }
+        if !self.has_room(&record) {
+            return Err(RegistryError::TooMany);
+        }
+        let agent = record.agent;
+        self.held.insert(agent);
+        self.unspread.insert(agent);
+        self.insert(now, record);
+        self.refresh_at.get_or_insert(now + REGISTRY_REFRESH);
+        self.digest_at.get_or_insert(now + REGISTRY_DIGEST_PERIOD);
+        Ok(())
     }
-    /// Stops announcing an agent: its record expires everywhere.
-    pub fn withdraw(&mut self, _now: Instant, _agent: &AgentId) {
-        todo!()
+
+    /// Stops announcing an agent: its record expires everywhere. One last announcement that was made before
+    /// is still spread.
+    pub fn withdraw(&mut self, agent: &AgentId) {
+        self.held.remove(agent);
     }
-    /// Takes news about a member: a new one is sent everything this node holds.
-    pub fn member_changed(&mut self, _now: Instant, _member: &Member) {
-        todo!()
+
+    /// Takes news about a member. A new one is sent everything this node holds; the records of one that
+    /// died or left are marked unreachable.
+    pub fn member_changed(&mut self, now: Instant, member: &Member) {
+        let id = member.identity.id;
+        if id == self.local {
+            return;
+        }
+        if member.state.is_active() {
+            let generation = member.identity.generation;
+            if self.members.insert(id, generation) != Some(generation) {
+                self.send_all(id);
+                self.digest_at.get_or_insert(now + REGISTRY_DIGEST_PERIOD);
+            }
+        } else if self.members.remove(&id).is_some() {
+            self.transmits.retain(|transmit| transmit.to != id);
+        }
+        let reachable = self.members.contains_key(&id);
+        for location in self.locations.values_mut() {
+            if location.record.node == id && location.reachable != reachable {
+                location.reachable = reachable;
+                self.events
+                    .push_back(RegistryEvent::LocationChanged(location.clone()));
+            }
+        }
     }
-    /// Takes a message from an authenticated peer; one result for each record in it.
+
+    /// Takes a message from an authenticated peer; gives a result for each record in it.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Malformed`].
     pub fn handle_message(
         &mut self,
-        _now: Instant,
-        _from: NodeId,
-        _bytes: &[u8],
+        now: Instant,
+        from: NodeId,
+        bytes: &[u8],
     ) -> Result<Vec<Merge>, RegistryError> {
-        todo!()
+        match codec::decode(bytes).map_err(|_| RegistryError::Malformed)? {
+            Message::Records(records) => {
+                if records.len() > REGISTRY_RECORDS_PER_MESSAGE_MAX {
+                    return Err(RegistryError::Malformed);
+                }
+                Ok(records
+                    .into_iter()
+                    .map(|record| self.merge(now, from, record))
+                    .collect())
+            }
+            Message::Digest(theirs) => {
+                if theirs != self.digest_of(&from) {
+                    self.send(from, &Message::Missing);
+                }
+                Ok(Vec::new())
+            }
+            Message::Missing => {
+                self.send_all(from);
+                Ok(Vec::new())
+            }
+        }
     }
+
+    fn merge(&mut self, now: Instant, from: NodeId, record: LocationRecord) -> Merge {
+        if record.node != from || from == self.local {
+            return Merge::Refused(MergeRefusal::NotHolder);
+        }
+        let agent = record.agent;
+        if let Some(Location { record: known, .. }) = self.locations.get(&agent) {
+            if record.epoch < known.epoch {
+                return Merge::Stale;
+            }
+            if record.epoch == known.epoch {
+                if record.node != known.node {
+                    return Merge::Refused(MergeRefusal::HeldByAnother);
+                }
+                if record.revision < known.revision {
+                    return Merge::Stale;
+                }
+                if record.revision == known.revision {
+                    self.renew(now, &agent);
+                    return Merge::Refreshed;
+                }
+            }
+            let ours = known.epoch;
+            if known.node == self.local && self.held.remove(&agent) {
+                self.unspread.remove(&agent);
+                let by = record.clone();
+                self.events
+                    .push_back(RegistryEvent::Fenced { agent, ours, by });
+            }
+        }
+        if !self.has_room(&record) {
+            return Merge::Refused(MergeRefusal::TooMany);
+        }
+        self.insert(now, record);
+        Merge::Accepted
+    }
+
+    fn has_room(&self, record: &LocationRecord) -> bool {
+        let replaces = |location: &Location| location.record.node == record.node;
+        self.locations.get(&record.agent).is_some_and(replaces)
+            || self.counts.get(&record.node).copied().unwrap_or(0) < REGISTRY_RECORDS_PER_NODE_MAX
+    }
+
+    fn insert(&mut self, now: Instant, record: LocationRecord) {
+        let agent = record.agent;
+        self.remove(&agent);
+        let reachable = record.node == self.local || self.members.contains_key(&record.node);
+        let expires = now + REGISTRY_TTL;
+        *self.counts.entry(record.node).or_default() += 1;
+        self.expiries.insert((expires, agent));
+        let location = Location {
+            record,
+            reachable,
+            expires,
+        };
+        self.events
+            .push_back(RegistryEvent::LocationChanged(location.clone()));
+        self.locations.insert(agent, location);
+    }
+
+    fn remove(&mut self, agent: &AgentId) -> Option<LocationRecord> {
+        let location = self.locations.remove(agent)?;
+        self.expiries.remove(&(location.expires, *agent));
+        if let Some(count) = self.counts.get_mut(&location.record.node) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&location.record.node);
+            }
+        }
+        Some(location.record)
+    }
+
+    fn renew(&mut self, now: Instant, agent: &AgentId) {
+        if let Some(location) = self.locations.get_mut(agent) {
+            self.expiries.remove(&(location.expires, *agent));
+            location.expires = now + REGISTRY_TTL;
+            self.expiries.insert((location.expires, *agent));
+        }
+    }
+
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.refresh_at.is_some_and(|at| at <= now) {
+            let held: Vec<AgentId> = self.held.iter().copied().collect();
+            for agent in &held {
+                self.renew(now, agent);
+            }
+            self.refresh_at = (!held.is_empty()).then(|| now + REGISTRY_REFRESH);
+            self.unspread.extend(held);
+        }
+        if self.digest_at.is_some_and(|at| at <= now) {
+            self.show_digest();
+            let anything = self.counts.contains_key(&self.local);
+            self.digest_at = anything.then(|| now + REGISTRY_DIGEST_PERIOD);
+        }
+        while let Some((at, agent)) = self.expiries.first().copied() {
+            if at > now {
+                break;
+            }
+            if let Some(record) = self.remove(&agent) {
+                self.events
+                    .push_back(RegistryEvent::LocationExpired(record));
+            }
+        }
     }
-    /// When to call [`AgentRegistry::handle_timeout`].
+
+    /// When to call [`AgentRegistry::handle_timeout`]; ask again after every other call.
+    #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let expiry = self.expiries.first().map(|(at, _)| *at);
+        [self.refresh_at, self.digest_at, expiry]
+            .into_iter()
+            .flatten()
+            .min()
     }
-    /// The next message to send.
+
+    /// The next message to send; ask after every call until there is none. One that cannot be sent need not
+    /// be kept: the digest will tell.
     pub fn poll_transmit(&mut self) -> Option<RegistryTransmit> {
-        todo!()
+        if self.transmits.is_empty() && !self.unspread.is_empty() {
+            let agents = core::mem::take(&mut self.unspread);
+            let messages = self.records_of(agents.into_iter());
+            let members: Vec<NodeId> = self.members.keys().copied().collect();
+            for to in members {
+                for message in &messages {
+                    self.send(to, message);
+                }
+            }
+        }
+        self.transmits.pop_front()
     }
-    /// The next event.
+
+    /// The next event; ask after every call until there is none.
     pub fn poll_event(&mut self) -> Option<RegistryEvent> {
-        todo!()
+        self.events.pop_front()
     }
+
     /// Where an agent is.
-    pub fn locate(&self, _agent: &AgentId) -> Option<&Location> {
-        todo!()
+    #[must_use]
+    pub fn locate(&self, agent: &AgentId) -> Option<&Location> {
+        self.locations.get(agent)
     }
+
     /// All agents of the mesh, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Location> {
-        core::iter::empty()
+        self.locations.values()
     }
-    /// The agents with this name: several nodes may have used it.
-    pub fn by_name(&self, _name: &str) -> Vec<&Location> {
-        todo!()
+
+    /// The agents with this name: several nodes may have used it. Looks at every record.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Vec<&Location> {
+        self.iter()
+            .filter(|location| location.record.name == *name)
+            .collect()
     }
-    /// The agents whose id begins with these hexadecimal digits; none if they are no such digits.
-    pub fn by_prefix(&self, _prefix: &str) -> Vec<&Location> {
-        todo!()
+
+    /// The agents whose id begins with these hexadecimal digits, in either case; none if they are no such
+    /// digits.
+    #[must_use]
+    pub fn by_prefix(&self, prefix: &str) -> Vec<&Location> {
+        let digits = prefix.to_ascii_lowercase();
+        let mut first = [0; 16];
+        for (index, digit) in digits.chars().enumerate() {
+            let (Some(value), Some(byte)) = (digit.to_digit(16), first.get_mut(index / 2)) else {
+                return Vec::new();
+            };
+            *byte |= (value as u8) << if index % 2 == 0 { 4 } else { 0 };
+        }
+        self.locations
+            .range(AgentId(first)..)
+            .take_while(|(agent, _)| agent.to_string().starts_with(&digits))
+            .map(|(_, location)| location)
+            .collect()
+    }
+
+    /// A digest of what is known of a node's own agents, withdrawn ones included until they expire.
+    fn digest_of(&self, node: &NodeId) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for Location { record, .. } in self.iter().filter(|l| l.record.node == *node) {
+            hasher.update(&record.agent.0);
+            hasher.update(&record.epoch.0.to_le_bytes());
+            hasher.update(&record.revision.to_le_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    fn show_digest(&mut self) {
+        let after = self
+            .shown
+            .map_or(core::ops::Bound::Unbounded, core::ops::Bound::Excluded);
+        let next = self
+            .members
+            .range((after, core::ops::Bound::Unbounded))
+            .next();
+        let next = next
+            .or_else(|| self.members.first_key_value())
+            .map(|(id, _)| *id);
+        if let Some(to) = next {
+            self.shown = Some(to);
+            let digest = self.digest_of(&self.local);
+            self.send(to, &Message::Digest(digest));
+        }
+    }
+
+    fn send_all(&mut self, to: NodeId) {
+        let own = self
+            .iter()
+            .filter(|location| location.record.node == self.local);
+        let agents: Vec<AgentId> = own.map(|location| location.record.agent).collect();
+        for message in self.records_of(agents.into_iter()) {
+            self.send(to, &message);
+        }
+    }
+
+    fn records_of(&self, agents: impl Iterator<Item = AgentId>) -> Vec<Message> {
+        let records: Vec<LocationRecord> = agents
+            .filter_map(|agent| self.locations.get(&agent))
+            .filter(|location| location.record.node == self.local)
+            .map(|location| location.record.clone())
+            .collect();
+        let parts = records.chunks(REGISTRY_RECORDS_PER_MESSAGE_MAX);
+        parts.map(|part| Message::Records(part.to_vec())).collect()
+    }
+
+    fn send(&mut self, to: NodeId, message: &Message) {
+        self.transmits.push_back(RegistryTransmit {
+            to,
+            bytes: codec::encode(message),
+        });
     }
 }
+
+#[cfg(test)]
+mod tests;
