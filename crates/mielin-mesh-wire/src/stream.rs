@@ -119,13 +119,15 @@ pub struct MeshStream {
     recv: RecvHalf,
 }
 
-/// The writing half of a [`MeshStream`]; dropping it without
-/// [`finish`](SendHalf::finish) ends the stream cleanly all the same.
+/// The writing half of a [`MeshStream`]. Dropping it without
+/// [`finish`](SendHalf::finish) abandons the stream: a task that panics or is
+/// cancelled must not look to the peer like one that has said everything.
 #[derive(Debug)]
 pub struct SendHalf {
     peer: NodeId,
     protocol: u16,
     inner: quinn::SendStream,
+    finished: bool,
 }
 
 /// The reading half of a [`MeshStream`]; dropping it stops the peer's writing.
@@ -148,6 +150,7 @@ impl MeshStream {
                 peer,
                 protocol,
                 inner: send,
+                finished: false,
             },
             recv: RecvHalf {
                 peer,
@@ -265,6 +268,7 @@ impl SendHalf {
     /// # Errors
     /// [`StreamError::Closed`] when it was said before.
     pub fn finish(&mut self) -> Result<(), StreamError> {
+        self.finished = true;
         self.inner.finish().map_err(|_| StreamError::Closed)
     }
 
@@ -394,6 +398,15 @@ fn stop_error(peer: NodeId, protocol: u16, stopped: quinn::VarInt) -> StreamErro
     }
 }
 
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        if !self.finished {
+            // An error says that the stream has ended already.
+            let _ = self.inner.reset(code::ABANDONED);
+        }
+    }
+}
+
 impl AsyncRead for RecvHalf {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -418,6 +431,7 @@ impl AsyncWrite for SendHalf {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finished = true;
         AsyncWrite::poll_shutdown(Pin::new(&mut self.inner), cx)
     }
 }

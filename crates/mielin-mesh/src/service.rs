@@ -153,7 +153,7 @@ impl MeshService {
     /// Stops announcing an agent: its record expires everywhere.
     pub fn withdraw(&self, agent: &AgentId) {
         self.shared
-            .with_cores(|cores, now| cores.registry.withdraw(now, agent));
+            .with_cores(|cores, now| cores.registry.withdraw(agent));
     }
 
     /// The newest known location of an agent.
@@ -268,6 +268,7 @@ pub(crate) async fn request(
     let exchange = async {
         let mut stream = open_stream(shared, node, protocol).await?;
         stream.send_frame_bytes(&[], request).await?;
+        stream.finish()?;
         let limit = FrameLimit {
             header_bytes: RESPONSE_HEADER_BYTES,
             payload_bytes: PAYLOAD_BYTES_MAX,

@@ -372,6 +372,17 @@ async fn oversized_and_cut_off_frames_end_one_stream_only() {
         ),
         "{told:?}"
     );
+    // A writer that vanishes without a last word.
+    let mut stream = peer.open(PROTOCOL).await.unwrap();
+    stream.send_frame(b"all", b"of it?").await.unwrap();
+    let mut seen = next_stream(&mut b_events).await.stream;
+    seen.recv_frame(limit).await.unwrap().unwrap();
+    drop(stream);
+    let told = timeout(DEADLINE, seen.recv_frame(limit)).await.unwrap();
+    assert!(
+        matches!(told, Err(StreamError::Abandoned { .. })),
+        "{told:?}"
+    );
     // The connection has survived all of it.
     let mut stream = peer.open(PROTOCOL).await.unwrap();
     stream.send_frame(b"ok", b"still here").await.unwrap();

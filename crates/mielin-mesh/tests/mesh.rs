@@ -1,0 +1,508 @@
+//! Whole meshes of real nodes over loopback.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh::{
+    FrameLimit, JoinRequest, MeshConfig, MeshError, MeshEvent, MeshService, Refusal, StreamError,
+    WireError, create_mesh, join, load_credentials, request_handler, stream_handler,
+};
+use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
+use mielin_mesh_core::{
+    AgentId, AgentState, Epoch, LocationRecord, MemberState, Name, NodeId, NodeRole,
+};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+const HOUR: Duration = Duration::from_secs(3600);
+const LIMIT: Duration = Duration::from_secs(60);
+const PROTOCOL: u16 = 100;
+
+struct Node {
+    mesh: MeshService,
+    dir: TempDir,
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+impl Node {
+    async fn founder() -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let credentials = create_mesh(dir.path(), "founder", NodeRole::Core).unwrap();
+        let mesh = MeshService::start(MeshConfig::new(any()), credentials)
+            .await
+            .unwrap();
+        Node { mesh, dir }
+    }
+
+    /// Joins by a token from this node.
+    async fn admit(&self, name: &str, role: NodeRole) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let address = self.mesh.local().address;
+        let token = self
+            .mesh
+            .authority()
+            .unwrap()
+            .issue_token(None, HOUR)
+            .unwrap();
+        let request = JoinRequest {
+            address,
+            token: Some(token),
+            name: name.into(),
+            role,
+        };
+        let credentials = join(dir.path(), request, |_| {}).await.unwrap();
+        let config = MeshConfig::new(any()).bootstrap(address);
+        let mesh = MeshService::start(config, credentials).await.unwrap();
+        Node { mesh, dir }
+    }
+
+    fn id(&self) -> NodeId {
+        self.mesh.local().id
+    }
+
+    fn state_of(&self, node: NodeId) -> Option<MemberState> {
+        let members = self.mesh.members();
+        members
+            .iter()
+            .find(|m| m.identity.id == node)
+            .map(|m| m.state)
+    }
+}
+
+/// Three nodes that all see each other.
+async fn three() -> [Node; 3] {
+    let core = Node::founder().await;
+    let relay = core.admit("relay", NodeRole::Relay).await;
+    let edge = core.admit("edge", NodeRole::Edge).await;
+    let nodes = [core, relay, edge];
+    all_alive(&nodes).await;
+    nodes
+}
+
+async fn all_alive(nodes: &[Node]) {
+    until("everybody is alive to everybody", || {
+        nodes.iter().all(|a| {
+            nodes
+                .iter()
+                .all(|b| a.state_of(b.id()) == Some(MemberState::Alive))
+        })
+    })
+    .await;
+}
+
+/// Waits for a condition; polls, because some conditions concern several nodes.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+fn record(agent: u8, node: NodeId, epoch: u64) -> LocationRecord {
+    LocationRecord {
+        agent: AgentId([agent; 16]),
+        name: Name::new(format!("agent-{agent}")).unwrap(),
+        module: [7; 32],
+        owner: node,
+        node,
+        epoch: Epoch(epoch),
+        revision: 0,
+        state: AgentState::Running,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
+    let [core, relay, edge] = three().await;
+    let roles: Vec<_> = edge
+        .mesh
+        .members()
+        .iter()
+        .map(|m| m.identity.role)
+        .collect();
+    for role in [NodeRole::Core, NodeRole::Relay, NodeRole::Edge] {
+        assert!(roles.contains(&role));
+    }
+    for node in [&core, &relay, &edge] {
+        until("the issuer is known", || {
+            node.mesh.issuer() == Some(core.id())
+        })
+        .await;
+    }
+    relay.mesh.renew_certificate().await.unwrap();
+    core.mesh.renew_certificate().await.unwrap();
+    assert!(
+        load_credentials(relay.dir.path())
+            .unwrap()
+            .unwrap()
+            .authority()
+            .is_none()
+    );
+    assert!(
+        load_credentials(core.dir.path())
+            .unwrap()
+            .unwrap()
+            .authority()
+            .is_some()
+    );
+
+    let mut events = core.mesh.subscribe();
+    let gone = edge.id();
+    edge.mesh.leave().await;
+    let left = async {
+        loop {
+            if let MeshEvent::MemberChanged(member) = events.recv().await.unwrap()
+                && member.identity.id == gone
+            {
+                assert_eq!(member.state, MemberState::Left);
+                return;
+            }
+        }
+    };
+    timeout(DEADLINE, left).await.expect("the news of leaving");
+    until("the others know", || {
+        relay.state_of(gone) == Some(MemberState::Left)
+    })
+    .await;
+    let refused = edge
+        .mesh
+        .request(&core.id(), PROTOCOL, Bytes::new(), LIMIT)
+        .await;
+    assert!(matches!(refused, Err(MeshError::ShutDown)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_vanishes_is_suspected_then_dead_and_may_come_back() {
+    let core = Node::founder().await;
+    let relay = core.admit("relay", NodeRole::Relay).await;
+    // A runtime of its own can be torn down like a process that is killed: its
+    // sockets close and nothing is said to anybody.
+    let victim = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let shared = Arc::new(core);
+    let founder = Arc::clone(&shared);
+    let joining = victim.spawn(async move { founder.admit("edge", NodeRole::Edge).await });
+    let edge = joining.await.unwrap();
+    let core = Arc::into_inner(shared).unwrap();
+    let nodes = [core, relay, edge];
+    all_alive(&nodes).await;
+    let [core, relay, Node { mesh, dir }] = nodes;
+    let gone = mesh.local().id;
+    let mut events = core.mesh.subscribe();
+    // A member is a connection first: make sure there is one.
+    core.mesh.open_stream(&gone, PROTOCOL).await.unwrap();
+    victim.shutdown_background();
+    drop(mesh);
+    let (mut lost, mut suspected) = (false, false);
+    let dead = async {
+        loop {
+            match events.recv().await.unwrap() {
+                MeshEvent::PeerConnectionLost(node) if node == gone => lost = true,
+                MeshEvent::MemberChanged(m) if m.identity.id == gone => match m.state {
+                    MemberState::Suspect => suspected = true,
+                    MemberState::Dead => return,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+    };
+    timeout(DEADLINE, dead).await.expect("the news of death");
+    assert!(lost && suspected, "lost {lost}, suspected {suspected}");
+    until("the others know", || {
+        relay.state_of(gone) == Some(MemberState::Dead)
+    })
+    .await;
+
+    // It comes back knowing nobody but whom it remembers, on another port.
+    let credentials = load_credentials(dir.path()).unwrap().unwrap();
+    let mesh = MeshService::start(MeshConfig::new(any()), credentials)
+        .await
+        .unwrap();
+    let edge = Node { mesh, dir };
+    all_alive(&[core, relay, edge]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_reach_everyone_including_those_who_come_late() {
+    let [core, relay, edge] = three().await;
+    let mut events = relay.mesh.subscribe();
+    edge.mesh.announce(record(1, edge.id(), 1)).unwrap();
+    assert!(
+        edge.mesh.announce(record(1, core.id(), 1)).is_err(),
+        "not the holder"
+    );
+    let seen = async {
+        loop {
+            if let MeshEvent::LocationChanged(location) = events.recv().await.unwrap() {
+                return location;
+            }
+        }
+    };
+    let location = timeout(DEADLINE, seen).await.unwrap();
+    assert_eq!(
+        (location.record.agent, location.record.node),
+        (AgentId([1; 16]), edge.id())
+    );
+    assert!(location.reachable);
+
+    // The agent moves: the higher epoch wins everywhere, and its old holder is
+    // told.
+    let mut edge_events = edge.mesh.subscribe();
+    core.mesh.announce(record(1, core.id(), 2)).unwrap();
+    let late = core.admit("late", NodeRole::Edge).await;
+    for node in [&core, &relay, &edge, &late] {
+        until("the move is known", || {
+            node.mesh
+                .locate(&AgentId([1; 16]))
+                .is_some_and(|l| l.record.node == core.id())
+        })
+        .await;
+        assert_eq!(node.mesh.agents().len(), 1);
+    }
+    let fenced = async {
+        loop {
+            if let MeshEvent::Fenced { agent, ours, by } = edge_events.recv().await.unwrap() {
+                return (agent, ours, by.node);
+            }
+        }
+    };
+    let fenced = timeout(DEADLINE, fenced).await.unwrap();
+    assert_eq!(fenced, (AgentId([1; 16]), Epoch(1), core.id()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_refused_limited_and_survive_panics() {
+    let [core, relay, edge] = three().await;
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&dropped);
+    let handler = request_handler(move |from: NodeId, request: Bytes| {
+        let counter = Arc::clone(&counter);
+        async move {
+            match &request[..] {
+                b"who" => Ok(from.0.to_vec().into()),
+                b"no" => Err(Refusal::new(777, "not today")),
+                b"panic" => panic!("on purpose"),
+                b"huge" => Ok(vec![0; PAYLOAD_BYTES_MAX + 1].into()),
+                b"never" => {
+                    struct Dropped(Arc<AtomicUsize>);
+                    impl Drop for Dropped {
+                        fn drop(&mut self) {
+                            self.0.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                    let _dropped = Dropped(counter);
+                    std::future::pending().await
+                }
+                _ => Ok(request),
+            }
+        }
+    });
+    core.mesh.serve(PROTOCOL, handler);
+    let ask = |text: &'static [u8]| {
+        let (mesh, core) = (edge.mesh.clone(), core.id());
+        async move {
+            mesh.request(&core, PROTOCOL, Bytes::from_static(text), LIMIT)
+                .await
+        }
+    };
+    assert_eq!(ask(b"who").await.unwrap(), edge.id().0[..]);
+    let largest = Bytes::from(vec![5; PAYLOAD_BYTES_MAX]);
+    let echoed = edge
+        .mesh
+        .request(&core.id(), PROTOCOL, largest.clone(), LIMIT)
+        .await
+        .unwrap();
+    assert!(echoed == largest);
+    let refused = ask(b"no").await;
+    assert!(matches!(refused, Err(MeshError::Refused { refusal, .. }) if refusal.code == 777));
+    for failing in [&b"panic"[..], b"huge"] {
+        let refused = ask(failing).await;
+        assert!(
+            matches!(&refused, Err(MeshError::Refused { refusal, .. }) if refusal.code == Refusal::INTERNAL),
+            "{refused:?}"
+        );
+    }
+    let too_large = Bytes::from(vec![0; PAYLOAD_BYTES_MAX + 1]);
+    let refused = edge
+        .mesh
+        .request(&core.id(), PROTOCOL, too_large, LIMIT)
+        .await;
+    assert!(matches!(refused, Err(MeshError::Oversized { .. })));
+    let nobody = edge
+        .mesh
+        .request(&core.id(), 999, Bytes::new(), LIMIT)
+        .await;
+    assert!(matches!(
+        nobody,
+        Err(MeshError::Stream(StreamError::UnknownProtocol {
+            protocol: 999,
+            ..
+        }))
+    ));
+    let unknown = edge
+        .mesh
+        .request(&NodeId([1; 32]), PROTOCOL, Bytes::new(), LIMIT)
+        .await;
+    assert!(matches!(unknown, Err(MeshError::UnknownNode(_))));
+    let itself = edge
+        .mesh
+        .request(&edge.id(), PROTOCOL, Bytes::new(), LIMIT)
+        .await;
+    assert!(matches!(itself, Err(MeshError::IsLocal(_))));
+
+    // A requester that gives up ends the handler.
+    let short = Duration::from_millis(200);
+    let late = edge
+        .mesh
+        .request(&core.id(), PROTOCOL, Bytes::from_static(b"never"), short)
+        .await;
+    assert!(matches!(late, Err(MeshError::Timeout { .. })));
+    until("the handler was dropped", || {
+        dropped.load(Ordering::SeqCst) == 1
+    })
+    .await;
+
+    // Many at once, both ways, from everyone.
+    let echo = request_handler(|_, request: Bytes| async move { Ok(request) });
+    relay.mesh.serve(PROTOCOL, Arc::clone(&echo));
+    edge.mesh.serve(PROTOCOL, echo);
+    let mut asking = tokio::task::JoinSet::new();
+    for index in 0..600_u32 {
+        let nodes = [&core, &relay, &edge];
+        let from = nodes[index as usize % 3].mesh.clone();
+        let to = nodes[(index as usize + 1) % 3].id();
+        asking.spawn(async move {
+            let text = Bytes::from(format!("request {index}"));
+            assert_eq!(
+                from.request(&to, PROTOCOL, text.clone(), LIMIT)
+                    .await
+                    .unwrap(),
+                text
+            );
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_carry_bulk_and_end_with_their_node() {
+    const TOTAL: usize = 64 << 20;
+    let [core, _relay, edge] = three().await;
+    core.mesh.serve_streams(
+        PROTOCOL,
+        stream_handler(|_, mut stream| async move {
+            let (mut total, mut sum) = (0_u64, 0_u64);
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                match stream.read(&mut buffer).await {
+                    Ok(0) => break,
+                    Ok(len) => {
+                        total += len as u64;
+                        sum += buffer[..len].iter().map(|b| u64::from(*b)).sum::<u64>();
+                    }
+                    Err(_) => return,
+                }
+            }
+            let answer = [total.to_be_bytes(), sum.to_be_bytes()].concat();
+            let _ = stream.send_frame(b"sum", &answer).await;
+            let _ = stream.finish();
+        }),
+    );
+    let mut stream = edge.mesh.open_stream(&core.id(), PROTOCOL).await.unwrap();
+    let block: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 255) as u8).collect();
+    for _ in 0..TOTAL / block.len() {
+        stream.write_all(&block).await.unwrap();
+    }
+    stream.finish().unwrap();
+    let answer = timeout(LIMIT, stream.recv_frame(FrameLimit::default()))
+        .await
+        .unwrap();
+    let answer = answer.unwrap().unwrap();
+    let sum: u64 = block.iter().map(|b| u64::from(*b)).sum();
+    let expected = [(TOTAL as u64).to_be_bytes(), (64 * sum).to_be_bytes()].concat();
+    assert_eq!(
+        (&answer.header[..], &answer.payload[..]),
+        (&b"sum"[..], &expected[..])
+    );
+
+    // A stream whose node goes down breaks at once, not after a timeout.
+    let mut stream = edge.mesh.open_stream(&core.id(), PROTOCOL).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    core.mesh.shutdown().await;
+    let broken = timeout(LIMIT, stream.recv_frame(FrameLimit::default()))
+        .await
+        .unwrap();
+    assert!(
+        matches!(
+            broken,
+            Err(StreamError::ConnectionLost(_) | StreamError::Abandoned { .. })
+        ),
+        "{broken:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_mesh_stays_outside() {
+    let (ours, theirs) = (Node::founder().await, Node::founder().await);
+    let dir = tempfile::tempdir().unwrap();
+    let token = theirs
+        .mesh
+        .authority()
+        .unwrap()
+        .issue_token(None, HOUR)
+        .unwrap();
+    let request = JoinRequest {
+        address: theirs.mesh.local().address,
+        token: Some(token),
+        name: "lost".into(),
+        role: NodeRole::Edge,
+    };
+    let credentials = join(dir.path(), request, |_| {}).await.unwrap();
+    // It is pointed at our mesh first and at its own second.
+    let config = MeshConfig::new(any())
+        .bootstrap(ours.mesh.local().address)
+        .bootstrap(theirs.mesh.local().address);
+    let lost = Node {
+        mesh: MeshService::start(config, credentials).await.unwrap(),
+        dir,
+    };
+    all_alive(&[theirs, lost]).await;
+    assert_eq!(ours.mesh.members().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_and_a_foreign_directory_are_typed_errors() {
+    let node = Node::founder().await;
+    let other = tempfile::tempdir().unwrap();
+    let credentials = create_mesh(other.path(), "other", NodeRole::Core).unwrap();
+    let taken = node.mesh.local().address;
+    let refused = MeshService::start(MeshConfig::new(taken), credentials)
+        .await
+        .map(|_| ());
+    assert!(
+        matches!(refused, Err(MeshError::Wire(WireError::AddressInUse { address })) if address == taken),
+        "{refused:?}"
+    );
+    std::fs::write(other.path().join("VERSION"), "99\n").unwrap();
+    let refused = load_credentials(other.path()).map(|_| ());
+    assert!(refused.unwrap_err().to_string().contains("has version 99"));
+}
