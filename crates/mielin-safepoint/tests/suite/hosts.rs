@@ -1,0 +1,435 @@
+//! The smallest hosts that can run a program, plain or rewritten: one on wasmtime, one on wasmi.
+
+use mielin_safepoint::{
+    Execution, GlobalValue, HostSection, ModuleHash, PAGE_SIZE, Page, Resumable, Snapshot,
+    SnapshotLimits, ValueType, abi,
+};
+
+/// What the program can observe and be observed by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Calls {
+    /// Host calls that were carried out: name and the bits of the arguments.
+    pub(crate) log: Vec<(String, Vec<u128>)>,
+    /// Suspend every host call once before carrying it out.
+    pub(crate) suspend: bool,
+    reissued: bool,
+}
+
+impl Calls {
+    /// True if this call is to be suspended; otherwise it is logged.
+    fn suspend_or_log(&mut self, name: &str, arguments: &[u128]) -> bool {
+        if self.suspend && !self.reissued {
+            self.reissued = true;
+            return true;
+        }
+        self.reissued = false;
+        self.log.push((name.to_string(), arguments.to_vec()));
+        false
+    }
+
+    fn result(&self, position: usize) -> u64 {
+        let (_, arguments) = self.log.last().unwrap();
+        let sum = arguments.iter().fold(position as u128 + 7, |sum, bits| sum.wrapping_mul(31).wrapping_add(*bits));
+        (sum as u64) % 1000
+    }
+}
+
+/// How a call of an exported function ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    Returned,
+    Unwound,
+    Trapped(String),
+}
+
+/// The engines under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Wasmtime,
+    Wasmi,
+}
+
+/// What the tests need of an engine.
+pub(crate) trait Machine {
+    fn call(&mut self, function: &str) -> Result<(), String>;
+    fn memory(&mut self, name: &str) -> Option<&mut [u8]>;
+    fn grow(&mut self, name: &str, pages: u64);
+    fn global(&mut self, name: &str) -> Option<GlobalValue>;
+    fn set_global(&mut self, name: &str, value: GlobalValue);
+    fn calls(&mut self) -> &mut Calls;
+}
+
+/// Instantiates a module.
+pub(crate) fn machine(kind: Kind, wasm: &[u8]) -> Box<dyn Machine> {
+    match kind {
+        Kind::Wasmtime => Box::new(on_wasmtime::Host::new(wasm)),
+        Kind::Wasmi => Box::new(on_wasmi::Host::new(wasm)),
+    }
+}
+
+impl dyn Machine + '_ {
+    pub(crate) fn word(&mut self, address: u32) -> i32 {
+        let frames = self.memory(abi::FRAMES).unwrap();
+        let at = address as usize;
+        i32::from_le_bytes(frames[at..at + 4].try_into().unwrap())
+    }
+
+    pub(crate) fn set_word(&mut self, address: u32, value: i32) {
+        let at = address as usize;
+        self.memory(abi::FRAMES).unwrap()[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn set_state(&mut self, state: i32) {
+        self.set_word(abi::FLAG_ADDRESS, state);
+        self.set_global(abi::MODE, GlobalValue::I32(state));
+    }
+
+    /// Runs or resumes a rewritten program.
+    pub(crate) fn run(&mut self) -> End {
+        match self.call(abi::ENTRY) {
+            Err(trap) => End::Trapped(trap),
+            Ok(()) => match self.global(abi::MODE).unwrap() {
+                GlobalValue::I32(abi::RUNNING) => {
+                    let top = self.word(abi::STACK_POINTER_ADDRESS);
+                    assert_eq!(top, abi::FRAMES_BASE as i32, "frames remain after the end");
+                    End::Returned
+                }
+                GlobalValue::I32(abi::UNWINDING) => {
+                    self.set_state(abi::RUNNING);
+                    End::Unwound
+                }
+                other => panic!("mode {other:?} after the entry returned"),
+            },
+        }
+    }
+
+    /// Prepares the next `run` to resume; with `step`, only as far as the next safepoint.
+    pub(crate) fn rewind(&mut self, step: bool) {
+        let next = if step { abi::STOP_REQUESTED } else { abi::RUNNING };
+        self.set_word(abi::NEXT_FLAG_ADDRESS, next);
+        self.set_state(abi::REWINDING);
+    }
+
+    pub(crate) fn snapshot(&mut self, program: &Resumable) -> Snapshot {
+        let manifest = program.manifest();
+        let memory = self.memory(&manifest.memory.export).unwrap();
+        let memory_bytes = memory.len() as u64;
+        let pages = memory
+            .chunks_exact(PAGE_SIZE)
+            .enumerate()
+            .filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+            .map(|(index, bytes)| Page {
+                index: index as u32,
+                bytes: Box::new(bytes.try_into().unwrap()),
+            })
+            .collect();
+        let top = self.word(abi::STACK_POINTER_ADDRESS) as usize;
+        let frames = self.memory(abi::FRAMES).unwrap()[abi::FRAMES_BASE as usize..top].to_vec();
+        let globals = manifest.globals.iter().map(|info| self.global(&info.export).unwrap()).collect();
+        let host = vec![HostSection { name: "test".into(), version: 1, bytes: vec![1, 2, 3] }];
+        Snapshot { module: program.hash(), memory_bytes, pages, globals, frames, host }
+    }
+
+    pub(crate) fn load(&mut self, program: &Resumable, snapshot: &Snapshot) {
+        assert_eq!(snapshot.module, program.hash());
+        let manifest = program.manifest();
+        self.grow(&manifest.memory.export, snapshot.memory_bytes / 65536);
+        let memory = self.memory(&manifest.memory.export).unwrap();
+        memory.fill(0);
+        for page in &snapshot.pages {
+            let at = page.index as usize * PAGE_SIZE;
+            memory[at..at + PAGE_SIZE].copy_from_slice(&page.bytes[..]);
+        }
+        for (info, value) in manifest.globals.iter().zip(&snapshot.globals) {
+            assert_eq!(info.value_type, value.value_type());
+            self.set_global(&info.export, *value);
+        }
+        let base = abi::FRAMES_BASE as usize;
+        let top = base + snapshot.frames.len();
+        self.memory(abi::FRAMES).unwrap()[base..top].copy_from_slice(&snapshot.frames);
+        self.set_word(abi::STACK_POINTER_ADDRESS, top as i32);
+    }
+}
+
+/// A snapshot that went through its bytes.
+pub(crate) fn through_bytes(snapshot: &Snapshot) -> Snapshot {
+    let limits = SnapshotLimits::default();
+    let decoded = Snapshot::decode(&snapshot.encode(), &limits).unwrap();
+    assert_eq!(decoded, *snapshot);
+    let execution = Execution { globals: decoded.globals.clone(), frames: decoded.frames.clone() };
+    assert_eq!(Execution::decode(&execution.encode(), &limits).unwrap(), execution);
+    decoded
+}
+
+/// Everything that can be seen of a program that has ended.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Observed {
+    pub(crate) end: End,
+    pub(crate) log: Vec<(String, Vec<u128>)>,
+    pub(crate) memory: Option<ModuleHash>,
+    pub(crate) globals: Vec<(String, Option<GlobalValue>)>,
+}
+
+/// Looks at the memory and the globals that the plain program exports.
+pub(crate) fn observe(machine: &mut dyn Machine, end: End, globals: &[String]) -> Observed {
+    let memory = machine.memory(abi::MEMORY).map(|memory| ModuleHash::of(memory));
+    let globals = globals.iter().map(|name| (name.clone(), machine.global(name))).collect();
+    Observed { end, log: machine.calls().log.clone(), memory, globals }
+}
+
+mod on_wasmtime {
+    use std::sync::OnceLock;
+
+    use super::{Calls, GlobalValue, Machine, abi};
+    use wasmtime::{Config, Engine, Extern, Instance, Linker, Module, OptLevel, Store, Trap, Val};
+
+    pub(crate) struct Host {
+        store: Store<Calls>,
+        instance: Instance,
+    }
+
+    pub(crate) fn engine() -> &'static Engine {
+        static ENGINE: OnceLock<Engine> = OnceLock::new();
+        ENGINE.get_or_init(|| {
+            let mut config = Config::new();
+            config.cranelift_opt_level(OptLevel::Speed);
+            config.cranelift_nan_canonicalization(true);
+            config.wasm_multi_memory(true);
+            config.wasm_branch_hinting(true);
+            Engine::new(&config).unwrap()
+        })
+    }
+
+    impl Host {
+        pub(crate) fn new(wasm: &[u8]) -> Host {
+            let module = Module::new(engine(), wasm).unwrap();
+            let mut linker: Linker<Calls> = Linker::new(engine());
+            let mut store = Store::new(engine(), Calls::default());
+            for import in module.imports() {
+                let ty = import.ty().unwrap_func().clone();
+                let name = import.name().to_string();
+                let results: Vec<_> = ty.results().collect();
+                linker
+                    .func_new(import.module(), import.name(), ty, move |mut caller, args, out| {
+                        let bits: Vec<u128> = args.iter().map(bits_of).collect();
+                        for (out, ty) in out.iter_mut().zip(&results) {
+                            *out = Val::default_for_ty(ty).unwrap();
+                        }
+                        if caller.data_mut().suspend_or_log(&name, &bits) {
+                            let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES) else {
+                                panic!("a plain program was suspended");
+                            };
+                            let Some(Extern::Global(mode)) = caller.get_export(abi::MODE) else {
+                                panic!("no mode");
+                            };
+                            frames.data_mut(&mut caller)[..4]
+                                .copy_from_slice(&abi::UNWINDING.to_le_bytes());
+                            mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
+                            return Ok(());
+                        }
+                        for (position, out) in out.iter_mut().enumerate() {
+                            let value = caller.data().result(position);
+                            match out {
+                                Val::I32(out) => *out = value as i32,
+                                Val::I64(out) => *out = value as i64,
+                                Val::F32(out) => *out = (value as f32).to_bits(),
+                                Val::F64(out) => *out = (value as f64).to_bits(),
+                                Val::V128(out) => *out = u128::from(value).into(),
+                                _ => {}
+                            }
+                        }
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+            let instance = linker.instantiate(&mut store, &module).unwrap();
+            Host { store, instance }
+        }
+    }
+
+    fn bits_of(value: &Val) -> u128 {
+        match value {
+            Val::I32(value) => *value as u32 as u128,
+            Val::I64(value) => *value as u64 as u128,
+            Val::F32(bits) => u128::from(*bits),
+            Val::F64(bits) => u128::from(*bits),
+            Val::V128(bits) => bits.as_u128(),
+            _ => 0,
+        }
+    }
+
+    impl Machine for Host {
+        fn call(&mut self, function: &str) -> Result<(), String> {
+            let function =
+                self.instance.get_typed_func::<(), ()>(&mut self.store, function).unwrap();
+            function.call(&mut self.store, ()).map_err(|error| {
+                error.downcast_ref::<Trap>().map_or(error.to_string(), |trap| format!("{trap:?}"))
+            })
+        }
+
+        fn memory(&mut self, name: &str) -> Option<&mut [u8]> {
+            let memory = self.instance.get_memory(&mut self.store, name)?;
+            Some(memory.data_mut(&mut self.store))
+        }
+
+        fn grow(&mut self, name: &str, pages: u64) {
+            let memory = self.instance.get_memory(&mut self.store, name).unwrap();
+            let size = memory.size(&self.store);
+            memory.grow(&mut self.store, pages - size).unwrap();
+        }
+
+        fn global(&mut self, name: &str) -> Option<GlobalValue> {
+            let global = self.instance.get_global(&mut self.store, name)?;
+            Some(match global.get(&mut self.store) {
+                Val::I32(value) => GlobalValue::I32(value),
+                Val::I64(value) => GlobalValue::I64(value),
+                Val::F32(bits) => GlobalValue::F32(bits),
+                Val::F64(bits) => GlobalValue::F64(bits),
+                Val::V128(bits) => GlobalValue::V128(bits.as_u128()),
+                _ => return None,
+            })
+        }
+
+        fn set_global(&mut self, name: &str, value: GlobalValue) {
+            let global = self.instance.get_global(&mut self.store, name).unwrap();
+            let value = match value {
+                GlobalValue::I32(value) => Val::I32(value),
+                GlobalValue::I64(value) => Val::I64(value),
+                GlobalValue::F32(bits) => Val::F32(bits),
+                GlobalValue::F64(bits) => Val::F64(bits),
+                GlobalValue::V128(bits) => Val::V128(bits.into()),
+            };
+            global.set(&mut self.store, value).unwrap();
+        }
+
+        fn calls(&mut self) -> &mut Calls {
+            self.store.data_mut()
+        }
+    }
+}
+
+mod on_wasmi {
+    use super::{Calls, GlobalValue, Machine, abi};
+    use wasmi::{Config, Engine, Extern, Instance, Linker, Module, Store, Val};
+
+    pub(crate) struct Host {
+        store: Store<Calls>,
+        instance: Instance,
+    }
+
+    impl Host {
+        pub(crate) fn new(wasm: &[u8]) -> Host {
+            let mut config = Config::default();
+            config.wasm_multi_memory(true);
+            let engine = Engine::new(&config);
+            let module = Module::new(&engine, wasm).unwrap();
+            let mut linker: Linker<Calls> = Linker::new(&engine);
+            let mut store = Store::new(&engine, Calls::default());
+            for import in module.imports() {
+                let ty = import.ty().func().unwrap().clone();
+                let name = import.name().to_string();
+                let results = ty.results().to_vec();
+                linker
+                    .func_new(import.module(), import.name(), ty, move |mut caller, args, out| {
+                        let bits: Vec<u128> = args.iter().map(bits_of).collect();
+                        for (out, ty) in out.iter_mut().zip(&results) {
+                            *out = Val::default_for_ty(*ty);
+                        }
+                        if caller.data_mut().suspend_or_log(&name, &bits) {
+                            let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES) else {
+                                panic!("a plain program was suspended");
+                            };
+                            let Some(Extern::Global(mode)) = caller.get_export(abi::MODE) else {
+                                panic!("no mode");
+                            };
+                            frames.data_mut(&mut caller)[..4]
+                                .copy_from_slice(&abi::UNWINDING.to_le_bytes());
+                            mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
+                            return Ok(());
+                        }
+                        for (position, out) in out.iter_mut().enumerate() {
+                            let value = caller.data().result(position);
+                            match out {
+                                Val::I32(out) => *out = value as i32,
+                                Val::I64(out) => *out = value as i64,
+                                Val::F32(out) => *out = (value as f32).into(),
+                                Val::F64(out) => *out = (value as f64).into(),
+                                Val::V128(out) => *out = u128::from(value).into(),
+                                _ => {}
+                            }
+                        }
+                        Ok(())
+                    })
+                    .unwrap();
+            }
+            let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
+            Host { store, instance }
+        }
+    }
+
+    fn bits_of(value: &Val) -> u128 {
+        match value {
+            Val::I32(value) => *value as u32 as u128,
+            Val::I64(value) => *value as u64 as u128,
+            Val::F32(value) => u128::from(value.to_bits()),
+            Val::F64(value) => u128::from(value.to_bits()),
+            Val::V128(value) => value.as_u128(),
+            _ => 0,
+        }
+    }
+
+    impl Machine for Host {
+        fn call(&mut self, function: &str) -> Result<(), String> {
+            let function = self.instance.get_typed_func::<(), ()>(&self.store, function).unwrap();
+            function.call(&mut self.store, ()).map_err(|error| {
+                error.as_trap_code().map_or(error.to_string(), |trap| format!("{trap:?}"))
+            })
+        }
+
+        fn memory(&mut self, name: &str) -> Option<&mut [u8]> {
+            let memory = self.instance.get_memory(&self.store, name)?;
+            Some(memory.data_mut(&mut self.store))
+        }
+
+        fn grow(&mut self, name: &str, pages: u64) {
+            let memory = self.instance.get_memory(&self.store, name).unwrap();
+            let size = memory.size(&self.store);
+            memory.grow(&mut self.store, pages - size).unwrap();
+        }
+
+        fn global(&mut self, name: &str) -> Option<GlobalValue> {
+            let global = self.instance.get_global(&self.store, name)?;
+            Some(match global.get(&self.store) {
+                Val::I32(value) => GlobalValue::I32(value),
+                Val::I64(value) => GlobalValue::I64(value),
+                Val::F32(value) => GlobalValue::F32(value.to_bits()),
+                Val::F64(value) => GlobalValue::F64(value.to_bits()),
+                Val::V128(value) => GlobalValue::V128(value.as_u128()),
+                _ => return None,
+            })
+        }
+
+        fn set_global(&mut self, name: &str, value: GlobalValue) {
+            let global = self.instance.get_global(&self.store, name).unwrap();
+            let value = match value {
+                GlobalValue::I32(value) => Val::I32(value),
+                GlobalValue::I64(value) => Val::I64(value),
+                GlobalValue::F32(bits) => Val::F32(f32::from_bits(bits).into()),
+                GlobalValue::F64(bits) => Val::F64(f64::from_bits(bits).into()),
+                GlobalValue::V128(bits) => Val::V128(bits.into()),
+            };
+            global.set(&mut self.store, value).unwrap();
+        }
+
+        fn calls(&mut self) -> &mut Calls {
+            self.store.data_mut()
+        }
+    }
+}
+
+pub(crate) use on_wasmtime::engine as wasmtime_engine;
+
+/// A value type's name, for messages.
+pub(crate) fn type_name(ty: ValueType) -> String {
+    format!("{ty:?}").to_lowercase()
+}

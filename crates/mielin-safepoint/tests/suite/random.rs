@@ -1,0 +1,146 @@
+//! Random modules, stopped at every safepoint and moved between the engines.
+
+use arbitrary::Unstructured;
+use mielin_safepoint::{InstrumentError, instrument};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use wasm_smith::Config;
+
+use super::hosts::Kind;
+use super::stepping::{PLANS, exported_globals, run_plain, run_stepping};
+
+fn config(random: &mut StdRng) -> Config {
+    let imports = r#"(module
+        (import "env" "nothing" (func))
+        (import "env" "log" (func (param i32)))
+        (import "env" "number" (func (param i64 f32) (result i32)))
+        (import "env" "pair" (func (result f64 i64))))"#;
+    let exports = r#"(module (func (export "_start")))"#;
+    Config {
+        available_imports: Some(wat::parse_str(imports).unwrap()),
+        exports: Some(wat::parse_str(exports).unwrap()),
+        export_everything: false,
+        min_funcs: 1,
+        max_funcs: random.random_range(1..8),
+        max_instructions: random.random_range(20..400),
+        min_imports: 2,
+        max_imports: 4,
+        max_memories: 1,
+        min_memories: 1,
+        max_tables: 1,
+        max_globals: 6,
+        max_types: 12,
+        max_table_elements: 100,
+        max_data_segments: 4,
+        max_nesting_depth: 30,
+        memory_max_size_required: true,
+        canonicalize_nans: true,
+        disallow_traps: random.random_bool(0.6),
+        simd_enabled: random.random_bool(0.3),
+        relaxed_simd_enabled: false,
+        reference_types_enabled: false,
+        bulk_memory_enabled: random.random_bool(0.3),
+        multi_value_enabled: random.random_bool(0.7),
+        exceptions_enabled: false,
+        gc_enabled: false,
+        tail_call_enabled: false,
+        threads_enabled: false,
+        memory64_enabled: false,
+        custom_page_sizes_enabled: false,
+        allow_start_export: random.random_bool(0.2),
+        ..Config::default()
+    }
+}
+
+/// A random module that ends; its memory is exported if it has one.
+pub(crate) fn module(seed: u64) -> Option<Vec<u8>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let config = config(&mut random);
+    let bytes: Vec<u8> = (0..random.random_range(500..6000)).map(|_| random.random()).collect();
+    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)).ok()?;
+    module.ensure_termination(random.random_range(20..400)).ok()?;
+    let wasm = module.to_bytes();
+    // Large memories cost time and show nothing.
+    (memory_pages(&wasm)? <= 64).then_some(wasm)
+}
+
+fn memory_pages(wasm: &[u8]) -> Option<u64> {
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        if let wasmparser::Payload::MemorySection(section) = payload.ok()? {
+            return section.into_iter().next()?.ok()?.maximum;
+        }
+    }
+    Some(0)
+}
+
+/// Seeds from the environment, or a number that fits into an ordinary test run.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str, default| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let first = number("SAFEPOINT_SEED", 0);
+    first..first + number("SAFEPOINT_MODULES", 300)
+}
+
+#[test]
+fn random_modules_do_the_same_when_stopped_at_every_safepoint() {
+    let (mut compared, mut stopped, mut refused) = (0, 0, 0);
+    for seed in seeds() {
+        let Some(wasm) = module(seed) else { continue };
+        let program = match instrument(&wasm) {
+            Ok(program) => program,
+            Err(InstrumentError::Unsupported { .. }) => {
+                refused += 1;
+                continue;
+            }
+            Err(error) => panic!("seed {seed}: {error}"),
+        };
+        let Some(expected) = plain(&wasm) else { continue };
+        let globals = exported_globals(&wasm);
+        for plan in PLANS {
+            let (observed, stops) = run_stepping(*plan, &program, &globals);
+            assert_eq!(observed, expected, "seed {seed}: {plan:?}");
+            stopped += stops;
+        }
+        compared += 1;
+    }
+    assert!(refused < compared, "{refused} modules were refused, {compared} compared");
+    let modules = seeds().count();
+    assert!(compared * 4 > modules, "only {compared} of {modules} modules were compared");
+    assert!(stopped > compared * 10, "only {stopped} stops in {compared} modules");
+}
+
+/// What the module does, where that does not depend on the engine: instantiation may trap, and
+/// the engines have different ideas of how deep a stack may be.
+fn plain(wasm: &[u8]) -> Option<super::hosts::Observed> {
+    let run = |kind| {
+        std::panic::catch_unwind(|| run_plain(kind, wasm)).ok()
+    };
+    let on_wasmtime = run(Kind::Wasmtime)?;
+    let on_wasmi = run(Kind::Wasmi)?;
+    (on_wasmtime == on_wasmi).then_some(on_wasmtime)
+}
+
+#[test]
+fn garbage_and_damaged_modules_are_errors() {
+    let mut random = StdRng::seed_from_u64(5);
+    let wasm = wat::parse_str(super::sources::RECURSION).unwrap();
+    for cut in 0..wasm.len() {
+        assert!(instrument(&wasm[..cut]).is_err(), "cut at {cut}");
+    }
+    let mut accepted = 0;
+    for _ in 0..3000 {
+        let mut damaged = wasm.clone();
+        for _ in 0..random.random_range(1..4) {
+            let at = random.random_range(8..damaged.len());
+            damaged[at] = random.random();
+        }
+        accepted += usize::from(instrument(&damaged).is_ok());
+    }
+    // Some damage changes only a constant; that the rewriter's own output is valid is checked
+    // by `instrument` itself.
+    assert!(accepted > 0);
+    for len in 0..200 {
+        let garbage: Vec<u8> = (0..len).map(|_| random.random()).collect();
+        assert!(instrument(&garbage).is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! Programs that are stopped at every safepoint they pass, and hop between engines there.
+
+use mielin_safepoint::{Resumable, abi, instrument};
+
+use super::hosts::{End, Kind, Machine, Observed, machine, observe, through_bytes};
+use super::sources;
+
+/// How to run a rewritten program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Engines, used in turn from stop to stop.
+    pub(crate) engines: &'static [Kind],
+    /// Stop at every `stride`th safepoint only.
+    pub(crate) stride: usize,
+    /// Suspend every host call once.
+    pub(crate) suspend: bool,
+    /// Use a fresh instance after every stop.
+    pub(crate) fresh: bool,
+    /// Give up stopping after so many stops and run to the end.
+    pub(crate) stops_max: usize,
+}
+
+/// Names of the globals that a module exports itself.
+pub(crate) fn exported_globals(wasm: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        if let wasmparser::Payload::ExportSection(section) = payload.unwrap() {
+            for export in section {
+                let export = export.unwrap();
+                if export.kind == wasmparser::ExternalKind::Global {
+                    names.push(export.name.to_string());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// Runs a plain program.
+pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Observed {
+    let globals = exported_globals(wasm);
+    let mut machine = machine(kind, wasm);
+    let end = match machine.call("_start") {
+        Ok(()) => End::Returned,
+        Err(trap) => End::Trapped(trap),
+    };
+    observe(&mut *machine, end, &globals)
+}
+
+/// Runs a rewritten program and says how often it stopped.
+pub(crate) fn run_stepping(plan: Plan, program: &Resumable, globals: &[String]) -> (Observed, usize) {
+    let mut current: Box<dyn Machine> = machine(plan.engines[0], program.bytes());
+    current.calls().suspend = plan.suspend;
+    let mut stops = 0;
+    let mut passed = 0;
+    loop {
+        current.rewind(stops < plan.stops_max);
+        let end = current.run();
+        if end != End::Unwound {
+            return (observe(&mut *current, end, globals), stops);
+        }
+        stops += 1;
+        passed += 1;
+        if passed % plan.stride != 0 {
+            continue;
+        }
+        if plan.fresh {
+            let snapshot = through_bytes(&current.snapshot(program));
+            let calls = current.calls().clone();
+            let kind = plan.engines[stops / plan.stride % plan.engines.len()];
+            current = machine(kind, program.bytes());
+            current.load(program, &snapshot);
+            *current.calls() = calls;
+        }
+    }
+}
+
+const WASMTIME: &[Kind] = &[Kind::Wasmtime];
+const WASMI: &[Kind] = &[Kind::Wasmi];
+const BOTH: &[Kind] = &[Kind::Wasmtime, Kind::Wasmi];
+
+/// The ways in which every program is run.
+pub(crate) const PLANS: &[Plan] = &[
+    Plan { engines: WASMTIME, stride: 1, suspend: false, fresh: false, stops_max: 0 },
+    Plan { engines: WASMI, stride: 1, suspend: false, fresh: false, stops_max: 0 },
+    Plan { engines: WASMTIME, stride: 1, suspend: true, fresh: false, stops_max: 20_000 },
+    Plan { engines: WASMI, stride: 1, suspend: false, fresh: false, stops_max: 20_000 },
+    Plan { engines: BOTH, stride: 1, suspend: true, fresh: true, stops_max: 150 },
+    Plan { engines: BOTH, stride: 7, suspend: true, fresh: true, stops_max: 500 },
+];
+
+/// Checks that a program does the same plain, rewritten, and stopped at every safepoint.
+pub(crate) fn check(name: &str, wasm: &[u8]) -> usize {
+    let program = instrument(wasm).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let globals = exported_globals(wasm);
+    let expected = run_plain(Kind::Wasmtime, wasm);
+    assert_eq!(run_plain(Kind::Wasmi, wasm), expected, "{name}: plain, the engines differ");
+    let mut most = 0;
+    for plan in PLANS {
+        let (observed, stops) = run_stepping(*plan, &program, &globals);
+        assert_eq!(observed, expected, "{name}: {plan:?}");
+        most = most.max(stops);
+    }
+    most
+}
+
+#[test]
+fn programs_do_the_same_when_stopped_at_every_safepoint() {
+    for (name, stops_min, source) in sources::PROGRAMS {
+        let wasm = wat::parse_str(source).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stops = check(name, &wasm);
+        assert!(stops >= *stops_min, "{name}: only {stops} stops");
+    }
+}
+
+#[test]
+fn rewriting_is_deterministic_and_keeps_names() {
+    for (name, _, source) in sources::PROGRAMS {
+        let wasm = wat::parse_str(source).unwrap();
+        let first = instrument(&wasm).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let second = instrument(&wasm).unwrap();
+        assert_eq!(first.bytes(), second.bytes(), "{name}");
+        assert_eq!(first.manifest(), second.manifest(), "{name}");
+    }
+}
+
+#[test]
+fn a_stop_that_was_requested_before_the_first_run_stops_at_once() {
+    let wasm = wat::parse_str(sources::NESTED_LOOPS).unwrap();
+    let program = instrument(&wasm).unwrap();
+    for kind in BOTH {
+        let mut machine = machine(*kind, program.bytes());
+        machine.set_word(abi::FLAG_ADDRESS, abi::STOP_REQUESTED);
+        assert_eq!(machine.run(), End::Unwound);
+        assert!(machine.calls().log.is_empty());
+        machine.rewind(false);
+        assert_eq!(machine.run(), End::Returned);
+        assert!(!machine.calls().log.is_empty());
+    }
+}
+
+#[test]
+fn hostile_frames_trap_or_end_but_do_no_harm() {
+    use rand::{RngExt, SeedableRng};
+    let mut random = rand::rngs::StdRng::seed_from_u64(11);
+    let wasm = wat::parse_str(sources::RECURSION).unwrap();
+    let program = instrument(&wasm).unwrap();
+    for _ in 0..300 {
+        let mut machine = machine(Kind::Wasmi, program.bytes());
+        let len = random.random_range(0..32usize) * 8;
+        let base = abi::FRAMES_BASE as usize;
+        let frames = machine.memory(abi::FRAMES).unwrap();
+        for byte in &mut frames[base..base + len] {
+            *byte = if random.random_bool(0.8) { 0 } else { random.random_range(0..12) };
+        }
+        machine.set_word(abi::STACK_POINTER_ADDRESS, (base + len) as i32);
+        // Stop at every safepoint, so that the test ends whatever the frames say.
+        for _ in 0..50 {
+            machine.rewind(true);
+            if machine.call(abi::ENTRY).is_err() {
+                break;
+            }
+        }
+    }
+}
