@@ -153,7 +153,7 @@ impl MeshService {
     /// Stops announcing an agent: its record expires everywhere.
     pub fn withdraw(&self, agent: &AgentId) {
         self.shared
-            .with_cores(|cores, now| cores.registry.withdraw(agent));
+            .with_cores(|cores, _| cores.registry.withdraw(agent));
     }
 
     /// The newest known location of an agent.
