@@ -1,0 +1,354 @@
+//! The control API: what travels between commands and the daemon.
+//!
+//! The daemon speaks HTTP/1.1 on the Unix socket `control.sock` in its data directory, which only
+//! its user can open. Bodies are JSON unless said otherwise. `AGENT` and `NODE` are ids, unique
+//! prefixes of ids, or names, percent-encoded where they stand in a path.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/node` | | [`NodeInfo`] |
+//! | `POST /v1/node/stop` | | `{}`; the daemon then stops cleanly |
+//! | `GET /v1/mesh` | | [`MeshStatus`] |
+//! | `POST /v1/mesh/tokens` | [`TokenRequest`] | [`TokenIssued`] |
+//! | `GET /v1/mesh/pending` | | [`PendingNodes`] |
+//! | `POST /v1/mesh/approvals` | [`Approval`] | [`Approved`] |
+//! | `POST /v1/mesh/leave` | | `{}`; the daemon leaves the mesh and stops |
+//! | `GET /v1/agents` | | [`AgentList`] |
+//! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
+//! | `GET /v1/agents/AGENT` | | [`AgentDetails`] |
+//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate` | | [`Spawned`] |
+//! | `POST /v1/agents/AGENT/messages` | [`Message`] | [`Delivered`] |
+//! | `POST /v1/agents/AGENT/migrate` | [`Migrate`] | lines of [`MoveLine`], the last one `done` or `error` |
+//! | `GET /v1/agents/AGENT/wait` | | [`Ended`], when the agent has ended |
+//! | `GET /v1/agents/AGENT/logs?stream=stdout&offset=0&follow=false` | | the bytes, as `application/octet-stream`; with `follow=true` until the agent has ended |
+//!
+//! A failure is answered with a status of 400 (usage), 409 (refused), 404 (not found), 504
+//! (unreachable) or 500 (internal) and the body `{"error":{"code","message","hint"}}`. A log
+//! that fails in its middle breaks the connection off.
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// The node that the daemon runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NodeInfo {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) address: String,
+    pub(crate) version: String,
+    pub(crate) engine: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_s: u64,
+    pub(crate) data_dir: String,
+    /// Fingerprint of the mesh's root, for the users of joiners to compare.
+    pub(crate) mesh: String,
+    /// Whether this node holds the mesh's root: it issues tokens and approves joiners.
+    pub(crate) root: bool,
+}
+
+/// This node and the members of its mesh, itself included.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MeshStatus {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) members: Vec<MemberLine>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberLine {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) state: String,
+    pub(crate) address: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TokenRequest {
+    /// `edge`, `relay` or `core`; without it the joiner chooses.
+    pub(crate) role: Option<String>,
+    pub(crate) ttl_s: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TokenIssued {
+    pub(crate) token: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PendingNodes {
+    pub(crate) pending: Vec<PendingLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PendingLine {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) address: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Approval {
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Approved {
+    pub(crate) node: String,
+    pub(crate) name: String,
+}
+
+/// Nothing more to say.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Done {}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AgentList {
+    pub(crate) agents: Vec<AgentLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AgentLine {
+    pub(crate) agent: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) node: String,
+}
+
+/// An agent to start. `module` and `stdin` are in base 64.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Spawn {
+    #[serde(with = "base64")]
+    pub(crate) module: Vec<u8>,
+    pub(crate) name: Option<String>,
+    /// What a generated name begins with.
+    pub(crate) hint: Option<String>,
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    #[serde(default)]
+    pub(crate) env: Vec<(String, String)>,
+    #[serde(default, with = "base64")]
+    pub(crate) stdin: Vec<u8>,
+    /// `clock`, `random`, `message` or `message:AGENT`.
+    #[serde(default)]
+    pub(crate) allow: Vec<String>,
+}
+
+/// The agent that was started or acted on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spawned {
+    pub(crate) agent: String,
+}
+
+/// Everything that its node tells about an agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AgentDetails {
+    pub(crate) agent: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) node: String,
+    pub(crate) node_name: String,
+    pub(crate) epoch: u64,
+    pub(crate) module: String,
+    pub(crate) engine: String,
+    pub(crate) grants: String,
+    pub(crate) started_ms: u64,
+    pub(crate) memory_bytes: u64,
+    pub(crate) stdout_bytes: u64,
+    pub(crate) stderr_bytes: u64,
+    pub(crate) mailbox_count: u64,
+    pub(crate) turns: u64,
+    pub(crate) busy_us: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) messages_sent: u64,
+    pub(crate) denied: u64,
+    pub(crate) moves: u64,
+    /// The newest lines that nodes wrote about the agent, denials among them.
+    pub(crate) host_log: Vec<HostLogLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HostLogLine {
+    pub(crate) time_ms: u64,
+    pub(crate) level: String,
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Message {
+    #[serde(with = "base64")]
+    pub(crate) payload: Vec<u8>,
+    /// Wait so long for the agent's reply; without it only until the message is in the mailbox.
+    pub(crate) wait_ms: Option<u64>,
+}
+
+/// A message that arrived, with its number, or the reply to it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Delivered {
+    Sequence(u64),
+    #[serde(with = "base64")]
+    Reply(Vec<u8>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Migrate {
+    pub(crate) node: String,
+    /// `auto`, `stop-copy` or `pre-copy`.
+    pub(crate) strategy: String,
+}
+
+/// One line of the answer to a migration.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MoveLine {
+    /// A phase begins.
+    Progress(MoveStep),
+    /// The agent has moved.
+    Done(Moved),
+    /// It has not.
+    Error(Failure),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MoveStep {
+    pub(crate) phase: String,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed_us: u64,
+}
+
+/// A completed move.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    #[serde(flatten)]
+    pub(crate) summary: MoveSummary,
+    pub(crate) agent: String,
+    /// 4 KiB pages sent in each round, the last one while the agent was frozen.
+    pub(crate) pages: Vec<u64>,
+    pub(crate) phases: Vec<PhaseLine>,
+    /// How written pages were found, or `none`.
+    pub(crate) tracker: String,
+    /// From the last frozen byte until the agent could run, measured by the target.
+    pub(crate) target_resume_us: u64,
+}
+
+/// What `agent migrate -o json` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MoveSummary {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) strategy: String,
+    pub(crate) downtime_us: u64,
+    pub(crate) total_us: u64,
+    pub(crate) bytes: u64,
+    pub(crate) rounds: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PhaseLine {
+    pub(crate) phase: String,
+    pub(crate) us: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) exit_code: i32,
+    /// Why the agent did not end by itself.
+    pub(crate) failure: Option<String>,
+}
+
+/// Which log, and from where.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogQuery {
+    #[serde(default)]
+    pub(crate) stream: LogStream,
+    #[serde(default)]
+    pub(crate) offset: u64,
+    #[serde(default)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogStream {
+    #[default]
+    Stdout,
+    Stderr,
+}
+
+/// Writes a text so that it can stand as one segment of a path.
+pub(crate) fn path_segment(text: &str) -> String {
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                segment.push(byte.into())
+            }
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // A segment of dots alone would be taken for a folder.
+    if segment.chars().all(|c| c == '.') {
+        segment.replace('.', "%2E")
+    } else {
+        segment
+    }
+}
+
+mod base64 {
+    //! Bytes as text in base 64, with padding (RFC 4648, section 4).
+
+    use data_encoding::BASE64;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64
+            .decode(text.as_bytes())
+            .map_err(|error| de::Error::custom(format!("not base 64: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_segments_hold_anything() {
+        assert_eq!(path_segment("counter-1.b_c"), "counter-1.b_c");
+        assert_eq!(path_segment("a/b ?ö"), "a%2Fb%20%3F%C3%B6");
+        assert_eq!(path_segment(".."), "%2E%2E");
+    }
+
+    #[test]
+    fn a_move_is_one_flat_object() {
+        let moved = Moved {
+            summary: MoveSummary {
+                from: "a".into(),
+                to: "b".into(),
+                strategy: "stop-copy".into(),
+                downtime_us: 1,
+                total_us: 2,
+                bytes: 3,
+                rounds: 0,
+            },
+            agent: "c".into(),
+            pages: vec![1],
+            phases: Vec::new(),
+            tracker: "none".into(),
+            target_resume_us: 0,
+        };
+        let line = serde_json::to_value(MoveLine::Done(moved)).expect("serializes");
+        assert_eq!(line["done"]["downtime_us"], 1);
+    }
+}

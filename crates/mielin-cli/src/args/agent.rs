@@ -1,0 +1,186 @@
+//! Arguments of `mielin agent`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::OutputArgs;
+use crate::duration::parse_duration;
+
+/// AGENT and NODE are ids, unique prefixes of ids, or names.
+#[derive(Subcommand)]
+pub(crate) enum AgentCommand {
+    /// List the agents of the whole mesh
+    #[command(after_help = "\
+Examples:
+  mielin agent list
+  mielin agent list -o json")]
+    List(OutputArgs),
+    /// Start a WebAssembly program as an agent on this node
+    Spawn(SpawnArgs),
+    /// Show everything that is known about an agent
+    #[command(after_help = "\
+Examples:
+  mielin agent inspect counter
+  mielin agent inspect 8c1f -o json")]
+    Inspect(AgentArgs),
+    /// Print what an agent wrote, byte for byte
+    Logs(LogsArgs),
+    /// Send a message to an agent
+    Send(SendArgs),
+    /// Stop an agent at its next safepoint until it is resumed
+    #[command(after_help = "\
+Examples:
+  mielin agent pause counter")]
+    Pause(AgentArgs),
+    /// Let a paused agent go on
+    #[command(after_help = "\
+Examples:
+  mielin agent resume counter")]
+    Resume(AgentArgs),
+    /// Move an agent to another node while it runs
+    Migrate(MigrateArgs),
+    /// End an agent
+    #[command(after_help = "\
+Examples:
+  mielin agent terminate counter")]
+    Terminate(AgentArgs),
+    /// Wait until an agent has ended, wherever it moves, and print its exit code
+    #[command(after_help = "\
+Examples:
+  mielin agent wait digest
+  mielin agent wait digest -o json")]
+    Wait(AgentArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct AgentArgs {
+    /// Id, unique prefix or name of the agent
+    pub(crate) agent: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Starts a WASI preview-1 command as an agent on this node.
+///
+/// An agent may do nothing but compute and write to its own logs unless it is allowed to: `clock`,
+/// `random`, `message` (to anybody) or `message:AGENT` (to that one). What it writes to standard
+/// output and standard error is kept; see `mielin agent logs`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent spawn agents/prebuilt/hello.wasm
+  mielin agent spawn digest.wasm --stdin README.md -- 1000000
+  mielin agent spawn counter.wasm --name counter --allow message")]
+pub(crate) struct SpawnArgs {
+    /// The WebAssembly module
+    pub(crate) file: PathBuf,
+    /// The agent's name [default: the file's name and a number]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A file for the agent's standard input; `-` for this command's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stdin: Option<PathBuf>,
+    /// A capability to grant; may be repeated
+    #[arg(long, value_name = "CAP")]
+    pub(crate) allow: Vec<String>,
+    /// An environment variable; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Arguments of the program
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent logs digest
+  mielin agent logs -f --stderr digest")]
+pub(crate) struct LogsArgs {
+    /// Id, unique prefix or name of the agent
+    pub(crate) agent: String,
+    /// Go on printing until the agent has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Print standard error instead of standard output
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent send counter hello
+  mielin agent send counter hello --wait
+  mielin agent send counter - --wait < message.bin")]
+pub(crate) struct SendArgs {
+    /// Id, unique prefix or name of the agent
+    pub(crate) agent: String,
+    /// The message; `-` reads it from standard input
+    pub(crate) message: String,
+    /// Wait for the agent's reply and print it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait: a number with s, m, h or d
+    #[arg(long, default_value = "30s", value_parser = parse_duration, requires = "wait")]
+    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent migrate digest relay
+  mielin agent migrate digest 3f2a91 --strategy pre-copy -o json")]
+pub(crate) struct MigrateArgs {
+    /// Id, unique prefix or name of the agent
+    pub(crate) agent: String,
+    /// Id, unique prefix or name of the node it shall go to
+    pub(crate) node: String,
+    /// How to copy its memory
+    #[arg(long, default_value = "auto")]
+    pub(crate) strategy: StrategyChoice,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StrategyChoice {
+    /// By the size of its memory
+    Auto,
+    /// Freeze it, then copy everything
+    StopCopy,
+    /// Copy while it runs, freeze it for the rest
+    PreCopy,
+}
+
+impl AgentCommand {
+    pub(super) fn output(&self) -> OutputArgs {
+        match self {
+            AgentCommand::List(output) => *output,
+            AgentCommand::Spawn(arguments) => arguments.output,
+            AgentCommand::Logs(arguments) => arguments.output,
+            AgentCommand::Send(arguments) => arguments.output,
+            AgentCommand::Migrate(arguments) => arguments.output,
+            AgentCommand::Inspect(arguments)
+            | AgentCommand::Pause(arguments)
+            | AgentCommand::Resume(arguments)
+            | AgentCommand::Terminate(arguments)
+            | AgentCommand::Wait(arguments) => arguments.output,
+        }
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,189 @@
+//! Arguments of `mielin mesh`, and those that every command which runs a node shares.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use mielin_mesh_core::NodeRole;
+use mielin_wasm::EngineKind;
+
+use super::OutputArgs;
+use crate::duration::parse_duration;
+
+#[derive(Subcommand)]
+pub(crate) enum MeshCommand {
+    /// Found a mesh and run its first node in the foreground
+    Start(StartArgs),
+    /// Join a mesh and run the node in the foreground
+    Join(JoinArgs),
+    /// Show this node and the members of its mesh
+    #[command(after_help = "\
+Examples:
+  mielin mesh status
+  mielin --data-dir /tmp/edge mesh status -o json")]
+    Status(OutputArgs),
+    /// List the other members of the mesh
+    #[command(after_help = "\
+Examples:
+  mielin mesh peers
+  mielin mesh peers -o json")]
+    Peers(OutputArgs),
+    /// Print a token with which one node may join
+    Token(TokenArgs),
+    /// Admit a node that asked to join without a token; without NODE, list those that wait
+    Approve(ApproveArgs),
+    /// Leave the mesh and stop the daemon
+    #[command(after_help = "\
+The identity stays in the data directory: `mielin daemon` comes back with it. Agents that live on
+this node stop and are kept there too; move them first if they should go on.
+
+Examples:
+  mielin mesh leave")]
+    Leave(OutputArgs),
+}
+
+/// Founds a mesh with a root of its own and runs its first node until SIGTERM or Ctrl-C.
+///
+/// It prints a token with which one other node can join; `mielin mesh token` makes more. In a data
+/// directory that founded a mesh already, the same node starts again.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh start --bind 0.0.0.0:9000
+  mielin --data-dir /tmp/core mesh start --bind 127.0.0.1:0 --name core --role core --preset lan")]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The node's name in the mesh [default: the host's name and four digits]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What the node is for [default: core]
+    #[arg(long)]
+    pub(crate) role: Option<RoleChoice>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Joins the mesh of the node at ADDR and runs the node until SIGTERM or Ctrl-C.
+///
+/// With a token it joins at once. Without one it shows its fingerprint and waits until somebody
+/// runs `mielin mesh approve` on the founding node. A data directory that belongs to the mesh
+/// already just starts.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh join 192.168.1.100:9000 --token T
+  mielin mesh join 192.168.1.100:9000
+  mielin --data-dir /tmp/edge mesh join 127.0.0.1:9000 --token T --bind 127.0.0.1:0 --name edge")]
+pub(crate) struct JoinArgs {
+    /// Address of a member, as HOST:PORT
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: String,
+    /// The token that `mesh start` or `mesh token` printed
+    #[arg(long, env = "MIELIN_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The node's name in the mesh [default: the host's name and four digits]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// What the node is for [default: what the token says, else edge]
+    #[arg(long)]
+    pub(crate) role: Option<RoleChoice>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// How a node runs, whichever command starts it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodeArgs {
+    /// Address and UDP port to listen on; port 0 takes a free one [default: 0.0.0.0:9000, for
+    /// `join` another port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// How soon a silent member is suspected [default: lan]
+    #[arg(long)]
+    pub(crate) preset: Option<PresetChoice>,
+    /// The WebAssembly engine [default: wasmtime]
+    #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
+    pub(crate) engine: Option<EngineKind>,
+    /// Stop when standard input ends, so that the node does not outlive its parent
+    #[arg(long, hide = true)]
+    pub(crate) stop_on_stdin_end: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh token
+  mielin mesh token --role relay --ttl 10m -o json")]
+pub(crate) struct TokenArgs {
+    /// What the joining node will be [default: what it asks for]
+    #[arg(long)]
+    pub(crate) role: Option<RoleChoice>,
+    /// How long the token is good for: a number with s, m, h or d
+    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    pub(crate) ttl: Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh approve
+  mielin mesh approve 3f2a91")]
+pub(crate) struct ApproveArgs {
+    /// Id, unique prefix or name of the node that waits
+    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleChoice {
+    /// May vanish; runs agents
+    Edge,
+    /// Forwards for others
+    Relay,
+    /// Stable
+    Core,
+}
+
+impl From<RoleChoice> for NodeRole {
+    fn from(choice: RoleChoice) -> NodeRole {
+        match choice {
+            RoleChoice::Edge => NodeRole::Edge,
+            RoleChoice::Relay => NodeRole::Relay,
+            RoleChoice::Core => NodeRole::Core,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PresetChoice {
+    /// Seconds: machines that see each other well
+    Lan,
+    /// Suspect after 15 s, dead after 30 s
+    Wan,
+}
+
+impl MeshCommand {
+    pub(super) fn output(&self) -> OutputArgs {
+        match self {
+            MeshCommand::Start(arguments) => arguments.output,
+            MeshCommand::Join(arguments) => arguments.output,
+            MeshCommand::Token(arguments) => arguments.output,
+            MeshCommand::Approve(arguments) => arguments.output,
+            MeshCommand::Status(output)
+            | MeshCommand::Peers(output)
+            | MeshCommand::Leave(output) => *output,
+        }
+    }
+}
+
+fn parse_engine(text: &str) -> Result<EngineKind, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an engine; use wasmtime or wasmi"))
+}

@@ -1,0 +1,6 @@
+//! What each command does with its arguments.
+
+pub(crate) mod agent;
+pub(crate) mod mesh;
+pub(crate) mod node;
+pub(crate) mod wasm;

@@ -1,0 +1,309 @@
+//! `mielin agent`.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use hyper::Method;
+use serde::Serialize;
+
+use super::wasm::read_module;
+use crate::api::{
+    AgentDetails, AgentList, Delivered, Done, Ended, MeshStatus, Message, Migrate, MoveLine,
+    MoveSummary, Moved, Spawn, Spawned,
+};
+use crate::args::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
+use crate::client::{Client, JsonLines, agent_path, next_data};
+use crate::duration::{format_bytes, format_us};
+use crate::failure::Failure;
+use crate::output::{Output, fields, short, stderr_is_terminal, table, write_stdout};
+
+pub(crate) async fn run(
+    data_dir: &Path,
+    command: AgentCommand,
+    output: Output,
+) -> Result<(), Failure> {
+    let client = Client::new(data_dir);
+    match command {
+        AgentCommand::List(_) => list(&client, output).await,
+        AgentCommand::Spawn(arguments) => spawn(&client, arguments, output).await,
+        AgentCommand::Inspect(arguments) => inspect(&client, &arguments.agent, output).await,
+        AgentCommand::Logs(arguments) => logs(&client, &arguments).await,
+        AgentCommand::Send(arguments) => send(&client, arguments, output).await,
+        AgentCommand::Pause(arguments) => {
+            act(&client, &arguments.agent, "pause", "paused", output).await
+        }
+        AgentCommand::Resume(arguments) => {
+            act(&client, &arguments.agent, "resume", "resumed", output).await
+        }
+        AgentCommand::Terminate(arguments) => {
+            act(&client, &arguments.agent, "terminate", "terminated", output).await
+        }
+        AgentCommand::Migrate(arguments) => migrate(&client, &arguments, output).await,
+        AgentCommand::Wait(arguments) => wait(&client, &arguments.agent, output).await,
+    }
+}
+
+async fn list(client: &Client, output: Output) -> Result<(), Failure> {
+    let list: AgentList = client.get("/v1/agents").await?;
+    if output.is_json() {
+        return output.result(&list, |_| String::new());
+    }
+    let mesh: MeshStatus = client.get("/v1/mesh").await?;
+    output.result(&list, |list| {
+        if list.agents.is_empty() {
+            return "no agents; start one with `mielin agent spawn FILE`\n".to_owned();
+        }
+        let rows: Vec<_> = list
+            .agents
+            .iter()
+            .map(|agent| {
+                let node = mesh.members.iter().find(|member| member.node == agent.node);
+                let node = node.map_or(short(&agent.node), |member| member.name.as_str());
+                [
+                    agent.name.clone(),
+                    agent.state.clone(),
+                    node.to_owned(),
+                    agent.agent.clone(),
+                ]
+            })
+            .collect();
+        table(&["NAME", "STATE", "NODE", "AGENT"], &rows)
+    })
+}
+
+async fn spawn(client: &Client, arguments: SpawnArgs, output: Output) -> Result<(), Failure> {
+    let request = Spawn {
+        module: read_module(&arguments.file)?,
+        name: arguments.name,
+        hint: arguments
+            .file
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned()),
+        args: arguments.args,
+        env: arguments.env,
+        stdin: arguments
+            .stdin
+            .as_deref()
+            .map_or(Ok(Vec::new()), read_input)?,
+        allow: arguments.allow,
+    };
+    let spawned: Spawned = client.post("/v1/agents", &request).await?;
+    output.result(&spawned, |spawned| spawned.agent.clone())
+}
+
+/// A file, or standard input for `-`.
+fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path != Path::new("-") {
+        return fs::read(path)
+            .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error));
+    }
+    let mut input = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut input)
+        .map_err(|error| Failure::io("cannot read standard input", &error))?;
+    Ok(input)
+}
+
+async fn inspect(client: &Client, agent: &str, output: Output) -> Result<(), Failure> {
+    let details: AgentDetails = client.get(&agent_path(agent, "")).await?;
+    output.result(&details, |agent| {
+        let mut text = fields(&[
+            ("agent", agent.agent.clone()),
+            ("name", agent.name.clone()),
+            ("state", agent.state.clone()),
+            (
+                "node",
+                format!("{} {}", agent.node_name, short(&agent.node)),
+            ),
+            ("moves", agent.moves.to_string()),
+            ("may", agent.grants.clone()),
+            ("memory", format_bytes(agent.memory_bytes)),
+            ("stdout", format_bytes(agent.stdout_bytes)),
+            ("stderr", format_bytes(agent.stderr_bytes)),
+            (
+                "messages",
+                format!(
+                    "{} received, {} waiting, {} sent",
+                    agent.messages_received, agent.mailbox_count, agent.messages_sent
+                ),
+            ),
+            (
+                "time",
+                format!("{} in {} turns", format_us(agent.busy_us), agent.turns),
+            ),
+            ("denied", agent.denied.to_string()),
+            ("engine", agent.engine.clone()),
+            ("module", agent.module.clone()),
+        ]);
+        for line in &agent.host_log {
+            text.push_str(&format!("{:>5}: {}\n", line.level, line.text));
+        }
+        text
+    })
+}
+
+/// Copies a log to standard output as the agent wrote it, byte for byte.
+async fn logs(client: &Client, arguments: &LogsArgs) -> Result<(), Failure> {
+    let stream = if arguments.stderr { "stderr" } else { "stdout" };
+    let below = format!("/logs?stream={stream}&follow={}", arguments.follow);
+    let response = client
+        .open(
+            Method::GET,
+            &agent_path(&arguments.agent, &below),
+            Bytes::new(),
+        )
+        .await?;
+    let mut body = response.into_body();
+    while let Some(data) = next_data(&mut body).await? {
+        write_stdout(&data)?;
+    }
+    Ok(())
+}
+
+/// What `agent send -o json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Sent {
+    Sequence(u64),
+    /// The reply, if it is text.
+    Reply(String),
+    ReplyBase64(String),
+}
+
+async fn send(client: &Client, arguments: SendArgs, output: Output) -> Result<(), Failure> {
+    let payload = match arguments.message.as_str() {
+        "-" => read_input(Path::new("-"))?,
+        _ => arguments.message.into_bytes(),
+    };
+    let wait_ms = arguments
+        .wait
+        .then(|| u64::try_from(arguments.timeout.as_millis()).unwrap_or(u64::MAX));
+    let request = Message { payload, wait_ms };
+    let delivered = client
+        .post(&agent_path(&arguments.agent, "/messages"), &request)
+        .await?;
+    match delivered {
+        Delivered::Sequence(sequence) => output.result(&Sent::Sequence(sequence), |_| {
+            format!("delivered as message {sequence}")
+        }),
+        Delivered::Reply(reply) if output.is_json() => {
+            let sent = match String::from_utf8(reply) {
+                Ok(text) => Sent::Reply(text),
+                Err(error) => Sent::ReplyBase64(BASE64.encode(error.as_bytes())),
+            };
+            output.result(&sent, |_| String::new())
+        }
+        Delivered::Reply(mut reply) => {
+            if !reply.ends_with(b"\n") {
+                reply.push(b'\n');
+            }
+            write_stdout(&reply)
+        }
+    }
+}
+
+async fn act(
+    client: &Client,
+    agent: &str,
+    action: &str,
+    done: &str,
+    output: Output,
+) -> Result<(), Failure> {
+    let acted: Spawned = client
+        .post(&agent_path(agent, &format!("/{action}")), &Done {})
+        .await?;
+    output.result(&acted, |_| format!("{agent} {done}"))
+}
+
+async fn migrate(client: &Client, arguments: &MigrateArgs, output: Output) -> Result<(), Failure> {
+    let strategy = match arguments.strategy {
+        StrategyChoice::Auto => "auto",
+        StrategyChoice::StopCopy => "stop-copy",
+        StrategyChoice::PreCopy => "pre-copy",
+    };
+    let moved = move_agent(
+        client,
+        &arguments.agent,
+        &arguments.node,
+        strategy,
+        |phase, bytes| {
+            if stderr_is_terminal() {
+                output.progress(format!("{phase:<14} {}", format_bytes(bytes)));
+            }
+        },
+    )
+    .await?;
+    output.result::<MoveSummary>(&moved.summary, |_| moved_text(&moved, &arguments.node))
+}
+
+/// Moves an agent and tells `progress` each phase and the bytes sent until then.
+pub(crate) async fn move_agent(
+    client: &Client,
+    agent: &str,
+    node: &str,
+    strategy: &str,
+    mut progress: impl FnMut(&str, u64),
+) -> Result<Moved, Failure> {
+    let request = Migrate {
+        node: node.to_owned(),
+        strategy: strategy.to_owned(),
+    };
+    let mut lines = JsonLines::new(
+        client
+            .post_for_stream(&agent_path(agent, "/migrate"), &request)
+            .await?,
+    );
+    while let Some(line) = lines.next::<MoveLine>().await? {
+        match line {
+            MoveLine::Progress(step) => progress(&step.phase, step.bytes),
+            MoveLine::Done(moved) => return Ok(moved),
+            MoveLine::Error(failure) => return Err(failure),
+        }
+    }
+    Err(
+        Failure::unreachable("the daemon stopped before the move was over")
+            .hint("`mielin agent list` on another node shows where the agent is"),
+    )
+}
+
+fn moved_text(moved: &Moved, node: &str) -> String {
+    let summary = &moved.summary;
+    let mut text = format!(
+        "moved to {node} ({}): down for {}, {} in all, {} sent, {} rounds\n\n",
+        summary.strategy,
+        format_us(summary.downtime_us),
+        format_us(summary.total_us),
+        format_bytes(summary.bytes),
+        summary.rounds,
+    );
+    let rows: Vec<_> = moved
+        .phases
+        .iter()
+        .map(|phase| [phase.phase.clone(), format_us(phase.us)])
+        .collect();
+    text.push_str(&table(&["PHASE", "TIME"], &rows));
+    text
+}
+
+/// What `agent wait -o json` prints.
+#[derive(Serialize)]
+struct ExitCode {
+    exit_code: i32,
+}
+
+async fn wait(client: &Client, agent: &str, output: Output) -> Result<(), Failure> {
+    let ended: Ended = client.get(&agent_path(agent, "/wait")).await?;
+    output.result(
+        &ExitCode {
+            exit_code: ended.exit_code,
+        },
+        |_| match &ended.failure {
+            Some(failure) => format!("{} ({failure})", ended.exit_code),
+            None => ended.exit_code.to_string(),
+        },
+    )
+}

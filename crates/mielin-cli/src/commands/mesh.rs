@@ -1,0 +1,445 @@
+//! `mielin mesh`, and the commands that run a node.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mielin_mesh::{
+    CredentialsError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshService,
+    NodeCredentials, TokenError, create_mesh, join, load_credentials,
+};
+use mielin_mesh_core::NodeRole;
+use serde::Serialize;
+
+use crate::api::{
+    Approval, Approved, Done, MemberLine, MeshStatus, PendingNodes, TokenIssued, TokenRequest,
+};
+use crate::args::{
+    ApproveArgs, DaemonArgs, JoinArgs, MeshCommand, NodeArgs, RoleChoice, StartArgs, TokenArgs,
+};
+use crate::client::Client;
+use crate::control;
+use crate::daemon::{self, Node, reachable_address, role_name};
+use crate::duration::format_us;
+use crate::failure::Failure;
+use crate::home::{Home, Settings};
+use crate::output::{Output, fields, short, table};
+
+/// How long the token that `mesh start` prints is good for.
+const FIRST_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long `mesh leave` waits for the daemon to end.
+const LEAVE_LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) async fn run(
+    data_dir: &Path,
+    command: MeshCommand,
+    output: Output,
+) -> Result<(), Failure> {
+    let client = Client::new(data_dir);
+    match command {
+        MeshCommand::Start(arguments) => start(data_dir, arguments, output).await,
+        MeshCommand::Join(arguments) => join_mesh(data_dir, arguments, output).await,
+        MeshCommand::Status(_) => status(&client, output).await,
+        MeshCommand::Peers(_) => peers(&client, output).await,
+        MeshCommand::Token(arguments) => token(&client, &arguments, output).await,
+        MeshCommand::Approve(ApproveArgs {
+            node: Some(node), ..
+        }) => approve(&client, node, output).await,
+        MeshCommand::Approve(ApproveArgs { node: None, .. }) => pending(&client, output).await,
+        MeshCommand::Leave(_) => leave(data_dir, &client, output).await,
+    }
+}
+
+/// What a node prints with `-o json` when it is up.
+#[derive(Serialize)]
+struct Ready {
+    node: String,
+    name: String,
+    role: &'static str,
+    address: String,
+    /// With `mesh start`: admits one other node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+async fn start(data_dir: &Path, arguments: StartArgs, output: Output) -> Result<(), Failure> {
+    let home = Home::open(data_dir)?;
+    let credentials = match load_credentials(home.path())? {
+        Some(credentials) if credentials.authority().is_none() => {
+            return Err(Failure::refused(format!(
+                "the data directory {} belongs to a node of a mesh that another node founded",
+                data_dir.display()
+            ))
+            .hint("run that node with `mielin daemon`, or found a mesh in another directory with --data-dir"));
+        }
+        Some(credentials) => same_node(credentials, arguments.name.as_deref(), arguments.role)?,
+        None => {
+            let name = arguments.name.map_or_else(default_name, Ok)?;
+            create_mesh(
+                home.path(),
+                &name,
+                arguments.role.map_or(NodeRole::Core, NodeRole::from),
+            )?
+        }
+    };
+    let settings = home.settings(&arguments.node)?;
+    run_node(
+        home,
+        credentials,
+        settings,
+        Vec::new(),
+        &arguments.node,
+        output,
+    )
+    .await
+}
+
+async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Result<(), Failure> {
+    let token = arguments.token.as_deref().map(parse_token).transpose()?;
+    let address = resolve(&arguments.address).await?;
+    let home = Home::open(data_dir)?;
+    let credentials = match load_credentials(home.path())? {
+        Some(credentials) => {
+            if token
+                .as_ref()
+                .is_some_and(|token| token.mesh_id() != credentials.mesh_id())
+            {
+                return Err(Failure::refused(format!(
+                    "the data directory {} belongs to a node of another mesh than the token",
+                    data_dir.display()
+                ))
+                .hint("join with another directory, named with --data-dir"));
+            }
+            same_node(credentials, arguments.name.as_deref(), arguments.role)?
+        }
+        None => {
+            let name = arguments.name.map_or_else(default_name, Ok)?;
+            let granted = token.as_ref().and_then(JoinToken::role);
+            let role = arguments.role.map(NodeRole::from).or(granted).unwrap_or(NodeRole::Edge);
+            let tell = |progress| output.progress(progress_text(&progress));
+            join(home.path(), JoinRequest { address, token, name, role }, tell).await?
+        }
+    };
+    let mut settings = home.settings(&arguments.node)?;
+    settings.bind = Some(settings.bind.unwrap_or_else(daemon::free_default_bind));
+    run_node(
+        home,
+        credentials,
+        settings,
+        vec![address],
+        &arguments.node,
+        output,
+    )
+    .await
+}
+
+/// `mielin daemon`.
+pub(crate) async fn daemon(
+    data_dir: &Path,
+    arguments: DaemonArgs,
+    output: Output,
+) -> Result<(), Failure> {
+    let nobody = || {
+        Failure::not_found(format!(
+            "the data directory {} belongs to no node",
+            data_dir.display()
+        ))
+        .hint("make one with `mielin mesh start` or `mielin mesh join ADDR`")
+    };
+    if !data_dir.exists() {
+        return Err(nobody());
+    }
+    let home = Home::open(data_dir)?;
+    let credentials = load_credentials(home.path())?.ok_or_else(nobody)?;
+    let settings = home.settings(&arguments.node)?;
+    run_node(
+        home,
+        credentials,
+        settings,
+        Vec::new(),
+        &arguments.node,
+        output,
+    )
+    .await
+}
+
+async fn run_node(
+    home: Home,
+    credentials: NodeCredentials,
+    settings: Settings,
+    bootstrap: Vec<SocketAddr>,
+    arguments: &NodeArgs,
+    output: Output,
+) -> Result<(), Failure> {
+    let data_dir = home.path().to_path_buf();
+    let node = Node::start(home, credentials, settings, bootstrap).await?;
+    node.run(arguments.stop_on_stdin_end, |mesh| {
+        announce(mesh, &data_dir, output)
+    })
+    .await
+}
+
+/// Says that the node is up, and on the founding node how others can join.
+fn announce(mesh: &MeshService, data_dir: &Path, output: Output) -> Result<(), Failure> {
+    let local = mesh.local();
+    let token = match mesh.authority() {
+        Some(authority) => Some(
+            authority
+                .issue_token(None, FIRST_TOKEN_LIFETIME)?
+                .to_string(),
+        ),
+        None => None,
+    };
+    let ready = Ready {
+        node: local.id.to_string(),
+        name: local.name.clone(),
+        role: role_name(local.role),
+        address: local.address.to_string(),
+        token,
+    };
+    let address = reachable_address(local.address);
+    output.result(&ready, |ready| {
+        let mut text = fields(&[
+            ("node", ready.node.clone()),
+            ("name", format!("{} ({})", ready.name, ready.role)),
+            ("address", address.to_string()),
+            ("data", data_dir.display().to_string()),
+        ]);
+        if let Some(token) = &ready.token {
+            text.push_str(&format!(
+                "\nOne other node can join within an hour with\n\n  mielin mesh join {address} --token {token}\n\n\
+                 `mielin mesh token` prints a token for the next one.\n"
+            ));
+        }
+        text.push_str("\nCtrl-C stops the node.\n");
+        text
+    })
+}
+
+/// A node that exists may get another name, but not another role: that stands in its certificate.
+fn same_node(
+    mut credentials: NodeCredentials,
+    name: Option<&str>,
+    role: Option<RoleChoice>,
+) -> Result<NodeCredentials, Failure> {
+    let role = role.map(NodeRole::from);
+    if role.is_some_and(|role| role != credentials.role()) {
+        return Err(Failure::refused(format!(
+            "this data directory belongs to a node with the role {}, which its certificate fixes",
+            role_name(credentials.role())
+        ))
+        .hint("leave --role out, or use another directory with --data-dir"));
+    }
+    if let Some(name) = name.filter(|name| *name != credentials.name()) {
+        credentials.rename(name)?;
+    }
+    Ok(credentials)
+}
+
+/// What a joiner's user should know, and on the approving side compare.
+fn progress_text(progress: &JoinProgress) -> String {
+    match progress {
+        JoinProgress::Introduced { mesh, .. } => format!(
+            "the mesh shows the fingerprint {mesh}; compare it with the one that `mielin node info` shows there"
+        ),
+        JoinProgress::Redirected { issuer } => format!("sent on to {issuer}, which admits nodes"),
+        JoinProgress::WaitingForApproval { node, limit } => format!(
+            "waiting up to {} for somebody to run there\n\n  mielin mesh approve {}\n",
+            format_us(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)),
+            short(&node.to_string()),
+        ),
+        JoinProgress::Admitted { role, .. } => format!("admitted as {}", role_name(*role)),
+    }
+}
+
+fn parse_token(text: &str) -> Result<JoinToken, Failure> {
+    text.trim()
+        .parse()
+        .map_err(|error: TokenError| Failure::usage(error.to_string()))
+}
+
+async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    if !address.contains(':') {
+        return Err(Failure::usage(format!("`{address}` has no port"))
+            .hint("write it as HOST:PORT, such as 192.168.1.100:9000"));
+    }
+    let found = tokio::net::lookup_host(address)
+        .await
+        .and_then(|mut addresses| {
+            addresses
+                .next()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))
+        });
+    found.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Failure::usage(format!(
+            "`{address}` is not an address; write it as HOST:PORT"
+        )),
+        _ => Failure::unreachable(format!("cannot find {address}: {error}")),
+    })
+}
+
+/// The host's name and four digits, so that several nodes of one machine differ.
+fn default_name() -> Result<String, Failure> {
+    let mut random = [0; 2];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::internal(format!("the system gave no random bytes: {error}")))?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    let host: String = host
+        .trim()
+        .chars()
+        .take_while(|&c| c != '.')
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .take(32)
+        .collect();
+    let host = if host.is_empty() {
+        "node".to_owned()
+    } else {
+        host.to_ascii_lowercase()
+    };
+    Ok(format!("{host}-{:04x}", u16::from_be_bytes(random)))
+}
+
+async fn status(client: &Client, output: Output) -> Result<(), Failure> {
+    let status: MeshStatus = client.get("/v1/mesh").await?;
+    output.result(&status, |status| {
+        format!(
+            "{} ({}), node {}\n\n{}",
+            status.name,
+            status.role,
+            short(&status.node),
+            members_table(&status.members)
+        )
+    })
+}
+
+/// What `mesh peers -o json` prints.
+#[derive(Serialize)]
+struct Peers {
+    peers: Vec<MemberLine>,
+}
+
+async fn peers(client: &Client, output: Output) -> Result<(), Failure> {
+    let status: MeshStatus = client.get("/v1/mesh").await?;
+    let MeshStatus { node, members, .. } = status;
+    let peers = members
+        .into_iter()
+        .filter(|member| member.node != node)
+        .collect();
+    output.result(&Peers { peers }, |peers| match peers.peers.as_slice() {
+        [] => "no other members; `mielin mesh token` prints a token with which one can join\n"
+            .to_owned(),
+        peers => members_table(peers),
+    })
+}
+
+fn members_table(members: &[MemberLine]) -> String {
+    let rows: Vec<_> = members
+        .iter()
+        .map(|member| {
+            [
+                member.name.clone(),
+                member.role.clone(),
+                member.state.clone(),
+                member.address.clone(),
+                short(&member.node).to_owned(),
+            ]
+        })
+        .collect();
+    table(&["NAME", "ROLE", "STATE", "ADDRESS", "NODE"], &rows)
+}
+
+async fn token(client: &Client, arguments: &TokenArgs, output: Output) -> Result<(), Failure> {
+    let request = TokenRequest {
+        role: arguments.role.map(|role| role_name(role.into()).to_owned()),
+        ttl_s: arguments.ttl.as_secs(),
+    };
+    let issued: TokenIssued = client.post("/v1/mesh/tokens", &request).await?;
+    output.result(&issued, |issued| issued.token.clone())
+}
+
+async fn pending(client: &Client, output: Output) -> Result<(), Failure> {
+    let pending: PendingNodes = client.get("/v1/mesh/pending").await?;
+    output.result(&pending, |pending| {
+        if pending.pending.is_empty() {
+            return "no node is waiting for approval\n".to_owned();
+        }
+        let rows: Vec<_> = pending
+            .pending
+            .iter()
+            .map(|node| {
+                [
+                    node.name.clone(),
+                    node.role.clone(),
+                    node.address.clone(),
+                    node.node.clone(),
+                ]
+            })
+            .collect();
+        table(&["NAME", "ROLE", "ADDRESS", "NODE"], &rows)
+    })
+}
+
+async fn approve(client: &Client, node: String, output: Output) -> Result<(), Failure> {
+    let approved: Approved = client
+        .post("/v1/mesh/approvals", &Approval { node })
+        .await?;
+    output.result(&approved, |approved| {
+        format!("{} ({}) may join", approved.name, short(&approved.node))
+    })
+}
+
+/// Returns when the daemon has ended.
+async fn leave(data_dir: &Path, client: &Client, output: Output) -> Result<(), Failure> {
+    let done: Done = client.post("/v1/mesh/leave", &Done {}).await?;
+    let deadline = Instant::now() + LEAVE_LIMIT;
+    while control::connect(data_dir).await.is_ok() {
+        if Instant::now() > deadline {
+            return Err(Failure::internal(format!(
+                "the daemon did not end within {LEAVE_LIMIT:?}"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    output.result(&done, |_| {
+        "left the mesh; the daemon has stopped\n".to_owned()
+    })
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Failure {
+        match error {
+            CredentialsError::Directory(error) => error.into(),
+            CredentialsError::Name(_) => Failure::usage(error.to_string()),
+            CredentialsError::Exists { .. } | CredentialsError::Expired { .. } => {
+                Failure::refused(error.to_string())
+            }
+            _ => Failure::internal(format!("the node's identity cannot be used: {error}")),
+        }
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Failure {
+        let message = format!("not joined: {error}");
+        match error {
+            JoinError::Credentials(error) => error.into(),
+            JoinError::Directory(error) => error.into(),
+            JoinError::Unreachable { .. } | JoinError::Timeout { .. } | JoinError::Introduction(_) => {
+                Failure::unreachable(message).hint("is a node running at that address, and may UDP pass?")
+            }
+            JoinError::Address { .. } => Failure::usage(message),
+            JoinError::Token(TokenError::Malformed) => Failure::usage(message),
+            JoinError::Token(_) => Failure::refused(message)
+                .hint("`mielin mesh token`, on the node that founded the mesh, prints a new token"),
+            JoinError::NotApproved { .. } | JoinError::Rejected | JoinError::Busy | JoinError::Role { .. } => {
+                Failure::refused(message)
+            }
+            JoinError::IssuerUnknown { .. } => Failure::refused(message),
+            _ => Failure::internal(message),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! A running node: mesh, agents and control socket in one process.
+
+mod answer;
+mod body;
+mod routes;
+mod spelling;
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mielin_cells::{Cells, CellsConfig};
+use mielin_mesh::{
+    Authority, AuthorityError, MeshConfig, MeshError, MeshService, NodeCredentials, Preset,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::args::PresetChoice;
+use crate::control;
+use crate::failure::Failure;
+use crate::home::{Home, Settings};
+
+pub(crate) use spelling::role_name;
+
+/// Where a node listens unless it is told otherwise.
+pub(crate) const DEFAULT_BIND: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
+/// How long each step of stopping may take before the next one is taken.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long commands that are being answered may hold up the end.
+const LAST_ANSWERS_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A signal, the end of standard input, or a command. The members expect the node back.
+    ForNow,
+    /// The node leaves the mesh.
+    Leave,
+}
+
+/// A node whose services run and whose control socket is open, but not served yet.
+pub(crate) struct Node {
+    home: Home,
+    cells: Cells,
+    listener: UnixListener,
+    state: NodeState,
+    stops: mpsc::Receiver<Stop>,
+    closing: watch::Sender<bool>,
+}
+
+/// What the routes know.
+#[derive(Clone)]
+pub(crate) struct NodeState {
+    pub(crate) cells: Cells,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) engine: String,
+    /// Fingerprint of the mesh's root.
+    pub(crate) mesh_id: String,
+    pub(crate) started: Instant,
+    stop: mpsc::Sender<Stop>,
+    closing: watch::Receiver<bool>,
+}
+
+impl NodeState {
+    pub(crate) fn mesh(&self) -> &MeshService {
+        self.cells.mesh()
+    }
+
+    /// The power to admit nodes, which one node of the mesh holds.
+    pub(crate) fn authority(&self) -> Result<&Authority, Failure> {
+        self.mesh().authority().ok_or_else(|| {
+            Failure::refused("this node does not hold the mesh's root, so it cannot admit others")
+                .hint("do it on the node that founded the mesh with `mielin mesh start`")
+        })
+    }
+
+    /// Asks the node to stop; nothing happens if it is stopping already.
+    pub(crate) fn request_stop(&self, stop: Stop) {
+        let _ = self.stop.try_send(stop);
+    }
+
+    /// Returns when the node begins to stop.
+    pub(crate) async fn closing(&self) {
+        let mut closing = self.closing.clone();
+        // An error means that the node is gone, which is closing too.
+        let _ = closing.wait_for(|closing| *closing).await;
+    }
+}
+
+impl Node {
+    /// Starts every service of the node.
+    pub(crate) async fn start(
+        home: Home,
+        credentials: NodeCredentials,
+        settings: Settings,
+        bootstrap: Vec<SocketAddr>,
+    ) -> Result<Node, Failure> {
+        let bind = settings.bind.unwrap_or(DEFAULT_BIND);
+        let engine = settings.engine()?;
+        let mesh_id = credentials.mesh_id().to_string();
+        let mut config = MeshConfig::new(bind);
+        config.bootstrap_nodes = bootstrap;
+        config.preset = match settings.preset {
+            Some(PresetChoice::Wan) => Preset::Wan,
+            Some(PresetChoice::Lan) | None => Preset::Lan,
+        };
+        let mesh = MeshService::start(config, credentials)
+            .await
+            .map_err(|error| cannot_listen(bind, &error))?;
+        let cells_config = CellsConfig {
+            data_dir: Some(home.path().to_path_buf()),
+            engine,
+            ..CellsConfig::default()
+        };
+        let cells = match Cells::start(cells_config, mesh.clone()).await {
+            Ok(cells) => cells,
+            Err(error) => {
+                mesh.shutdown().await;
+                return Err(error.into());
+            }
+        };
+        home.save(&settings)?;
+        let listener = control::listen(home.path()).map_err(|error| {
+            Failure::io(
+                format!(
+                    "cannot open the control socket in {}",
+                    home.path().display()
+                ),
+                &error,
+            )
+        })?;
+        let (stop, stops) = mpsc::channel(4);
+        let (closing, closing_seen) = watch::channel(false);
+        let state = NodeState {
+            cells: cells.clone(),
+            data_dir: home.path().to_path_buf(),
+            engine: engine.to_string(),
+            mesh_id,
+            started: Instant::now(),
+            stop,
+            closing: closing_seen,
+        };
+        let local = mesh.local();
+        info!(
+            "listening on {}, node id {}, name {}, role {}, data in {}",
+            local.address,
+            local.id,
+            local.name,
+            role_name(local.role),
+            home.path().display(),
+        );
+        Ok(Node {
+            home,
+            cells,
+            listener,
+            state,
+            stops,
+            closing,
+        })
+    }
+
+    pub(crate) fn mesh(&self) -> &MeshService {
+        self.cells.mesh()
+    }
+
+    /// Serves the control socket until the node is told to stop, then stops cleanly.
+    ///
+    /// `announce` runs when a signal would stop the node cleanly already.
+    pub(crate) async fn run(
+        mut self,
+        stop_on_stdin_end: bool,
+        announce: impl FnOnce(&MeshService) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let signals = stop_signals()?;
+        announce(self.mesh())?;
+        let mut closing = self.closing.subscribe();
+        let server = axum::serve(self.listener, routes::router(self.state.clone()))
+            .with_graceful_shutdown(async move {
+                let _ = closing.wait_for(|closing| *closing).await;
+            });
+        let server = tokio::spawn(server.into_future());
+        let stop = tokio::select! {
+            () = signals => Stop::ForNow,
+            () = stdin_end(), if stop_on_stdin_end => Stop::ForNow,
+            stop = self.stops.recv() => stop.unwrap_or(Stop::ForNow),
+        };
+        info!("stopping");
+        let _ = self.closing.send(true);
+        let answered = within(LAST_ANSWERS_LIMIT, "the last commands", server).await;
+        if let Some(Ok(Err(error))) = answered {
+            warn!("the control socket failed: {error}");
+        }
+        let mesh = self.cells.mesh().clone();
+        within(STOP_LIMIT, "the agents", self.cells.shutdown()).await;
+        match stop {
+            Stop::Leave => within(STOP_LIMIT, "leaving the mesh", mesh.leave()).await,
+            Stop::ForNow => within(STOP_LIMIT, "the mesh", mesh.shutdown()).await,
+        };
+        control::remove(self.home.path());
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// An address to try when nothing was asked for: the default port if it is free, else any.
+pub(crate) fn free_default_bind() -> SocketAddr {
+    let free = UdpSocket::bind(DEFAULT_BIND).is_ok() && TcpListener::bind(DEFAULT_BIND).is_ok();
+    if free {
+        DEFAULT_BIND
+    } else {
+        SocketAddr::new(DEFAULT_BIND.ip(), 0)
+    }
+}
+
+/// The address that another machine would use, for people to copy.
+pub(crate) fn reachable_address(local: SocketAddr) -> SocketAddr {
+    if !local.ip().is_unspecified() {
+        return local;
+    }
+    // Connecting a UDP socket sends nothing; it only asks which address the route would use.
+    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket
+            .connect((Ipv4Addr::new(192, 0, 2, 1), 9))
+            .and_then(|()| socket.local_addr())
+    });
+    let ip = route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
+    SocketAddr::new(ip, local.port())
+}
+
+fn cannot_listen(bind: SocketAddr, error: &MeshError) -> Failure {
+    match error {
+        MeshError::Wire(WireError::AddressInUse { .. }) => {
+            Failure::refused(format!("port {} of {} is in use", bind.port(), bind.ip()))
+                .hint("choose another with --bind; port 0 takes a free one")
+        }
+        MeshError::Wire(WireError::Bind { source, .. }) if source.kind() == ErrorKind::AddrNotAvailable => {
+            Failure::refused(format!("{} is not an address of this machine", bind.ip()))
+                .hint("0.0.0.0 listens on all of its addresses")
+        }
+        MeshError::Wire(WireError::Bind { source, .. }) => Failure::io(format!("cannot listen on {bind}"), source),
+        _ => Failure::internal(format!("cannot start the mesh on {bind}: {error}")),
+    }
+}
+
+impl From<AuthorityError> for Failure {
+    fn from(error: AuthorityError) -> Failure {
+        match error {
+            AuthorityError::NotPending(_) => Failure::not_found(error.to_string()),
+            AuthorityError::TooManyTokens | AuthorityError::Lifetime(_) => {
+                Failure::refused(error.to_string())
+            }
+            _ => Failure::internal(error.to_string()),
+        }
+    }
+}
+
+/// Completes at the first SIGTERM, SIGINT or SIGHUP from now on.
+fn stop_signals() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))
+    };
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+async fn stdin_end() {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = [0; 256];
+    while stdin.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+}
+
+/// Waits for a step of stopping, but not for ever.
+async fn within<T>(limit: Duration, what: &str, step: impl Future<Output = T>) -> Option<T> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(value) => Some(value),
+        Err(_) => {
+            warn!("{what} took longer than {limit:?} and was not waited for");
+            None
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The routes of the control API; [`crate::api`] documents them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use mielin_cells::{LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest};
+use mielin_mesh_core::AgentId;
+use mielin_wasm::{Address, Capability, Grants, Target};
+use tokio::sync::mpsc;
+
+use super::answer::Input;
+use super::body::{Gone, Writer, streamed};
+use super::spelling::{agent_state, member_state, role, role_name, strategy, strategy_name};
+use super::{NodeState, Stop};
+use crate::api;
+use crate::failure::Failure;
+
+/// Room for the largest module and the largest input in base 64.
+const BODY_BYTES_MAX: usize = 256 << 20;
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+pub(super) fn router(state: NodeState) -> Router {
+    Router::new()
+        .route("/v1/node", get(node))
+        .route("/v1/node/stop", post(stop))
+        .route("/v1/mesh", get(mesh))
+        .route("/v1/mesh/tokens", post(issue_token))
+        .route("/v1/mesh/pending", get(pending))
+        .route("/v1/mesh/approvals", post(approve))
+        .route("/v1/mesh/leave", post(leave))
+        .route("/v1/agents", get(list_agents).post(spawn))
+        .route("/v1/agents/{agent}", get(inspect))
+        .route("/v1/agents/{agent}/pause", post(pause))
+        .route("/v1/agents/{agent}/resume", post(resume))
+        .route("/v1/agents/{agent}/terminate", post(terminate))
+        .route("/v1/agents/{agent}/messages", post(send))
+        .route("/v1/agents/{agent}/migrate", post(migrate))
+        .route("/v1/agents/{agent}/wait", get(wait))
+        .route("/v1/agents/{agent}/logs", get(logs))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_route)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(state)
+}
+
+async fn no_such_route() -> Failure {
+    Failure::not_found("the daemon has no such route")
+        .hint("is it of another version? Restart it with this one")
+}
+
+async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
+    let mesh = state.mesh();
+    let local = mesh.local();
+    Json(api::NodeInfo {
+        node: local.id.to_string(),
+        name: local.name.clone(),
+        role: role_name(local.role).to_owned(),
+        address: local.address.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        engine: state.engine.clone(),
+        pid: std::process::id(),
+        uptime_s: state.started.elapsed().as_secs(),
+        data_dir: state.data_dir.display().to_string(),
+        mesh: state.mesh_id.clone(),
+        root: mesh.authority().is_some(),
+    })
+}
+
+async fn stop(State(state): State<NodeState>) -> Json<api::Done> {
+    state.request_stop(Stop::ForNow);
+    Json(api::Done {})
+}
+
+async fn leave(State(state): State<NodeState>) -> Json<api::Done> {
+    state.request_stop(Stop::Leave);
+    Json(api::Done {})
+}
+
+async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
+    let mesh = state.mesh();
+    let local = mesh.local();
+    let members = mesh.members().into_iter().map(|member| api::MemberLine {
+        node: member.identity.id.to_string(),
+        name: member.identity.name.to_string(),
+        role: role_name(member.identity.role).to_owned(),
+        state: member_state(member.state),
+        address: member.identity.address.to_string(),
+    });
+    Json(api::MeshStatus {
+        node: local.id.to_string(),
+        name: local.name.clone(),
+        role: role_name(local.role).to_owned(),
+        members: members.collect(),
+    })
+}
+
+async fn issue_token(
+    State(state): State<NodeState>,
+    Input(request): Input<api::TokenRequest>,
+) -> Answer<api::TokenIssued> {
+    let role = request.role.as_deref().map(role).transpose()?;
+    let lifetime = Duration::from_secs(request.ttl_s);
+    let token = state.authority()?.issue_token(role, lifetime)?;
+    Ok(Json(api::TokenIssued {
+        token: token.to_string(),
+    }))
+}
+
+async fn pending(State(state): State<NodeState>) -> Answer<api::PendingNodes> {
+    let pending = state
+        .authority()?
+        .pending()
+        .into_iter()
+        .map(|waiting| api::PendingLine {
+            node: waiting.node.to_string(),
+            name: waiting.name,
+            role: role_name(waiting.role).to_owned(),
+            address: waiting.address.to_string(),
+        });
+    Ok(Json(api::PendingNodes {
+        pending: pending.collect(),
+    }))
+}
+
+async fn approve(
+    State(state): State<NodeState>,
+    Input(approval): Input<api::Approval>,
+) -> Answer<api::Approved> {
+    let authority = state.authority()?;
+    let query = approval.node.to_lowercase();
+    let mut fitting: Vec<_> = authority
+        .pending()
+        .into_iter()
+        .filter(|waiting| {
+            waiting.name == approval.node || waiting.node.to_string().starts_with(&query)
+        })
+        .collect();
+    let waiting = match (fitting.pop(), fitting.len()) {
+        (Some(waiting), 0) if !query.is_empty() => waiting,
+        (None, _) => {
+            return Err(Failure::not_found(format!(
+                "no node `{}` is waiting for approval",
+                approval.node
+            ))
+            .hint("`mielin mesh approve` without a node lists those that wait"));
+        }
+        _ => {
+            return Err(Failure::usage(format!(
+                "`{}` fits several nodes; give more of the id",
+                approval.node
+            )));
+        }
+    };
+    authority.approve(&waiting.node)?;
+    Ok(Json(api::Approved {
+        node: waiting.node.to_string(),
+        name: waiting.name,
+    }))
+}
+
+async fn list_agents(State(state): State<NodeState>) -> Json<api::AgentList> {
+    let agents = state
+        .cells
+        .agents()
+        .into_iter()
+        .map(|agent| api::AgentLine {
+            agent: agent.agent.to_string(),
+            name: agent.name,
+            state: agent_state(&agent.state),
+            node: agent.node.to_string(),
+        });
+    Json(api::AgentList {
+        agents: agents.collect(),
+    })
+}
+
+async fn spawn(
+    State(state): State<NodeState>,
+    Input(spawn): Input<api::Spawn>,
+) -> Answer<api::Spawned> {
+    let grants = grants(&state, &spawn.allow)?;
+    let request = SpawnRequest {
+        name: spawn.name,
+        hint: spawn.hint,
+        args: spawn.args,
+        env: spawn.env,
+        stdin: spawn.stdin.into(),
+        grants,
+        ..SpawnRequest::new(spawn.module)
+    };
+    acted(state.cells.spawn(request).await?)
+}
+
+/// Reads capabilities; where they name an agent it may be a name or a prefix.
+fn grants(state: &NodeState, allow: &[String]) -> Result<Grants, Failure> {
+    let mut grants = Grants::none();
+    for text in allow {
+        let capability = match text.strip_prefix("message:") {
+            Some(agent) => Capability::Message(Target::One(Address(state.cells.resolve(agent)?.0))),
+            None => text.parse::<Capability>().map_err(|_| {
+                Failure::usage(format!("`{text}` is not a capability"))
+                    .hint("there are clock, random, message and message:AGENT")
+            })?,
+        };
+        grants.grant(capability);
+    }
+    Ok(grants)
+}
+
+async fn inspect(
+    State(state): State<NodeState>,
+    Path(agent): Path<String>,
+) -> Answer<api::AgentDetails> {
+    let agent = state.cells.resolve(&agent)?;
+    let report = state.cells.inspect(agent).await?;
+    let host_log = state
+        .cells
+        .host_log(agent)
+        .await?
+        .into_iter()
+        .map(|line| api::HostLogLine {
+            time_ms: line.time_ms,
+            level: line.level,
+            text: line.text,
+        });
+    let members = state.mesh().members();
+    let node_name = members
+        .into_iter()
+        .find(|member| member.id == report.node)
+        .map(|member| member.name);
+    Ok(Json(api::AgentDetails {
+        agent: report.agent.to_string(),
+        name: report.name,
+        state: agent_state(&report.state),
+        node: report.node.to_string(),
+        node_name: node_name.map(|member| member.identity.name.to_string()).unwrap_or_default(),
+        epoch: report.epoch.0,
+        module: report.module.to_string(),
+        engine: report.engine.to_string(),
+        grants: report.grants.to_string(),
+        started_ms: report.started_ms,
+        memory_bytes: report.memory_bytes,
+        stdout_bytes: report.stdout_bytes,
+        stderr_bytes: report.stderr_bytes,
+        mailbox_count: report.mailbox_count,
+        turns: report.counters.turns,
+        busy_us: report.counters.busy_us,
+        messages_received: report.counters.received,
+        messages_sent: report.counters.sent,
+        denied: report.counters.denied,
+        moves: report.counters.moves,
+        host_log: host_log.collect(),
+    }))
+}
+
+async fn pause(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
+    let agent = state.cells.resolve(&agent)?;
+    state.cells.pause(agent).await?;
+    acted(agent)
+}
+
+async fn resume(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
+    let agent = state.cells.resolve(&agent)?;
+    state.cells.resume(agent).await?;
+    acted(agent)
+}
+
+async fn terminate(
+    State(state): State<NodeState>,
+    Path(agent): Path<String>,
+) -> Answer<api::Spawned> {
+    let agent = state.cells.resolve(&agent)?;
+    state.cells.terminate(agent).await?;
+    acted(agent)
+}
+
+fn acted(agent: AgentId) -> Answer<api::Spawned> {
+    Ok(Json(api::Spawned {
+        agent: agent.to_string(),
+    }))
+}
+
+async fn send(
+    State(state): State<NodeState>,
+    Path(agent): Path<String>,
+    Input(message): Input<api::Message>,
+) -> Answer<api::Delivered> {
+    let agent = state.cells.resolve(&agent)?;
+    let payload = message.payload.into();
+    let delivered = match message.wait_ms {
+        None => api::Delivered::Sequence(state.cells.send(agent, payload).await?),
+        Some(wait_ms) => {
+            let reply = state
+                .cells
+                .request(agent, payload, Duration::from_millis(wait_ms))
+                .await?;
+            api::Delivered::Reply(reply.to_vec())
+        }
+    };
+    Ok(Json(delivered))
+}
+
+async fn wait(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Ended> {
+    let agent = state.cells.resolve(&agent)?;
+    let end = tokio::select! {
+        end = state.cells.wait(agent) => end?,
+        () = state.closing() => return Err(stopping()),
+    };
+    Ok(Json(api::Ended {
+        exit_code: end.exit_code,
+        failure: end.failure,
+    }))
+}
+
+fn stopping() -> Failure {
+    Failure::unreachable("the daemon is stopping")
+}
+
+async fn migrate(
+    State(state): State<NodeState>,
+    Path(agent): Path<String>,
+    Input(request): Input<api::Migrate>,
+) -> Result<Response, Failure> {
+    let agent = state.cells.resolve(&agent)?;
+    let node = state.cells.resolve_node(&request.node)?;
+    let options = MoveOptions {
+        strategy: strategy(&request.strategy)?,
+    };
+    let (writer, body) = streamed();
+    let (progress, steps) = mpsc::unbounded_channel();
+    // The move goes on if the client goes away.
+    tokio::spawn(async move {
+        let moving = state.cells.migrate(agent, node, options, Some(progress));
+        let (moved, _) = tokio::join!(moving, forward_progress(steps, &writer));
+        let line = match moved {
+            Ok(report) => api::MoveLine::Done(moved_line(report)),
+            Err(error) => api::MoveLine::Error(error.into()),
+        };
+        let _ = writer.write_line(&line).await;
+    });
+    Ok(stream_answer("application/x-ndjson", body))
+}
+
+async fn forward_progress(
+    mut steps: mpsc::UnboundedReceiver<MoveProgress>,
+    writer: &Writer,
+) -> Result<(), Gone> {
+    while let Some(step) = steps.recv().await {
+        let step = api::MoveStep {
+            phase: step.phase,
+            bytes: step.bytes,
+            elapsed_us: step.elapsed_us,
+        };
+        writer.write_line(&api::MoveLine::Progress(step)).await?;
+    }
+    Ok(())
+}
+
+fn moved_line(report: MoveReport) -> api::Moved {
+    let phases = report.phases.into_iter().map(|time| api::PhaseLine {
+        phase: time.phase,
+        us: time.us,
+    });
+    api::Moved {
+        summary: api::MoveSummary {
+            from: report.from.to_string(),
+            to: report.to.to_string(),
+            strategy: strategy_name(report.strategy),
+            downtime_us: report.downtime_us,
+            total_us: report.total_us,
+            bytes: report.bytes,
+            rounds: report.rounds,
+        },
+        agent: report.agent.to_string(),
+        pages: report.pages,
+        phases: phases.collect(),
+        tracker: report.tracker,
+        target_resume_us: report.target_resume_us,
+    }
+}
+
+async fn logs(
+    State(state): State<NodeState>,
+    Path(agent): Path<String>,
+    query: Result<Query<api::LogQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    let agent = state.cells.resolve(&agent)?;
+    let kind = match query.stream {
+        api::LogStream::Stdout => LogKind::Stdout,
+        api::LogStream::Stderr => LogKind::Stderr,
+    };
+    let mut reader = state.cells.logs(agent, kind, query.offset, query.follow);
+    // The first piece is awaited here, so that a failure at once has a status of its own.
+    let mut piece = tokio::select! {
+        piece = reader.next() => piece?,
+        () = state.closing() => return Err(stopping()),
+    };
+    let (writer, body) = streamed();
+    tokio::spawn(async move {
+        while let Some(bytes) = piece {
+            if writer.write(bytes).await.is_err() {
+                return;
+            }
+            let next = tokio::select! {
+                next = reader.next() => next.map_err(Failure::from),
+                () = state.closing() => Err(stopping()),
+                () = writer.gone() => return,
+            };
+            piece = match next {
+                Ok(piece) => piece,
+                Err(failure) => return writer.fail(failure).await,
+            };
+        }
+    });
+    Ok(stream_answer("application/octet-stream", body))
+}
+
+fn stream_answer(content_type: &'static str, body: Body) -> Response {
+    ([(header::CONTENT_TYPE, content_type)], body).into_response()
+}

@@ -1,0 +1,244 @@
+//! `mielin demo`: three nodes as three processes, and two programs that move between them while
+//! they work and are talked to. Every result is checked.
+
+mod cluster;
+mod conversation;
+mod reference;
+mod report;
+
+use std::fs;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::Method;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{AgentDetails, Ended, Moved, Spawn, Spawned};
+use crate::args::DemoArgs;
+use crate::client::{Client, agent_path, next_data};
+use crate::commands::agent::move_agent;
+use crate::failure::Failure;
+use crate::output::Output;
+use cluster::Cluster;
+use conversation::Conversation;
+use reference::Reference;
+use report::{Checks, MoveRow, Report};
+
+/// The sample agents as `cargo xtask agents` built them from their sources in `agents/`.
+const DIGEST: &[u8] = include_bytes!("../../../agents/prebuilt/digest.wasm");
+const COUNTER: &[u8] = include_bytes!("../../../agents/prebuilt/counter.wasm");
+
+/// The way of both agents, by the names of the nodes.
+const WAY: [&str; 3] = ["edge", "relay", "core"];
+
+pub(crate) async fn run(arguments: &DemoArgs, output: Output) -> Result<(), Failure> {
+    let input = fs::read(&arguments.input).map_err(|error| {
+        Failure::io(
+            format!("cannot read the input {}", arguments.input.display()),
+            &error,
+        )
+        .hint("name a file for the digest agent with --input FILE")
+    })?;
+    let interrupted = interrupted()?;
+    let mut cluster = Cluster::new()?;
+    let told = tokio::select! {
+        told = story(&mut cluster, &input, arguments, output) => told,
+        () = interrupted => Err(Failure::refused("interrupted; the nodes were stopped")),
+    };
+    let told = told.map_err(|failure| cluster.explain(failure));
+    cluster.stop().await;
+    let report = told?;
+    output.result(&report, report::text)?;
+    match report.checks.failure() {
+        None => Ok(()),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// The whole demo but for the cleaning up.
+async fn story(
+    cluster: &mut Cluster,
+    input: &[u8],
+    arguments: &DemoArgs,
+    output: Output,
+) -> Result<Report, Failure> {
+    let began = Instant::now();
+    output.progress("starting three nodes, each a process of its own");
+    cluster
+        .start(|line| output.progress(format!("  {line}")))
+        .await?;
+    let nodes_up_us = micros(began);
+
+    let reference = Reference::prepare(DIGEST, input)?;
+    let edge = cluster.client("edge");
+    let rounds = reference.rounds();
+    output.progress(format!(
+        "\nstarting on edge: digest, {rounds} rounds of SHA-256 over {} ({} bytes), and counter",
+        arguments.input.display(),
+        input.len(),
+    ));
+    let spawn_began = Instant::now();
+    let digest = spawn(&edge, "digest", DIGEST, input, vec![rounds.to_string()]).await?;
+    first_progress(&edge, &digest).await?;
+    let first_agent_us = micros(spawn_began);
+    let counter = spawn(&edge, "counter", COUNTER, &[], Vec::new()).await?;
+    let conversation = Conversation::begin(edge.clone(), counter.clone());
+
+    let mut moves = Vec::new();
+    for leg in WAY.windows(2) {
+        for (name, agent) in [("digest", &digest), ("counter", &counter)] {
+            conversation.heard_more().await?;
+            if name == "digest" {
+                still_computing(&edge, agent, leg[0]).await?;
+            }
+            let moved = move_and_tell(&edge, name, agent, leg, output).await?;
+            moves.push(MoveRow::new(name, leg[0], leg[1], moved));
+        }
+    }
+    still_computing(&edge, &digest, "core").await?;
+    conversation.heard_more().await?;
+
+    output.progress("\nboth are on core; computing the digest here as well, without moving");
+    let expected = reference.run();
+    let (expected, ended) = tokio::join!(expected, wait(&edge, &digest));
+    let (expected, ended) = (expected?, ended?);
+    let printed = read_log(&edge, &digest, "stdout").await?;
+    let messages = conversation.end().await?;
+    let checks = Checks::new(&expected, &printed, ended.exit_code, messages);
+    edge.post::<Spawned>(&agent_path(&counter, "/terminate"), &crate::api::Done {})
+        .await?;
+    Ok(Report {
+        input: arguments.input.display().to_string(),
+        input_bytes: input.len() as u64,
+        rounds,
+        nodes_up_us,
+        first_agent_us,
+        total_us: micros(began),
+        moves,
+        digest: String::from_utf8_lossy(&printed).into_owned(),
+        checks,
+    })
+}
+
+async fn spawn(
+    client: &Client,
+    name: &str,
+    module: &[u8],
+    stdin: &[u8],
+    args: Vec<String>,
+) -> Result<String, Failure> {
+    let request = Spawn {
+        module: module.to_vec(),
+        name: Some(name.to_owned()),
+        stdin: stdin.to_vec(),
+        args,
+        ..Spawn::default()
+    };
+    let spawned: Spawned = client.post("/v1/agents", &request).await?;
+    Ok(spawned.agent)
+}
+
+/// Waits until the digest says that it is in the middle of its chain.
+async fn first_progress(client: &Client, digest: &str) -> Result<(), Failure> {
+    let path = agent_path(digest, "/logs?stream=stderr&follow=true");
+    let mut body = client
+        .open(Method::GET, &path, Bytes::new())
+        .await?
+        .into_body();
+    let mut written = String::new();
+    while let Some(data) = next_data(&mut body).await? {
+        written.push_str(&String::from_utf8_lossy(&data));
+        if written.contains("round") {
+            return Ok(());
+        }
+    }
+    Err(Failure::internal(format!(
+        "the digest ended at once and wrote: {}",
+        written.trim()
+    )))
+}
+
+/// A move of a program that has ended would show nothing.
+async fn still_computing(client: &Client, digest: &str, node: &str) -> Result<(), Failure> {
+    let details: AgentDetails = client.get(&agent_path(digest, "")).await?;
+    if matches!(details.state.as_str(), "ended" | "failed") {
+        return Err(Failure::internal(format!(
+            "the digest was done on {node} before it could move on"
+        )));
+    }
+    if details.node_name != node {
+        return Err(Failure::internal(format!(
+            "the digest should be on {node} and is on {}",
+            details.node_name
+        )));
+    }
+    Ok(())
+}
+
+async fn move_and_tell(
+    client: &Client,
+    name: &str,
+    agent: &str,
+    leg: &[&str],
+    output: Output,
+) -> Result<Moved, Failure> {
+    output.progress(format!("\nmoving {name} from {} to {}", leg[0], leg[1]));
+    let mut shown = String::new();
+    let moved = move_agent(client, agent, leg[1], "auto", |phase, _| {
+        if phase != shown {
+            output.progress(format!("  {phase}"));
+            phase.clone_into(&mut shown);
+        }
+    })
+    .await?;
+    let line = last_line(&read_log(client, agent, "stderr").await?);
+    if !line.is_empty() {
+        output.progress(format!("  {name} had last said \"{line}\""));
+    }
+    Ok(moved)
+}
+
+async fn wait(client: &Client, agent: &str) -> Result<Ended, Failure> {
+    client.get(&agent_path(agent, "/wait")).await
+}
+
+async fn read_log(client: &Client, agent: &str, stream: &str) -> Result<Vec<u8>, Failure> {
+    let path = agent_path(agent, &format!("/logs?stream={stream}"));
+    let mut body = client
+        .open(Method::GET, &path, Bytes::new())
+        .await?
+        .into_body();
+    let mut log = Vec::new();
+    while let Some(data) = next_data(&mut body).await? {
+        log.extend_from_slice(&data);
+    }
+    Ok(log)
+}
+
+fn last_line(log: &[u8]) -> String {
+    String::from_utf8_lossy(log)
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Completes at Ctrl-C or SIGTERM.
+fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| {
+        signal(kind)
+            .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

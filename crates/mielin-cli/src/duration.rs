@@ -1,0 +1,78 @@
+//! Spans of time as people type them and read them: `90s`, `10m`, `1.2 ms`.
+
+use std::time::Duration;
+
+/// Reads a whole number with one of the units `s`, `m`, `h` and `d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("`{text}` is not a span of time; write a number with s, m, h or d, such as 10m");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds_per_unit = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(seconds_per_unit).ok_or_else(wrong)?;
+    if seconds == 0 {
+        return Err("the span must be longer than nothing".to_owned());
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Microseconds in the unit that reads best.
+pub(crate) fn format_us(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.2} s", us as f64 / 1e6),
+    }
+}
+
+/// Bytes in the unit that reads best.
+pub(crate) fn format_bytes(bytes: u64) -> String {
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    match bytes {
+        0..KIB => format!("{bytes} B"),
+        KIB..MIB => format!("{:.1} KiB", bytes as f64 / KIB as f64),
+        MIB..GIB => format!("{:.1} MiB", bytes as f64 / MIB as f64),
+        _ => format!("{:.1} GiB", bytes as f64 / GIB as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in [
+            "",
+            "10",
+            "m",
+            "-1s",
+            "1.5h",
+            "0s",
+            "99999999999999999999s",
+            "9999999999999999999d",
+            "5µ",
+        ] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn units() {
+        assert_eq!(format_us(999), "999 µs");
+        assert_eq!(format_us(1_250), "1.2 ms");
+        assert_eq!(format_us(2_500_000), "2.50 s");
+        assert_eq!(format_bytes(1023), "1023 B");
+        assert_eq!(format_bytes(3 << 19), "1.5 MiB");
+    }
+}

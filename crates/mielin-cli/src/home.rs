@@ -1,0 +1,210 @@
+//! The node's data directory: where it is, who may use it, and the settings of its last run.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use mielin_mesh::{DataDirectory, DirectoryError};
+use mielin_wasm::EngineKind;
+use serde::{Deserialize, Serialize};
+
+use crate::args::{NodeArgs, PresetChoice};
+use crate::failure::Failure;
+
+const LOCK_FILE: &str = "daemon.lock";
+const SETTINGS_FILE: &str = "node.json";
+
+/// A data directory that this process alone uses, until it is dropped.
+pub(crate) struct Home {
+    directory: DataDirectory,
+    _lock: File,
+}
+
+/// How the node ran last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Settings {
+    pub(crate) bind: Option<SocketAddr>,
+    pub(crate) preset: Option<PresetChoice>,
+    /// `wasmtime` or `wasmi`.
+    pub(crate) engine: Option<String>,
+}
+
+/// The directory that was named, or the user's own.
+pub(crate) fn data_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(named) = named {
+        return std::path::absolute(named)
+            .map_err(|error| Failure::io(format!("cannot use {}", named.display()), &error));
+    }
+    let variable = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    variable("XDG_DATA_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".local/share")))
+        .map(|share| share.join("mielin"))
+        .ok_or_else(|| {
+            Failure::usage("there is no home directory to keep the node's data in")
+                .hint("name a directory with --data-dir or MIELIN_DATA_DIR")
+        })
+}
+
+impl Home {
+    /// Opens or makes the directory and takes its lock.
+    pub(crate) fn open(path: &Path) -> Result<Home, Failure> {
+        let directory = DataDirectory::open(path)?;
+        // An empty directory that somebody else made may be open to others.
+        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|error| {
+            Failure::io(format!("cannot close {} to others", path.display()), &error)
+        })?;
+        let lock = take_lock(path)?;
+        Ok(Home {
+            directory,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn directory(&self) -> &DataDirectory {
+        &self.directory
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The settings of the last run, with those that were given now in their place.
+    pub(crate) fn settings(&self, given: &NodeArgs) -> Result<Settings, Failure> {
+        let last: Settings = match self.directory.read(SETTINGS_FILE)? {
+            None => Settings::default(),
+            Some(json) => serde_json::from_slice(&json).map_err(|error| {
+                let file = self.path().join(SETTINGS_FILE);
+                Failure::internal(format!("cannot understand {}: {error}", file.display()))
+                    .hint("repair the file, or remove it and give --bind again")
+            })?,
+        };
+        Ok(Settings {
+            bind: given.bind.or(last.bind),
+            preset: given.preset.or(last.preset),
+            engine: given
+                .engine
+                .map(|engine| engine.to_string())
+                .or(last.engine),
+        })
+    }
+
+    pub(crate) fn save(&self, settings: &Settings) -> Result<(), Failure> {
+        let json = serde_json::to_vec_pretty(settings)
+            .map_err(|error| Failure::internal(format!("cannot write the settings: {error}")))?;
+        Ok(self.directory.write(SETTINGS_FILE, &json)?)
+    }
+}
+
+impl Settings {
+    pub(crate) fn engine(&self) -> Result<EngineKind, Failure> {
+        let engine = self
+            .engine
+            .as_deref()
+            .map_or(Ok(EngineKind::Wasmtime), str::parse);
+        engine.map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
+/// Whoever holds the lock is the directory's daemon; its process id is in the file, for people.
+fn take_lock(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join(LOCK_FILE);
+    let failed = |error| Failure::io(format!("cannot lock {}", path.display()), &error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // The holder may be about to write it.
+            let _ = file.read_to_string(&mut pid);
+            let who = match pid.trim() {
+                "" => "another daemon".to_owned(),
+                pid => format!("the daemon with process id {pid}"),
+            };
+            return Err(Failure::refused(format!(
+                "{who} is using the data directory {}",
+                dir.display()
+            ))
+            .hint("talk to it, stop it, or name another directory with --data-dir"));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(failed)?;
+    Ok(file)
+}
+
+impl From<DirectoryError> for Failure {
+    fn from(error: DirectoryError) -> Failure {
+        match error {
+            DirectoryError::Foreign { .. } => Failure::refused(error.to_string())
+                .hint("name an empty directory, or one that does not exist, with --data-dir"),
+            DirectoryError::Io {
+                action,
+                path,
+                source,
+            } => Failure::io(format!("cannot {action} {}", path.display()), &source),
+            _ => Failure::refused(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_daemon() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = Home::open(dir.path()).expect("the first opens it");
+        let failure = Home::open(dir.path()).err().expect("the second is refused");
+        assert_eq!(failure.class, crate::failure::Class::Refused);
+        assert!(
+            failure.message.contains(&std::process::id().to_string()),
+            "{failure}"
+        );
+        drop(home);
+        Home::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn settings_are_kept_until_others_are_given() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = Home::open(dir.path()).expect("opens");
+        let none = NodeArgs {
+            bind: None,
+            preset: None,
+            engine: None,
+            stop_on_stdin_end: false,
+        };
+        assert_eq!(home.settings(&none).expect("none yet"), Settings::default());
+        let given = NodeArgs {
+            bind: "127.0.0.1:7".parse().ok(),
+            preset: Some(PresetChoice::Wan),
+            ..none.clone()
+        };
+        home.save(&home.settings(&given).expect("merges"))
+            .expect("saves");
+        let again = NodeArgs {
+            preset: Some(PresetChoice::Lan),
+            ..none
+        };
+        let settings = home.settings(&again).expect("reads");
+        assert_eq!(settings.bind, given.bind);
+        assert_eq!(settings.preset, Some(PresetChoice::Lan));
+    }
+}

@@ -1,0 +1,160 @@
+//! The whole path of a user over real daemons: a mesh, its members, and nodes that come and go.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use support::{Node, keys, mielin, run, until};
+
+#[test]
+fn a_mesh_of_three_knows_itself() {
+    let core = Node::found("core");
+    let relay = core.join("relay", "relay");
+    let edge = core.join("edge", "edge");
+    for node in [&core, &relay, &edge] {
+        node.sees(3);
+        let status = node.json(&["mesh", "status"]);
+        assert_eq!(keys(&status), ["members", "name", "node", "role"]);
+        assert_eq!(status["node"], node.id());
+        for member in status["members"].as_array().unwrap() {
+            assert_eq!(keys(member), ["address", "name", "node", "role", "state"]);
+            assert_eq!(member["name"], member["role"]);
+            assert_eq!(member["node"].as_str().unwrap().len(), 64);
+        }
+        let peers = node.json(&["mesh", "peers"]);
+        assert_eq!(peers["peers"].as_array().unwrap().len(), 2);
+    }
+    let text = edge.mielin(&["mesh", "status"]).ok();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("NAME") && text.contains("relay") && text.contains("alive"), "{text}");
+}
+
+#[test]
+fn the_control_socket_is_private() {
+    let node = Node::found("private");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&node.dir), 0o700);
+    assert_eq!(mode(&node.dir.join("control.sock")), 0o600);
+}
+
+#[test]
+fn a_deep_data_directory_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("a-directory-with-a-long-name/".repeat(8));
+    let node = Node::run(&deep, &["mesh", "start", "--bind", "127.0.0.1:0"]);
+    assert!(deep.as_os_str().len() > 108, "longer than the path of a socket may be");
+    node.sees(1);
+}
+
+#[test]
+fn a_node_joins_by_approval() {
+    let core = Node::found("core");
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("asker");
+    let address = core.address().to_owned();
+    let asker = std::thread::spawn(move || {
+        Node::run(&data, &["mesh", "join", &address, "--bind", "127.0.0.1:0", "--name", "asker"])
+    });
+    let waiting = until("the request to join", || {
+        let pending = core.json(&["mesh", "approve"]);
+        pending["pending"].as_array().unwrap().first().cloned()
+    });
+    assert_eq!(waiting["name"], "asker");
+    let id = waiting["node"].as_str().unwrap();
+    let approved = core.json(&["mesh", "approve", &id[..10]]);
+    assert_eq!(approved["node"], id);
+    let asker = asker.join().unwrap();
+    assert_eq!(asker.id(), id);
+    core.sees(2);
+    asker.sees(2);
+}
+
+#[test]
+fn sigterm_stops_cleanly_and_daemon_comes_back() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    core.sees(2);
+    let (id, address, dir) = (edge.id().to_owned(), edge.address().to_owned(), edge.dir.clone());
+    let _kept = edge.stop();
+    assert!(!dir.join("control.sock").exists());
+    // It keeps the port that it was given by the system only if it asks for it, so ask.
+    let edge = Node::run(&dir, &["daemon", "--bind", &address]);
+    assert_eq!(edge.id(), id);
+    assert_eq!(edge.address(), address);
+    edge.sees(2);
+    core.sees(2);
+}
+
+#[test]
+fn a_socket_left_by_a_killed_daemon_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut node = Node::run(&data, &["mesh", "start", "--bind", "127.0.0.1:0"]);
+    let id = node.id().to_owned();
+    node.signal("-KILL");
+    assert!(!node.ended().success());
+    assert!(data.join("control.sock").exists());
+    assert_eq!(node.mielin(&["mesh", "status"]).code(), 5);
+    let again = Node::run(&data, &["mesh", "start", "--bind", "127.0.0.1:0", "--name", "renamed"]);
+    assert_eq!(again.id(), id);
+    assert_eq!(again.json(&["mesh", "status"])["name"], "renamed");
+}
+
+#[test]
+fn joining_again_just_starts() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    let (id, dir) = (edge.id().to_owned(), edge.dir.clone());
+    let _kept = edge.stop();
+    let edge = Node::run(&dir, &["mesh", "join", core.address(), "--bind", "127.0.0.1:0"]);
+    assert_eq!(edge.id(), id);
+    edge.sees(2);
+}
+
+#[test]
+fn leaving_takes_a_node_out_of_the_mesh() {
+    let core = Node::found("core");
+    let mut edge = core.join("edge", "edge");
+    core.sees(2);
+    edge.mielin(&["mesh", "leave"]).ok();
+    assert!(edge.ended().success());
+    core.sees(1);
+}
+
+#[test]
+fn a_node_does_not_outlive_its_parent_when_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = mielin()
+        .args(["mesh", "start", "--bind", "127.0.0.1:0", "--stop-on-stdin-end", "--data-dir"])
+        .arg(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdin.take());
+    let status = until("the end of the daemon", || child.try_wait().unwrap());
+    assert!(status.success());
+}
+
+#[test]
+fn node_info_works_with_and_without_a_daemon() {
+    let node = Node::found("info");
+    let info = node.json(&["node", "info"]);
+    assert_eq!(info["node"]["node"], node.id());
+    assert!(info["machine"]["cores"].as_u64().unwrap() >= 1);
+    let dir = node.dir.clone();
+    let _kept = node.stop();
+    let info = run(&["node", "info", "-o", "json", "--data-dir", dir.to_str().unwrap()]).json();
+    assert!(info["node"].is_null());
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = String::from_utf8(run(&["completions", shell]).ok()).unwrap();
+        assert!(script.contains("migrate"), "{shell}");
+    }
+}
