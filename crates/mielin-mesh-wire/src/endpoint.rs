@@ -41,8 +41,8 @@ const STREAMS_PER_PEER: usize = 256;
 const HANDSHAKES_MAX: usize = 256;
 /// Events that wait to be taken before the endpoint stops reading.
 const EVENTS_QUEUED: usize = 1024;
-/// Largest UDP payload that path discovery tries: jumbo frames, and loopback.
-const UDP_PAYLOAD_MAX: u16 = 8972;
+/// Packets that may wait for this process, and for the network.
+const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// A bulk stream must not wait for window updates on a long path.
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
@@ -175,12 +175,8 @@ impl Endpoint {
     ) -> Result<(Self, mpsc::Receiver<WireEvent>), WireError> {
         let (udp, tcp) = bind_sockets(address)?;
         let cannot_bind = |source| WireError::Bind { address, source };
-        let mut config = quinn::EndpointConfig::default();
-        config
-            .max_udp_payload_size(UDP_PAYLOAD_MAX)
-            .expect("within QUIC's bounds");
         let quinn = quinn::Endpoint::new(
-            config,
+            quinn::EndpointConfig::default(),
             Some(server_config(credentials, liveness)?),
             udp,
             Arc::new(quinn::TokioRuntime),
@@ -476,8 +472,6 @@ async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> C
 impl Liveness {
     pub(crate) fn transport(&self) -> quinn::TransportConfig {
         let mut transport = quinn::TransportConfig::default();
-        let mut discovery = quinn::MtuDiscoveryConfig::default();
-        discovery.upper_bound(UDP_PAYLOAD_MAX);
         transport
             .max_idle_timeout(self.idle.try_into().ok())
             .keep_alive_interval(Some(self.keep_alive))
@@ -485,8 +479,7 @@ impl Liveness {
             .max_concurrent_uni_streams(VarInt::from_u32(1))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-            .send_window(u64::from(CONNECTION_WINDOW))
-            .mtu_discovery_config(Some(discovery));
+            .send_window(u64::from(CONNECTION_WINDOW));
         transport
     }
 }
@@ -560,12 +553,26 @@ fn bind_sockets(address: SocketAddr) -> Result<(UdpSocket, StdTcpListener), Wire
         let bound = udp.local_addr().map_err(failure)?;
         match StdTcpListener::bind(bound) {
             Ok(tcp) => {
+                enlarge_buffers(&udp);
                 tcp.set_nonblocking(true).map_err(failure)?;
                 return Ok((udp, tcp));
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
             Err(error) => return Err(failure(error)),
         }
+    }
+}
+
+/// Asks for room for a burst while this process does not run. The default of
+/// Linux holds some 150 packets, and a lost last packet of a burst costs a probe
+/// timeout. The system may grant less, so nothing is expected of it.
+fn enlarge_buffers(udp: &UdpSocket) {
+    let socket = socket2::SockRef::from(udp);
+    let granted = socket
+        .set_recv_buffer_size(UDP_BUFFER_BYTES)
+        .and_then(|()| socket.set_send_buffer_size(UDP_BUFFER_BYTES));
+    if let Err(error) = granted {
+        tracing::debug!(%error, "the system keeps its UDP buffers small");
     }
 }
 
