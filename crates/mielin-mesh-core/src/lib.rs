@@ -44,7 +44,6 @@
 //! ```
 
 #![no_std]
-#![cfg_attr(not(feature = "std"), deny(clippy::std_instead_of_alloc))]
 
 extern crate alloc;
 #[cfg(any(test, feature = "std"))]

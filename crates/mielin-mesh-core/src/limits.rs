@@ -1,7 +1,7 @@
 //! The constants of the protocols, each with where it comes from.
 //!
-//! "Design" is the list of constants in `docs/ARCHITECTURE.md`; the others were chosen here, with the
-//! reason beside them.
+//! "Design" marks the constants that the system's design fixes; the others were chosen here, with the reason
+//! beside them.
 
 use core::time::Duration;
 
