@@ -164,8 +164,10 @@ impl Frames {
     /// place until this value is dropped, and that nothing but the program's own code and this
     /// value accesses.
     unsafe fn new(base: NonNull<u8>) -> Self {
+        // SAFETY: the flag's address is inside the memory, as this function requires.
+        let word = unsafe { base.add(FLAG) };
         let state = State {
-            word: Some(Word(unsafe { base.add(FLAG) }.cast())),
+            word: Some(Word(word.cast())),
             running: false,
             requested: false,
         };

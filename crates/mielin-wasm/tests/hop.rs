@@ -1,0 +1,243 @@
+//! The differential test: a program that is stopped at many points, and goes on each time in a new
+//! instance on a random engine from the bytes of a snapshot, ends with the same output and code as
+//! one that ran through.
+//!
+//! `MIELIN_HOP_SEED` repeats a run's choices. Where a stop falls inside a time slice depends on the
+//! machine; the single steps between the slices do not.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use mielin_safepoint::{Resumable, Snapshot, SnapshotLimits};
+use mielin_wasm::{EngineKind, HostState, Instance, Outcome, StopHandle};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use support::{BOTH, Node, all_grants, host, instance_with};
+
+struct Case {
+    name: &'static str,
+    module: Resumable,
+    host: HostState,
+    hops: usize,
+    /// The most turns of an idle loop before a slice is cut.
+    slice: u32,
+}
+
+/// Hops by stopping slices after a while; the helper thread serves one program.
+struct Cutter {
+    orders: mpsc::Sender<(StopHandle, u32, Arc<AtomicU8>)>,
+}
+
+const WAITING: u8 = 0;
+const OVER: u8 = 1;
+
+impl Cutter {
+    fn new() -> Self {
+        let (orders, received) = mpsc::channel::<(StopHandle, u32, Arc<AtomicU8>)>();
+        thread::spawn(move || {
+            for (stop, turns, state) in received {
+                for _ in 0..turns {
+                    if state.load(Ordering::Relaxed) == OVER {
+                        break;
+                    }
+                    std::hint::spin_loop();
+                }
+                stop.request();
+            }
+        });
+        Self { orders }
+    }
+
+    fn slice(&self, instance: &mut dyn Instance, turns: u32) -> Outcome {
+        let state = Arc::new(AtomicU8::new(WAITING));
+        self.orders
+            .send((instance.stop_handle(), turns, Arc::clone(&state)))
+            .unwrap();
+        let outcome = instance.run();
+        state.store(OVER, Ordering::Relaxed);
+        outcome
+    }
+}
+
+fn whole_run(kind: EngineKind, case: &Case) -> (Outcome, String) {
+    let node = Arc::new(Node::default());
+    let mut instance = instance_with(kind, &case.module, case.host.clone(), &node);
+    let outcome = support::finish(&mut *instance);
+    (outcome, node.stdout())
+}
+
+/// Runs with hops; gives what it ended with, and how many hops there were.
+fn hopping_run(case: &Case, random: &mut StdRng) -> (Outcome, String, usize) {
+    let node = Arc::new(Node::default());
+    let cutter = Cutter::new();
+    let engine = |random: &mut StdRng| BOTH[random.random_range(0..2)];
+    let mut instance = instance_with(engine(random), &case.module, case.host.clone(), &node);
+    let mut hops = 0;
+    loop {
+        let outcome = match random.random_range(0..4) {
+            _ if hops >= case.hops => instance.run(),
+            0 => {
+                instance.stop_handle().request();
+                instance.run()
+            }
+            _ => {
+                let turns = random.random_range(0..case.slice);
+                cutter.slice(&mut *instance, turns)
+            }
+        };
+        match outcome {
+            Outcome::Stopped => {}
+            Outcome::Blocked(wait) => {
+                let deadline = wait.deadline_ns.expect("nobody sends messages");
+                if hops >= case.hops || random.random() {
+                    thread::sleep(instance.host().until(deadline));
+                }
+            }
+            ended => return (ended, node.stdout(), hops),
+        }
+        if hops < case.hops {
+            let bytes = instance.snapshot().encode();
+            let snapshot = Snapshot::decode(&bytes, &SnapshotLimits::default()).unwrap();
+            instance = instance_with(engine(random), &case.module, host(), &node);
+            instance.load(&snapshot).unwrap();
+            hops += 1;
+        }
+    }
+}
+
+fn check(case: &Case) {
+    let seed = std::env::var("MIELIN_HOP_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let expected = whole_run(EngineKind::Wasmtime, case);
+    assert!(
+        matches!(expected.0, Outcome::Exited(_)),
+        "{}: {expected:?}",
+        case.name
+    );
+    assert_eq!(
+        whole_run(EngineKind::Wasmi, case),
+        expected,
+        "{}: the engines differ",
+        case.name
+    );
+    let mut random = StdRng::seed_from_u64(seed);
+    for round in 0..3 {
+        let (outcome, output, hops) = hopping_run(case, &mut random);
+        let place = format!(
+            "{}, seed {seed}, round {round}, after {hops} hops",
+            case.name
+        );
+        assert_eq!((outcome, output), expected, "{place}");
+        assert!(
+            hops >= case.hops / 4,
+            "{place}: it ended too early to prove anything"
+        );
+    }
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn instrumented(wasm: &[u8]) -> Resumable {
+    mielin_safepoint::instrument(wasm).unwrap()
+}
+
+/// A C program built with clang and wasi-libc; none where those are not installed.
+fn c_program(name: &str) -> Option<Resumable> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/programs")
+        .join(name);
+    let target = tempfile::tempdir().unwrap();
+    let wasm = target.path().join("program.wasm");
+    let clang = Command::new("clang")
+        .args([
+            "--target=wasm32-wasi",
+            "-O1",
+            "-Wno-everything",
+            "-lm",
+            "-o",
+        ])
+        .args([&wasm, &source])
+        .output();
+    match clang {
+        Ok(output) if output.status.success() => Some(instrumented(&std::fs::read(wasm).unwrap())),
+        _ => None,
+    }
+}
+
+#[test]
+fn digest_hops() {
+    let wasm = std::fs::read(repository().join("agents/prebuilt/digest.wasm")).unwrap();
+    let input = std::fs::read(repository().join("Cargo.toml")).unwrap();
+    check(&Case {
+        name: "digest",
+        module: instrumented(&wasm),
+        host: host().with_args(["digest", "3000"]).with_stdin(input),
+        hops: 60,
+        slice: 20_000,
+    });
+}
+
+#[test]
+fn numbers_hop() {
+    let Some(module) = c_program("numbers.c") else {
+        return;
+    };
+    check(&Case {
+        name: "numbers.c",
+        module,
+        host: host(),
+        hops: 60,
+        slice: 20_000,
+    });
+}
+
+#[test]
+fn heap_hops() {
+    let Some(module) = c_program("heap.c") else {
+        return;
+    };
+    let host = host().with_stdin("a line of text\n".repeat(500).into_bytes());
+    check(&Case {
+        name: "heap.c",
+        module,
+        host,
+        hops: 60,
+        slice: 20_000,
+    });
+}
+
+#[test]
+fn sleeps_and_clocks_hop() {
+    let Some(module) = c_program("sleeper.c") else {
+        return;
+    };
+    let host = host().with_grants(all_grants());
+    check(&Case {
+        name: "sleeper.c",
+        module,
+        host,
+        hops: 40,
+        slice: 20_000,
+    });
+}
+
+#[test]
+fn a_denied_clock_reaches_the_program_and_the_node() {
+    let Some(module) = c_program("sleeper.c") else {
+        return;
+    };
+    for kind in BOTH {
+        let node = Arc::new(Node::default());
+        let mut instance = instance_with(kind, &module, host(), &node);
+        assert_eq!(instance.run(), Outcome::Exited(1), "{kind}");
+        assert_eq!(node.stdout(), "sleep failed\n");
+        assert!(!node.state.lock().unwrap().denied.is_empty());
+    }
+}
