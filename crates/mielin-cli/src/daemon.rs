@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use mielin_cells::{Cells, CellsConfig};
 use mielin_mesh::{
     Authority, AuthorityError, MeshConfig, MeshError, MeshService, NodeCredentials, Preset,
+    WireError,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;

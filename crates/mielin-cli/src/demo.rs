@@ -82,7 +82,7 @@ async fn story(
     first_progress(&edge, &digest).await?;
     let first_agent_us = micros(spawn_began);
     let counter = spawn(&edge, "counter", COUNTER, &[], Vec::new()).await?;
-    let conversation = Conversation::begin(edge.clone(), counter.clone());
+    let mut conversation = Conversation::begin(edge.clone(), counter.clone());
 
     let mut moves = Vec::new();
     for leg in WAY.windows(2) {
@@ -104,9 +104,17 @@ async fn story(
     let (expected, ended) = (expected?, ended?);
     let printed = read_log(&edge, &digest, "stdout").await?;
     let messages = conversation.end().await?;
-    let checks = Checks::new(&expected, &printed, ended.exit_code, messages);
-    edge.post::<Spawned>(&agent_path(&counter, "/terminate"), &crate::api::Done {})
-        .await?;
+    // The counter has a last word too: how many messages it answered.
+    wait(&edge, &counter).await?;
+    let last_word = last_line(&read_log(&edge, &counter, "stdout").await?);
+    let counter_agrees = last_word == format!("answered {}", messages.sent);
+    let checks = Checks::new(
+        &expected,
+        &printed,
+        ended.exit_code,
+        messages,
+        counter_agrees,
+    );
     Ok(Report {
         input: arguments.input.display().to_string(),
         input_bytes: input.len() as u64,

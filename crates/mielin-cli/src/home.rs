@@ -67,10 +67,6 @@ impl Home {
         })
     }
 
-    pub(crate) fn directory(&self) -> &DataDirectory {
-        &self.directory
-    }
-
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

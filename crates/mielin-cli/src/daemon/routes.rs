@@ -120,7 +120,7 @@ async fn pending(State(state): State<NodeState>) -> Answer<api::PendingNodes> {
         .into_iter()
         .map(|waiting| api::PendingLine {
             node: waiting.node.to_string(),
-            name: waiting.name,
+            name: waiting.name.to_string(),
             role: role_name(waiting.role).to_owned(),
             address: waiting.address.to_string(),
         });
@@ -139,7 +139,7 @@ async fn approve(
         .pending()
         .into_iter()
         .filter(|waiting| {
-            waiting.name == approval.node || waiting.node.to_string().starts_with(&query)
+            waiting.name == *approval.node || waiting.node.to_string().starts_with(&query)
         })
         .collect();
     let waiting = match (fitting.pop(), fitting.len()) {
@@ -161,7 +161,7 @@ async fn approve(
     authority.approve(&waiting.node)?;
     Ok(Json(api::Approved {
         node: waiting.node.to_string(),
-        name: waiting.name,
+        name: waiting.name.to_string(),
     }))
 }
 
@@ -233,14 +233,14 @@ async fn inspect(
     let members = state.mesh().members();
     let node_name = members
         .into_iter()
-        .find(|member| member.id == report.node)
-        .map(|member| member.name);
+        .find(|member| member.identity.id == report.node)
+        .map(|member| member.identity.name.to_string());
     Ok(Json(api::AgentDetails {
         agent: report.agent.to_string(),
         name: report.name,
         state: agent_state(&report.state),
         node: report.node.to_string(),
-        node_name: node_name.map(|member| member.identity.name.to_string()).unwrap_or_default(),
+        node_name: node_name.unwrap_or_default(),
         epoch: report.epoch.0,
         module: report.module.to_string(),
         engine: report.engine.to_string(),

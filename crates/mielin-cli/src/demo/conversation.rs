@@ -62,17 +62,17 @@ impl Conversation {
     }
 
     /// Waits until some more messages were answered.
-    pub(super) async fn heard_more(&self) -> Result<(), Failure> {
+    pub(super) async fn heard_more(&mut self) -> Result<(), Failure> {
         let mut heard = self.heard.clone();
         let enough = *heard.borrow() + BETWEEN_MOVES;
         let waited =
             tokio::time::timeout(PATIENCE, heard.wait_for(|answered| *answered >= enough)).await;
         match waited {
             Ok(Ok(_)) => Ok(()),
-            // The task has ended, and `end` says why.
-            Ok(Err(_)) => Err(Failure::internal(
+            // The task has ended before its time, and says why.
+            Ok(Err(_)) => self.outcome().await.and(Err(Failure::internal(
                 "the conversation with the counter broke off",
-            )),
+            ))),
             Err(_) => Err(Failure::internal(format!(
                 "the counter was silent for {PATIENCE:?}"
             ))),
@@ -82,6 +82,10 @@ impl Conversation {
     /// Sends the last message, after the answer that is awaited now.
     pub(super) async fn end(mut self) -> Result<Messages, Failure> {
         let _ = self.stop.send(true);
+        self.outcome().await
+    }
+
+    async fn outcome(&mut self) -> Result<Messages, Failure> {
         (&mut self.task)
             .await
             .unwrap_or_else(|_| Err(Failure::internal("the conversation panicked")))

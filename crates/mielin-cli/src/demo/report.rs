@@ -53,6 +53,8 @@ pub(super) struct Checks {
     digest_equal: bool,
     digest_exit_code: i32,
     messages: Messages,
+    /// The counter itself says that it answered as many messages as were sent.
+    counter_agrees: bool,
 }
 
 impl Checks {
@@ -61,17 +63,19 @@ impl Checks {
         printed: &[u8],
         exit_code: i32,
         messages: Messages,
+        counter_agrees: bool,
     ) -> Checks {
         let digest_equal = !expected.is_empty() && expected == printed;
         let messages_ok = messages.sent > 0
             && messages.answered == messages.sent
             && messages.lost + messages.doubled + messages.reordered == 0;
-        let ok = digest_equal && exit_code == 0 && messages_ok;
+        let ok = digest_equal && exit_code == 0 && messages_ok && counter_agrees;
         Checks {
             ok,
             digest_equal,
             digest_exit_code: exit_code,
             messages,
+            counter_agrees,
         }
     }
 
