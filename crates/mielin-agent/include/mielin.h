@@ -80,8 +80,8 @@ MIELIN_IMPORT("receive")
 uint32_t mielin_receive(void *buffer, uint32_t capacity, uint64_t timeout_ns,
                         mielin_received *out);
 
-/* Answers a message that was received. Every message may be answered once,
- * without any capability.
+/* Answers a message that was received. Each may be answered once, without any
+ * capability, as long as it is among the last 4,096. Blocks as mielin_send does.
  * ENOENT: there is no such message, or it was answered. EMSGSIZE, EHOSTUNREACH,
  * EPIPE: as for mielin_send. */
 MIELIN_IMPORT("reply")

@@ -14,7 +14,8 @@ pub enum Error {
     TooLarge,
     /// No agent has this address.
     Unknown,
-    /// The message that a reply answers was answered before, or never arrived.
+    /// The message that a reply answers was answered before, never arrived, or is
+    /// forgotten: the node remembers the last 4,096.
     NothingToAnswer,
     /// The node accepts no messages any more.
     Closed,

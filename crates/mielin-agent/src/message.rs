@@ -54,7 +54,8 @@ impl Message {
     }
 
     /// Answers it. Every message that arrived may be answered once, without any
-    /// capability.
+    /// capability, as long as it is among the last 4,096. Blocks as
+    /// [`send`](crate::send) does.
     ///
     /// # Errors
     /// [`Error::NothingToAnswer`] the second time, [`Error::TooLarge`],

@@ -47,7 +47,7 @@ pub(super) enum Matching {
     Part,
 }
 
-/// Which lines of a Rust file a rule is about; files of other kinds count as shipped.
+/// Which lines a rule is about: all of every file, or a part of the Rust files.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Scope {

@@ -69,6 +69,7 @@ fn a_scope_divides_tests_from_what_ships() {
     let text = "//! Doc.\n// bad\n#[cfg(test)]\nmod tests {\n    // bad\n}\n";
     assert_eq!(findings(shipped, &[("a.rs", text)]), ["a.rs:2"]);
     assert_eq!(findings(shipped, &[("a/tests/b.rs", text)]), NONE);
+    assert_eq!(findings(shipped, &[("a.md", "bad\n")]), NONE);
     let tests = shipped.replace("shipped", "tests");
     assert_eq!(findings(&tests, &[("a.rs", text)]), ["a.rs:5"]);
 }

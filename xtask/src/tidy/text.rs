@@ -98,11 +98,11 @@ fn is_about(call: &Call, path: &str) -> bool {
 }
 
 fn in_scope(scope: Scope, source: Option<&Source>, line: usize) -> bool {
-    let is_test = source.is_some_and(|source| source.is_test_line(line));
+    let is_test = source.map(|source| source.is_test_line(line));
     match scope {
         Scope::All => true,
-        Scope::Tests => is_test,
-        Scope::Shipped => !is_test,
+        Scope::Tests => is_test == Some(true),
+        Scope::Shipped => is_test == Some(false),
     }
 }
 
