@@ -310,8 +310,8 @@ fn the_real_words_are_found() {
             crates: Vec::new(),
         };
         let file = File {
-            path: "a.md".into(),
-            text: format!("One. Here: {}, so.\n", word.text),
+            path: "a.rs".into(),
+            text: format!("//! One. Here: {}, so.\n", word.text),
         };
         assert_eq!(check(&rules, &[file]).len(), 1, "{}", word.text);
     }
