@@ -219,7 +219,12 @@ impl Endpoint {
         // Only one dial per node at a time: those who wait find the first one's
         // connection.
         let turn = self.shared.pool().turn(node);
-        let _turn = turn.lock().await;
+        let _turn = timeout(CONNECT_LIMIT, turn.lock())
+            .await
+            .map_err(|_| WireError::Timeout {
+                address,
+                limit: CONNECT_LIMIT,
+            })?;
         if let Some(peer) = self.peer(node) {
             return Ok(peer);
         }

@@ -29,6 +29,10 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
             WireEvent::Connected(peer) => connected(&shared, &peer),
             WireEvent::Lost { node, reason } => {
                 tracing::debug!(?node, %reason, "the connection to a peer is gone");
+                if shared.endpoint.peer(&node).is_some() {
+                    // A new one came up in the same moment.
+                    continue;
+                }
                 shared.with_cores(|cores, now| cores.membership.connection_lost(now, &node));
                 let _ = shared.events.send(MeshEvent::PeerConnectionLost(node));
             }

@@ -12,8 +12,8 @@ use mielin_mesh_core::{
     Preset, codec,
 };
 use mielin_mesh_wire::{
-    Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshStream, NodeCredentials,
-    StreamError,
+    Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshId, MeshStream,
+    NodeCredentials, StreamError,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
@@ -84,6 +84,7 @@ impl MeshService {
         };
         let shared = Arc::new(Shared {
             local,
+            mesh: credentials.mesh_id(),
             endpoint,
             authority: credentials.authority().cloned(),
             credentials: tokio::sync::Mutex::new(credentials),
@@ -111,6 +112,13 @@ impl MeshService {
     #[must_use]
     pub fn local(&self) -> &LocalNode {
         &self.shared.local
+    }
+
+    /// Names the mesh; also the fingerprint that a joiner without a token is
+    /// shown and should compare.
+    #[must_use]
+    pub fn mesh_id(&self) -> MeshId {
+        self.shared.mesh
     }
 
     /// The power to admit nodes: issues tokens, approves joiners. `None` on
@@ -365,11 +373,11 @@ fn cores(
     })
 }
 
-/// A connection must break before membership gives the node up, and not sooner
-/// than a busy machine may be silent.
+/// A connection should break about when membership suspects the node, and not
+/// sooner than a busy machine may be silent.
 fn liveness(preset: Preset) -> Liveness {
     let (idle, keep_alive) = match preset {
-        Preset::Lan => (5, 1),
+        Preset::Lan => (4, 1),
         Preset::Wan => (20, 5),
     };
     Liveness {

@@ -12,7 +12,7 @@ use mielin_mesh_core::membership::Transmit;
 use mielin_mesh_core::{
     AgentRegistry, Instant, MemberState, Membership, MembershipEvent, NodeId, RegistryEvent,
 };
-use mielin_mesh_wire::{Authority, Endpoint, NodeCredentials};
+use mielin_mesh_wire::{Authority, Endpoint, MeshId, NodeCredentials};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -25,6 +25,7 @@ use crate::serving::Served;
 pub(crate) struct Shared {
     pub(crate) config: MeshConfig,
     pub(crate) local: LocalNode,
+    pub(crate) mesh: MeshId,
     pub(crate) endpoint: Endpoint,
     pub(crate) authority: Option<Authority>,
     pub(crate) credentials: tokio::sync::Mutex<NodeCredentials>,

@@ -11,7 +11,6 @@ use mielin_mesh_core::{MemberState, NodeId};
 use mielin_mesh_wire::{
     CredentialsError, DirectoryError, WireError, remember_peers, remembered_peers,
 };
-use rand::RngExt;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::MeshError;
@@ -83,8 +82,7 @@ pub(crate) async fn search(shared: Arc<Shared>, remembered: Vec<(NodeId, SocketA
         }
         // Jitter, so that nodes that start together do not dial each other in
         // the same moment again and again.
-        let jitter = rand::rng().random_range(0.75..1.25);
-        sleep(pause.mul_f64(jitter)).await;
+        sleep(pause.mul_f64(jitter())).await;
         pause = (pause * 2).min(SEARCH_PAUSE_MAX);
     }
 }
@@ -108,6 +106,12 @@ async fn announce(
         }
         Err(error) => tracing::debug!(%error, "cannot reach a known member"),
     }
+}
+
+/// A factor between 0.75 and 1.25; 1 when the system gives no randomness.
+fn jitter() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX)
 }
 
 fn is_alone(shared: &Shared) -> bool {

@@ -17,7 +17,7 @@ use mielin_mesh_core::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -45,6 +45,15 @@ impl Node {
 
     /// Joins by a token from this node.
     async fn admit(&self, name: &str, role: NodeRole) -> Node {
+        self.admit_with(name, role, |config| config).await
+    }
+
+    async fn admit_with(
+        &self,
+        name: &str,
+        role: NodeRole,
+        adapt: impl FnOnce(MeshConfig) -> MeshConfig,
+    ) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let address = self.mesh.local().address;
         let token = self
@@ -60,7 +69,7 @@ impl Node {
             role,
         };
         let credentials = join(dir.path(), request, |_| {}).await.unwrap();
-        let config = MeshConfig::new(any()).bootstrap(address);
+        let config = adapt(MeshConfig::new(any()).bootstrap(address));
         let mesh = MeshService::start(config, credentials).await.unwrap();
         Node { mesh, dir }
     }
@@ -102,8 +111,9 @@ async fn all_alive(nodes: &[Node]) {
 /// Waits for a condition; polls, because some conditions concern several nodes.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
+        let mut look = interval(Duration::from_millis(10));
         while !condition() {
-            sleep(Duration::from_millis(10)).await;
+            look.tick().await;
         }
     };
     timeout(DEADLINE, wait)
@@ -209,22 +219,24 @@ async fn a_node_that_vanishes_is_suspected_then_dead_and_may_come_back() {
     core.mesh.open_stream(&gone, PROTOCOL).await.unwrap();
     victim.shutdown_background();
     drop(mesh);
-    let (mut lost, mut suspected) = (false, false);
-    let dead = async {
-        loop {
+    // The transport and the group find out separately, in either order.
+    let (mut lost, mut suspected, mut dead) = (false, false, false);
+    let found_out = async {
+        while !(lost && dead) {
             match events.recv().await.unwrap() {
                 MeshEvent::PeerConnectionLost(node) if node == gone => lost = true,
-                MeshEvent::MemberChanged(m) if m.identity.id == gone => match m.state {
-                    MemberState::Suspect => suspected = true,
-                    MemberState::Dead => return,
-                    _ => {}
-                },
+                MeshEvent::MemberChanged(m) if m.identity.id == gone => {
+                    suspected |= m.state == MemberState::Suspect;
+                    dead |= m.state == MemberState::Dead;
+                }
                 _ => {}
             }
         }
     };
-    timeout(DEADLINE, dead).await.expect("the news of death");
-    assert!(lost && suspected, "lost {lost}, suspected {suspected}");
+    timeout(DEADLINE, found_out)
+        .await
+        .expect("the news of death");
+    assert!(suspected, "nobody is dead without having been suspected");
     until("the others know", || {
         relay.state_of(gone) == Some(MemberState::Dead)
     })
@@ -505,4 +517,53 @@ async fn a_taken_port_and_a_foreign_directory_are_typed_errors() {
     std::fs::write(other.path().join("VERSION"), "99\n").unwrap();
     let refused = load_credentials(other.path()).map(|_| ());
     assert!(refused.unwrap_err().to_string().contains("has version 99"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_gossip_stays_unknown() {
+    let core = Node::founder().await;
+    let silent = core
+        .admit_with("silent", NodeRole::Edge, |config| MeshConfig {
+            enable_gossip: false,
+            ..config
+        })
+        .await;
+    let normal = core.admit("normal", NodeRole::Edge).await;
+    let nodes = [core, normal];
+    all_alive(&nodes).await;
+    assert_eq!(silent.mesh.members().len(), 1);
+    assert_eq!(nodes[0].mesh.members().len(), 2);
+    let refused = nodes[0].mesh.open_stream(&silent.id(), PROTOCOL).await;
+    assert!(matches!(refused, Err(MeshError::UnknownNode(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_registry_neither_takes_nor_gives_records() {
+    let core = Node::founder().await;
+    let quiet = core
+        .admit_with("quiet", NodeRole::Edge, |config| MeshConfig {
+            enable_registry: false,
+            ..config
+        })
+        .await;
+    let normal = core.admit("normal", NodeRole::Edge).await;
+    let nodes = [core, quiet, normal];
+    all_alive(&nodes).await;
+    let [core, quiet, normal] = nodes;
+    quiet.mesh.announce(record(2, quiet.id(), 1)).unwrap();
+    core.mesh.announce(record(1, core.id(), 1)).unwrap();
+    until("the record arrives", || !normal.mesh.agents().is_empty()).await;
+    let known = |node: &Node| {
+        node.mesh
+            .agents()
+            .iter()
+            .map(|l| l.record.agent)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(known(&normal), [AgentId([1; 16])]);
+    assert_eq!(
+        known(&quiet),
+        [AgentId([2; 16])],
+        "its own is known to itself"
+    );
 }
