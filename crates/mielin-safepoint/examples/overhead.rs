@@ -48,17 +48,32 @@ fn main() -> Result<()> {
             rows.push(measure(name, rounds)?);
         }
     }
-    if json { print_json(&rows) } else { print_table(&rows) }
+    if json {
+        print_json(&rows)
+    } else {
+        print_table(&rows)
+    }
     Ok(())
 }
 
 /// Builds a program and gives the module.
 fn build(name: &str) -> Result<Vec<u8>> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/programs").join(format!("{name}.c"));
-    let target: PathBuf = std::env::temp_dir().join(format!("mielin-overhead-{}-{name}.wasm", std::process::id()));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("benches/programs")
+        .join(format!("{name}.c"));
+    let target: PathBuf = std::env::temp_dir().join(format!(
+        "mielin-overhead-{}-{name}.wasm",
+        std::process::id()
+    ));
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
     let status = Command::new(&clang)
-        .args(["--target=wasm32-wasi", "-O2", "-nostdlib", "-Wl,--no-entry", "-o"])
+        .args([
+            "--target=wasm32-wasi",
+            "-O2",
+            "-nostdlib",
+            "-Wl,--no-entry",
+            "-o",
+        ])
         .args([&target, &source])
         .status()
         .map_err(|error| format!("{clang}: {error}"))?;
@@ -75,7 +90,10 @@ fn measure(name: &'static str, rounds: u32) -> Result<Row> {
     let rewritten = instrument(&plain)?;
     if let Ok(directory) = std::env::var("MIELIN_KEEP_MODULES") {
         std::fs::write(Path::new(&directory).join(format!("{name}.wasm")), &plain)?;
-        std::fs::write(Path::new(&directory).join(format!("{name}.rewritten.wasm")), rewritten.bytes())?;
+        std::fs::write(
+            Path::new(&directory).join(format!("{name}.rewritten.wasm")),
+            rewritten.bytes(),
+        )?;
     }
     let (slow, fast) = on_wasmtime(&plain, rewritten.bytes(), rounds)?;
     let (wasmi_slow, wasmi_fast) = on_wasmi(&plain, rewritten.bytes(), rounds.div_ceil(6))?;
@@ -125,8 +143,15 @@ fn on_wasmtime(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)
         let time = start.elapsed().as_secs_f64();
         Ok((time, result.call(&mut store, ())?))
     };
-    let (plain, rewritten) = (Module::new(&engine, plain)?, Module::new(&engine, rewritten)?);
-    interleave(rounds, || run(&rewritten, abi::ENTRY), || run(&plain, "_start"))
+    let (plain, rewritten) = (
+        Module::new(&engine, plain)?,
+        Module::new(&engine, rewritten)?,
+    );
+    interleave(
+        rounds,
+        || run(&rewritten, abi::ENTRY),
+        || run(&plain, "_start"),
+    )
 }
 
 fn on_wasmi(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)> {
@@ -144,8 +169,15 @@ fn on_wasmi(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)> {
         let time = start.elapsed().as_secs_f64();
         Ok((time, result.call(&mut store, ())?))
     };
-    let (plain, rewritten) = (Module::new(&engine, plain)?, Module::new(&engine, rewritten)?);
-    interleave(rounds, || run(&rewritten, abi::ENTRY), || run(&plain, "_start"))
+    let (plain, rewritten) = (
+        Module::new(&engine, plain)?,
+        Module::new(&engine, rewritten)?,
+    );
+    interleave(
+        rounds,
+        || run(&rewritten, abi::ENTRY),
+        || run(&plain, "_start"),
+    )
 }
 
 /// Geometric mean and largest value.
@@ -167,13 +199,26 @@ fn print_json(rows: &[Row]) {
 }
 
 fn print_table(rows: &[Row]) {
-    println!("{:<12}{:>10}{:>10}{:>8}{:>8}", "program", "plain ms", "wasmtime", "wasmi", "size");
-    for Row { name, plain_ms, wasmtime, wasmi, size } in rows {
+    println!(
+        "{:<12}{:>10}{:>10}{:>8}{:>8}",
+        "program", "plain ms", "wasmtime", "wasmi", "size"
+    );
+    for Row {
+        name,
+        plain_ms,
+        wasmtime,
+        wasmi,
+        size,
+    } in rows
+    {
         println!("{name:<12}{plain_ms:>10.1}{wasmtime:>10.3}{wasmi:>8.3}{size:>8.2}");
     }
     let (wasmtime, worst) = summary(rows, |row| row.wasmtime);
     let (wasmi, wasmi_worst) = summary(rows, |row| row.wasmi);
     let (size, _) = summary(rows, |row| row.size);
-    println!("{:<22}{wasmtime:>10.3}{wasmi:>8.3}{size:>8.2}", "geometric mean");
+    println!(
+        "{:<22}{wasmtime:>10.3}{wasmi:>8.3}{size:>8.2}",
+        "geometric mean"
+    );
     println!("{:<22}{worst:>10.3}{wasmi_worst:>8.3}", "worst");
 }

@@ -205,9 +205,15 @@ impl Snapshot {
         let mut reader = Reader(&bytes[MAGIC.len()..]);
         let found = reader.u16()?;
         if found != VERSION {
-            return Err(SnapshotError::Version { found, expected: VERSION });
+            return Err(SnapshotError::Version {
+                found,
+                expected: VERSION,
+            });
         }
-        let end = bytes.len().checked_sub(HASH_LEN).ok_or(SnapshotError::Truncated)?;
+        let end = bytes
+            .len()
+            .checked_sub(HASH_LEN)
+            .ok_or(SnapshotError::Truncated)?;
         let (content, hash) = bytes.split_at(end);
         if blake3::hash(content).as_bytes() != hash {
             return Err(SnapshotError::Hash);
@@ -221,13 +227,22 @@ impl Snapshot {
         let memory_bytes = u64::from_le_bytes(reader.array()?);
         check("bytes of memory", memory_bytes, limits.memory_bytes)?;
         if memory_bytes % 65536 != 0 {
-            return Err(SnapshotError::Malformed("the memory is not a whole number of 64 KiB pages"));
+            return Err(SnapshotError::Malformed(
+                "the memory is not a whole number of 64 KiB pages",
+            ));
         }
         let pages = reader.pages(memory_bytes / PAGE_SIZE as u64)?;
         let Execution { globals, frames } = reader.execution(limits)?;
         let host = reader.host(limits)?;
         reader.finish()?;
-        Ok(Snapshot { module, memory_bytes, pages, globals, frames, host })
+        Ok(Snapshot {
+            module,
+            memory_bytes,
+            pages,
+            globals,
+            frames,
+            host,
+        })
     }
 }
 
@@ -272,14 +287,21 @@ fn encode_execution(globals: &[GlobalValue], frames: &[u8], out: &mut Vec<u8>) {
 }
 
 fn check(what: &'static str, found: u64, limit: u64) -> Result<(), SnapshotError> {
-    if found > limit { Err(SnapshotError::Limit { what, found, limit }) } else { Ok(()) }
+    if found > limit {
+        Err(SnapshotError::Limit { what, found, limit })
+    } else {
+        Ok(())
+    }
 }
 
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], SnapshotError> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(SnapshotError::Truncated)?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(len)
+            .ok_or(SnapshotError::Truncated)?;
         self.0 = rest;
         Ok(taken)
     }
@@ -360,7 +382,11 @@ impl<'a> Reader<'a> {
             total += u64::from(len);
             check("bytes of host state", total, limits.host_bytes)?;
             let bytes = self.take(len as usize)?.to_vec();
-            sections.push(HostSection { name: String::from(name), version, bytes });
+            sections.push(HostSection {
+                name: String::from(name),
+                version,
+                bytes,
+            });
         }
         Ok(sections)
     }

@@ -7,7 +7,10 @@ use mielin_safepoint::{
 use proptest::prelude::*;
 
 fn page(index: u32, fill: u8) -> Page {
-    Page { index, bytes: Box::new([fill; PAGE_SIZE]) }
+    Page {
+        index,
+        bytes: Box::new([fill; PAGE_SIZE]),
+    }
 }
 
 fn global() -> impl Strategy<Value = GlobalValue> {
@@ -101,7 +104,11 @@ fn small() -> Snapshot {
         pages: vec![page(1, 1), page(3, 2)],
         globals: vec![GlobalValue::I32(5)],
         frames: vec![1; 16],
-        host: vec![HostSection { name: "wasi".into(), version: 2, bytes: vec![1, 2] }],
+        host: vec![HostSection {
+            name: "wasi".into(),
+            version: 2,
+            bytes: vec![1, 2],
+        }],
     }
 }
 
@@ -116,7 +123,10 @@ fn zero_pages_are_left_out_and_refused() {
     assert_eq!(decode(&snapshot.encode()).unwrap(), small());
     let mut bytes = small().encode();
     bytes[52 + 4 + 4..][..PAGE_SIZE].fill(0);
-    assert!(matches!(decode(&rehash(bytes)), Err(SnapshotError::Malformed(_))));
+    assert!(matches!(
+        decode(&rehash(bytes)),
+        Err(SnapshotError::Malformed(_))
+    ));
 }
 
 #[test]
@@ -128,13 +138,29 @@ fn each_damage_has_its_error() {
     assert_eq!(decode(&good[..good.len() - 1]), Err(SnapshotError::Hash));
     let mut newer = good.clone();
     newer[8] = 2;
-    assert_eq!(decode(&newer), Err(SnapshotError::Version { found: 2, expected: 1 }));
+    assert_eq!(
+        decode(&newer),
+        Err(SnapshotError::Version {
+            found: 2,
+            expected: 1
+        })
+    );
     let mut longer = good.clone();
     longer.push(0);
-    assert!(matches!(decode(&rehash(longer)), Err(SnapshotError::Malformed(_))));
-    for pages in [vec![page(3, 1), page(1, 1)], vec![page(1, 1), page(1, 1)], vec![page(16, 1)]] {
+    assert!(matches!(
+        decode(&rehash(longer)),
+        Err(SnapshotError::Malformed(_))
+    ));
+    for pages in [
+        vec![page(3, 1), page(1, 1)],
+        vec![page(1, 1), page(1, 1)],
+        vec![page(16, 1)],
+    ] {
         let snapshot = Snapshot { pages, ..small() };
-        assert!(matches!(decode(&snapshot.encode()), Err(SnapshotError::Malformed(_))));
+        assert!(matches!(
+            decode(&snapshot.encode()),
+            Err(SnapshotError::Malformed(_))
+        ));
     }
 }
 
@@ -143,11 +169,41 @@ fn limits_hold_before_anything_is_allocated() {
     let bytes = small().encode();
     let full = SnapshotLimits::default();
     for (what, limits) in [
-        ("bytes of memory", SnapshotLimits { memory_bytes: 65535, ..full.clone() }),
-        ("globals", SnapshotLimits { globals: 0, ..full.clone() }),
-        ("bytes of frames", SnapshotLimits { frames_bytes: 15, ..full.clone() }),
-        ("host sections", SnapshotLimits { host_sections: 0, ..full.clone() }),
-        ("bytes of host state", SnapshotLimits { host_bytes: 1, ..full.clone() }),
+        (
+            "bytes of memory",
+            SnapshotLimits {
+                memory_bytes: 65535,
+                ..full.clone()
+            },
+        ),
+        (
+            "globals",
+            SnapshotLimits {
+                globals: 0,
+                ..full.clone()
+            },
+        ),
+        (
+            "bytes of frames",
+            SnapshotLimits {
+                frames_bytes: 15,
+                ..full.clone()
+            },
+        ),
+        (
+            "host sections",
+            SnapshotLimits {
+                host_sections: 0,
+                ..full.clone()
+            },
+        ),
+        (
+            "bytes of host state",
+            SnapshotLimits {
+                host_bytes: 1,
+                ..full.clone()
+            },
+        ),
     ] {
         match Snapshot::decode(&bytes, &limits) {
             Err(SnapshotError::Limit { what: found, .. }) => assert_eq!(found, what),

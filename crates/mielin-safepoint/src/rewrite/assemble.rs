@@ -136,6 +136,11 @@ pub(super) fn module(
     code: &Code,
 ) -> Result<Vec<u8>, InstrumentError> {
     let mut module = Module::new();
+    let version = abi::VERSION.to_le_bytes();
+    module.section(&CustomSection {
+        name: abi::SECTION.into(),
+        data: version.as_slice().into(),
+    });
     module.section(&type_section(program, block_types));
     let mut imports = ImportSection::new();
     for &(from, name, ty) in &program.imports {

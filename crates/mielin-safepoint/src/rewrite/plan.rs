@@ -118,7 +118,6 @@ enum FrameKind {
         any_results: bool,
     },
     Loop {
-        body: usize,
         point: u32,
         outer: usize,
     },
@@ -335,7 +334,7 @@ impl Planner {
             ..BodyPlan::default()
         });
         let outer = core::mem::replace(&mut self.body, body);
-        self.push(FrameKind::Loop { body, point, outer }, ty);
+        self.push(FrameKind::Loop { point, outer }, ty);
         Step::Loop(point)
     }
 
@@ -345,7 +344,7 @@ impl Planner {
         };
         let step = match frame.kind {
             FrameKind::Function => Step::End,
-            FrameKind::Loop { point, outer, .. } => {
+            FrameKind::Loop { point, outer } => {
                 self.body = outer;
                 let last = self.plan.points - 1;
                 if let Some(child) = self.plan.bodies[outer].children.last_mut() {

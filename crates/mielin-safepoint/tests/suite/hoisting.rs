@@ -29,7 +29,9 @@ fn a_store_free_endless_loop_stops_on_wasmtime() {
     let mut store = Store::new(wasmtime_engine(), ());
     let instance = Instance::new(&mut store, &module, &[]).unwrap();
     let frames = instance.get_memory(&mut store, abi::FRAMES).unwrap();
-    let entry = instance.get_typed_func::<(), ()>(&mut store, abi::ENTRY).unwrap();
+    let entry = instance
+        .get_typed_func::<(), ()>(&mut store, abi::ENTRY)
+        .unwrap();
     let mode = instance.get_global(&mut store, abi::MODE).unwrap();
     let flag = frames.data_ptr(&store) as usize;
     for _ in 0..3 {
@@ -42,7 +44,8 @@ fn a_store_free_endless_loop_stops_on_wasmtime() {
         assert_eq!(mode.get(&mut store).i32(), Some(abi::UNWINDING));
         let rewinding = abi::REWINDING.to_le_bytes();
         frames.data_mut(&mut store)[..4].copy_from_slice(&rewinding);
-        mode.set(&mut store, wasmtime::Val::I32(abi::REWINDING)).unwrap();
+        mode.set(&mut store, wasmtime::Val::I32(abi::REWINDING))
+            .unwrap();
     }
 }
 
@@ -55,9 +58,13 @@ fn a_store_free_endless_loop_stops_on_wasmi() {
     let engine = Engine::new(&config);
     let module = Module::new(&engine, program.bytes()).unwrap();
     let mut store = Store::new(&engine, ());
-    let instance = Linker::new(&engine).instantiate_and_start(&mut store, &module).unwrap();
+    let instance = Linker::new(&engine)
+        .instantiate_and_start(&mut store, &module)
+        .unwrap();
     let frames = instance.get_memory(&store, abi::FRAMES).unwrap();
-    let entry = instance.get_typed_func::<(), ()>(&store, abi::ENTRY).unwrap();
+    let entry = instance
+        .get_typed_func::<(), ()>(&store, abi::ENTRY)
+        .unwrap();
     let mode = instance.get_global(&store, abi::MODE).unwrap();
     let flag = frames.data_ptr(&store) as usize;
     for _ in 0..3 {
@@ -86,7 +93,9 @@ fn stop(flag: usize, stopped: impl Fn() -> bool) {
         // Let it get into its loops first: the first requests come late.
         spins += 1;
         if spins > 2_000_000
-            && flag.compare_exchange(abi::RUNNING, abi::STOP_REQUESTED, order, order).is_ok()
+            && flag
+                .compare_exchange(abi::RUNNING, abi::STOP_REQUESTED, order, order)
+                .is_ok()
         {
             break;
         }

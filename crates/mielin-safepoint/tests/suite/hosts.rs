@@ -2,7 +2,7 @@
 
 use mielin_safepoint::{
     Execution, GlobalValue, HostSection, ModuleHash, PAGE_SIZE, Page, Resumable, Snapshot,
-    SnapshotLimits, ValueType, abi,
+    SnapshotLimits, abi,
 };
 
 /// What the program can observe and be observed by.
@@ -29,7 +29,9 @@ impl Calls {
 
     fn result(&self, position: usize) -> u64 {
         let (_, arguments) = self.log.last().unwrap();
-        let sum = arguments.iter().fold(position as u128 + 7, |sum, bits| sum.wrapping_mul(31).wrapping_add(*bits));
+        let sum = arguments.iter().fold(position as u128 + 7, |sum, bits| {
+            sum.wrapping_mul(31).wrapping_add(*bits)
+        });
         (sum as u64) % 1000
     }
 }
@@ -105,7 +107,11 @@ impl dyn Machine + '_ {
 
     /// Prepares the next `run` to resume; with `step`, only as far as the next safepoint.
     pub(crate) fn rewind(&mut self, step: bool) {
-        let next = if step { abi::STOP_REQUESTED } else { abi::RUNNING };
+        let next = if step {
+            abi::STOP_REQUESTED
+        } else {
+            abi::RUNNING
+        };
         self.set_word(abi::NEXT_FLAG_ADDRESS, next);
         self.set_state(abi::REWINDING);
     }
@@ -125,9 +131,24 @@ impl dyn Machine + '_ {
             .collect();
         let top = self.word(abi::STACK_POINTER_ADDRESS) as usize;
         let frames = self.memory(abi::FRAMES).unwrap()[abi::FRAMES_BASE as usize..top].to_vec();
-        let globals = manifest.globals.iter().map(|info| self.global(&info.export).unwrap()).collect();
-        let host = vec![HostSection { name: "test".into(), version: 1, bytes: vec![1, 2, 3] }];
-        Snapshot { module: program.hash(), memory_bytes, pages, globals, frames, host }
+        let globals = manifest
+            .globals
+            .iter()
+            .map(|info| self.global(&info.export).unwrap())
+            .collect();
+        let host = vec![HostSection {
+            name: "test".into(),
+            version: 1,
+            bytes: vec![1, 2, 3],
+        }];
+        Snapshot {
+            module: program.hash(),
+            memory_bytes,
+            pages,
+            globals,
+            frames,
+            host,
+        }
     }
 
     pub(crate) fn load(&mut self, program: &Resumable, snapshot: &Snapshot) {
@@ -156,8 +177,14 @@ pub(crate) fn through_bytes(snapshot: &Snapshot) -> Snapshot {
     let limits = SnapshotLimits::default();
     let decoded = Snapshot::decode(&snapshot.encode(), &limits).unwrap();
     assert_eq!(decoded, *snapshot);
-    let execution = Execution { globals: decoded.globals.clone(), frames: decoded.frames.clone() };
-    assert_eq!(Execution::decode(&execution.encode(), &limits).unwrap(), execution);
+    let execution = Execution {
+        globals: decoded.globals.clone(),
+        frames: decoded.frames.clone(),
+    };
+    assert_eq!(
+        Execution::decode(&execution.encode(), &limits).unwrap(),
+        execution
+    );
     decoded
 }
 
@@ -172,9 +199,19 @@ pub(crate) struct Observed {
 
 /// Looks at the memory and the globals that the plain program exports.
 pub(crate) fn observe(machine: &mut dyn Machine, end: End, globals: &[String]) -> Observed {
-    let memory = machine.memory(abi::MEMORY).map(|memory| ModuleHash::of(memory));
-    let globals = globals.iter().map(|name| (name.clone(), machine.global(name))).collect();
-    Observed { end, log: machine.calls().log.clone(), memory, globals }
+    let memory = machine
+        .memory(abi::MEMORY)
+        .map(|memory| ModuleHash::of(memory));
+    let globals = globals
+        .iter()
+        .map(|name| (name.clone(), machine.global(name)))
+        .collect();
+    Observed {
+        end,
+        log: machine.calls().log.clone(),
+        memory,
+        globals,
+    }
 }
 
 mod on_wasmtime {
@@ -210,36 +247,43 @@ mod on_wasmtime {
                 let name = import.name().to_string();
                 let results: Vec<_> = ty.results().collect();
                 linker
-                    .func_new(import.module(), import.name(), ty, move |mut caller, args, out| {
-                        let bits: Vec<u128> = args.iter().map(bits_of).collect();
-                        for (out, ty) in out.iter_mut().zip(&results) {
-                            *out = Val::default_for_ty(ty).unwrap();
-                        }
-                        if caller.data_mut().suspend_or_log(&name, &bits) {
-                            let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES) else {
-                                panic!("a plain program was suspended");
-                            };
-                            let Some(Extern::Global(mode)) = caller.get_export(abi::MODE) else {
-                                panic!("no mode");
-                            };
-                            frames.data_mut(&mut caller)[..4]
-                                .copy_from_slice(&abi::UNWINDING.to_le_bytes());
-                            mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
-                            return Ok(());
-                        }
-                        for (position, out) in out.iter_mut().enumerate() {
-                            let value = caller.data().result(position);
-                            match out {
-                                Val::I32(out) => *out = value as i32,
-                                Val::I64(out) => *out = value as i64,
-                                Val::F32(out) => *out = (value as f32).to_bits(),
-                                Val::F64(out) => *out = (value as f64).to_bits(),
-                                Val::V128(out) => *out = u128::from(value).into(),
-                                _ => {}
+                    .func_new(
+                        import.module(),
+                        import.name(),
+                        ty,
+                        move |mut caller, args, out| {
+                            let bits: Vec<u128> = args.iter().map(bits_of).collect();
+                            for (out, ty) in out.iter_mut().zip(&results) {
+                                *out = Val::default_for_ty(ty).unwrap();
                             }
-                        }
-                        Ok(())
-                    })
+                            if caller.data_mut().suspend_or_log(&name, &bits) {
+                                let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES)
+                                else {
+                                    panic!("a plain program was suspended");
+                                };
+                                let Some(Extern::Global(mode)) = caller.get_export(abi::MODE)
+                                else {
+                                    panic!("no mode");
+                                };
+                                frames.data_mut(&mut caller)[..4]
+                                    .copy_from_slice(&abi::UNWINDING.to_le_bytes());
+                                mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
+                                return Ok(());
+                            }
+                            for (position, out) in out.iter_mut().enumerate() {
+                                let value = caller.data().result(position);
+                                match out {
+                                    Val::I32(out) => *out = value as i32,
+                                    Val::I64(out) => *out = value as i64,
+                                    Val::F32(out) => *out = (value as f32).to_bits(),
+                                    Val::F64(out) => *out = (value as f64).to_bits(),
+                                    Val::V128(out) => *out = u128::from(value).into(),
+                                    _ => {}
+                                }
+                            }
+                            Ok(())
+                        },
+                    )
                     .unwrap();
             }
             let instance = linker.instantiate(&mut store, &module).unwrap();
@@ -260,10 +304,14 @@ mod on_wasmtime {
 
     impl Machine for Host {
         fn call(&mut self, function: &str) -> Result<(), String> {
-            let function =
-                self.instance.get_typed_func::<(), ()>(&mut self.store, function).unwrap();
+            let function = self
+                .instance
+                .get_typed_func::<(), ()>(&mut self.store, function)
+                .unwrap();
             function.call(&mut self.store, ()).map_err(|error| {
-                error.downcast_ref::<Trap>().map_or(error.to_string(), |trap| format!("{trap:?}"))
+                error
+                    .downcast_ref::<Trap>()
+                    .map_or(error.to_string(), |trap| format!("{trap:?}"))
             })
         }
 
@@ -330,36 +378,43 @@ mod on_wasmi {
                 let name = import.name().to_string();
                 let results = ty.results().to_vec();
                 linker
-                    .func_new(import.module(), import.name(), ty, move |mut caller, args, out| {
-                        let bits: Vec<u128> = args.iter().map(bits_of).collect();
-                        for (out, ty) in out.iter_mut().zip(&results) {
-                            *out = Val::default_for_ty(*ty);
-                        }
-                        if caller.data_mut().suspend_or_log(&name, &bits) {
-                            let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES) else {
-                                panic!("a plain program was suspended");
-                            };
-                            let Some(Extern::Global(mode)) = caller.get_export(abi::MODE) else {
-                                panic!("no mode");
-                            };
-                            frames.data_mut(&mut caller)[..4]
-                                .copy_from_slice(&abi::UNWINDING.to_le_bytes());
-                            mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
-                            return Ok(());
-                        }
-                        for (position, out) in out.iter_mut().enumerate() {
-                            let value = caller.data().result(position);
-                            match out {
-                                Val::I32(out) => *out = value as i32,
-                                Val::I64(out) => *out = value as i64,
-                                Val::F32(out) => *out = (value as f32).into(),
-                                Val::F64(out) => *out = (value as f64).into(),
-                                Val::V128(out) => *out = u128::from(value).into(),
-                                _ => {}
+                    .func_new(
+                        import.module(),
+                        import.name(),
+                        ty,
+                        move |mut caller, args, out| {
+                            let bits: Vec<u128> = args.iter().map(bits_of).collect();
+                            for (out, ty) in out.iter_mut().zip(&results) {
+                                *out = Val::default_for_ty(*ty);
                             }
-                        }
-                        Ok(())
-                    })
+                            if caller.data_mut().suspend_or_log(&name, &bits) {
+                                let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES)
+                                else {
+                                    panic!("a plain program was suspended");
+                                };
+                                let Some(Extern::Global(mode)) = caller.get_export(abi::MODE)
+                                else {
+                                    panic!("no mode");
+                                };
+                                frames.data_mut(&mut caller)[..4]
+                                    .copy_from_slice(&abi::UNWINDING.to_le_bytes());
+                                mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
+                                return Ok(());
+                            }
+                            for (position, out) in out.iter_mut().enumerate() {
+                                let value = caller.data().result(position);
+                                match out {
+                                    Val::I32(out) => *out = value as i32,
+                                    Val::I64(out) => *out = value as i64,
+                                    Val::F32(out) => *out = (value as f32).into(),
+                                    Val::F64(out) => *out = (value as f64).into(),
+                                    Val::V128(out) => *out = u128::from(value).into(),
+                                    _ => {}
+                                }
+                            }
+                            Ok(())
+                        },
+                    )
                     .unwrap();
             }
             let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
@@ -380,9 +435,14 @@ mod on_wasmi {
 
     impl Machine for Host {
         fn call(&mut self, function: &str) -> Result<(), String> {
-            let function = self.instance.get_typed_func::<(), ()>(&self.store, function).unwrap();
+            let function = self
+                .instance
+                .get_typed_func::<(), ()>(&self.store, function)
+                .unwrap();
             function.call(&mut self.store, ()).map_err(|error| {
-                error.as_trap_code().map_or(error.to_string(), |trap| format!("{trap:?}"))
+                error
+                    .as_trap_code()
+                    .map_or(error.to_string(), |trap| format!("{trap:?}"))
             })
         }
 
@@ -428,8 +488,3 @@ mod on_wasmi {
 }
 
 pub(crate) use on_wasmtime::engine as wasmtime_engine;
-
-/// A value type's name, for messages.
-pub(crate) fn type_name(ty: ValueType) -> String {
-    format!("{ty:?}").to_lowercase()
-}

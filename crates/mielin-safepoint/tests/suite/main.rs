@@ -1,8 +1,9 @@
 //! Rewritten programs against plain ones, on two engines.
 #![allow(clippy::unwrap_used)]
 
-mod hosts;
+mod command;
 mod hoisting;
+mod hosts;
 mod random;
 mod refusals;
 mod sources;

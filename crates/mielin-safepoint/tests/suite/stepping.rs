@@ -48,7 +48,11 @@ pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Observed {
 }
 
 /// Runs a rewritten program and says how often it stopped.
-pub(crate) fn run_stepping(plan: Plan, program: &Resumable, globals: &[String]) -> (Observed, usize) {
+pub(crate) fn run_stepping(
+    plan: Plan,
+    program: &Resumable,
+    globals: &[String],
+) -> (Observed, usize) {
     let mut current: Box<dyn Machine> = machine(plan.engines[0], program.bytes());
     current.calls().suspend = plan.suspend;
     let mut stops = 0;
@@ -81,12 +85,48 @@ const BOTH: &[Kind] = &[Kind::Wasmtime, Kind::Wasmi];
 
 /// The ways in which every program is run.
 pub(crate) const PLANS: &[Plan] = &[
-    Plan { engines: WASMTIME, stride: 1, suspend: false, fresh: false, stops_max: 0 },
-    Plan { engines: WASMI, stride: 1, suspend: false, fresh: false, stops_max: 0 },
-    Plan { engines: WASMTIME, stride: 1, suspend: true, fresh: false, stops_max: 20_000 },
-    Plan { engines: WASMI, stride: 1, suspend: false, fresh: false, stops_max: 20_000 },
-    Plan { engines: BOTH, stride: 1, suspend: true, fresh: true, stops_max: 150 },
-    Plan { engines: BOTH, stride: 7, suspend: true, fresh: true, stops_max: 500 },
+    Plan {
+        engines: WASMTIME,
+        stride: 1,
+        suspend: false,
+        fresh: false,
+        stops_max: 0,
+    },
+    Plan {
+        engines: WASMI,
+        stride: 1,
+        suspend: false,
+        fresh: false,
+        stops_max: 0,
+    },
+    Plan {
+        engines: WASMTIME,
+        stride: 1,
+        suspend: true,
+        fresh: false,
+        stops_max: 20_000,
+    },
+    Plan {
+        engines: WASMI,
+        stride: 1,
+        suspend: false,
+        fresh: false,
+        stops_max: 20_000,
+    },
+    Plan {
+        engines: BOTH,
+        stride: 1,
+        suspend: true,
+        fresh: true,
+        stops_max: 150,
+    },
+    Plan {
+        engines: BOTH,
+        stride: 7,
+        suspend: true,
+        fresh: true,
+        stops_max: 500,
+    },
 ];
 
 /// Checks that a program does the same plain, rewritten, and stopped at every safepoint.
@@ -94,7 +134,11 @@ pub(crate) fn check(name: &str, wasm: &[u8]) -> usize {
     let program = instrument(wasm).unwrap_or_else(|error| panic!("{name}: {error}"));
     let globals = exported_globals(wasm);
     let expected = run_plain(Kind::Wasmtime, wasm);
-    assert_eq!(run_plain(Kind::Wasmi, wasm), expected, "{name}: plain, the engines differ");
+    assert_eq!(
+        run_plain(Kind::Wasmi, wasm),
+        expected,
+        "{name}: plain, the engines differ"
+    );
     let mut most = 0;
     for plan in PLANS {
         let (observed, stops) = run_stepping(*plan, &program, &globals);
@@ -151,7 +195,11 @@ fn hostile_frames_trap_or_end_but_do_no_harm() {
         let base = abi::FRAMES_BASE as usize;
         let frames = machine.memory(abi::FRAMES).unwrap();
         for byte in &mut frames[base..base + len] {
-            *byte = if random.random_bool(0.8) { 0 } else { random.random_range(0..12) };
+            *byte = if random.random_bool(0.8) {
+                0
+            } else {
+                random.random_range(0..12)
+            };
         }
         machine.set_word(abi::STACK_POINTER_ADDRESS, (base + len) as i32);
         // Stop at every safepoint, so that the test ends whatever the frames say.
