@@ -197,7 +197,7 @@ enum Fault {
     SourceCrash,
     /// Somebody cancels.
     Cancel,
-    /// Nothing happens until every timer has fired.
+    /// Nothing happens until one or more timers have fired.
     Silence,
     /// The source, or the target, cannot do what it is asked next.
     SourceFails,
@@ -222,6 +222,7 @@ struct Sim {
     /// The target's messages may go out.
     confirmed: bool,
     query: Option<Query>,
+    queried: bool,
     source_inputs: VecDeque<SourceInput>,
     target_inputs: VecDeque<TargetInput>,
     dirty: u64,
@@ -252,6 +253,7 @@ impl Sim {
             target_runs: None,
             confirmed: false,
             query: None,
+            queried: false,
             source_inputs: VecDeque::new(),
             target_inputs: VecDeque::new(),
             dirty: 4_000,
@@ -297,6 +299,9 @@ impl Sim {
         if self.query.is_some() {
             choices.push(4);
         }
+        if self.queried {
+            choices.push(5);
+        }
         if choices.is_empty() {
             return false;
         }
@@ -317,7 +322,11 @@ impl Sim {
                 let frame = self.to_source.pop_front().unwrap();
                 self.tell_source(SourceInput::Frame(frame));
             }
-            _ => self.ask_target(),
+            4 => self.ask_target(),
+            _ => {
+                self.queried = false;
+                self.tell_target(TargetInput::Queried);
+            }
         }
         self.drain();
         self.check();
@@ -329,7 +338,8 @@ impl Sim {
         let input = if self.target_alive {
             let reply = self.arrivals.answer(query);
             self.trace.push(alloc::format!("{query:?} -> {reply:?}"));
-            self.tell_target(TargetInput::Queried);
+            // The receiver hears of the question in its own time, perhaps after a Go that was on its way.
+            self.queried = true;
             // The answer may be lost.
             match self.rng.random_range(0..3) {
                 0 => SourceInput::QueryFailed,
@@ -571,8 +581,8 @@ impl Sim {
             }
             Fault::Cancel => self.source_inputs.push_back(SourceInput::Cancelled),
             Fault::Silence => {
-                // What is on its way comes only after the timers.
-                for _ in 0..3 {
+                // What is on its way comes only after some timers.
+                for _ in 0..self.rng.random_range(1..=3) {
                     self.fire_timers();
                 }
             }
