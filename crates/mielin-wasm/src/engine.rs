@@ -106,6 +106,7 @@ pub trait Instance: Send {
     fn load(&mut self, snapshot: &Snapshot) -> Result<(), EngineError>;
 
     /// Starts noting which pages are written, by the best way that passed its self-test here.
+    /// `MIELIN_DIRTY=page-hash` in the environment makes it the portable way.
     ///
     /// # Errors
     /// The node has no random bytes for the page hashes' key.

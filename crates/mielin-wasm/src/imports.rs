@@ -10,6 +10,9 @@ use crate::EngineError;
 use crate::host::table::{HOST_FUNCTIONS, HostFunction, Number};
 use crate::limits::MODULE_BYTES_MAX;
 
+/// The most tables; compilers make one.
+const TABLES_MAX: u32 = 16;
+
 /// Refuses a module that cannot be linked, naming the import or the reason.
 pub(crate) fn check(module: &Resumable) -> Result<(), EngineError> {
     let len = module.bytes().len();
@@ -71,6 +74,11 @@ impl Seen {
                     self.memories.push(memory.map_err(unreadable)?);
                 }
             }
+            Payload::TableSection(section) if section.count() > TABLES_MAX => {
+                return Err(shape("it has too many tables"));
+            }
+            // It would run before anything can stop it; the rewriter makes the entry call it.
+            Payload::StartSection { .. } => return Err(shape("it has a start function")),
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.map_err(unreadable)?;

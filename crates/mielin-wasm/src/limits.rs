@@ -28,7 +28,8 @@ impl Default for Limits {
             module_bytes: MODULE_BYTES_MAX,
             message_bytes: 16 << 20,
             log_bytes: 64 << 20,
-            input_bytes: 64 << 20,
+            // Below what a snapshot may hold of host state by default.
+            input_bytes: 48 << 20,
         }
     }
 }

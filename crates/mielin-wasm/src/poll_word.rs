@@ -60,11 +60,15 @@ struct State {
     requested: bool,
 }
 
-/// A pointer to the poll word that may be used while the state's lock is held.
+/// Pointers to the poll word and to the value that it takes after a rewind, which may be used while
+/// the state's lock is held.
 #[derive(Debug)]
-struct Word(NonNull<AtomicU32>);
+struct Word {
+    flag: NonNull<AtomicU32>,
+    next: NonNull<AtomicU32>,
+}
 
-// SAFETY: it points to an atomic, and is only used under the lock of the state that holds it, which
+// SAFETY: it points to atomics, and is only used under the lock of the state that holds it, which
 // `Frames::drop` takes to remove it before the memory goes.
 unsafe impl Send for Word {}
 
@@ -75,10 +79,11 @@ impl Shared {
 }
 
 impl Word {
-    fn atomic(&self) -> &AtomicU32 {
+    /// The poll word.
+    fn flag(&self) -> &AtomicU32 {
         // SAFETY: the memory is alive: `Frames` removes this `Word` under the lock before it goes,
-        // and `&self` is only reachable through the locked state. The word is aligned (memories
-        // begin on a page) and every access from Rust is atomic. The program itself accesses it by
+        // and `&self` is only reachable through the locked state. The word is aligned (as
+        // `Frames::new` requires) and every access from Rust is atomic. The program itself accesses it by
         // ordinary loads and stores: under wasmtime those are machine instructions outside Rust's
         // memory model, where an aligned 32-bit access is single; wasmi's interpreter performs them
         // as plain Rust reads and writes of its buffer, formally a race. It is benign by
@@ -86,7 +91,13 @@ impl Word {
         // word in a register from one guest instruction to the next, because any of them may store
         // to the buffer, and a copy of four aligned bytes is one machine access on every supported
         // machine.
-        unsafe { self.0.as_ref() }
+        unsafe { self.flag.as_ref() }
+    }
+
+    /// What the program puts into the poll word when it has entered its frames.
+    fn next(&self) -> &AtomicU32 {
+        // SAFETY: as for `flag`; the program only ever reads this word.
+        unsafe { self.next.as_ref() }
     }
 }
 
@@ -102,17 +113,21 @@ impl StopHandle {
                 state.requested |= look == 0;
                 return;
             }
-            let seen = word.atomic().compare_exchange(
+            let seen = word.flag().compare_exchange(
                 abi::RUNNING as u32,
                 abi::STOP_REQUESTED as u32,
                 Ordering::AcqRel,
                 Ordering::Acquire,
             );
-            // While it rewinds, only the program may write the word. All other values mean that it
-            // is going to leave anyway.
+            // While it rewinds, only the program may write the poll word. All other values mean that
+            // it is going to leave anyway.
             if seen != Err(abi::REWINDING as u32) {
                 return;
             }
+            // It will find the request here when it has rewound, unless it has just looked: so the
+            // poll word is looked at again until it says something else.
+            word.next()
+                .store(abi::STOP_REQUESTED as u32, Ordering::Release);
             drop(state);
             thread::yield_now();
         }
@@ -123,8 +138,7 @@ impl StopHandle {
     /// it: the run ends.
     pub(crate) fn unwind(&self) {
         if let Some(word) = &self.shared.lock().word {
-            word.atomic()
-                .store(abi::UNWINDING as u32, Ordering::Release);
+            word.flag().store(abi::UNWINDING as u32, Ordering::Release);
         }
     }
 }
@@ -164,10 +178,10 @@ impl Frames {
     /// place until this value is dropped, and that nothing but the program's own code and this
     /// value accesses.
     unsafe fn new(base: NonNull<u8>) -> Self {
-        // SAFETY: the flag's address is inside the memory, as this function requires.
-        let word = unsafe { base.add(FLAG) };
+        // SAFETY: both addresses are inside the memory, as this function requires.
+        let (flag, next) = unsafe { (base.add(FLAG).cast(), base.add(NEXT_FLAG).cast()) };
         let state = State {
-            word: Some(Word(word.cast())),
+            word: Some(Word { flag, next }),
             running: false,
             requested: false,
         };
@@ -177,7 +191,7 @@ impl Frames {
                 state: Mutex::new(state),
             }),
         };
-        frames.write_word(NEXT_FLAG, abi::RUNNING as u32);
+        frames.leave();
         frames
     }
 
@@ -200,8 +214,8 @@ impl Frames {
         state.running = true;
         if let Some(word) = &state.word {
             let flag = if resume { abi::REWINDING } else { first };
-            self.write_word(NEXT_FLAG, first as u32);
-            word.atomic().store(flag as u32, Ordering::Release);
+            word.next().store(first as u32, Ordering::Release);
+            word.flag().store(flag as u32, Ordering::Release);
         }
     }
 
@@ -211,8 +225,8 @@ impl Frames {
         state.running = false;
         state.requested = false;
         if let Some(word) = &state.word {
-            self.write_word(NEXT_FLAG, abi::RUNNING as u32);
-            word.atomic().store(abi::RUNNING as u32, Ordering::Release);
+            word.next().store(abi::RUNNING as u32, Ordering::Release);
+            word.flag().store(abi::RUNNING as u32, Ordering::Release);
         }
     }
 

@@ -64,6 +64,7 @@ impl Wasmi {
             .wasm_tail_call(false)
             .wasm_wide_arithmetic(false)
             .wasm_custom_page_sizes(false)
+            .allow_start_fn(false)
             .compilation_mode(CompilationMode::LazyTranslation);
         let engine = ::wasmi::Engine::new(&config);
         let linker = linker(&engine).expect("the host functions have different names");
@@ -164,10 +165,12 @@ impl Prepared for Compiled {
     ) -> Result<Box<dyn Instance>, EngineError> {
         program::check_limits(&self.module, &host, limits)?;
         let context = program::context(host, services, limits);
-        // What the module declares was checked; how far it may grow is set once it is there.
+        // The memories that the module declares were checked; how far they may grow is set once
+        // they are there.
+        let tables = StoreLimitsBuilder::new().table_elements(limits.table_elements);
         let data = Data {
             context,
-            limits: StoreLimits::default(),
+            limits: tables.build(),
             parts: None,
         };
         let mut store = Store::new(self.compiled.engine(), data);

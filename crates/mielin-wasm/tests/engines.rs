@@ -62,8 +62,9 @@ fn a_program_that_returns_has_exited_with_0_and_stays_so() {
 
 #[test]
 fn proc_exit_gives_its_code() {
-    let wat = r#"(module (memory (export "memory") 1)
+    let wat = r#"(module
         (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
         (func (export "_start") (call $exit (i32.const 42)) unreachable))"#;
     for kind in BOTH {
         assert_eq!(instance(kind, wat).run(), Outcome::Exited(42), "{kind}");
@@ -402,5 +403,39 @@ fn a_module_is_compiled_once() {
             engine.prepare(&module).unwrap(),
         );
         assert!(Arc::ptr_eq(&one, &two), "{kind}");
+    }
+}
+
+#[test]
+fn a_start_function_runs_with_the_program_and_not_before() {
+    let wat = r#"(module (memory (export "memory") 1)
+        (func $start (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1))))
+        (start $start)
+        (func (export "_start") (i32.store (i32.const 4) (i32.load (i32.const 0)))))"#;
+    for kind in BOTH {
+        let mut instance = instance(kind, wat);
+        assert_eq!(word(&*instance), 0, "{kind}: it ran before it was run");
+        assert_eq!(instance.run(), Outcome::Exited(0));
+        assert_eq!(instance.memory()[..8], [1, 0, 0, 0, 1, 0, 0, 0], "{kind}");
+    }
+}
+
+#[test]
+fn tables_are_bounded() {
+    let refused = |kind: EngineKind, tables: &str| {
+        let wat =
+            format!(r#"(module {tables} (memory (export "memory") 1) (func (export "_start")))"#);
+        let Ok(prepared) = engine(kind).unwrap().prepare(&module(&wat)) else {
+            return true;
+        };
+        let node: Arc<dyn Services> = Arc::new(Node::default());
+        prepared
+            .instantiate(host(), node, &Limits::default())
+            .is_err()
+    };
+    for kind in BOTH {
+        assert!(!refused(kind, "(table 1000 funcref)"), "{kind}");
+        assert!(refused(kind, "(table 1048577 funcref)"), "{kind}");
+        assert!(refused(kind, &"(table 1 funcref)".repeat(17)), "{kind}");
     }
 }

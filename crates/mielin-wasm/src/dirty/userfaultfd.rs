@@ -51,6 +51,7 @@ const PM_SCAN_CHECK_WPASYNC: u64 = 2;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
 
 #[repr(C)]
 struct PmScanArg {
@@ -225,8 +226,9 @@ fn scan_written(
         vec: runs.as_mut_ptr().expose_provenance() as u64,
         vec_len: runs.len() as u64,
         max_pages: 0,
-        category_inverted: 0,
-        category_mask: PAGE_IS_WRITTEN,
+        // A page that was only read is the kernel's shared page of zeros, and not written.
+        category_inverted: PAGE_IS_PFNZERO,
+        category_mask: PAGE_IS_WRITTEN | PAGE_IS_PFNZERO,
         // Without this the kernel also gives, and creates, pages that nobody has touched.
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
         return_mask: PAGE_IS_WRITTEN,
@@ -247,7 +249,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-/// Whether a write is seen, a second look sees nothing, another write is seen again, and the kernel
+/// Whether a write is seen and a read is not, a second look sees nothing, another write is seen again, and the kernel
 /// copies the right bytes. Some kernels and sandboxes accept every call and note nothing.
 fn self_test() -> Result<bool, TrackError> {
     const PAGES: usize = 32;
@@ -259,6 +261,7 @@ fn self_test() -> Result<bool, TrackError> {
     let mut tracker = Userfaultfd::new(owner.region())?;
     memory.write(3, 1);
     memory.write(20, 2);
+    memory.read(9);
     let first = tracker.scan()?;
     let second = tracker.scan()?;
     memory.write(20, 7);
@@ -296,6 +299,14 @@ impl Mapping {
                 .add(index * PAGE_SIZE)
                 .write_bytes(byte, PAGE_SIZE)
         };
+    }
+
+    /// Reads a page that was never written.
+    fn read(&self, index: usize) {
+        assert!((index + 1) * PAGE_SIZE <= self.len, "the page is inside");
+        // SAFETY: inside the mapping, as was checked.
+        let byte = unsafe { self.base.add(index * PAGE_SIZE).read_volatile() };
+        debug_assert_eq!(byte, 0, "anonymous memory begins as zeros");
     }
 }
 

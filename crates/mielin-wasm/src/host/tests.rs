@@ -748,9 +748,7 @@ fn unanswered_messages_are_bounded() {
 #[test]
 fn the_small_calls_of_mielin() {
     let mut bench = Bench::new(&["clock", "message"]);
-    let (version, _) = bench
-        .context
-        .call(&mut bench.memory, |call| mielin::abi_version(call));
+    let (version, _) = bench.context.call(&mut bench.memory, mielin::abi_version);
     assert_eq!(version.unwrap(), 1);
     assert_eq!(bench.call(|call| mielin::self_id(call, 0)), 0);
     assert_eq!(&bench.memory[..16], [7; 16]);

@@ -31,19 +31,22 @@ pub(crate) fn fd_write(
     }
     let buffers = buffers(call, vectors, count)?;
     call.memory.bytes(out, 4)?;
+    let wanted = !buffers.is_empty();
     let mut written = 0;
     for (pointer, len) in buffers {
         let bytes = call.memory.bytes(pointer, len)?;
         let taken = match call.services.write_log(stream, bytes) {
             // What a service claims beyond what it was given is not believed.
             Ok(taken) => u32::try_from(taken).unwrap_or(len).min(len),
-            Err(LogError::Full) if written == 0 => return Err(Errno::Nospc),
-            Err(LogError::Full) => break,
+            Err(LogError::Full) => 0,
         };
         written += taken;
         if taken < len {
             break;
         }
+    }
+    if written == 0 && wanted {
+        return Err(Errno::Nospc);
     }
     call.memory.put_u32(out, written)
 }
