@@ -9,5 +9,6 @@ mod frames;
 mod source;
 mod target;
 
+pub(crate) use frames::Identified;
 pub(crate) use source::move_agent;
 pub(crate) use target::{Inbound, serve};

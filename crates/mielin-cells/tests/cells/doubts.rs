@@ -1,0 +1,177 @@
+//! Moves that break.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_cells::{CellsError, MoveOptions, MoveProbe, MoveSide, ProbeAnswer};
+use mielin_mesh_core::{MigrationPhase, MigrationStrategy};
+
+use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
+use crate::programs;
+
+/// Whether a phase is the one that a test wants to break.
+type Wanted = Option<(MoveSide, fn(&MigrationPhase) -> bool)>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_dies_in_any_phase_leaves_the_agent_at_its_source() {
+    let wanted: Arc<Mutex<Wanted>> = Arc::default();
+    let probe = {
+        let wanted = Arc::clone(&wanted);
+        MoveProbe(Arc::new(move |side, _, phase| {
+            let mut wanted = wanted.lock().unwrap();
+            match *wanted {
+                Some((at, fits)) if at == side && fits(phase) => {
+                    *wanted = None;
+                    ProbeAnswer::Drop
+                }
+                _ => ProbeAnswer::Continue,
+            }
+        }))
+    };
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 15, 2), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let phases: [fn(&MigrationPhase) -> bool; 5] = [
+        |phase| matches!(phase, MigrationPhase::Preparing),
+        |phase| matches!(phase, MigrationPhase::PreCopy(2)),
+        |phase| matches!(phase, MigrationPhase::Transferring),
+        |phase| matches!(phase, MigrationPhase::Committing),
+        |phase| matches!(phase, MigrationPhase::Resuming),
+    ];
+    let options = MoveOptions {
+        strategy: Some(MigrationStrategy::PreCopy),
+    };
+    for (index, fits) in phases.into_iter().enumerate() {
+        for side in [MoveSide::Target, MoveSide::Source] {
+            if side == MoveSide::Source && index == 4 {
+                // The source has handed over: what it does not hear then is the target's to say.
+                continue;
+            }
+            *wanted.lock().unwrap() = Some((side, fits));
+            let error =
+                refused(within(nodes[0].cells.migrate(agent, nodes[1].id(), options, None)).await);
+            assert!(
+                matches!(error, CellsError::RolledBack { .. }),
+                "phase {index} at {side:?}: {error}"
+            );
+            assert!(
+                wanted.lock().unwrap().is_none(),
+                "phase {index} at {side:?} was not reached"
+            );
+            let lines = nodes[0].stdout(agent).await.lines().count();
+            nodes[0].lines(agent, lines + 1).await;
+            assert_eq!(
+                nodes[0].cells.inspect(agent).await.unwrap().node,
+                nodes[0].id()
+            );
+        }
+    }
+    // And then it still can move, and be talked to.
+    within(nodes[0].cells.migrate(agent, nodes[1].id(), options, None))
+        .await
+        .unwrap();
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    within(nodes[0].cells.wait(agent)).await.unwrap();
+    let output = nodes[0].whole_stdout(agent).await;
+    assert!(
+        output == programs::computed(1 << 15, output.lines().count()),
+        "the output differs"
+    );
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_goes_down_during_moves_to_it_takes_no_agent_with_it() {
+    let nodes = mesh(2, |_, config| config.move_timeout = Duration::from_secs(5)).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 15, 16), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let (sender, mut progress) = tokio::sync::mpsc::unbounded_channel();
+    let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+    let options = MoveOptions {
+        strategy: Some(MigrationStrategy::PreCopy),
+    };
+    let moving =
+        tokio::spawn(async move { cells.migrate(agent, target, options, Some(sender)).await });
+    within(async {
+        while let Some(step) = progress.recv().await {
+            if step.phase.starts_with("pre-copy") {
+                return;
+            }
+        }
+    })
+    .await;
+    nodes[1].mesh.shutdown().await;
+    let error = refused(within(moving).await.unwrap());
+    assert!(matches!(error, CellsError::RolledBack { .. }), "{error}");
+    let lines = nodes[0].stdout(agent).await.lines().count();
+    nodes[0].lines(agent, lines + 1).await;
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_target_refuses_and_the_agent_goes_on() {
+    let nodes = mesh(2, |index, config| {
+        config.agents_max = if index == 0 { 10 } else { 0 }
+    })
+    .await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    let error = refused(
+        within(
+            nodes[0]
+                .cells
+                .migrate(agent, nodes[1].id(), MoveOptions::default(), None),
+        )
+        .await,
+    );
+    assert!(error.to_string().contains("refused"), "{error}");
+    let reply = nodes[0]
+        .cells
+        .request(
+            agent,
+            Bytes::from_static(b"still here"),
+            Duration::from_secs(30),
+        )
+        .await
+        .unwrap();
+    assert_eq!(&reply[..], b"still here");
+    shut_down(nodes).await;
+}
+
+/// The module is known, the agent waits: what remains is the hand-over itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_agent_moves_and_hears_what_came_before_and_after() {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    nodes[1].until(agent, |_, _| true).await;
+    for step in 0..4 {
+        nodes[1]
+            .cells
+            .send(agent, Bytes::from(format!("{step}")))
+            .await
+            .unwrap();
+        let target = nodes[(step + 1) % 2].id();
+        within(
+            nodes[0]
+                .cells
+                .migrate(agent, target, MoveOptions::default(), None),
+        )
+        .await
+        .unwrap();
+    }
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"stop"))
+        .await
+        .unwrap();
+    assert_eq!(nodes[0].whole_stdout(agent).await, "0\n1\n2\n3\nstop\n");
+    shut_down(nodes).await;
+}

@@ -1,0 +1,10 @@
+//! Agents on real nodes: several of them in this process, over QUIC on loopback.
+#![allow(clippy::unwrap_used)]
+
+mod doubts;
+mod life;
+mod messages;
+mod moves;
+mod nodes;
+mod programs;
+mod refusals;

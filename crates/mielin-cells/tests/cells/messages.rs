@@ -1,0 +1,146 @@
+//! Messages: exactly once and in order, wherever their receiver is.
+
+use bytes::Bytes;
+use mielin_cells::MoveOptions;
+
+use crate::nodes::{PATIENCE, plain_mesh, shut_down, within};
+use crate::programs;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered_from_every_node() {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    nodes[1].until(agent, |_, _| true).await;
+    for (index, node) in nodes.iter().enumerate() {
+        let payload = Bytes::from(format!("from {index}"));
+        assert_eq!(
+            node.cells
+                .request(agent, payload.clone(), PATIENCE)
+                .await
+                .unwrap(),
+            payload
+        );
+    }
+    assert_eq!(nodes[0].stdout(agent).await, "from 0\nfrom 1\n");
+    shut_down(nodes).await;
+}
+
+/// The largest payload is larger than the receiver's buffer, so it stays in the mailbox; what matters is that it gets
+/// there over the wire.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_message_arrives() {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0].spawn(&programs::spin(), "s").await;
+    nodes[1].until(agent, |_, _| true).await;
+    within(nodes[1].cells.send(agent, Bytes::from(vec![1; 16 << 20])))
+        .await
+        .unwrap();
+    assert_eq!(
+        nodes[0].cells.inspect(agent).await.unwrap().mailbox_count,
+        1
+    );
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_moves_lose_double_and_reorder_nothing() {
+    let nodes = plain_mesh(3).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    nodes[2].until(agent, |_, _| true).await;
+    let sender = nodes[2].cells.clone();
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    // One command line sends as fast as it can while the agent moves.
+    let sending = tokio::spawn(async move {
+        let mut count = 0;
+        while !*stopped.borrow_and_update() {
+            sender
+                .send(agent, Bytes::from(format!("{count}")))
+                .await
+                .unwrap();
+            count += 1;
+        }
+        sender
+            .send(agent, Bytes::from_static(b"stop"))
+            .await
+            .unwrap();
+        count
+    });
+    for step in 1..=50 {
+        let target = nodes[step % 3].id();
+        let report = within(
+            nodes[0]
+                .cells
+                .migrate(agent, target, MoveOptions::default(), None),
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            (report.from, report.to),
+            (nodes[(step - 1) % 3].id(), target)
+        );
+    }
+    stop.send_replace(true);
+    let count = within(sending).await.unwrap();
+    within(nodes[0].cells.wait(agent)).await.unwrap();
+    let expected: String = (0..count)
+        .map(|index| format!("{index}\n"))
+        .chain(["stop\n".to_owned()])
+        .collect();
+    assert_eq!(nodes[1].whole_stdout(agent).await, expected);
+    assert!(count > 0);
+    let report = nodes[1].cells.inspect(agent).await.unwrap();
+    assert_eq!(
+        (report.counters.moves, report.counters.received),
+        (50, count + 1)
+    );
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_moving_agents_hear_each_other() {
+    const COUNT: u64 = 3000;
+    let nodes = plain_mesh(3).await;
+    let echo = nodes[0].spawn(&programs::echo(), "echo").await;
+    let talker = nodes[1]
+        .spawn_granted(&programs::talker(), "talker", &["message"])
+        .await;
+    nodes[0].until(talker, |_, _| true).await;
+    let mut order = echo.0.to_vec();
+    order.extend_from_slice(&COUNT.to_le_bytes());
+    nodes[0].cells.send(talker, order.into()).await.unwrap();
+    let mut moves = 0;
+    for step in 1.. {
+        for (agent, offset) in [(echo, 0), (talker, 1)] {
+            let target = nodes[(step + offset) % 3].id();
+            // Either may have ended meanwhile.
+            if within(
+                nodes[2]
+                    .cells
+                    .migrate(agent, target, MoveOptions::default(), None),
+            )
+            .await
+            .is_ok()
+            {
+                moves += 1;
+            }
+        }
+        let ended = |agent| {
+            nodes[2]
+                .cells
+                .agents()
+                .iter()
+                .any(|summary| summary.agent == agent && summary.state.is_final())
+        };
+        if ended(echo) {
+            break;
+        }
+    }
+    assert!(moves > 0);
+    within(nodes[2].cells.wait(echo)).await.unwrap();
+    let expected: String = (0..COUNT)
+        .map(|index| format!("{index:016x}\n"))
+        .chain(["stop\n".to_owned()])
+        .collect();
+    assert_eq!(nodes[2].whole_stdout(echo).await, expected);
+    shut_down(nodes).await;
+}

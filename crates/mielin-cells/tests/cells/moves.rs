@@ -1,0 +1,191 @@
+//! Agents that compute while they move.
+
+use bytes::Bytes;
+use mielin_cells::{CellsError, MoveOptions};
+use mielin_mesh_core::{AgentState, MigrationStrategy};
+use mielin_wasm::EngineKind;
+use tokio::sync::mpsc;
+
+use crate::nodes::{Node, mesh, plain_mesh, refused, shut_down, within};
+use crate::programs;
+
+/// Moves a computing agent around and checks that every byte of its output is what an undisturbed run gives.
+async fn compute_through(
+    nodes: &[Node],
+    words: u32,
+    fill: u32,
+    strategies: &[Option<MigrationStrategy>],
+) {
+    let agent = nodes[0]
+        .spawn(&programs::compute(words, fill), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let mut written = 0;
+    for (step, strategy) in strategies.iter().enumerate() {
+        let target = &nodes[(step + 1) % nodes.len()];
+        let options = MoveOptions {
+            strategy: *strategy,
+        };
+        let report = within(nodes[0].cells.migrate(agent, target.id(), options, None))
+            .await
+            .unwrap();
+        assert_eq!(report.to, target.id());
+        assert!(report.bytes > u64::from(fill) << 20, "{report:?}");
+        assert!(
+            report.downtime_us > 0 && report.downtime_us <= report.total_us,
+            "{report:?}"
+        );
+        if let Some(strategy) = strategy {
+            assert_eq!(report.strategy, *strategy);
+        }
+        // Everything written so far is readable at the new node, and it goes on there.
+        let lines = target.stdout(agent).await.lines().count();
+        assert!(lines >= written);
+        written = lines;
+        target.lines(agent, written + 1).await;
+    }
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    assert_eq!(
+        within(nodes[0].cells.wait(agent)).await.unwrap().exit_code,
+        7
+    );
+    let output = nodes[0].whole_stdout(agent).await;
+    let expected = programs::computed(words, output.lines().count());
+    assert!(
+        output == expected,
+        "the output differs from an undisturbed run's"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_computation_is_not_disturbed_by_stop_copy() {
+    let nodes = plain_mesh(3).await;
+    compute_through(&nodes, 1 << 12, 0, &[Some(MigrationStrategy::StopCopy); 6]).await;
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_computation_is_not_disturbed_by_pre_copy() {
+    let nodes = plain_mesh(3).await;
+    compute_through(&nodes, 1 << 15, 4, &[Some(MigrationStrategy::PreCopy); 6]).await;
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_computation_changes_engines() {
+    let nodes = mesh(2, |index, config| {
+        config.engine = if index == 0 {
+            EngineKind::Wasmtime
+        } else {
+            EngineKind::Wasmi
+        };
+    })
+    .await;
+    compute_through(
+        &nodes,
+        1 << 15,
+        2,
+        &[
+            None,
+            None,
+            Some(MigrationStrategy::StopCopy),
+            Some(MigrationStrategy::PreCopy),
+        ],
+    )
+    .await;
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_agent_stays_paused_and_progress_is_told() {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 12, 0), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    nodes[0].cells.pause(agent).await.unwrap();
+    nodes[0]
+        .until(agent, |state, _| *state == AgentState::Paused)
+        .await;
+    let (sender, mut progress) = mpsc::unbounded_channel();
+    // Asked on the node that does not have it, so that the steps come over the wire.
+    nodes[1].until(agent, |_, _| true).await;
+    let target = nodes[1].id();
+    within(
+        nodes[1]
+            .cells
+            .migrate(agent, target, MoveOptions::default(), Some(sender)),
+    )
+    .await
+    .unwrap();
+    let mut phases = Vec::new();
+    while let Some(step) = progress.recv().await {
+        phases.push(step.phase);
+    }
+    for phase in [
+        "planning",
+        "preparing",
+        "freezing",
+        "transferring",
+        "committing",
+        "resuming",
+        "complete",
+    ] {
+        assert!(
+            phases.iter().any(|seen| seen == phase),
+            "{phase} is missing in {phases:?}"
+        );
+    }
+    nodes[0]
+        .until(agent, |state, node| {
+            *state == AgentState::Paused && node == target
+        })
+        .await;
+    nodes[0].cells.resume(agent).await.unwrap();
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    within(nodes[0].cells.wait(agent)).await.unwrap();
+    let output = nodes[0].whole_stdout(agent).await;
+    assert_eq!(output, programs::computed(1 << 12, output.lines().count()));
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moving_agent_is_left_alone() {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 15, 8), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let (sender, mut progress) = mpsc::unbounded_channel();
+    let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+    let moving = tokio::spawn(async move {
+        cells
+            .migrate(agent, target, MoveOptions::default(), Some(sender))
+            .await
+    });
+    within(progress.recv()).await.unwrap();
+    // Whichever comes first, the move or the order: either it is refused or it is obeyed where the agent is then.
+    let second = nodes[0]
+        .cells
+        .migrate(agent, target, MoveOptions::default(), None)
+        .await;
+    assert!(matches!(
+        refused(second),
+        CellsError::Busy { .. } | CellsError::SameNode { .. }
+    ));
+    within(moving).await.unwrap().unwrap();
+    nodes[0].cells.terminate(agent).await.unwrap();
+    assert_eq!(
+        within(nodes[0].cells.wait(agent)).await.unwrap().exit_code,
+        mielin_cells::EXIT_TERMINATED
+    );
+    shut_down(nodes).await;
+}

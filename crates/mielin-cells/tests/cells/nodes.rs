@@ -1,0 +1,185 @@
+//! Meshes of nodes in one process.
+
+use std::time::Duration;
+
+use mielin_cells::{Cells, CellsConfig, CellsError, LogKind, SpawnRequest};
+use mielin_mesh::{JoinRequest, MeshConfig, MeshService, create_mesh, join};
+use mielin_mesh_core::{AgentId, AgentState, MemberState, NodeId, NodeRole};
+use tempfile::TempDir;
+
+/// No test waits longer than this for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node with everything that belongs to it.
+pub(crate) struct Node {
+    pub(crate) cells: Cells,
+    pub(crate) mesh: MeshService,
+    pub(crate) directory: TempDir,
+}
+
+impl Node {
+    pub(crate) fn id(&self) -> NodeId {
+        self.mesh.local().id
+    }
+
+    pub(crate) async fn spawn(&self, module: &[u8], name: &str) -> AgentId {
+        self.spawn_granted(module, name, &[]).await
+    }
+
+    pub(crate) async fn spawn_granted(
+        &self,
+        module: &[u8],
+        name: &str,
+        grants: &[&str],
+    ) -> AgentId {
+        let mut request = SpawnRequest::new(module.to_vec());
+        request.name = Some(name.to_owned());
+        request.grants = grants.iter().map(|grant| grant.parse().unwrap()).collect();
+        self.cells.spawn(request).await.unwrap()
+    }
+
+    pub(crate) async fn stdout(&self, agent: AgentId) -> String {
+        read(&self.cells, agent, false).await
+    }
+
+    /// Follows stdout until the agent has ended.
+    pub(crate) async fn whole_stdout(&self, agent: AgentId) -> String {
+        within(read(&self.cells, agent, true)).await
+    }
+
+    /// Waits until the agent has written this many lines.
+    pub(crate) async fn lines(&self, agent: AgentId, count: usize) {
+        let mut reader = self.cells.logs(agent, LogKind::Stdout, 0, true);
+        let mut seen = 0;
+        within(async {
+            while seen < count {
+                let bytes = reader
+                    .next()
+                    .await
+                    .unwrap()
+                    .expect("the agent goes on writing");
+                seen += bytes.iter().filter(|byte| **byte == b'\n').count();
+            }
+        })
+        .await;
+    }
+
+    /// Waits until this node knows the agent to be in such a state.
+    pub(crate) async fn until(&self, agent: AgentId, wanted: impl Fn(&AgentState, NodeId) -> bool) {
+        let mut events = self.mesh.subscribe();
+        within(async {
+            loop {
+                let summary = self
+                    .cells
+                    .agents()
+                    .into_iter()
+                    .find(|summary| summary.agent == agent);
+                if summary.is_some_and(|summary| wanted(&summary.state, summary.node)) {
+                    return;
+                }
+                // States of agents of this node itself change without an event.
+                let _ = tokio::time::timeout(Duration::from_millis(50), events.recv()).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn read(cells: &Cells, agent: AgentId, follow: bool) -> String {
+    let mut reader = cells.logs(agent, LogKind::Stdout, 0, follow);
+    let mut text = Vec::new();
+    while let Some(bytes) = reader.next().await.unwrap() {
+        text.extend_from_slice(&bytes);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Fails the test if it takes too long.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("in time")
+}
+
+/// A mesh of `count` nodes that all know each other.
+pub(crate) async fn mesh(count: usize, configure: impl Fn(usize, &mut CellsConfig)) -> Vec<Node> {
+    let mut nodes: Vec<Node> = Vec::new();
+    for index in 0..count {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("node");
+        let (name, config) = (
+            format!("n{index}"),
+            MeshConfig::new("127.0.0.1:0".parse().unwrap()),
+        );
+        let mesh = match nodes.first() {
+            None => {
+                let credentials = create_mesh(&path, &name, NodeRole::Core).unwrap();
+                MeshService::start(config, credentials).await.unwrap()
+            }
+            Some(first) => {
+                let address = first.mesh.local().address;
+                let token = first
+                    .mesh
+                    .authority()
+                    .unwrap()
+                    .issue_token(None, Duration::from_secs(60))
+                    .unwrap();
+                let request = JoinRequest {
+                    address,
+                    token: Some(token),
+                    name,
+                    role: NodeRole::Core,
+                };
+                let credentials = join(&path, request, |_| {}).await.unwrap();
+                MeshService::start(config.bootstrap(address), credentials)
+                    .await
+                    .unwrap()
+            }
+        };
+        let mut config = CellsConfig {
+            data_dir: Some(directory.path().join("cells")),
+            ..CellsConfig::default()
+        };
+        configure(index, &mut config);
+        let cells = Cells::start(config, mesh.clone()).await.unwrap();
+        nodes.push(Node {
+            cells,
+            mesh,
+            directory,
+        });
+    }
+    for node in &nodes {
+        let mut events = node.mesh.subscribe();
+        within(async {
+            while node
+                .mesh
+                .members()
+                .iter()
+                .filter(|member| member.state == MemberState::Alive)
+                .count()
+                < count
+            {
+                let _ = tokio::time::timeout(Duration::from_millis(50), events.recv()).await;
+            }
+        })
+        .await;
+    }
+    nodes
+}
+
+/// The same with the configuration that users get.
+pub(crate) async fn plain_mesh(count: usize) -> Vec<Node> {
+    mesh(count, |_, _| {}).await
+}
+
+pub(crate) async fn shut_down(nodes: Vec<Node>) {
+    for node in nodes {
+        node.cells.shutdown().await;
+        node.mesh.shutdown().await;
+    }
+}
+
+/// The error of something that must not work.
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, CellsError>) -> CellsError {
+    result.expect_err("this must be refused")
+}

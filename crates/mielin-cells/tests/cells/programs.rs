@@ -1,0 +1,150 @@
+//! The programs that the tests run.
+
+/// Imports, memory and `$print(address, length)`.
+fn program(memory_pages: u32, body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+        (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+        (import "mielin" "send" (func $send (param i32 i32 i32 i32) (result i32)))
+        (import "mielin" "reply" (func $reply (param i32 i64 i32 i32) (result i32)))
+        (memory (export "memory") {memory_pages})
+        (func $print (param $at i32) (param $len i32)
+            (i32.store (i32.const 0) (local.get $at))
+            (i32.store (i32.const 4) (local.get $len))
+            (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+        (func $hex (param $value i64) (param $at i32)
+            (local $digit i32) (local $index i32)
+            (loop $next
+                (local.set $digit (i32.wrap_i64 (i64.and (local.get $value) (i64.const 15))))
+                (i32.store8
+                    (i32.add (local.get $at) (i32.sub (i32.const 15) (local.get $index)))
+                    (i32.add
+                        (local.get $digit)
+                        (select (i32.const 87) (i32.const 48) (i32.gt_u (local.get $digit) (i32.const 9)))))
+                (local.set $value (i64.shr_u (local.get $value) (i64.const 4)))
+                (local.set $index (i32.add (local.get $index) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $index) (i32.const 16)))))
+        {body})"#
+    );
+    wat::parse_str(&text).unwrap()
+}
+
+/// Says hello and exits with 3.
+pub(crate) fn hello() -> Vec<u8> {
+    program(
+        1,
+        r#"(data (i32.const 64) "hello\n")
+        (func (export "_start") (call $print (i32.const 64) (i32.const 6)) (call $proc_exit (i32.const 3)))"#,
+    )
+}
+
+/// Never ends and never calls anything.
+pub(crate) fn spin() -> Vec<u8> {
+    program(1, r#"(func (export "_start") (loop $again (br $again)))"#)
+}
+
+/// Divides by zero.
+pub(crate) fn trap() -> Vec<u8> {
+    program(
+        1,
+        r#"(func (export "_start") (drop (i32.div_u (i32.const 1) (i32.load (i32.const 512)))))"#,
+    )
+}
+
+/// Writes every message's payload as a line and replies with the same; ends with code 0 at `stop`.
+///
+/// Received: address at 16, sequence at 32, kind at 48, length at 52; the payload at 65536.
+pub(crate) fn echo() -> Vec<u8> {
+    program(
+        4,
+        r#"(func (export "_start")
+            (local $len i32)
+            (loop $again
+                (drop (call $receive (i32.const 65536) (i32.const 131072) (i64.const -1) (i32.const 16)))
+                (local.set $len (i32.load (i32.const 52)))
+                (i32.store8 (i32.add (i32.const 65536) (local.get $len)) (i32.const 10))
+                (call $print (i32.const 65536) (i32.add (local.get $len) (i32.const 1)))
+                (drop (call $reply (i32.const 16) (i64.load (i32.const 32)) (i32.const 65536) (local.get $len)))
+                (br_if $again
+                    (i32.ne (i32.load (i32.const 65536)) (i32.const 0x706f7473)))))"#,
+    )
+}
+
+/// Waits for a message with an address and a count, sends that many numbered messages there, 16 digits each, and
+/// then `stop`; needs the capability `message`.
+pub(crate) fn talker() -> Vec<u8> {
+    program(
+        2,
+        r#"(data (i32.const 256) "stop")
+        (func (export "_start")
+            (local $index i64) (local $count i64)
+            (drop (call $receive (i32.const 65536) (i32.const 4096) (i64.const -1) (i32.const 16)))
+            (local.set $count (i64.load (i32.const 65552)))
+            (loop $again
+                (call $hex (local.get $index) (i32.const 128))
+                (drop (call $send (i32.const 65536) (i32.const 128) (i32.const 16) (i32.const 200)))
+                (local.set $index (i64.add (local.get $index) (i64.const 1)))
+                (br_if $again (i64.lt_u (local.get $index) (local.get $count))))
+            (drop (call $send (i32.const 65536) (i32.const 256) (i32.const 4) (i32.const 200))))"#,
+    )
+}
+
+/// Steps of [`compute`] between two lines.
+const STEPS: u64 = 1 << 14;
+const FACTOR: u64 = 6_364_136_223_846_793_005;
+
+/// Computes for ever in a table of `words` 64-bit words behind `fill` MiB of used memory, and writes a line of 16
+/// digits after each [`STEPS`]; ends with code 7 at the first message.
+pub(crate) fn compute(words: u32, fill: u32) -> Vec<u8> {
+    assert!(words.is_power_of_two());
+    let table = 65536 + fill * (1 << 20);
+    let pages = table / 65536 + (words * 8).div_ceil(65536);
+    let body = format!(
+        r#"(func (export "_start")
+            (local $x i64) (local $step i32) (local $at i32)
+            (local.set $at (i32.const 65536))
+            (block $filled
+                (loop $fill
+                    (br_if $filled (i32.ge_u (local.get $at) (i32.const {table})))
+                    (i64.store (local.get $at) (i64.extend_i32_u (local.get $at)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 2048)))
+                    (br $fill)))
+            (local.set $x (i64.const 1))
+            (loop $line
+                (local.set $step (i32.const {STEPS}))
+                (loop $again
+                    (local.set $at (i32.add (i32.const {table}) (i32.shl
+                        (i32.and (i32.wrap_i64 (i64.shr_u (local.get $x) (i64.const 40))) (i32.const {mask}))
+                        (i32.const 3))))
+                    (local.set $x (i64.add
+                        (i64.mul (local.get $x) (i64.const {FACTOR}))
+                        (i64.add (i64.load (local.get $at)) (i64.const 1))))
+                    (i64.store (local.get $at) (local.get $x))
+                    (local.set $step (i32.sub (local.get $step) (i32.const 1)))
+                    (br_if $again (local.get $step)))
+                (call $hex (local.get $x) (i32.const 128))
+                (i32.store8 (i32.const 144) (i32.const 10))
+                (call $print (i32.const 128) (i32.const 17))
+                (br_if $line (call $receive (i32.const 1024) (i32.const 1024) (i64.const 0) (i32.const 16))))
+            (call $proc_exit (i32.const 7)))"#,
+        mask = words - 1,
+    );
+    program(pages, &body)
+}
+
+/// The first `lines` lines that [`compute`] writes.
+pub(crate) fn computed(words: u32, lines: usize) -> String {
+    let mut table = vec![0_u64; words as usize];
+    let (mut x, mut text) = (1_u64, String::new());
+    for _ in 0..lines {
+        for _ in 0..STEPS {
+            let word = &mut table[(x >> 40) as usize & (words as usize - 1)];
+            x = x.wrapping_mul(FACTOR).wrapping_add(word.wrapping_add(1));
+            *word = x;
+        }
+        text.push_str(&format!("{x:016x}\n"));
+    }
+    text
+}

@@ -1,0 +1,169 @@
+//! Bad input: a clear error and no damage.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_cells::{CellsError, ErrorKind, MoveOptions, SpawnRequest};
+use mielin_mesh_core::{AgentId, NodeId};
+use mielin_wasm::{EngineError, Limits};
+
+use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
+use crate::programs;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_modules_are_refused_and_nothing_is_left_behind() {
+    let nodes = plain_mesh(1).await;
+    let cells = &nodes[0].cells;
+    let hello = programs::hello();
+    let wat = |text: &str| wat::parse_str(text).unwrap();
+    let bad = [
+        b"garbage".to_vec(),
+        Vec::new(),
+        hello[..hello.len() / 2].to_vec(),
+        wat("(module)"),
+        wat(r#"(module (func (export "_start") (param i32)))"#),
+    ];
+    for module in bad {
+        let error = refused(cells.spawn(SpawnRequest::new(module)).await);
+        assert!(matches!(error, CellsError::BadModule(_)), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Refused);
+    }
+    let stranger =
+        wat(r#"(module (import "env" "magic" (func)) (memory 1) (func (export "_start")))"#);
+    let error = refused(cells.spawn(SpawnRequest::new(stranger)).await);
+    assert!(
+        matches!(&error, CellsError::Engine(EngineError::UnknownImport { name, .. }) if name == "magic"),
+        "{error}"
+    );
+    assert!(cells.agents().is_empty());
+    let kept = std::fs::read_dir(nodes[0].directory.path().join("cells/agents"))
+        .unwrap()
+        .count();
+    assert_eq!(kept, 0, "a refused agent left a directory behind");
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold() {
+    let nodes = mesh(1, |_, config| {
+        config.agents_max = 1;
+        config.limits = Limits {
+            module_bytes: 4096,
+            input_bytes: 64,
+            log_bytes: 40,
+            memory_bytes: 1 << 20,
+            ..Limits::default()
+        };
+    })
+    .await;
+    let cells = &nodes[0].cells;
+    let mut large = SpawnRequest::new(vec![0; 5000]);
+    assert!(matches!(
+        refused(cells.spawn(large.clone()).await),
+        CellsError::TooLarge {
+            len: 5000,
+            max: 4096,
+            ..
+        }
+    ));
+    large = SpawnRequest::new(programs::hello());
+    large.stdin = Bytes::from(vec![0; 100]);
+    assert!(matches!(
+        refused(cells.spawn(large).await),
+        CellsError::TooLarge { max: 64, .. }
+    ));
+    let mut zero = SpawnRequest::new(programs::hello());
+    zero.args = vec!["a\0b".to_owned()];
+    assert_eq!(refused(cells.spawn(zero).await).kind(), ErrorKind::Usage);
+    let memory = SpawnRequest::new(programs::compute(1 << 18, 0));
+    let error = refused(cells.spawn(memory).await);
+    assert!(matches!(error, CellsError::Engine(_)), "{error}");
+    let mut named = SpawnRequest::new(programs::hello());
+    named.name = Some("No Name".to_owned());
+    assert!(matches!(
+        refused(cells.spawn(named).await),
+        CellsError::BadName(_)
+    ));
+    // The log is cut at its limit; the program sees short writes and then no space.
+    let agent = nodes[0].spawn(&programs::compute(1024, 0), "writer").await;
+    nodes[0].lines(agent, 2).await;
+    assert!(matches!(
+        refused(cells.spawn(SpawnRequest::new(programs::hello())).await),
+        CellsError::Full { max: 1 }
+    ));
+    cells.send(agent, Bytes::from_static(b"end")).await.unwrap();
+    within(cells.wait(agent)).await.unwrap();
+    assert_eq!(
+        nodes[0].stdout(agent).await,
+        programs::computed(1024, 3)[..40]
+    );
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_agents_and_nodes_and_senseless_moves() {
+    let nodes = plain_mesh(2).await;
+    let cells = &nodes[0].cells;
+    let nobody = AgentId([7; 16]);
+    assert_eq!(refused(cells.resolve("nobody")).kind(), ErrorKind::NotFound);
+    assert_eq!(
+        refused(cells.resolve_node("nobody")).kind(),
+        ErrorKind::NotFound
+    );
+    assert!(matches!(
+        refused(cells.inspect(nobody).await),
+        CellsError::AgentNotFound(_)
+    ));
+    assert!(matches!(
+        refused(cells.send(nobody, Bytes::new()).await),
+        CellsError::AgentNotFound(_)
+    ));
+    let (here, there, nowhere) = (nodes[0].id(), nodes[1].id(), NodeId([7; 32]));
+    assert!(matches!(
+        refused(
+            cells
+                .migrate(nobody, there, MoveOptions::default(), None)
+                .await
+        ),
+        CellsError::AgentNotFound(_)
+    ));
+    let agent = nodes[0].spawn(&programs::spin(), "s").await;
+    nodes[1].until(agent, |_, _| true).await;
+    for node in &nodes {
+        let migrate = |target| {
+            node.cells
+                .migrate(agent, target, MoveOptions::default(), None)
+        };
+        let error = refused(migrate(here).await);
+        assert!(matches!(error, CellsError::SameNode { .. }), "{error}");
+        let error = refused(migrate(nowhere).await);
+        assert!(matches!(error, CellsError::NodeNotFound(_)), "{error}");
+    }
+    let huge = Bytes::from(vec![0; (16 << 20) + 1]);
+    assert!(matches!(
+        refused(cells.send(agent, huge).await),
+        CellsError::TooLarge { .. }
+    ));
+    cells.terminate(agent).await.unwrap();
+    within(cells.wait(agent)).await.unwrap();
+    assert!(matches!(
+        refused(
+            cells
+                .migrate(agent, there, MoveOptions::default(), None)
+                .await
+        ),
+        CellsError::Ended(_)
+    ));
+    assert!(matches!(
+        refused(cells.send(agent, Bytes::new()).await),
+        CellsError::Ended(_)
+    ));
+    let echo = nodes[0].spawn(&programs::spin(), "deaf").await;
+    let error = refused(
+        cells
+            .request(echo, Bytes::from_static(b"?"), Duration::from_millis(50))
+            .await,
+    );
+    assert!(matches!(error, CellsError::TimedOut { .. }), "{error}");
+    shut_down(nodes).await;
+}
