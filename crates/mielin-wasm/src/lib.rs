@@ -10,6 +10,42 @@
 //! file system) and the import module `mielin`. The host functions are written once, against a
 //! slice of memory, a [`HostState`] and the node's [`Services`], and linked into both engines.
 //!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use mielin_wasm::*;
+//!
+//! /// A node that provides nothing and notes nothing.
+//! struct Bare;
+//! impl Services for Bare {
+//!     fn write_log(&self, _: LogStream, _: &[u8]) -> Result<usize, LogError> { Err(LogError::Full) }
+//!     fn log(&self, _: Level, _: &str) {}
+//!     fn send(&self, _: Address, _: MessageKind, _: &[u8]) -> Result<u64, SendError> { Err(SendError::Unknown) }
+//!     fn receive(&self, _: usize) -> Receive { Receive::Empty }
+//!     fn denied(&self, _: &Capability, _: &'static str) {}
+//! }
+//!
+//! let endless = wat::parse_str(
+//!     r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#,
+//! )?;
+//! let module = mielin_safepoint::instrument(&endless)?;
+//! let make = |kind| -> Result<Box<dyn Instance>, EngineError> {
+//!     let host = HostState::new(Address::default());
+//!     engine(kind)?.prepare(&module)?.instantiate(host, Arc::new(Bare), &Limits::default())
+//! };
+//!
+//! let mut here = make(EngineKind::Wasmtime)?;
+//! here.stop_handle().request();
+//! assert_eq!(here.run(), Outcome::Stopped);
+//!
+//! let mut there = make(EngineKind::Wasmi)?;
+//! there.load(&here.snapshot())?;
+//! there.stop_handle().request();
+//! assert_eq!(there.run(), Outcome::Stopped);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Deliberately not here: scheduling, mailboxes and policy (`mielin-cells`), anything that knows of
 //! other nodes, and the rewriting itself. One engine feature is deliberately unused: fuel and
 //! epochs, because the rewritten module's own polls already stop it.

@@ -439,3 +439,25 @@ fn tables_are_bounded() {
         assert!(refused(kind, &"(table 1 funcref)".repeat(17)), "{kind}");
     }
 }
+
+#[test]
+fn what_the_program_zeroed_stays_zero_in_a_fresh_instance() {
+    let wat = r#"(module (memory (export "memory") 1)
+        (data (i32.const 8192) "data")
+        (func (export "_start")
+            (i32.store (i32.const 8192) (i32.const 0))
+            (loop $again (br $again))))"#;
+    for (from, to) in [(BOTH[0], BOTH[1]), (BOTH[1], BOTH[0])] {
+        let mut source = instance(from, wat);
+        for _ in 0..3 {
+            source.stop_handle().request();
+            assert_eq!(source.run(), Outcome::Stopped);
+        }
+        assert_eq!(source.memory()[8192..8196], [0; 4]);
+        let mut target = instance(to, wat);
+        assert_eq!(&target.memory()[8192..8196], b"data");
+        target.load(&source.snapshot()).unwrap();
+        assert_eq!(target.memory()[8192..8196], [0; 4], "{from} to {to}");
+        assert_eq!(target.snapshot().pages, source.snapshot().pages);
+    }
+}

@@ -45,11 +45,10 @@ impl Key {
     /// multiply-and-add hash NH of UMAC (RFC 4418, section 5.2), in 64-bit words.
     fn hash(&self, page: &[u8; PAGE_SIZE]) -> u64 {
         let (words, _) = page.as_chunks::<8>();
+        let (words, _) = words.as_chunks::<{ 2 * LANES }>();
+        let (keys, _) = self.words.as_chunks::<{ 2 * LANES }>();
         let mut lanes = [0u128; LANES];
-        let pairs = words
-            .chunks_exact(2 * LANES)
-            .zip(self.words.chunks_exact(2 * LANES));
-        for (words, key) in pairs {
+        for (words, key) in words.iter().zip(keys) {
             for (lane, sum) in lanes.iter_mut().enumerate() {
                 let word = |at: usize| {
                     let at = 2 * lane + at;
