@@ -10,9 +10,11 @@ use crate::certificate::{
 };
 use crate::credentials::create_mesh;
 use crate::identity::NodeKey;
+use crate::joining::{JoinError, JoinRequest, join};
 use crate::stream::{FrameLimit, StreamError};
+use crate::token::JoinToken;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(30);
 const LIVENESS: Liveness = Liveness {
     idle: Duration::from_secs(20),
     keep_alive: Duration::from_secs(2),
@@ -223,6 +225,30 @@ async fn a_certificate_whose_name_does_not_follow_from_its_key_is_refused() {
 }
 
 #[tokio::test]
+async fn a_member_that_plays_the_issuer_sees_no_secret() {
+    let mesh = Mesh::new();
+    // The forged credentials keep the authority over the template's mesh, so
+    // this member claims to hold the root, but its certificate does not say so.
+    let (liar, _events, _) = mesh.endpoint().await;
+    let expires = std::time::SystemTime::now() + DEADLINE;
+    let token = JoinToken::generate(mesh.root.clone(), None, expires).unwrap();
+    let request = JoinRequest {
+        address: liar.local_address(),
+        token: Some(token),
+        name: "joiner".into(),
+        role: NodeRole::Edge,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let refused = timeout(DEADLINE, join(dir.path(), request, |_| {}))
+        .await
+        .unwrap();
+    assert!(
+        matches!(&refused, Err(JoinError::Peer { reason, .. }) if reason.contains("without the certificate")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
 async fn another_node_at_an_address_is_not_taken_for_the_one_that_was_wanted() {
     let mesh = Mesh::new();
     let (a, _a_events, a_id) = mesh.endpoint().await;
@@ -333,7 +359,7 @@ async fn oversized_and_cut_off_frames_end_one_stream_only() {
         let mut stream = peer.open(PROTOCOL).await.unwrap();
         stream.write_all(&claim).await.unwrap();
         let mut seen = next_stream(&mut b_events).await.stream;
-        let refused = seen.recv_frame(limit).await;
+        let refused = timeout(DEADLINE, seen.recv_frame(limit)).await.unwrap();
         assert!(
             matches!(refused, Err(StreamError::Oversized { .. })),
             "{refused:?}"
@@ -355,7 +381,7 @@ async fn oversized_and_cut_off_frames_end_one_stream_only() {
         stream.write_all(cut).await.unwrap();
         stream.finish().unwrap();
         let mut seen = next_stream(&mut b_events).await.stream;
-        let cut_off = seen.recv_frame(limit).await;
+        let cut_off = timeout(DEADLINE, seen.recv_frame(limit)).await.unwrap();
         assert!(
             matches!(cut_off, Err(StreamError::Truncated)),
             "{cut_off:?}"
