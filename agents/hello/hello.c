@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "hello: capabilities: error %u, %u bytes\n", error, length);
         return 1;
     }
-    printf("granted: %s\n", length == 0 ? "nothing" : "");
+    printf("granted:%s\n", length == 0 ? " nothing" : "");
     fwrite(granted, 1, length, stdout);
 
     const char *line = "hello has said everything";
