@@ -161,8 +161,8 @@ fn instrumented(wasm: &[u8]) -> Resumable {
     mielin_safepoint::instrument(wasm).unwrap()
 }
 
-/// A C program built with clang and wasi-libc; none where those are not installed.
-fn c_program(name: &str) -> Option<Resumable> {
+/// A C program built with clang and wasi-libc, which `cargo xtask setup` installs.
+fn c_program(name: &str) -> Resumable {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/programs")
         .join(name);
@@ -177,11 +177,14 @@ fn c_program(name: &str) -> Option<Resumable> {
             "-o",
         ])
         .args([&wasm, &source])
-        .output();
-    match clang {
-        Ok(output) if output.status.success() => Some(instrumented(&std::fs::read(wasm).unwrap())),
-        _ => None,
-    }
+        .output()
+        .expect("clang is installed; `cargo xtask setup` does it");
+    let errors = String::from_utf8_lossy(&clang.stderr);
+    assert!(
+        clang.status.success(),
+        "clang with wasi-libc builds {name}; `cargo xtask setup` installs both: {errors}"
+    );
+    instrumented(&std::fs::read(wasm).unwrap())
 }
 
 #[test]
@@ -199,9 +202,7 @@ fn digest_hops() {
 
 #[test]
 fn numbers_hop() {
-    let Some(module) = c_program("numbers.c") else {
-        return;
-    };
+    let module = c_program("numbers.c");
     check(&Case {
         name: "numbers.c",
         module,
@@ -213,9 +214,7 @@ fn numbers_hop() {
 
 #[test]
 fn heap_hops() {
-    let Some(module) = c_program("heap.c") else {
-        return;
-    };
+    let module = c_program("heap.c");
     let host = host().with_stdin("a line of text\n".repeat(500).into_bytes());
     check(&Case {
         name: "heap.c",
@@ -228,9 +227,7 @@ fn heap_hops() {
 
 #[test]
 fn sleeps_and_clocks_hop() {
-    let Some(module) = c_program("sleeper.c") else {
-        return;
-    };
+    let module = c_program("sleeper.c");
     let host = host().with_grants(all_grants());
     check(&Case {
         name: "sleeper.c",
@@ -243,9 +240,7 @@ fn sleeps_and_clocks_hop() {
 
 #[test]
 fn a_denied_clock_reaches_the_program_and_the_node() {
-    let Some(module) = c_program("sleeper.c") else {
-        return;
-    };
+    let module = c_program("sleeper.c");
     for kind in BOTH {
         let node = Arc::new(Node::default());
         let mut instance = instance_with(kind, &module, host(), &node);
