@@ -69,8 +69,15 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Mesh(MeshCommand),
     /// Run the node of an existing data directory in the foreground
+    ///
+    /// The directory is one that `mesh start` or `mesh join` made. The node keeps the address, the
+    /// preset and the engine of its last run unless others are given, and finds the mesh again
+    /// through the members it knew. It stops cleanly on SIGTERM or Ctrl-C.
     Daemon(DaemonArgs),
     /// Start, talk to, move and end agents
+    ///
+    /// AGENT and NODE are ids, unique prefixes of ids, or names. Every command works on an agent
+    /// wherever in the mesh it is.
     #[command(subcommand)]
     Agent(AgentCommand),
     /// Look at the node and its machine
@@ -80,6 +87,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Wasm(WasmCommand),
     /// Start three nodes and move running programs between them
+    ///
+    /// Starts an Edge, a Relay and a Core node as three processes on this machine, runs `digest`
+    /// and `counter` on the Edge, moves both to the Relay and on to the Core while they work and
+    /// are talked to, and checks every result.
+    ///
+    /// It exits with 0 only if the digest equals that of a run that never moved and every message
+    /// was answered once and in order. Processes and directories are removed at the end, also on
+    /// Ctrl-C.
     Demo(DemoArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
@@ -105,10 +120,6 @@ pub(crate) struct OutputArgs {
     pub(crate) output: Option<Format>,
 }
 
-/// Runs the node of a data directory that `mesh start` or `mesh join` made.
-///
-/// It keeps the address, the preset and the engine of its last run unless others are given, and
-/// finds the mesh again through the members it knew. The node stops cleanly on SIGTERM or Ctrl-C.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -149,12 +160,6 @@ pub(crate) struct InstrumentArgs {
     pub(crate) out_file: PathBuf,
 }
 
-/// Starts an Edge, a Relay and a Core node as three processes on this machine, runs `digest` and
-/// `counter` on the Edge, moves both to the Relay and on to the Core while they work and are
-/// talked to, and checks every result.
-///
-/// It exits with 0 only if the digest equals that of a run that never moved and every message was
-/// answered once and in order. Processes and directories are removed at the end, also on Ctrl-C.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

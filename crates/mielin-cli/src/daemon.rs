@@ -240,11 +240,15 @@ fn cannot_listen(bind: SocketAddr, error: &MeshError) -> Failure {
             Failure::refused(format!("port {} of {} is in use", bind.port(), bind.ip()))
                 .hint("choose another with --bind; port 0 takes a free one")
         }
-        MeshError::Wire(WireError::Bind { source, .. }) if source.kind() == ErrorKind::AddrNotAvailable => {
+        MeshError::Wire(WireError::Bind { source, .. })
+            if source.kind() == ErrorKind::AddrNotAvailable =>
+        {
             Failure::refused(format!("{} is not an address of this machine", bind.ip()))
                 .hint("0.0.0.0 listens on all of its addresses")
         }
-        MeshError::Wire(WireError::Bind { source, .. }) => Failure::io(format!("cannot listen on {bind}"), source),
+        MeshError::Wire(WireError::Bind { source, .. }) => {
+            Failure::io(format!("cannot listen on {bind}"), source)
+        }
         _ => Failure::internal(format!("cannot start the mesh on {bind}: {error}")),
     }
 }

@@ -16,19 +16,33 @@ const LONG: &str = "6000000";
 #[test]
 fn an_agent_runs_to_its_end() {
     let node = Node::found("alone");
-    let agent = node.spawn(&[&sample("hello.wasm"), "--name", "greeter", "--", "one", "two"]);
+    let agent = node.spawn(&[
+        &sample("hello.wasm"),
+        "--name",
+        "greeter",
+        "--",
+        "one",
+        "two",
+    ]);
     assert_eq!(agent.len(), 32);
     let ended = node.json(&["agent", "wait", "greeter"]);
     assert_eq!(keys(&ended), ["exit_code"]);
     assert_eq!(ended["exit_code"], 0);
     let log = node.mielin(&["agent", "logs", &agent[..8]]).ok();
     assert!(!log.is_empty());
-    assert_eq!(node.mielin(&["agent", "logs", "-f", &agent]).ok(), log, "following ends with the agent");
+    assert_eq!(
+        node.mielin(&["agent", "logs", "-f", &agent]).ok(),
+        log,
+        "following ends with the agent"
+    );
     let list = node.json(&["agent", "list"]);
     assert_eq!(keys(&list), ["agents"]);
     let line = &list["agents"][0];
     assert_eq!(keys(line), ["agent", "name", "node", "state"]);
-    assert_eq!((&line["name"], &line["state"], &line["node"]), (&"greeter".into(), &"ended".into(), &node.id().into()));
+    assert_eq!(
+        (&line["name"], &line["state"], &line["node"]),
+        (&"greeter".into(), &"ended".into(), &node.id().into())
+    );
 }
 
 #[test]
@@ -36,43 +50,86 @@ fn input_and_output_are_kept_byte_for_byte() {
     let node = Node::found("alone");
     let input = node.dir.join("input.txt");
     fs::write(&input, "the cat and the dog\n").unwrap();
-    let from_file = node.spawn(&[&sample("digest.wasm"), "--stdin", input.to_str().unwrap(), "--", "10"]);
+    let from_file = node.spawn(&[
+        &sample("digest.wasm"),
+        "--stdin",
+        input.to_str().unwrap(),
+        "--",
+        "10",
+    ]);
     node.json(&["agent", "wait", &from_file]);
     let log = String::from_utf8(node.mielin(&["agent", "logs", &from_file]).ok()).unwrap();
     assert!(log.starts_with("bytes    20\n"), "{log}");
     assert!(log.contains("       2 the\n"), "{log}");
-    let progress = String::from_utf8(node.mielin(&["agent", "logs", "--stderr", &from_file]).ok()).unwrap();
+    let progress =
+        String::from_utf8(node.mielin(&["agent", "logs", "--stderr", &from_file]).ok()).unwrap();
     assert!(progress.contains("round 10 of 10"), "{progress}");
 
     let mut spawning = mielin()
         .arg("--data-dir")
         .arg(&node.dir)
-        .args(["agent", "spawn", &sample("digest.wasm"), "--stdin", "-", "--", "10"])
+        .args([
+            "agent",
+            "spawn",
+            &sample("digest.wasm"),
+            "--stdin",
+            "-",
+            "--",
+            "10",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    spawning.stdin.take().unwrap().write_all(b"the cat and the dog\n").unwrap();
+    spawning
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"the cat and the dog\n")
+        .unwrap();
     let output = spawning.wait_with_output().unwrap();
     let piped = String::from_utf8(output.stdout).unwrap();
     node.json(&["agent", "wait", piped.trim()]);
-    assert_eq!(node.mielin(&["agent", "logs", piped.trim()]).ok(), log.as_bytes());
+    assert_eq!(
+        node.mielin(&["agent", "logs", piped.trim()]).ok(),
+        log.as_bytes()
+    );
 }
 
 #[test]
 fn an_agent_answers_is_paused_and_ended() {
     let node = Node::found("alone");
     node.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
-    assert_eq!(node.json(&["agent", "send", "counter", "one", "--wait"])["reply"], "1: one");
+    assert_eq!(
+        node.json(&["agent", "send", "counter", "one", "--wait"])["reply"],
+        "1: one"
+    );
     assert!(node.json(&["agent", "send", "counter", "two"])["sequence"].is_u64());
-    assert_eq!(node.mielin(&["agent", "send", "counter", "three", "--wait"]).ok(), b"3: three\n");
+    assert_eq!(
+        node.mielin(&["agent", "send", "counter", "three", "--wait"])
+            .ok(),
+        b"3: three\n"
+    );
 
     node.mielin(&["agent", "pause", "counter"]).ok();
-    until("the pause", || (node.json(&["agent", "inspect", "counter"])["state"] == "paused").then_some(()));
-    let late = node.mielin(&["agent", "send", "counter", "four", "--wait", "--timeout", "1s"]);
+    until("the pause", || {
+        (node.json(&["agent", "inspect", "counter"])["state"] == "paused").then_some(())
+    });
+    let late = node.mielin(&[
+        "agent",
+        "send",
+        "counter",
+        "four",
+        "--wait",
+        "--timeout",
+        "1s",
+    ]);
     assert_eq!(late.code(), 5, "{}", late.stderr());
     node.mielin(&["agent", "resume", "counter"]).ok();
-    assert_eq!(node.json(&["agent", "send", "counter", "five", "--wait"])["reply"], "5: five");
+    assert_eq!(
+        node.json(&["agent", "send", "counter", "five", "--wait"])["reply"],
+        "5: five"
+    );
 
     node.mielin(&["agent", "terminate", "counter"]).ok();
     assert_eq!(node.json(&["agent", "wait", "counter"])["exit_code"], 137);
@@ -89,32 +146,72 @@ fn agents_move_while_they_work_and_every_node_knows() {
     let input = edge.dir.join("input.txt");
     fs::write(&input, "to be or not to be").unwrap();
     let stdin = input.to_str().unwrap();
-    edge.spawn(&[&sample("digest.wasm"), "--name", "traveller", "--stdin", stdin, "--", LONG]);
+    edge.spawn(&[
+        &sample("digest.wasm"),
+        "--name",
+        "traveller",
+        "--stdin",
+        stdin,
+        "--",
+        LONG,
+    ]);
     edge.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
-    assert_eq!(edge.json(&["agent", "send", "counter", "a", "--wait"])["reply"], "1: a");
+    assert_eq!(
+        edge.json(&["agent", "send", "counter", "a", "--wait"])["reply"],
+        "1: a"
+    );
 
     for (agent, strategy) in [("traveller", "pre-copy"), ("counter", "stop-copy")] {
         let moved = edge.json(&["agent", "migrate", agent, "core", "--strategy", strategy]);
-        assert_eq!(keys(&moved), ["bytes", "downtime_us", "from", "rounds", "strategy", "to", "total_us"]);
-        assert_eq!((&moved["from"], &moved["to"]), (&edge.id().into(), &core.id().into()));
+        assert_eq!(
+            keys(&moved),
+            [
+                "bytes",
+                "downtime_us",
+                "from",
+                "rounds",
+                "strategy",
+                "to",
+                "total_us"
+            ]
+        );
+        assert_eq!(
+            (&moved["from"], &moved["to"]),
+            (&edge.id().into(), &core.id().into())
+        );
         assert_eq!(moved["strategy"], strategy);
         assert!(moved["downtime_us"].as_u64().unwrap() <= moved["total_us"].as_u64().unwrap());
         assert!(moved["bytes"].as_u64().unwrap() > 0);
     }
-    assert_eq!(edge.json(&["agent", "send", "counter", "b", "--wait"])["reply"], "2: b");
-    assert_eq!(core.json(&["agent", "send", "counter", "c", "--wait"])["reply"], "3: c");
+    assert_eq!(
+        edge.json(&["agent", "send", "counter", "b", "--wait"])["reply"],
+        "2: b"
+    );
+    assert_eq!(
+        core.json(&["agent", "send", "counter", "c", "--wait"])["reply"],
+        "3: c"
+    );
     for node in [&core, &edge] {
         let at_core = || {
             let list = node.json(&["agent", "list"]);
             let agents = list["agents"].as_array().unwrap();
-            (agents.len() == 2 && agents.iter().all(|agent| agent["node"] == core.id())).then_some(())
+            (agents.len() == 2 && agents.iter().all(|agent| agent["node"] == core.id()))
+                .then_some(())
         };
         until("the news of the moves", at_core);
     }
     // It can be commanded and read from either node, from its first byte on.
     let back = core.json(&["agent", "migrate", "traveller", edge.id()]);
     assert_eq!(back["to"], edge.id());
-    core.spawn(&[&sample("digest.wasm"), "--name", "homebody", "--stdin", stdin, "--", LONG]);
+    core.spawn(&[
+        &sample("digest.wasm"),
+        "--name",
+        "homebody",
+        "--stdin",
+        stdin,
+        "--",
+        LONG,
+    ]);
     for agent in ["traveller", "homebody"] {
         assert_eq!(core.json(&["agent", "wait", agent])["exit_code"], 0);
     }
@@ -144,7 +241,10 @@ fn following_a_log_shows_bytes_as_they_come() {
     lines.read_line(&mut line).unwrap();
     assert!(line.contains("round"), "{line}");
     let state = node.json(&["agent", "inspect", "digest"])["state"].clone();
-    assert_eq!(state, "running", "the log arrived before the agent had ended");
+    assert_eq!(
+        state, "running",
+        "the log arrived before the agent had ended"
+    );
     node.mielin(&["agent", "terminate", "digest"]).ok();
     let mut rest = String::new();
     lines.read_to_string(&mut rest).unwrap();
@@ -157,10 +257,16 @@ fn agents_survive_a_restart_of_their_node() {
     let data = dir.path().join("data");
     let node = Node::run(&data, &["mesh", "start", "--bind", "127.0.0.1:0"]);
     node.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
-    assert_eq!(node.json(&["agent", "send", "counter", "a", "--wait"])["reply"], "1: a");
+    assert_eq!(
+        node.json(&["agent", "send", "counter", "a", "--wait"])["reply"],
+        "1: a"
+    );
     node.stop();
     let node = Node::run(&data, &["daemon", "--bind", "127.0.0.1:0"]);
-    assert_eq!(node.json(&["agent", "send", "counter", "b", "--wait"])["reply"], "2: b");
+    assert_eq!(
+        node.json(&["agent", "send", "counter", "b", "--wait"])["reply"],
+        "2: b"
+    );
 }
 
 #[test]
@@ -168,7 +274,8 @@ fn an_instrumented_file_is_an_agent_too() {
     let node = Node::found("alone");
     let out = node.dir.join("hello.resumable.wasm");
     let hello = sample("hello.wasm");
-    node.mielin(&["wasm", "instrument", &hello, "-o", out.to_str().unwrap()]).ok();
+    node.mielin(&["wasm", "instrument", &hello, "-o", out.to_str().unwrap()])
+        .ok();
     let plain = node.spawn(&[&hello]);
     let rewritten = node.spawn(&[out.to_str().unwrap()]);
     let log = |agent: &str| {

@@ -20,7 +20,11 @@ const UNREACHABLE: i32 = 5;
 #[track_caller]
 fn check(ran: &Ran, code: i32, says: &str) {
     assert_eq!(ran.code(), code, "{}", ran.stderr());
-    assert!(ran.stderr().contains(says), "`{says}` is missing in: {}", ran.stderr());
+    assert!(
+        ran.stderr().contains(says),
+        "`{says}` is missing in: {}",
+        ran.stderr()
+    );
     assert_eq!(ran.stdout(), "");
 }
 
@@ -29,7 +33,10 @@ fn command_lines() {
     for (line, says) in [
         (&["mesh", "stat"][..], "unrecognized subcommand"),
         (&["agent", "migrate", "a"], "NODE"),
-        (&["agent", "migrate", "a", "b", "--strategy", "hope"], "invalid value 'hope'"),
+        (
+            &["agent", "migrate", "a", "b", "--strategy", "hope"],
+            "invalid value 'hope'",
+        ),
         (&["mesh", "token", "--ttl", "soon"], "not a span of time"),
         (&["mesh", "start", "--engine", "v8"], "wasmtime or wasmi"),
         (&["mesh", "start", "--bind", "here"], "invalid"),
@@ -58,11 +65,20 @@ fn no_daemon() {
         let line = [&["--data-dir", data], command].concat();
         check(&run(&line), UNREACHABLE, "no daemon is running");
     }
-    check(&run(&["--data-dir", data, "daemon"]), NOT_FOUND, "belongs to no node");
+    check(
+        &run(&["--data-dir", data, "daemon"]),
+        NOT_FOUND,
+        "belongs to no node",
+    );
     let failure = run(&["--data-dir", data, "mesh", "status", "-o", "json"]);
     let document: Value = serde_json::from_str(&failure.stderr()).unwrap();
     assert_eq!(document["error"]["code"], "unreachable");
-    assert!(document["error"]["hint"].as_str().unwrap().contains("mielin mesh start"));
+    assert!(
+        document["error"]["hint"]
+            .as_str()
+            .unwrap()
+            .contains("mielin mesh start")
+    );
     assert!(!Path::new(data).exists(), "asking made no directory");
 }
 
@@ -74,21 +90,65 @@ fn agents_and_nodes() {
     for (line, code, says) in [
         (&["agent", "inspect", "nobody"][..], NOT_FOUND, "nobody"),
         (&["agent", "logs", unknown], NOT_FOUND, unknown),
-        (&["agent", "wait", "../../v1/node"], NOT_FOUND, "../../v1/node"),
+        (
+            &["agent", "wait", "../../v1/node"],
+            NOT_FOUND,
+            "../../v1/node",
+        ),
         (&["agent", "terminate", "nobody"], NOT_FOUND, "agent list"),
         (&["agent", "send", "nobody", "x"], NOT_FOUND, "nobody"),
         (&["agent", "migrate", "nobody", "home"], NOT_FOUND, "nobody"),
-        (&["agent", "migrate", "counter", "nowhere"], NOT_FOUND, "nowhere"),
-        (&["agent", "migrate", "counter", "home"], REFUSED, "already on node"),
+        (
+            &["agent", "migrate", "counter", "nowhere"],
+            NOT_FOUND,
+            "nowhere",
+        ),
+        (
+            &["agent", "migrate", "counter", "home"],
+            REFUSED,
+            "already on node",
+        ),
         (&["mesh", "approve", "nobody"], NOT_FOUND, "nobody"),
     ] {
         check(&node.mielin(line), code, says);
     }
-    check(&node.mielin(&["agent", "spawn", &sample("counter.wasm"), "--name", "counter"]), REFUSED, "taken");
-    check(&node.mielin(&["agent", "spawn", &sample("counter.wasm"), "--name", "No Name"]), USAGE, "not a name");
-    assert_eq!(node.json(&["agent", "send", "counter", "alive", "--wait"])["reply"], "1: alive");
-    assert_eq!(node.json(&["agent", "list"])["agents"].as_array().unwrap().len(), 1);
-    assert_eq!(node.json(&["agent", "list"])["agents"][0]["agent"], counter.as_str());
+    check(
+        &node.mielin(&[
+            "agent",
+            "spawn",
+            &sample("counter.wasm"),
+            "--name",
+            "counter",
+        ]),
+        REFUSED,
+        "taken",
+    );
+    check(
+        &node.mielin(&[
+            "agent",
+            "spawn",
+            &sample("counter.wasm"),
+            "--name",
+            "No Name",
+        ]),
+        USAGE,
+        "not a name",
+    );
+    assert_eq!(
+        node.json(&["agent", "send", "counter", "alive", "--wait"])["reply"],
+        "1: alive"
+    );
+    assert_eq!(
+        node.json(&["agent", "list"])["agents"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        node.json(&["agent", "list"])["agents"][0]["agent"],
+        counter.as_str()
+    );
 }
 
 #[test]
@@ -104,30 +164,73 @@ fn modules_and_inputs() {
         r#"(module (import "env" "launch" (func)) (memory (export "memory") 1) (func (export "_start") call 0))"#,
     );
     let modules = [
-        (file("garbage.wasm", b"this is not wasm"), "not a WebAssembly module"),
+        (
+            file("garbage.wasm", b"this is not wasm"),
+            "not a WebAssembly module",
+        ),
         (file("rubbish.wasm", b"\0asm\x01\0\0\0rubbish"), "refused"),
         (file("cut.wasm", &hello[..hello.len() / 2]), "refused"),
         (file("empty.wasm", b""), "not a WebAssembly module"),
-        (file("library.wasm", &wat::parse_str("(module (memory (export \"memory\") 1))").unwrap()), "_start"),
+        (
+            file(
+                "library.wasm",
+                &wat::parse_str("(module (memory (export \"memory\") 1))").unwrap(),
+            ),
+            "_start",
+        ),
         (file("foreign.wasm", &foreign.unwrap()), "launch"),
         (
-            file("large.wasm", &wat::parse_str("(module (memory (export \"memory\") 60000) (func (export \"_start\")))").unwrap()),
+            file(
+                "large.wasm",
+                &wat::parse_str(
+                    "(module (memory (export \"memory\") 60000) (func (export \"_start\")))",
+                )
+                .unwrap(),
+            ),
             "limit",
         ),
     ];
     for (module, says) in &modules {
         check(&node.mielin(&["agent", "spawn", module]), REFUSED, says);
     }
-    check(&node.mielin(&["agent", "spawn", "/nowhere/x.wasm"]), NOT_FOUND, "/nowhere/x.wasm");
+    check(
+        &node.mielin(&["agent", "spawn", "/nowhere/x.wasm"]),
+        NOT_FOUND,
+        "/nowhere/x.wasm",
+    );
     let hello = sample("hello.wasm");
-    check(&node.mielin(&["agent", "spawn", &hello, "--stdin", "/nowhere/in"]), NOT_FOUND, "/nowhere/in");
-    check(&node.mielin(&["agent", "spawn", &hello, "--allow", "everything"]), USAGE, "everything");
-    check(&node.mielin(&["agent", "spawn", &hello, "--allow", "message:nobody"]), NOT_FOUND, "nobody");
+    check(
+        &node.mielin(&["agent", "spawn", &hello, "--stdin", "/nowhere/in"]),
+        NOT_FOUND,
+        "/nowhere/in",
+    );
+    check(
+        &node.mielin(&["agent", "spawn", &hello, "--allow", "everything"]),
+        USAGE,
+        "everything",
+    );
+    check(
+        &node.mielin(&["agent", "spawn", &hello, "--allow", "message:nobody"]),
+        NOT_FOUND,
+        "nobody",
+    );
     let out = node.dir.join("out.wasm");
-    let line = ["wasm", "instrument", &modules[2].0, "-o", out.to_str().unwrap()];
+    let line = [
+        "wasm",
+        "instrument",
+        &modules[2].0,
+        "-o",
+        out.to_str().unwrap(),
+    ];
     check(&node.mielin(&line), REFUSED, "cannot be made resumable");
     assert!(!out.exists());
-    assert_eq!(node.json(&["agent", "list"])["agents"].as_array().unwrap().len(), 0);
+    assert_eq!(
+        node.json(&["agent", "list"])["agents"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
 }
 
 #[test]
@@ -138,29 +241,74 @@ fn tokens() {
     let join = |name: &str, token: &str| {
         let data = dir.path().join(name);
         run(&[
-            "--data-dir", data.to_str().unwrap(), "mesh", "join", core.address(), "--token", token, "--bind", "127.0.0.1:0",
+            "--data-dir",
+            data.to_str().unwrap(),
+            "mesh",
+            "join",
+            core.address(),
+            "--token",
+            token,
+            "--bind",
+            "127.0.0.1:0",
         ])
     };
     let token = core.token();
-    check(&join("garbage", "sesame"), USAGE, "not a complete join token");
-    check(&join("cut", &token[..token.len() - 9]), USAGE, "not a complete join token");
+    check(
+        &join("garbage", "sesame"),
+        USAGE,
+        "not a complete join token",
+    );
+    check(
+        &join("cut", &token[..token.len() - 9]),
+        USAGE,
+        "not a complete join token",
+    );
     check(&join("foreign", &other.token()), REFUSED, "another mesh");
 
     let data = dir.path().join("first");
-    let first = Node::run(&data, &["mesh", "join", core.address(), "--token", &token, "--bind", "127.0.0.1:0"]);
+    let first = Node::run(
+        &data,
+        &[
+            "mesh",
+            "join",
+            core.address(),
+            "--token",
+            &token,
+            "--bind",
+            "127.0.0.1:0",
+        ],
+    );
     core.sees(2);
     check(&join("second", &token), REFUSED, "already used");
     drop(first);
 
-    let short = core.json(&["mesh", "token", "--ttl", "1s"])["token"].as_str().unwrap().to_owned();
+    let short = core.json(&["mesh", "token", "--ttl", "1s"])["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     // Joining for another reason than time would use it up, so time is waited for by a clock alone.
     let until_expired = std::time::Instant::now() + std::time::Duration::from_millis(2100);
-    until("the token's end", || (std::time::Instant::now() > until_expired).then_some(()));
+    until("the token's end", || {
+        (std::time::Instant::now() > until_expired).then_some(())
+    });
     check(&join("late", &short), REFUSED, "expired");
 
-    let relay = core.json(&["mesh", "token", "--role", "relay"])["token"].as_str().unwrap().to_owned();
+    let relay = core.json(&["mesh", "token", "--role", "relay"])["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let data = dir.path().join("role");
-    let line = ["--data-dir", data.to_str().unwrap(), "mesh", "join", core.address(), "--token", &relay, "--role", "core"];
+    let line = [
+        "--data-dir",
+        data.to_str().unwrap(),
+        "mesh",
+        "join",
+        core.address(),
+        "--token",
+        &relay,
+        "--role",
+        "core",
+    ];
     check(&run(&line), REFUSED, "role");
 }
 
@@ -168,8 +316,16 @@ fn tokens() {
 fn only_the_founder_admits() {
     let core = Node::found("core");
     let edge = core.join("edge", "edge");
-    check(&edge.mielin(&["mesh", "token"]), REFUSED, "does not hold the mesh's root");
-    check(&edge.mielin(&["mesh", "approve"]), REFUSED, "does not hold the mesh's root");
+    check(
+        &edge.mielin(&["mesh", "token"]),
+        REFUSED,
+        "does not hold the mesh's root",
+    );
+    check(
+        &edge.mielin(&["mesh", "approve"]),
+        REFUSED,
+        "does not hold the mesh's root",
+    );
 }
 
 #[test]
@@ -179,13 +335,42 @@ fn addresses() {
     let data = data.to_str().unwrap();
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    check(&run(&["--data-dir", data, "mesh", "start", "--bind", &address]), REFUSED, "in use");
-    check(&run(&["--data-dir", data, "mesh", "start", "--bind", "192.0.2.1:9000"]), REFUSED, "not an address of this machine");
-    check(&run(&["--data-dir", data, "mesh", "join", "somewhere"]), USAGE, "HOST:PORT");
+    check(
+        &run(&["--data-dir", data, "mesh", "start", "--bind", &address]),
+        REFUSED,
+        "in use",
+    );
+    check(
+        &run(&[
+            "--data-dir",
+            data,
+            "mesh",
+            "start",
+            "--bind",
+            "192.0.2.1:9000",
+        ]),
+        REFUSED,
+        "not an address of this machine",
+    );
+    check(
+        &run(&["--data-dir", data, "mesh", "join", "somewhere"]),
+        USAGE,
+        "HOST:PORT",
+    );
 
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let other = dir.path().join("other");
-    let line = ["--data-dir", other.to_str().unwrap(), "mesh", "join", &closed];
+    let line = [
+        "--data-dir",
+        other.to_str().unwrap(),
+        "mesh",
+        "join",
+        &closed,
+    ];
     check(&run(&line), UNREACHABLE, &closed);
 }
 
@@ -193,20 +378,42 @@ fn addresses() {
 fn data_directories() {
     let node = Node::found("home");
     let data = node.dir.to_str().unwrap();
-    check(&run(&["--data-dir", data, "daemon"]), REFUSED, "is using the data directory");
-    check(&run(&["--data-dir", data, "mesh", "start"]), REFUSED, "is using the data directory");
+    check(
+        &run(&["--data-dir", data, "daemon"]),
+        REFUSED,
+        "is using the data directory",
+    );
+    check(
+        &run(&["--data-dir", data, "mesh", "start"]),
+        REFUSED,
+        "is using the data directory",
+    );
 
     let dir = tempfile::tempdir().unwrap();
     let newer = dir.path().join("newer");
     fs::create_dir(&newer).unwrap();
     fs::write(newer.join("VERSION"), "99\n").unwrap();
-    let line = ["--data-dir", newer.to_str().unwrap(), "mesh", "start", "--bind", "127.0.0.1:0"];
+    let line = [
+        "--data-dir",
+        newer.to_str().unwrap(),
+        "mesh",
+        "start",
+        "--bind",
+        "127.0.0.1:0",
+    ];
     check(&run(&line), REFUSED, "version 99");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
     fs::write(foreign.join("thesis.txt"), "x").unwrap();
-    let line = ["--data-dir", foreign.to_str().unwrap(), "mesh", "start", "--bind", "127.0.0.1:0"];
+    let line = [
+        "--data-dir",
+        foreign.to_str().unwrap(),
+        "mesh",
+        "start",
+        "--bind",
+        "127.0.0.1:0",
+    ];
     check(&run(&line), REFUSED, "not a data directory");
     assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1, "left as it was");
 
@@ -214,13 +421,45 @@ fn data_directories() {
     let data = edge.dir.clone();
     let _kept = edge.stop();
     let data = data.to_str().unwrap();
-    check(&run(&["--data-dir", data, "mesh", "start"]), REFUSED, "another node founded");
-    check(&run(&["--data-dir", data, "mesh", "join", node.address(), "--role", "core"]), REFUSED, "certificate fixes");
+    check(
+        &run(&["--data-dir", data, "mesh", "start"]),
+        REFUSED,
+        "another node founded",
+    );
+    check(
+        &run(&[
+            "--data-dir",
+            data,
+            "mesh",
+            "join",
+            node.address(),
+            "--role",
+            "core",
+        ]),
+        REFUSED,
+        "certificate fixes",
+    );
     let token = Node::found("elsewhere").token();
-    check(&run(&["--data-dir", data, "mesh", "join", node.address(), "--token", &token]), REFUSED, "another mesh");
+    check(
+        &run(&[
+            "--data-dir",
+            data,
+            "mesh",
+            "join",
+            node.address(),
+            "--token",
+            &token,
+        ]),
+        REFUSED,
+        "another mesh",
+    );
 }
 
 #[test]
 fn the_demo_needs_its_input() {
-    check(&run(&["demo", "--input", "/nowhere/README.md"]), NOT_FOUND, "--input FILE");
+    check(
+        &run(&["demo", "--input", "/nowhere/README.md"]),
+        NOT_FOUND,
+        "--input FILE",
+    );
 }

@@ -27,17 +27,34 @@ fn the_demo_moves_everything_and_cleans_up() {
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let checks = &report["checks"];
-    assert_eq!((&checks["ok"], &checks["digest_equal"]), (&true.into(), &true.into()));
+    assert_eq!(
+        (&checks["ok"], &checks["digest_equal"]),
+        (&true.into(), &true.into())
+    );
     assert!(checks["messages"]["sent"].as_u64().unwrap() >= 40);
     assert_eq!(checks["messages"]["sent"], checks["messages"]["answered"]);
     let way: Vec<String> = report["moves"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|row| format!("{} {} {}", row["name"], row["from_name"], row["to_name"]).replace('"', ""))
+        .map(|row| {
+            format!("{} {} {}", row["name"], row["from_name"], row["to_name"]).replace('"', "")
+        })
         .collect();
-    assert_eq!(way, ["digest edge relay", "counter edge relay", "digest relay core", "counter relay core"]);
-    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "nothing is left behind");
+    assert_eq!(
+        way,
+        [
+            "digest edge relay",
+            "counter edge relay",
+            "digest relay core",
+            "counter relay core"
+        ]
+    );
+    assert_eq!(
+        fs::read_dir(&temporary).unwrap().count(),
+        0,
+        "nothing is left behind"
+    );
 }
 
 #[test]
@@ -54,9 +71,18 @@ fn an_interrupted_demo_leaves_nothing_behind() {
     let mut line = String::new();
     while !line.contains("moving") {
         line.clear();
-        assert!(progress.read_line(&mut line).unwrap() > 0, "the demo ended before it moved anything");
+        assert!(
+            progress.read_line(&mut line).unwrap() > 0,
+            "the demo ended before it moved anything"
+        );
     }
-    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &demo.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let status = until("the end of the demo", || demo.try_wait().unwrap());
     assert_eq!(status.code(), Some(3));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -29,13 +29,17 @@ fn a_mesh_of_three_knows_itself() {
     }
     let text = edge.mielin(&["mesh", "status"]).ok();
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("NAME") && text.contains("relay") && text.contains("alive"), "{text}");
+    assert!(
+        text.contains("NAME") && text.contains("relay") && text.contains("alive"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_control_socket_is_private() {
     let node = Node::found("private");
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&node.dir), 0o700);
     assert_eq!(mode(&node.dir.join("control.sock")), 0o600);
 }
@@ -45,7 +49,10 @@ fn a_deep_data_directory_works() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("a-directory-with-a-long-name/".repeat(8));
     let node = Node::run(&deep, &["mesh", "start", "--bind", "127.0.0.1:0"]);
-    assert!(deep.as_os_str().len() > 108, "longer than the path of a socket may be");
+    assert!(
+        deep.as_os_str().len() > 108,
+        "longer than the path of a socket may be"
+    );
     node.sees(1);
 }
 
@@ -56,7 +63,18 @@ fn a_node_joins_by_approval() {
     let data = dir.path().join("asker");
     let address = core.address().to_owned();
     let asker = std::thread::spawn(move || {
-        Node::run(&data, &["mesh", "join", &address, "--bind", "127.0.0.1:0", "--name", "asker"])
+        Node::run(
+            &data,
+            &[
+                "mesh",
+                "join",
+                &address,
+                "--bind",
+                "127.0.0.1:0",
+                "--name",
+                "asker",
+            ],
+        )
     });
     let waiting = until("the request to join", || {
         let pending = core.json(&["mesh", "approve"]);
@@ -77,7 +95,11 @@ fn sigterm_stops_cleanly_and_daemon_comes_back() {
     let core = Node::found("core");
     let edge = core.join("edge", "edge");
     core.sees(2);
-    let (id, address, dir) = (edge.id().to_owned(), edge.address().to_owned(), edge.dir.clone());
+    let (id, address, dir) = (
+        edge.id().to_owned(),
+        edge.address().to_owned(),
+        edge.dir.clone(),
+    );
     let _kept = edge.stop();
     assert!(!dir.join("control.sock").exists());
     // It keeps the port that it was given by the system only if it asks for it, so ask.
@@ -98,7 +120,17 @@ fn a_socket_left_by_a_killed_daemon_is_no_obstacle() {
     assert!(!node.ended().success());
     assert!(data.join("control.sock").exists());
     assert_eq!(node.mielin(&["mesh", "status"]).code(), 5);
-    let again = Node::run(&data, &["mesh", "start", "--bind", "127.0.0.1:0", "--name", "renamed"]);
+    let again = Node::run(
+        &data,
+        &[
+            "mesh",
+            "start",
+            "--bind",
+            "127.0.0.1:0",
+            "--name",
+            "renamed",
+        ],
+    );
     assert_eq!(again.id(), id);
     assert_eq!(again.json(&["mesh", "status"])["name"], "renamed");
 }
@@ -109,7 +141,10 @@ fn joining_again_just_starts() {
     let edge = core.join("edge", "edge");
     let (id, dir) = (edge.id().to_owned(), edge.dir.clone());
     let _kept = edge.stop();
-    let edge = Node::run(&dir, &["mesh", "join", core.address(), "--bind", "127.0.0.1:0"]);
+    let edge = Node::run(
+        &dir,
+        &["mesh", "join", core.address(), "--bind", "127.0.0.1:0"],
+    );
     assert_eq!(edge.id(), id);
     edge.sees(2);
 }
@@ -128,7 +163,14 @@ fn leaving_takes_a_node_out_of_the_mesh() {
 fn a_node_does_not_outlive_its_parent_when_told_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = mielin()
-        .args(["mesh", "start", "--bind", "127.0.0.1:0", "--stop-on-stdin-end", "--data-dir"])
+        .args([
+            "mesh",
+            "start",
+            "--bind",
+            "127.0.0.1:0",
+            "--stop-on-stdin-end",
+            "--data-dir",
+        ])
         .arg(dir.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -147,7 +189,15 @@ fn node_info_works_with_and_without_a_daemon() {
     assert!(info["machine"]["cores"].as_u64().unwrap() >= 1);
     let dir = node.dir.clone();
     let _kept = node.stop();
-    let info = run(&["node", "info", "-o", "json", "--data-dir", dir.to_str().unwrap()]).json();
+    let info = run(&[
+        "node",
+        "info",
+        "-o",
+        "json",
+        "--data-dir",
+        dir.to_str().unwrap(),
+    ])
+    .json();
     assert!(info["node"].is_null());
 }
 

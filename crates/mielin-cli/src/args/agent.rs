@@ -8,7 +8,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::OutputArgs;
 use crate::duration::parse_duration;
 
-/// AGENT and NODE are ids, unique prefixes of ids, or names.
 #[derive(Subcommand)]
 pub(crate) enum AgentCommand {
     /// List the agents of the whole mesh
@@ -18,6 +17,11 @@ Examples:
   mielin agent list -o json")]
     List(OutputArgs),
     /// Start a WebAssembly program as an agent on this node
+    ///
+    /// Any WASI preview-1 command will do. It may do nothing but compute, answer messages and write
+    /// to its own logs unless it is allowed to: `clock`, `random`, `message` (send to anybody) or
+    /// `message:AGENT` (send to that one). What it writes to standard output and standard error is
+    /// kept; see `mielin agent logs`.
     Spawn(SpawnArgs),
     /// Show everything that is known about an agent
     #[command(after_help = "\
@@ -62,17 +66,12 @@ pub(crate) struct AgentArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Starts a WASI preview-1 command as an agent on this node.
-///
-/// An agent may do nothing but compute and write to its own logs unless it is allowed to: `clock`,
-/// `random`, `message` (to anybody) or `message:AGENT` (to that one). What it writes to standard
-/// output and standard error is kept; see `mielin agent logs`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   mielin agent spawn agents/prebuilt/hello.wasm
   mielin agent spawn digest.wasm --stdin README.md -- 1000000
-  mielin agent spawn counter.wasm --name counter --allow message")]
+  mielin agent spawn prog.wasm --name prog --allow clock --allow random")]
 pub(crate) struct SpawnArgs {
     /// The WebAssembly module
     pub(crate) file: PathBuf,

@@ -13,8 +13,16 @@ use crate::duration::parse_duration;
 #[derive(Subcommand)]
 pub(crate) enum MeshCommand {
     /// Found a mesh and run its first node in the foreground
+    ///
+    /// The mesh gets a root of its own. The command prints a token with which one other node can
+    /// join; `mielin mesh token` makes more. In a data directory that founded a mesh already, the
+    /// same node starts again. It stops cleanly on SIGTERM or Ctrl-C.
     Start(StartArgs),
     /// Join a mesh and run the node in the foreground
+    ///
+    /// With a token it joins at once. Without one it shows its id and waits until somebody runs
+    /// `mielin mesh approve` on the node that founded the mesh. A data directory that belongs to
+    /// the mesh already just starts. It stops cleanly on SIGTERM or Ctrl-C.
     Join(JoinArgs),
     /// Show this node and the members of its mesh
     #[command(after_help = "\
@@ -42,10 +50,6 @@ Examples:
     Leave(OutputArgs),
 }
 
-/// Founds a mesh with a root of its own and runs its first node until SIGTERM or Ctrl-C.
-///
-/// It prints a token with which one other node can join; `mielin mesh token` makes more. In a data
-/// directory that founded a mesh already, the same node starts again.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -64,11 +68,6 @@ pub(crate) struct StartArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Joins the mesh of the node at ADDR and runs the node until SIGTERM or Ctrl-C.
-///
-/// With a token it joins at once. Without one it shows its fingerprint and waits until somebody
-/// runs `mielin mesh approve` on the founding node. A data directory that belongs to the mesh
-/// already just starts.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -116,9 +116,23 @@ async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Resu
         None => {
             let name = arguments.name.map_or_else(default_name, Ok)?;
             let granted = token.as_ref().and_then(JoinToken::role);
-            let role = arguments.role.map(NodeRole::from).or(granted).unwrap_or(NodeRole::Edge);
+            let role = arguments
+                .role
+                .map(NodeRole::from)
+                .or(granted)
+                .unwrap_or(NodeRole::Edge);
             let tell = |progress| output.progress(progress_text(&progress));
-            join(home.path(), JoinRequest { address, token, name, role }, tell).await?
+            join(
+                home.path(),
+                JoinRequest {
+                    address,
+                    token,
+                    name,
+                    role,
+                },
+                tell,
+            )
+            .await?
         }
     };
     let mut settings = home.settings(&arguments.node)?;
@@ -428,16 +442,18 @@ impl From<JoinError> for Failure {
         match error {
             JoinError::Credentials(error) => error.into(),
             JoinError::Directory(error) => error.into(),
-            JoinError::Unreachable { .. } | JoinError::Timeout { .. } | JoinError::Introduction(_) => {
-                Failure::unreachable(message).hint("is a node running at that address, and may UDP pass?")
-            }
+            JoinError::Unreachable { .. }
+            | JoinError::Timeout { .. }
+            | JoinError::Introduction(_) => Failure::unreachable(message)
+                .hint("is a node running at that address, and may UDP pass?"),
             JoinError::Address { .. } => Failure::usage(message),
             JoinError::Token(TokenError::Malformed) => Failure::usage(message),
             JoinError::Token(_) => Failure::refused(message)
                 .hint("`mielin mesh token`, on the node that founded the mesh, prints a new token"),
-            JoinError::NotApproved { .. } | JoinError::Rejected | JoinError::Busy | JoinError::Role { .. } => {
-                Failure::refused(message)
-            }
+            JoinError::NotApproved { .. }
+            | JoinError::Rejected
+            | JoinError::Busy
+            | JoinError::Role { .. } => Failure::refused(message),
             JoinError::IssuerUnknown { .. } => Failure::refused(message),
             _ => Failure::internal(message),
         }

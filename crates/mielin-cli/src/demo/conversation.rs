@@ -49,7 +49,11 @@ impl Conversation {
             loop {
                 let last = *stopped.borrow();
                 messages.sent += 1;
-                let text = if last { LAST.to_owned() } else { format!("message {}", messages.sent) };
+                let text = if last {
+                    LAST.to_owned()
+                } else {
+                    format!("message {}", messages.sent)
+                };
                 let reply = ask(&client, &agent, &text).await?;
                 messages.take(&text, &reply);
                 if last {

@@ -14,14 +14,22 @@ use tempfile::TempDir;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 pub fn sample(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../agents/prebuilt").join(name);
-    path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", path.display())).display().to_string()
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../agents/prebuilt")
+        .join(name);
+    path.canonicalize()
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .display()
+        .to_string()
 }
 
 /// The executable without the caller's settings.
 pub fn mielin() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mielin"));
-    command.env_remove("MIELIN_DATA_DIR").env_remove("MIELIN_TOKEN").env_remove("RUST_LOG");
+    command
+        .env_remove("MIELIN_DATA_DIR")
+        .env_remove("MIELIN_TOKEN")
+        .env_remove("RUST_LOG");
     command.stdin(Stdio::null());
     command
 }
@@ -38,12 +46,20 @@ pub struct Ran {
 
 impl Ran {
     fn of(args: &[&str], output: Output) -> Ran {
-        Ran { line: args.join(" "), output }
+        Ran {
+            line: args.join(" "),
+            output,
+        }
     }
 
     #[track_caller]
     pub fn ok(self) -> Vec<u8> {
-        assert!(self.output.status.success(), "{}: {:?}", self.line, self.output);
+        assert!(
+            self.output.status.success(),
+            "{}: {:?}",
+            self.line,
+            self.output
+        );
         self.output.stdout
     }
 
@@ -51,8 +67,13 @@ impl Ran {
     pub fn json(self) -> Value {
         let line = self.line.clone();
         let stdout = self.ok();
-        assert_eq!(stdout.iter().filter(|&&byte| byte == b'\n').count(), 1, "{line}: one line");
-        serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{line}: {error}: {stdout:?}"))
+        assert_eq!(
+            stdout.iter().filter(|&&byte| byte == b'\n').count(),
+            1,
+            "{line}: one line"
+        );
+        serde_json::from_slice(&stdout)
+            .unwrap_or_else(|error| panic!("{line}: {error}: {stdout:?}"))
     }
 
     pub fn code(&self) -> i32 {
@@ -70,7 +91,12 @@ impl Ran {
 
 /// The names of an object's fields, in alphabetical order.
 pub fn keys(value: &Value) -> Vec<&str> {
-    let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut keys: Vec<_> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     keys.sort_unstable();
     keys
 }
@@ -83,7 +109,10 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {DEADLINE:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not happen within {DEADLINE:?}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -102,7 +131,10 @@ impl Node {
     pub fn found(name: &str) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
-        let mut node = Node::run(&path, &["mesh", "start", "--bind", "127.0.0.1:0", "--name", name]);
+        let mut node = Node::run(
+            &path,
+            &["mesh", "start", "--bind", "127.0.0.1:0", "--name", name],
+        );
         node._temporary = Some(dir);
         node
     }
@@ -112,9 +144,22 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let token = self.token();
-        let mut node = Node::run(&path, &[
-            "mesh", "join", self.address(), "--token", &token, "--bind", "127.0.0.1:0", "--name", name, "--role", role,
-        ]);
+        let mut node = Node::run(
+            &path,
+            &[
+                "mesh",
+                "join",
+                self.address(),
+                "--token",
+                &token,
+                "--bind",
+                "127.0.0.1:0",
+                "--name",
+                name,
+                "--role",
+                role,
+            ],
+        );
         node._temporary = Some(dir);
         node
     }
@@ -135,14 +180,25 @@ impl Node {
         stdout.read_line(&mut line).unwrap();
         if line.is_empty() {
             let mut stderr = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            child
+                .stderr
+                .take()
+                .unwrap()
+                .read_to_string(&mut stderr)
+                .unwrap();
             panic!("{args:?} ended: {stderr}");
         }
         // The node must not wait for somebody to read its log.
         let mut stderr = child.stderr.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::stderr()));
         let ready = serde_json::from_str(&line).unwrap();
-        Node { dir: dir.to_path_buf(), ready, child, _stdout: stdout, _temporary: None }
+        Node {
+            dir: dir.to_path_buf(),
+            ready,
+            child,
+            _stdout: stdout,
+            _temporary: None,
+        }
     }
 
     pub fn address(&self) -> &str {
@@ -154,12 +210,20 @@ impl Node {
     }
 
     pub fn token(&self) -> String {
-        self.json(&["mesh", "token"])["token"].as_str().unwrap().to_owned()
+        self.json(&["mesh", "token"])["token"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Runs a command against this node.
     pub fn mielin(&self, args: &[&str]) -> Ran {
-        let output = mielin().arg("--data-dir").arg(&self.dir).args(args).output().unwrap();
+        let output = mielin()
+            .arg("--data-dir")
+            .arg(&self.dir)
+            .args(args)
+            .output()
+            .unwrap();
         Ran::of(args, output)
     }
 
@@ -167,8 +231,16 @@ impl Node {
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
         // Before a `--`, which ends the options.
-        let at = args.iter().position(|&arg| arg == "--").unwrap_or(args.len());
-        let line: Vec<&str> = args[..at].iter().chain(&["-o", "json"]).chain(&args[at..]).copied().collect();
+        let at = args
+            .iter()
+            .position(|&arg| arg == "--")
+            .unwrap_or(args.len());
+        let line: Vec<&str> = args[..at]
+            .iter()
+            .chain(&["-o", "json"])
+            .chain(&args[at..])
+            .copied()
+            .collect();
         self.mielin(&line).json()
     }
 
@@ -184,12 +256,20 @@ impl Node {
         until("membership", || {
             let status = self.json(&["mesh", "status"]);
             let members = status["members"].as_array().unwrap();
-            (members.iter().filter(|member| member["state"] == "alive").count() == count).then_some(())
+            (members
+                .iter()
+                .filter(|member| member["state"] == "alive")
+                .count()
+                == count)
+                .then_some(())
         });
     }
 
     pub fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        let done = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
