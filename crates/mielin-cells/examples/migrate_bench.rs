@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, LogKind, MoveOptions, SpawnRequest};
-use mielin_mesh::{FrameLimit, JoinRequest, MeshConfig, MeshService, create_mesh, join, stream_handler};
+use mielin_mesh::{
+    FrameLimit, JoinRequest, MeshConfig, MeshService, create_mesh, join, stream_handler,
+};
 use mielin_mesh_core::{MemberState, MigrationStrategy, NodeRole};
 
 type Failure = Box<dyn std::error::Error>;
@@ -32,29 +34,56 @@ struct Row {
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let json = arguments.windows(2).any(|pair| pair == ["-o", "json"]);
-    let reps = arguments.windows(2).find(|pair| pair[0] == "--reps").map_or(Ok(20), |pair| pair[1].parse())?;
+    let reps = arguments
+        .windows(2)
+        .find(|pair| pair[0] == "--reps")
+        .map_or(Ok(20), |pair| pair[1].parse())?;
     let directory = tempfile::tempdir()?;
     let path = directory.path();
     let config = || -> Result<MeshConfig, Failure> { Ok(MeshConfig::new("127.0.0.1:0".parse()?)) };
-    let first = MeshService::start(config()?, create_mesh(&path.join("a"), "a", NodeRole::Core)?).await?;
+    let first = MeshService::start(
+        config()?,
+        create_mesh(&path.join("a"), "a", NodeRole::Core)?,
+    )
+    .await?;
     let address = first.local().address;
-    let token = first.authority().ok_or("no authority")?.issue_token(None, Duration::from_secs(60))?;
-    let request = JoinRequest { address, token: Some(token), name: "b".to_owned(), role: NodeRole::Core };
+    let token = first
+        .authority()
+        .ok_or("no authority")?
+        .issue_token(None, Duration::from_secs(60))?;
+    let request = JoinRequest {
+        address,
+        token: Some(token),
+        name: "b".to_owned(),
+        role: NodeRole::Core,
+    };
     let credentials = join(&path.join("b"), request, |_| {}).await?;
     let second = MeshService::start(config()?.bootstrap(address), credentials).await?;
     for mesh in [&first, &second] {
-        while mesh.members().iter().filter(|member| member.state == MemberState::Alive).count() < 2 {
+        while mesh
+            .members()
+            .iter()
+            .filter(|member| member.state == MemberState::Alive)
+            .count()
+            < 2
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    let nodes = [Cells::start(CellsConfig::default(), first.clone()).await?, Cells::start(CellsConfig::default(), second.clone()).await?];
-    second.serve_streams(FLOOR, stream_handler(|_, mut stream| async move {
-        while let Ok(Some(_)) = stream.recv_frame(FrameLimit::default()).await {
-            if stream.send_frame(&[], &[]).await.is_err() {
-                return;
+    let nodes = [
+        Cells::start(CellsConfig::default(), first.clone()).await?,
+        Cells::start(CellsConfig::default(), second.clone()).await?,
+    ];
+    second.serve_streams(
+        FLOOR,
+        stream_handler(|_, mut stream| async move {
+            while let Ok(Some(_)) = stream.recv_frame(FrameLimit::default()).await {
+                if stream.send_frame(&[], &[]).await.is_err() {
+                    return;
+                }
             }
-        }
-    }));
+        }),
+    );
     let mut rows = Vec::new();
     for mib in [1, 16, 64] {
         for strategy in [MigrationStrategy::StopCopy, MigrationStrategy::PreCopy] {
@@ -69,13 +98,32 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn measure(nodes: &[Cells; 2], mib: u32, strategy: MigrationStrategy, reps: usize) -> Result<Row, Failure> {
+async fn measure(
+    nodes: &[Cells; 2],
+    mib: u32,
+    strategy: MigrationStrategy,
+    reps: usize,
+) -> Result<Row, Failure> {
     let agent = nodes[0].spawn(SpawnRequest::new(program(mib)?)).await?;
     // It says so when all of its memory is in use.
-    while nodes[0].read_log(agent, LogKind::Stdout, 0, Duration::from_secs(60)).await?.bytes.is_empty() {}
-    let mut row = Row { mib, strategy, downtime_us: Vec::new(), total_us: Vec::new(), floor_us: 0, bytes: 0 };
+    while nodes[0]
+        .read_log(agent, LogKind::Stdout, 0, Duration::from_secs(60))
+        .await?
+        .bytes
+        .is_empty()
+    {}
+    let mut row = Row {
+        mib,
+        strategy,
+        downtime_us: Vec::new(),
+        total_us: Vec::new(),
+        floor_us: 0,
+        bytes: 0,
+    };
     let mut floors = Vec::new();
-    let options = MoveOptions { strategy: Some(strategy) };
+    let options = MoveOptions {
+        strategy: Some(strategy),
+    };
     // The first two moves compile the module at both ends and are not counted.
     for rep in 0..reps + 2 {
         let target = nodes[(rep + 1) % 2].mesh().local().id;
@@ -95,7 +143,10 @@ async fn measure(nodes: &[Cells; 2], mib: u32, strategy: MigrationStrategy, reps
 
 /// The hot set's bytes one way and an answer back.
 async fn floor(nodes: &[Cells; 2]) -> Result<u64, Failure> {
-    let mut stream = nodes[0].mesh().open_stream(&nodes[1].mesh().local().id, FLOOR).await?;
+    let mut stream = nodes[0]
+        .mesh()
+        .open_stream(&nodes[1].mesh().local().id, FLOOR)
+        .await?;
     let hot = Bytes::from(vec![0x5a; HOT_BYTES as usize]);
     let began = Instant::now();
     stream.send_frame_bytes(&[], hot).await?;
@@ -143,19 +194,35 @@ fn percentile(values: &mut [u64], percent: usize) -> u64 {
 fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if !json {
-        writeln!(out, "  MiB  strategy    downtime µs (median, p99)   total µs   floor µs      bytes")?;
+        writeln!(
+            out,
+            "  MiB  strategy    downtime µs (median, p99)   total µs   floor µs      bytes"
+        )?;
     }
     let mut lines = Vec::new();
     for row in rows {
         let (mut downtime, mut total) = (row.downtime_us.clone(), row.total_us.clone());
-        let (median, p99, total) = (percentile(&mut downtime, 50), percentile(&mut downtime, 99), percentile(&mut total, 50));
-        let (mib, strategy, floor, bytes, kib) = (row.mib, row.strategy, row.floor_us, row.bytes, HOT_BYTES / 1024);
+        let (median, p99, total) = (
+            percentile(&mut downtime, 50),
+            percentile(&mut downtime, 99),
+            percentile(&mut total, 50),
+        );
+        let (mib, strategy, floor, bytes, kib) = (
+            row.mib,
+            row.strategy,
+            row.floor_us,
+            row.bytes,
+            HOT_BYTES / 1024,
+        );
         if json {
             lines.push(format!(
                 r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes}}}"#
             ));
         } else {
-            writeln!(out, "{mib:>5}  {strategy:<10} {median:>13} {p99:>13} {total:>10} {floor:>10} {bytes:>10}")?;
+            writeln!(
+                out,
+                "{mib:>5}  {strategy:<10} {median:>13} {p99:>13} {total:>10} {floor:>10} {bytes:>10}"
+            )?;
         }
     }
     if json {

@@ -333,7 +333,6 @@ impl Cell {
             Ok(instance) => Ok(Held {
                 cell: Arc::clone(self),
                 instance: Some(instance),
-                since: Instant::now(),
             }),
             Err(_) => Err(CellsError::Ended(self.id())),
         }
@@ -571,8 +570,6 @@ impl Drop for Claim {
 pub(crate) struct Held {
     cell: Arc<Cell>,
     instance: Option<Box<dyn Instance>>,
-    /// When the agent stopped running.
-    pub(crate) since: Instant,
 }
 
 impl Held {

@@ -174,10 +174,6 @@ impl Node {
         *self.closing.borrow()
     }
 
-    pub(crate) fn watch_closing(&self) -> watch::Receiver<bool> {
-        self.closing.subscribe()
-    }
-
     /// Sees the end of every move.
     pub(crate) fn watch_moves(&self) -> watch::Receiver<u64> {
         self.moves.subscribe()

@@ -45,7 +45,9 @@ struct About {
 /// Writes every living agent. The scheduler has stopped.
 pub(crate) async fn store(node: &Arc<Node>) {
     for cell in node.living() {
-        let Some(directory) = node.directory(&cell.id()) else { return };
+        let Some(directory) = node.directory(&cell.id()) else {
+            return;
+        };
         let agent = cell.id();
         if let Err(error) = store_one(cell, directory).await {
             tracing::error!(%agent, %error, "an agent could not be stored and is lost with this process");
@@ -65,14 +67,24 @@ async fn store_one(cell: Arc<Cell>, directory: std::path::PathBuf) -> Result<(),
             counters: cell.tally.numbers(),
             lines: cell.logs.lines().iter().map(wire::Line::new).collect(),
         };
-        for (name, bytes) in [(ABOUT, codec::encode(&about)), (OUTBOX, outbox), (INBOX, inbox)] {
-            snapshot.host.push(HostSection { name: name.to_owned(), version: VERSION, bytes });
+        for (name, bytes) in [
+            (ABOUT, codec::encode(&about)),
+            (OUTBOX, outbox),
+            (INBOX, inbox),
+        ] {
+            snapshot.host.push(HostSection {
+                name: name.to_owned(),
+                version: VERSION,
+                bytes,
+            });
         }
         write(&directory.join(MODULE), cell.prepared.module().bytes())?;
         // Last, because it is what makes the directory an agent.
         write(&directory.join(SNAPSHOT), &snapshot.encode())
     });
-    let written = writing.await.map_err(|error| CellsError::Internal(error.to_string()))?;
+    let written = writing
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))?;
     written.map_err(CellsError::io("writing a snapshot"))
 }
 
@@ -87,11 +99,22 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Brings the agents of the last run back to life. One that cannot be read stays on the disk and is reported.
 pub(crate) async fn restore(node: &Arc<Node>) {
-    let Some(directory) = node.config.data_dir.as_ref().map(|directory| directory.join("agents")) else { return };
-    let Ok(entries) = fs::read_dir(&directory) else { return };
+    let Some(directory) = node
+        .config
+        .data_dir
+        .as_ref()
+        .map(|directory| directory.join("agents"))
+    else {
+        return;
+    };
+    let Ok(entries) = fs::read_dir(&directory) else {
+        return;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
-        let Some(Ok(agent)) = entry.file_name().to_str().map(str::parse::<AgentId>) else { continue };
+        let Some(Ok(agent)) = entry.file_name().to_str().map(str::parse::<AgentId>) else {
+            continue;
+        };
         if !path.join(SNAPSHOT).exists() {
             continue;
         }
@@ -99,7 +122,9 @@ pub(crate) async fn restore(node: &Arc<Node>) {
             let (node, path) = (Arc::clone(node), path.clone());
             tokio::task::spawn_blocking(move || restore_one(&node, agent, &path))
         };
-        let restored = reading.await.map_err(|error| CellsError::Internal(error.to_string()));
+        let restored = reading
+            .await
+            .map_err(|error| CellsError::Internal(error.to_string()));
         match restored.and_then(|restored| restored) {
             Ok(cell) => {
                 if let Err(error) = node.adopt(&cell, false) {
@@ -113,21 +138,41 @@ pub(crate) async fn restore(node: &Arc<Node>) {
                 }
                 cell.start();
             }
-            Err(error) => tracing::error!(%agent, %error, "an agent of the last run could not be restored"),
+            Err(error) => {
+                tracing::error!(%agent, %error, "an agent of the last run could not be restored")
+            }
         }
     }
 }
 
-fn restore_one(node: &Arc<Node>, agent: AgentId, directory: &Path) -> Result<Arc<Cell>, CellsError> {
-    let read = |name: &str| fs::read(directory.join(name)).map_err(CellsError::io(format!("reading {name} of an agent")));
-    let damaged = |reason: String| CellsError::Internal(format!("its snapshot cannot be used: {reason}"));
-    let limits = SnapshotLimits { host_bytes: 512 << 20, ..SnapshotLimits::default() };
-    let snapshot = Snapshot::decode(&read(SNAPSHOT)?, &limits).map_err(|error| damaged(error.to_string()))?;
-    let section = |name: &str| {
-        let found = snapshot.host.iter().find(|section| section.name == name && section.version == VERSION);
-        found.map(|section| Bytes::copy_from_slice(&section.bytes)).ok_or_else(|| damaged(format!("{name} is missing")))
+fn restore_one(
+    node: &Arc<Node>,
+    agent: AgentId,
+    directory: &Path,
+) -> Result<Arc<Cell>, CellsError> {
+    let read = |name: &str| {
+        fs::read(directory.join(name))
+            .map_err(CellsError::io(format!("reading {name} of an agent")))
     };
-    let about: About = codec::decode(&section(ABOUT)?).map_err(|error| damaged(error.to_string()))?;
+    let damaged =
+        |reason: String| CellsError::Internal(format!("its snapshot cannot be used: {reason}"));
+    let limits = SnapshotLimits {
+        host_bytes: 512 << 20,
+        ..SnapshotLimits::default()
+    };
+    let snapshot =
+        Snapshot::decode(&read(SNAPSHOT)?, &limits).map_err(|error| damaged(error.to_string()))?;
+    let section = |name: &str| {
+        let found = snapshot
+            .host
+            .iter()
+            .find(|section| section.name == name && section.version == VERSION);
+        found
+            .map(|section| Bytes::copy_from_slice(&section.bytes))
+            .ok_or_else(|| damaged(format!("{name} is missing")))
+    };
+    let about: About =
+        codec::decode(&section(ABOUT)?).map_err(|error| damaged(error.to_string()))?;
     let identity = about.identified.into_identity(agent)?;
     let engine = node.config.engine;
     let module = ModuleHash(snapshot.module.0);
@@ -138,16 +183,38 @@ fn restore_one(node: &Arc<Node>, agent: AgentId, directory: &Path) -> Result<Arc
     // Whoever saw the agent before sees a newer one now.
     let epoch = Epoch(about.epoch).next();
     let logs = Arc::new(Logs::open(directory).map_err(CellsError::io("opening an agent's logs"))?);
-    logs.adopt_lines(about.lines.into_iter().map(wire::Line::into_host_line).collect());
+    logs.adopt_lines(
+        about
+            .lines
+            .into_iter()
+            .map(wire::Line::into_host_line)
+            .collect(),
+    );
     let post = Arc::new(Post::new(agent, epoch, identity.limits.message_bytes));
-    post.load(epoch, &section(OUTBOX)?, &section(INBOX)?).map_err(|error| damaged(error.to_string()))?;
+    post.load(epoch, &section(OUTBOX)?, &section(INBOX)?)
+        .map_err(|error| damaged(error.to_string()))?;
     let tally = Arc::new(Tally::default());
     for (counter, number) in tally.all().into_iter().zip(about.counters) {
         Tally::add(counter, number);
     }
     let services = host_calls(&identity, &logs, &post, &tally);
-    let mut instance = prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;
+    let mut instance =
+        prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;
     instance.load(&snapshot)?;
-    let parts = Parts { identity, epoch, engine, prepared, logs, post, tally, instance, paused: about.paused };
-    Ok(Cell::new(parts, node.scheduler.clone(), node.changes.clone()))
+    let parts = Parts {
+        identity,
+        epoch,
+        engine,
+        prepared,
+        logs,
+        post,
+        tally,
+        instance,
+        paused: about.paused,
+    };
+    Ok(Cell::new(
+        parts,
+        node.scheduler.clone(),
+        node.changes.clone(),
+    ))
 }

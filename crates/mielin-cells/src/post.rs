@@ -29,8 +29,11 @@ struct State {
     outbox: Outbox,
     inbox: Inbox,
     epoch: Epoch,
-    /// The agent is being handed over: the mailbox stays as it is.
+    /// The agent is about to leave: what is in the mailbox and the outbox stays as it is.
     frozen: bool,
+    /// The agent has arrived, but its source may not have let go yet. Apart from `frozen`, because an agent can be
+    /// on its way out again before the end of its arrival is heard of.
+    withheld: bool,
     /// The agent is gone from this node: no courier works for it here.
     closed: bool,
     /// The agent has ended: what it sent still goes out, but nothing comes in.
@@ -58,6 +61,7 @@ impl Post {
             inbox: Inbox::new(agent),
             epoch,
             frozen: false,
+            withheld: false,
             closed: false,
             ended: false,
             message_bytes: message_bytes.min(PAYLOAD_BYTES_MAX),
@@ -172,7 +176,7 @@ impl Post {
         if state.ended {
             return (DeliveryReply::Ended, 0);
         }
-        if state.frozen || state.closed {
+        if state.is_shut() || state.closed {
             return (DeliveryReply::Busy, 0);
         }
         let mut best = DeliveryReply::Busy;
@@ -195,7 +199,7 @@ impl Post {
     /// The next message to transmit; none while the agent is handed over.
     pub(crate) fn poll_transmit(&self, now: Instant) -> Option<Envelope> {
         let mut state = lock(&self.state);
-        if state.frozen {
+        if state.is_shut() {
             None
         } else {
             state.outbox.poll_transmit(now)
@@ -204,7 +208,7 @@ impl Post {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let state = lock(&self.state);
-        if state.frozen {
+        if state.is_shut() {
             None
         } else {
             state.outbox.poll_timeout()
@@ -268,7 +272,18 @@ impl Post {
         lock(&self.state).frozen = true;
     }
 
-    /// Opens both ways: the agent is here, and in this epoch.
+    /// Lets nothing in and nothing out until the source is known to have let go.
+    pub(crate) fn withhold(&self) {
+        lock(&self.state).withheld = true;
+    }
+
+    /// The source has let go.
+    pub(crate) fn confirm(&self) {
+        lock(&self.state).withheld = false;
+        self.outgoing.notify_one();
+    }
+
+    /// Opens both ways again: the agent stays, and in this epoch.
     pub(crate) fn thaw(&self, epoch: Epoch) {
         let mut state = lock(&self.state);
         state.frozen = false;
@@ -321,6 +336,10 @@ impl Post {
 }
 
 impl State {
+    const fn is_shut(&self) -> bool {
+        self.frozen || self.withheld
+    }
+
     fn push(
         &mut self,
         to: AgentId,

@@ -13,7 +13,7 @@ use mielin_mesh_core::migration::{
 use mielin_mesh_core::{AgentId, Epoch, MigrationFrame, MigrationPhase, MigrationReceiver, NodeId};
 use mielin_safepoint::{Execution, HostSection, ModuleHash, SnapshotLimits};
 use mielin_wasm::{Address, HostState, Instance, Prepared};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::frames::{self, FrameError, Header, Identified, Installed, Outgoing};
 use crate::cell::{Cell, Identity, Parts, Tally};
@@ -30,11 +30,15 @@ use crate::wire;
 /// How long a source may take to begin.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a move waits for the end of an earlier one of the same agent.
+const EARLIER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A move that is under way to this node.
 #[derive(Default)]
 pub(crate) struct Inbound {
     /// The source asked on another stream what became of it.
     queried: Notify,
+    over: watch::Sender<bool>,
 }
 
 /// Serves one stream of protocol 102: a move, or the question what became of one.
@@ -76,8 +80,6 @@ struct Target {
     guest: Option<Guest>,
     /// The tail of the frame that is being acted on.
     tail: Bytes,
-    /// The epoch in which the agent runs here.
-    epoch: Epoch,
     /// When the frozen state arrived.
     state_at: Option<Instant>,
     /// The inbound entry, taken back when the move is over.
@@ -113,9 +115,46 @@ struct InboundEntry {
     inbound: Arc<Inbound>,
 }
 
+impl InboundEntry {
+    /// Enters a move. An earlier one of the same agent that is still under way here was given up by its source, or
+    /// it would not make another, and may not have heard of that yet.
+    async fn new(node: &Arc<Node>, agent: AgentId) -> Result<InboundEntry, CellsError> {
+        let deadline = tokio::time::Instant::now() + EARLIER_TIMEOUT;
+        loop {
+            let earlier = {
+                let mut coming = lock(&node.inbound);
+                match coming.get(&agent) {
+                    Some(earlier) => Arc::clone(earlier),
+                    None => {
+                        let inbound = Arc::new(Inbound::default());
+                        coming.insert(agent, Arc::clone(&inbound));
+                        return Ok(InboundEntry {
+                            node: Arc::clone(node),
+                            agent,
+                            inbound,
+                        });
+                    }
+                }
+            };
+            earlier.queried.notify_one();
+            let mut over = earlier.over.subscribe();
+            if !matches!(
+                tokio::time::timeout_at(deadline, over.wait_for(|over| *over)).await,
+                Ok(Ok(_))
+            ) {
+                return Err(CellsError::Busy {
+                    agent,
+                    doing: "it is on its way here already".to_owned(),
+                });
+            }
+        }
+    }
+}
+
 impl Drop for InboundEntry {
     fn drop(&mut self) {
         lock(&self.node.inbound).remove(&self.agent);
+        self.inbound.over.send_replace(true);
     }
 }
 
@@ -136,7 +175,6 @@ impl Target {
             outgoing: Some(outgoing),
             guest: None,
             tail: Bytes::new(),
-            epoch: Epoch(0),
             state_at: None,
             inbound: None,
         }
@@ -296,7 +334,7 @@ impl Target {
                 };
                 (!sent).then_some(TargetInput::ConnectionLost)
             }
-            TargetAction::Decide(offer) => Some(match self.decide(offer) {
+            TargetAction::Decide(offer) => Some(match self.decide(offer).await {
                 Ok(need_module) => TargetInput::Accepted { need_module },
                 Err(error) => TargetInput::Refused(error.to_string()),
             }),
@@ -313,7 +351,6 @@ impl Target {
                 Err(error) => failed(error),
             },
             TargetAction::Start { epoch } => {
-                self.epoch = epoch;
                 if let Err(error) = self.start(epoch) {
                     // It cannot be refused any more; this is a fault of this node's own.
                     tracing::error!(%error, "an agent that arrived could not be started");
@@ -322,7 +359,7 @@ impl Target {
             }
             TargetAction::Confirm => {
                 if let Some(guest) = &self.guest {
-                    guest.post.thaw(self.epoch);
+                    guest.post.confirm();
                     self.node.move_ended();
                 }
                 None
@@ -336,7 +373,7 @@ impl Target {
     }
 
     /// Decides whether the agent is welcome; gives whether its module must be sent.
-    fn decide(&mut self, offer: Offer) -> Result<bool, CellsError> {
+    async fn decide(&mut self, offer: Offer) -> Result<bool, CellsError> {
         let node = Arc::clone(&self.node);
         if node.is_closing() {
             return Err(CellsError::ShuttingDown);
@@ -373,22 +410,7 @@ impl Target {
                 doing: "it is on this node already".to_owned(),
             });
         }
-        let inbound = Arc::new(Inbound::default());
-        {
-            let mut coming = lock(&node.inbound);
-            if coming.contains_key(&offer.agent) {
-                return Err(CellsError::Busy {
-                    agent: offer.agent,
-                    doing: "it is on its way here already".to_owned(),
-                });
-            }
-            coming.insert(offer.agent, Arc::clone(&inbound));
-        }
-        self.inbound = Some(InboundEntry {
-            node: Arc::clone(&node),
-            agent: offer.agent,
-            inbound,
-        });
+        self.inbound = Some(InboundEntry::new(&node, offer.agent).await?);
         let directory = node.directory(&offer.agent);
         let logs = Arc::new(
             Logs::create(directory.as_deref())
@@ -403,8 +425,7 @@ impl Target {
             offer.epoch,
             identity.limits.message_bytes,
         ));
-        // Nothing goes in or out until the source is known to have let go.
-        post.freeze();
+        post.withhold();
         self.guest = Some(Guest {
             post,
             offer,

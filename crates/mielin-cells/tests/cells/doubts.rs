@@ -14,7 +14,7 @@ use crate::programs;
 type Wanted = Option<(MoveSide, fn(&MigrationPhase) -> bool)>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_dies_in_any_phase_leaves_the_agent_at_its_source() {
+async fn a_target_that_dies_before_the_hand_over_leaves_the_agent_at_its_source() {
     let wanted: Arc<Mutex<Wanted>> = Arc::default();
     let probe = {
         let wanted = Arc::clone(&wanted);
@@ -34,22 +34,17 @@ async fn a_target_that_dies_in_any_phase_leaves_the_agent_at_its_source() {
         .spawn(&programs::compute(1 << 15, 2), "worker")
         .await;
     nodes[0].lines(agent, 1).await;
-    let phases: [fn(&MigrationPhase) -> bool; 5] = [
+    let phases: [fn(&MigrationPhase) -> bool; 4] = [
         |phase| matches!(phase, MigrationPhase::Preparing),
         |phase| matches!(phase, MigrationPhase::PreCopy(2)),
         |phase| matches!(phase, MigrationPhase::Transferring),
         |phase| matches!(phase, MigrationPhase::Committing),
-        |phase| matches!(phase, MigrationPhase::Resuming),
     ];
     let options = MoveOptions {
         strategy: Some(MigrationStrategy::PreCopy),
     };
     for (index, fits) in phases.into_iter().enumerate() {
         for side in [MoveSide::Target, MoveSide::Source] {
-            if side == MoveSide::Source && index == 4 {
-                // The source has handed over: what it does not hear then is the target's to say.
-                continue;
-            }
             *wanted.lock().unwrap() = Some((side, fits));
             let error =
                 refused(within(nodes[0].cells.migrate(agent, nodes[1].id(), options, None)).await);
@@ -82,6 +77,59 @@ async fn a_target_that_dies_in_any_phase_leaves_the_agent_at_its_source() {
     let output = nodes[0].whole_stdout(agent).await;
     assert!(
         output == programs::computed(1 << 15, output.lines().count()),
+        "the output differs"
+    );
+    shut_down(nodes).await;
+}
+
+/// The source has said `Go` and hears nothing more: it keeps the agent frozen until the target is declared dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_dies_after_the_hand_over_is_mourned_and_the_agent_goes_on() {
+    let (killed, mut dead) = tokio::sync::watch::channel(false);
+    let probe = MoveProbe(Arc::new(move |side, _, phase| {
+        if side == MoveSide::Target && *phase == MigrationPhase::Resuming {
+            killed.send_replace(true);
+            return ProbeAnswer::Drop;
+        }
+        ProbeAnswer::Continue
+    }));
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 12, 0), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+    let moving = tokio::spawn(async move {
+        cells
+            .migrate(agent, target, MoveOptions::default(), None)
+            .await
+    });
+    within(dead.wait_for(|dead| *dead)).await.unwrap();
+    // What a killed process would take with it: its memory of having been asked.
+    nodes[1].mesh.shutdown().await;
+    let error = refused(within(moving).await.unwrap());
+    assert!(
+        matches!(
+            error,
+            CellsError::RolledBack { .. } | CellsError::InDoubt(_)
+        ),
+        "{error}"
+    );
+    let lines = nodes[0].stdout(agent).await.lines().count();
+    nodes[0].lines(agent, lines + 1).await;
+    assert!(
+        nodes[0].cells.inspect(agent).await.unwrap().epoch.0 > 2,
+        "a later epoch than the target was given"
+    );
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    within(nodes[0].cells.wait(agent)).await.unwrap();
+    let output = nodes[0].whole_stdout(agent).await;
+    assert!(
+        output == programs::computed(1 << 12, output.lines().count()),
         "the output differs"
     );
     shut_down(nodes).await;

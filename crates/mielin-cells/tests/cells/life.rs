@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_cells::{CellsError, EXIT_TERMINATED, EXIT_TRAPPED, LogKind, SpawnRequest};
+use mielin_cells::{
+    Cells, CellsConfig, CellsError, EXIT_TERMINATED, EXIT_TRAPPED, LogKind, SpawnRequest,
+};
 use mielin_mesh_core::AgentState;
 
 use crate::nodes::{PATIENCE, mesh, plain_mesh, refused, shut_down, within};
@@ -143,4 +145,54 @@ async fn names_are_generated_and_unique() {
         "the living one goes before the ended one"
     );
     shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_outlive_their_nodes_process() {
+    let mut nodes = plain_mesh(1).await;
+    let node = nodes.remove(0);
+    let worker = node.spawn(&programs::compute(1 << 12, 1), "worker").await;
+    let echo = node.spawn(&programs::echo(), "echo").await;
+    node.cells
+        .send(echo, Bytes::from_static(b"before"))
+        .await
+        .unwrap();
+    node.lines(echo, 1).await;
+    node.lines(worker, 2).await;
+    node.cells.pause(echo).await.unwrap();
+    node.cells
+        .send(echo, Bytes::from_static(b"in the mailbox"))
+        .await
+        .unwrap();
+    node.cells.shutdown().await;
+    let config = CellsConfig {
+        data_dir: Some(node.directory.path().join("cells")),
+        ..CellsConfig::default()
+    };
+    let cells = Cells::start(config, node.mesh.clone()).await.unwrap();
+    let node = crate::nodes::Node { cells, ..node };
+    assert_eq!(
+        node.cells.inspect(echo).await.unwrap().state,
+        AgentState::Paused
+    );
+    node.cells.resume(echo).await.unwrap();
+    node.cells
+        .send(echo, Bytes::from_static(b"stop"))
+        .await
+        .unwrap();
+    assert_eq!(
+        node.whole_stdout(echo).await,
+        "before\nin the mailbox\nstop\n"
+    );
+    let lines = node.stdout(worker).await.lines().count();
+    assert!(lines >= 2);
+    node.lines(worker, lines + 1).await;
+    node.cells
+        .send(worker, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    within(node.cells.wait(worker)).await.unwrap();
+    let output = node.whole_stdout(worker).await;
+    assert!(output == programs::computed(1 << 12, output.lines().count()));
+    shut_down(vec![node]).await;
 }
