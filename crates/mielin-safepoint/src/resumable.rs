@@ -219,7 +219,9 @@ impl Parts {
             Payload::CustomSection(section) if section.name() == abi::SECTION => {
                 let version = <[u8; 4]>::try_from(section.data())
                     .map_err(|_| InstrumentError::NotRewritten("its version is malformed"))?;
-                self.version = Some(u32::from_le_bytes(version));
+                if self.version.replace(u32::from_le_bytes(version)).is_some() {
+                    return Err(InstrumentError::NotRewritten("it has two versions"));
+                }
             }
             _ => {}
         }

@@ -61,7 +61,7 @@ proptest! {
     fn every_flipped_bit_is_noticed(snapshot in snapshot(), at in any::<prop::sample::Index>(), bit in 0..8) {
         let mut bytes = snapshot.encode();
         let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1u8 << bit;
         prop_assert!(Snapshot::decode(&bytes, &SnapshotLimits::default()).is_err());
     }
 

@@ -188,11 +188,6 @@ pub(super) fn module(
     data.active(FRAMES_MEMORY, &address, abi::FRAMES_BASE.to_le_bytes());
     module.section(&data);
     module.section(&name_section(program, layout));
-    let version = abi::VERSION.to_le_bytes();
-    module.section(&CustomSection {
-        name: abi::SECTION.into(),
-        data: version.as_slice().into(),
-    });
     Ok(module.finish())
 }
 

@@ -254,6 +254,9 @@ impl<'a> Program<'a> {
             let operator = operator?;
             if let Operator::RefFunc { function_index } = operator {
                 self.address_taken.insert(function_index);
+            } else if matches!(operator, Operator::GlobalGet { .. }) {
+                // Of a global of its own: none is imported.
+                return Err(unsupported(Feature::Proposal("gc")));
             } else if !allowed(&operator) {
                 return Err(unsupported(Feature::Proposal(proposal(&operator))));
             }

@@ -112,7 +112,8 @@ impl Sections {
                     match import.ty {
                         TypeRef::Func(ty) => {
                             let ty_of = wasm_encoder::EntityType::Function(ty);
-                            self.imports.import(import.module, import.name, ty_of);
+                            let name = format!("import {}", self.imported_functions);
+                            self.imports.import("env", &name, ty_of);
                             self.function_types.push(ty);
                             self.imported_functions += 1;
                         }

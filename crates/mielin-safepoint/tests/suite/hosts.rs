@@ -61,12 +61,32 @@ pub(crate) trait Machine {
     fn calls(&mut self) -> &mut Calls;
 }
 
-/// Instantiates a module.
-pub(crate) fn machine(kind: Kind, wasm: &[u8]) -> Box<dyn Machine> {
-    match kind {
-        Kind::Wasmtime => Box::new(on_wasmtime::Host::new(wasm)),
-        Kind::Wasmi => Box::new(on_wasmi::Host::new(wasm)),
+/// A compiled module, to be instantiated any number of times.
+pub(crate) enum Compiled {
+    Wasmtime(wasmtime::Module),
+    Wasmi(wasmi::Module),
+}
+
+impl Compiled {
+    pub(crate) fn new(kind: Kind, wasm: &[u8]) -> Compiled {
+        match kind {
+            Kind::Wasmtime => Compiled::Wasmtime(on_wasmtime::compile(wasm)),
+            Kind::Wasmi => Compiled::Wasmi(on_wasmi::compile(wasm)),
+        }
     }
+
+    /// Fails if a segment does not fit or the start function traps.
+    pub(crate) fn instantiate(&self) -> Result<Box<dyn Machine>, String> {
+        Ok(match self {
+            Compiled::Wasmtime(module) => Box::new(on_wasmtime::Host::new(module)?),
+            Compiled::Wasmi(module) => Box::new(on_wasmi::Host::new(module)?),
+        })
+    }
+}
+
+/// Compiles and instantiates a module.
+pub(crate) fn machine(kind: Kind, wasm: &[u8]) -> Box<dyn Machine> {
+    Compiled::new(kind, wasm).instantiate().unwrap()
 }
 
 impl dyn Machine + '_ {
@@ -237,9 +257,12 @@ mod on_wasmtime {
         })
     }
 
+    pub(crate) fn compile(wasm: &[u8]) -> Module {
+        Module::new(engine(), wasm).unwrap()
+    }
+
     impl Host {
-        pub(crate) fn new(wasm: &[u8]) -> Host {
-            let module = Module::new(engine(), wasm).unwrap();
+        pub(crate) fn new(module: &Module) -> Result<Host, String> {
             let mut linker: Linker<Calls> = Linker::new(engine());
             let mut store = Store::new(engine(), Calls::default());
             for import in module.imports() {
@@ -286,8 +309,10 @@ mod on_wasmtime {
                     )
                     .unwrap();
             }
-            let instance = linker.instantiate(&mut store, &module).unwrap();
-            Host { store, instance }
+            let instance = linker
+                .instantiate(&mut store, module)
+                .map_err(|error| error.to_string())?;
+            Ok(Host { store, instance })
         }
     }
 
@@ -365,14 +390,16 @@ mod on_wasmi {
         instance: Instance,
     }
 
+    pub(crate) fn compile(wasm: &[u8]) -> Module {
+        let mut config = Config::default();
+        config.wasm_multi_memory(true);
+        Module::new(&Engine::new(&config), wasm).unwrap()
+    }
+
     impl Host {
-        pub(crate) fn new(wasm: &[u8]) -> Host {
-            let mut config = Config::default();
-            config.wasm_multi_memory(true);
-            let engine = Engine::new(&config);
-            let module = Module::new(&engine, wasm).unwrap();
-            let mut linker: Linker<Calls> = Linker::new(&engine);
-            let mut store = Store::new(&engine, Calls::default());
+        pub(crate) fn new(module: &Module) -> Result<Host, String> {
+            let mut linker: Linker<Calls> = Linker::new(module.engine());
+            let mut store = Store::new(module.engine(), Calls::default());
             for import in module.imports() {
                 let ty = import.ty().func().unwrap().clone();
                 let name = import.name().to_string();
@@ -417,8 +444,10 @@ mod on_wasmi {
                     )
                     .unwrap();
             }
-            let instance = linker.instantiate_and_start(&mut store, &module).unwrap();
-            Host { store, instance }
+            let instance = linker
+                .instantiate_and_start(&mut store, module)
+                .map_err(|error| error.to_string())?;
+            Ok(Host { store, instance })
         }
     }
 

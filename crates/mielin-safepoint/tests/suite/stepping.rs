@@ -2,7 +2,7 @@
 
 use mielin_safepoint::{Resumable, abi, instrument};
 
-use super::hosts::{End, Kind, Machine, Observed, machine, observe, through_bytes};
+use super::hosts::{Compiled, End, Kind, Machine, Observed, machine, observe, through_bytes};
 use super::sources;
 
 /// How to run a rewritten program.
@@ -37,23 +37,45 @@ pub(crate) fn exported_globals(wasm: &[u8]) -> Vec<String> {
 }
 
 /// Runs a plain program.
-pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Observed {
+pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Result<Observed, String> {
     let globals = exported_globals(wasm);
-    let mut machine = machine(kind, wasm);
+    let mut machine = Compiled::new(kind, wasm).instantiate()?;
     let end = match machine.call("_start") {
         Ok(()) => End::Returned,
         Err(trap) => End::Trapped(trap),
     };
-    observe(&mut *machine, end, &globals)
+    Ok(observe(&mut *machine, end, &globals))
+}
+
+/// A rewritten program, compiled by both engines.
+pub(crate) struct Program {
+    resumable: Resumable,
+    wasmtime: Compiled,
+    wasmi: Compiled,
+}
+
+impl Program {
+    pub(crate) fn new(resumable: Resumable) -> Program {
+        let wasmtime = Compiled::new(Kind::Wasmtime, resumable.bytes());
+        let wasmi = Compiled::new(Kind::Wasmi, resumable.bytes());
+        Program {
+            resumable,
+            wasmtime,
+            wasmi,
+        }
+    }
+
+    fn on(&self, kind: Kind) -> Box<dyn Machine> {
+        match kind {
+            Kind::Wasmtime => self.wasmtime.instantiate().unwrap(),
+            Kind::Wasmi => self.wasmi.instantiate().unwrap(),
+        }
+    }
 }
 
 /// Runs a rewritten program and says how often it stopped.
-pub(crate) fn run_stepping(
-    plan: Plan,
-    program: &Resumable,
-    globals: &[String],
-) -> (Observed, usize) {
-    let mut current: Box<dyn Machine> = machine(plan.engines[0], program.bytes());
+pub(crate) fn run_stepping(plan: Plan, program: &Program, globals: &[String]) -> (Observed, usize) {
+    let mut current: Box<dyn Machine> = program.on(plan.engines[0]);
     current.calls().suspend = plan.suspend;
     let mut stops = 0;
     let mut passed = 0;
@@ -69,11 +91,11 @@ pub(crate) fn run_stepping(
             continue;
         }
         if plan.fresh {
-            let snapshot = through_bytes(&current.snapshot(program));
+            let snapshot = through_bytes(&current.snapshot(&program.resumable));
             let calls = current.calls().clone();
             let kind = plan.engines[stops / plan.stride % plan.engines.len()];
-            current = machine(kind, program.bytes());
-            current.load(program, &snapshot);
+            current = program.on(kind);
+            current.load(&program.resumable, &snapshot);
             *current.calls() = calls;
         }
     }
@@ -132,10 +154,11 @@ pub(crate) const PLANS: &[Plan] = &[
 /// Checks that a program does the same plain, rewritten, and stopped at every safepoint.
 pub(crate) fn check(name: &str, wasm: &[u8]) -> usize {
     let program = instrument(wasm).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let program = Program::new(program);
     let globals = exported_globals(wasm);
-    let expected = run_plain(Kind::Wasmtime, wasm);
+    let expected = run_plain(Kind::Wasmtime, wasm).unwrap();
     assert_eq!(
-        run_plain(Kind::Wasmi, wasm),
+        run_plain(Kind::Wasmi, wasm).unwrap(),
         expected,
         "{name}: plain, the engines differ"
     );
