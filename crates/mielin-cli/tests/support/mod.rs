@@ -1,6 +1,6 @@
 //! Real daemons, each a process of the built executable, and the commands that talk to them.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
