@@ -49,6 +49,8 @@ const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
 const PM_SCAN_WP_MATCHING: u64 = 1;
 const PM_SCAN_CHECK_WPASYNC: u64 = 2;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
 
 #[repr(C)]
@@ -224,12 +226,11 @@ fn scan_written(
         vec: runs.as_mut_ptr().expose_provenance() as u64,
         vec_len: runs.len() as u64,
         max_pages: 0,
-        // A page that was only read is the kernel's shared page of zeros, and not written. Asking
-        // for written pages alone would also take the kernel's short cut, which gives, and
-        // creates, pages that nobody has touched.
+        // A page that was only read is the kernel's shared page of zeros, and not written.
         category_inverted: PAGE_IS_PFNZERO,
         category_mask: PAGE_IS_WRITTEN | PAGE_IS_PFNZERO,
-        category_anyof_mask: 0,
+        // Without this the kernel also gives, and creates, pages that nobody has touched.
+        category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
         return_mask: PAGE_IS_WRITTEN,
     };
     // SAFETY: the kernel reads and writes this structure, whose size it is told, and writes at most
