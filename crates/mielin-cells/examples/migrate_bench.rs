@@ -28,6 +28,8 @@ struct Row {
     total_us: Vec<u64>,
     floor_us: u64,
     bytes: u64,
+    /// The phases of the last move, for people.
+    last: String,
 }
 
 #[tokio::main]
@@ -119,6 +121,7 @@ async fn measure(
         total_us: Vec::new(),
         floor_us: 0,
         bytes: 0,
+        last: String::new(),
     };
     let mut floors = Vec::new();
     let options = MoveOptions {
@@ -132,6 +135,16 @@ async fn measure(
             row.downtime_us.push(report.downtime_us);
             row.total_us.push(report.total_us);
             row.bytes = report.bytes;
+            row.last = report
+                .phases
+                .iter()
+                .map(|time| format!("{} {}", time.phase, time.us))
+                .collect::<Vec<_>>()
+                .join(", ");
+            row.last += &format!(
+                "; resume at target {}; {} by {}",
+                report.target_resume_us, report.rounds, report.tracker
+            );
             floors.push(floor(nodes).await?);
         }
     }
@@ -223,6 +236,7 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
                 out,
                 "{mib:>5}  {strategy:<10} {median:>13} {p99:>13} {total:>10} {floor:>10} {bytes:>10}"
             )?;
+            writeln!(out, "       the last one: {}", row.last)?;
         }
     }
     if json {

@@ -52,6 +52,8 @@ pub enum ProbeAnswer {
     Continue,
     /// Drop this node's end of the migration stream, as a killed process would.
     Drop,
+    /// Drop it and answer nobody from then on, as a killed process does not.
+    Kill,
 }
 
 /// Which end of a move asks the probe.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     runtime: Handle,
     started: std::time::Instant,
     closing: watch::Sender<bool>,
+    /// A probe has killed this node.
+    dead: AtomicBool,
 }
 
 #[derive(Default)]
@@ -113,6 +116,7 @@ impl Node {
             runtime: Handle::current(),
             started: std::time::Instant::now(),
             closing: watch::Sender::new(false),
+            dead: AtomicBool::new(false),
             mesh,
         });
         tokio::spawn(announce_changes(Arc::downgrade(&node), changed));
@@ -136,7 +140,9 @@ impl Node {
         let with = move |protocol: u16| {
             let weak = Weak::clone(&weak);
             stream_handler(move |from, stream| {
-                let node = weak.upgrade().filter(|node| !*node.closing.borrow());
+                let node = weak
+                    .upgrade()
+                    .filter(|node| !node.is_closing() && !node.dead.load(Ordering::Relaxed));
                 async move {
                     let Some(node) = node else { return };
                     let mut closing = node.closing.subscribe();
@@ -168,6 +174,11 @@ impl Node {
     /// The time as the protocol cores count it.
     pub(crate) fn now(&self) -> Instant {
         Instant::from_start(self.started.elapsed())
+    }
+
+    /// Serves nobody any more.
+    pub(crate) fn play_dead(&self) {
+        self.dead.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_closing(&self) -> bool {

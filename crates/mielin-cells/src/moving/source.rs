@@ -611,10 +611,16 @@ impl Source {
                 elapsed_us: micros(self.began.elapsed()),
             });
         }
-        if let Some(probe) = &self.node.config.probe
-            && (probe.0)(MoveSide::Source, &self.cell().id(), &phase) == ProbeAnswer::Drop
-        {
-            self.outgoing = None;
+        let Some(probe) = &self.node.config.probe else {
+            return;
+        };
+        match (probe.0)(MoveSide::Source, &self.cell().id(), &phase) {
+            ProbeAnswer::Continue => {}
+            ProbeAnswer::Drop => self.outgoing = None,
+            ProbeAnswer::Kill => {
+                self.node.play_dead();
+                self.outgoing = None;
+            }
         }
     }
 

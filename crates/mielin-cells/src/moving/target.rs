@@ -578,12 +578,17 @@ impl Target {
             return Next::On;
         }
         self.phase = self.receiver.phase().clone();
-        if let (Some(probe), Some(guest)) = (&self.node.config.probe, &self.guest)
-            && (probe.0)(MoveSide::Target, &guest.identity.id, &self.phase) == ProbeAnswer::Drop
-        {
-            return Next::Killed;
+        let (Some(probe), Some(guest)) = (&self.node.config.probe, &self.guest) else {
+            return Next::On;
+        };
+        match (probe.0)(MoveSide::Target, &guest.identity.id, &self.phase) {
+            ProbeAnswer::Continue => Next::On,
+            ProbeAnswer::Drop => Next::Killed,
+            ProbeAnswer::Kill => {
+                self.node.play_dead();
+                Next::Killed
+            }
         }
-        Next::On
     }
 }
 
@@ -593,7 +598,10 @@ pub(crate) fn load(
     state: &Installed,
     sections: &[HostSection],
 ) -> Result<(), CellsError> {
-    instance.reserve(state.memory_bytes)?;
+    // Reserving touches every page, which has been done for the memory that was offered.
+    if instance.memory_bytes() < state.memory_bytes {
+        instance.reserve(state.memory_bytes)?;
+    }
     if instance.memory_bytes() != state.memory_bytes {
         return Err(CellsError::Internal(
             "the memory has another size than at the source".to_owned(),

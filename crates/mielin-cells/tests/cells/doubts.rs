@@ -89,7 +89,7 @@ async fn a_target_that_dies_after_the_hand_over_is_mourned_and_the_agent_goes_on
     let probe = MoveProbe(Arc::new(move |side, _, phase| {
         if side == MoveSide::Target && *phase == MigrationPhase::Resuming {
             killed.send_replace(true);
-            return ProbeAnswer::Drop;
+            return ProbeAnswer::Kill;
         }
         ProbeAnswer::Continue
     }));
@@ -105,7 +105,7 @@ async fn a_target_that_dies_after_the_hand_over_is_mourned_and_the_agent_goes_on
             .await
     });
     within(dead.wait_for(|dead| *dead)).await.unwrap();
-    // What a killed process would take with it: its memory of having been asked.
+    // Nobody answers there any more; now membership notices, too.
     nodes[1].mesh.shutdown().await;
     let error = refused(within(moving).await.unwrap());
     assert!(
