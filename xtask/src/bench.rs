@@ -26,6 +26,8 @@ enum Benchmark {
     Migrate,
     /// Time until the demo's first agent runs, and its moves
     Spawn,
+    /// Preparing and spawning modules, time slices and dirty pages, on each engine
+    Engine,
 }
 
 impl Benchmark {
@@ -41,6 +43,7 @@ impl Benchmark {
             Self::Safepoint => ("mielin-safepoint", &["--example", "overhead"], &[]),
             Self::Migrate => ("mielin-cells", &["--example", "migrate_bench"], &[]),
             Self::Spawn => ("mielin-cli", &["--bin", "mielin"], &["demo"]),
+            Self::Engine => ("mielin-wasm", &["--example", "figures"], &[]),
         }
     }
 }

@@ -1,6 +1,9 @@
-//! Figures, not assertions: `cargo test --release -p mielin-wasm --test figures -- --ignored --nocapture`.
+//! What the engines cost: preparing a module, spawning a cached one, a time slice, dirty pages.
+//!
+//! `cargo xtask bench engine` runs it; times are medians where a step is repeated.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::sync::Arc;
@@ -23,9 +26,7 @@ fn timed<T>(runs: usize, mut body: impl FnMut() -> T) -> Duration {
     median(times.collect())
 }
 
-#[test]
-#[ignore = "measures"]
-fn figures() {
+fn main() {
     let digest = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../agents/prebuilt/digest.wasm"
@@ -49,7 +50,7 @@ fn figures() {
         drop(prepared);
         let node = Arc::new(Node::default());
         let make = || instance_with(kind, &digest, host(), &node);
-        println!("{kind}: instantiate and drop digest {:?}", timed(200, make));
+        println!("{kind}: spawn a cached digest (instantiate and drop) {:?}", timed(200, make));
         let mut slices = instance(
             kind,
             r#"(module (memory (export "memory") 1)
