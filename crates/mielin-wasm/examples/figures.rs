@@ -50,7 +50,10 @@ fn main() {
         drop(prepared);
         let node = Arc::new(Node::default());
         let make = || instance_with(kind, &digest, host(), &node);
-        println!("{kind}: spawn a cached digest (instantiate and drop) {:?}", timed(200, make));
+        println!(
+            "{kind}: spawn a cached digest (instantiate and drop) {:?}",
+            timed(200, make)
+        );
         let mut slices = instance(
             kind,
             r#"(module (memory (export "memory") 1)
