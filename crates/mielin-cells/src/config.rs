@@ -67,9 +67,9 @@ pub enum MoveSide {
 
 /// A function asked at the beginning of every phase of a move.
 #[derive(Clone)]
-pub struct MoveProbe(
-    pub Arc<dyn Fn(MoveSide, &AgentId, &MigrationPhase) -> ProbeAnswer + Send + Sync>,
-);
+pub struct MoveProbe(pub Arc<Ask>);
+
+type Ask = dyn Fn(MoveSide, &AgentId, &MigrationPhase) -> ProbeAnswer + Send + Sync;
 
 impl fmt::Debug for MoveProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
