@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use mielin::mesh::join;
+use mielin::mesh::{JoinRequest, join};
 use mielin::prelude::*;
 
 /// Sample agents, built from `agents/` by `cargo xtask agents`.
@@ -52,7 +52,12 @@ async fn main() -> anyhow::Result<()> {
     // Any WASI preview-1 command can be an agent. It may do nothing that it was not granted; these
     // two need nothing, because computing, logging and answering messages is free to all.
     let digest = edge.spawn(digest_request("digest")).await?;
-    let counter = edge.spawn(SpawnRequest { name: Some("counter".into()), ..SpawnRequest::new(COUNTER) }).await?;
+    let counter = edge
+        .spawn(SpawnRequest {
+            name: Some("counter".into()),
+            ..SpawnRequest::new(COUNTER)
+        })
+        .await?;
     println!("\ndigest {digest}\ncounter {counter}");
 
     // ── Messages ────────────────────────────────────────────────────────────────────────────────
@@ -66,7 +71,9 @@ async fn main() -> anyhow::Result<()> {
     for target in [&relay, &core] {
         let node = target.mesh().local();
         for agent in [digest, counter] {
-            let report = edge.migrate(agent, node.id, MoveOptions::default(), None).await?;
+            let report = edge
+                .migrate(agent, node.id, MoveOptions::default(), None)
+                .await?;
             println!(
                 "{agent} moved to {}: {} bytes in {} µs, of which it stood still for {} µs ({})",
                 node.name, report.bytes, report.total_us, report.downtime_us, report.strategy,
@@ -74,7 +81,10 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     let now = core.inspect(digest).await?;
-    ensure!(now.node == core.mesh().local().id, "the digest is on the core node");
+    ensure!(
+        now.node == core.mesh().local().id,
+        "the digest is on the core node"
+    );
     ensure!(!now.state.is_final(), "and it is still computing");
 
     // ── The proof ───────────────────────────────────────────────────────────────────────────────
@@ -82,12 +92,18 @@ async fn main() -> anyhow::Result<()> {
     let sent = conversation.await??;
     // The counter has a last word too: how many messages it answered, over all its moves.
     let last_word = output_of(&edge, counter).await?;
-    ensure!(last_word == format!("answered {sent}\n"), "{sent} messages were sent, and the counter {last_word}");
+    ensure!(
+        last_word == format!("answered {sent}\n"),
+        "{sent} messages were sent, and the counter {last_word}"
+    );
     println!("\n{sent} messages, each answered once and in order");
 
     let stayed = core.spawn(digest_request("digest-that-stays")).await?;
-    let (travelled, stayed) = tokio::try_join!(output_of(&edge, digest), output_of(&edge, stayed))?;
-    ensure!(travelled == stayed, "the digest that moved differs from the one that stayed");
+    let (travelled, stayed) = tokio::try_join!(output_of(&edge, digest), output_of(&core, stayed))?;
+    ensure!(
+        travelled == stayed,
+        "the digest that moved differs from the one that stayed"
+    );
     println!("the digest that moved twice equals the one that never did:\n\n{travelled}");
 
     for node in [edge, relay, core] {
@@ -105,18 +121,44 @@ async fn found(dir: &Path) -> anyhow::Result<Cells> {
 
 /// A node joins with a token, which is good for one node. From then on it holds a certificate, and
 /// every connection between nodes is mutually authenticated.
-async fn join_through(member: &Cells, dir: &Path, name: &str, role: NodeRole) -> anyhow::Result<Cells> {
-    let authority = member.mesh().authority().context("only the founder admits nodes")?;
+async fn join_through(
+    member: &Cells,
+    dir: &Path,
+    name: &str,
+    role: NodeRole,
+) -> anyhow::Result<Cells> {
+    let authority = member
+        .mesh()
+        .authority()
+        .context("only the founder admits nodes")?;
     let token = authority.issue_token(Some(role), Duration::from_secs(60))?;
     let address = member.mesh().local().address;
-    let credentials = join(address, Some(&token), dir, name, Some(role), |_progress| {}).await?;
-    start(dir, MeshConfig::new(ANY_PORT).bootstrap(address), credentials).await
+    let request = JoinRequest {
+        address,
+        token: Some(token),
+        name: name.into(),
+        role,
+    };
+    let credentials = join(dir, request, |_progress| {}).await?;
+    start(
+        dir,
+        MeshConfig::new(ANY_PORT).bootstrap(address),
+        credentials,
+    )
+    .await
 }
 
 /// A node is a place in the mesh ([`MeshService`]) and the agents on top of it ([`Cells`]).
-async fn start(dir: &Path, config: MeshConfig, credentials: NodeCredentials) -> anyhow::Result<Cells> {
+async fn start(
+    dir: &Path,
+    config: MeshConfig,
+    credentials: NodeCredentials,
+) -> anyhow::Result<Cells> {
     let mesh = MeshService::start(config, credentials).await?;
-    let config = CellsConfig { data_dir: Some(dir.to_path_buf()), ..CellsConfig::default() };
+    let config = CellsConfig {
+        data_dir: Some(dir.to_path_buf()),
+        ..CellsConfig::default()
+    };
     Ok(Cells::start(config, mesh).await?)
 }
 
@@ -129,7 +171,9 @@ async fn wait_for_members(node: &Cells, count: usize) -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(30), met).await.context("the nodes did not find each other")?
+    tokio::time::timeout(Duration::from_secs(30), met)
+        .await
+        .context("the nodes did not find each other")?
 }
 
 fn digest_request(name: &str) -> SpawnRequest {
@@ -146,10 +190,19 @@ fn digest_request(name: &str) -> SpawnRequest {
 async fn converse(cells: Cells, counter: AgentId, stop: Arc<AtomicBool>) -> anyhow::Result<u64> {
     for number in 1.. {
         let last = stop.load(Ordering::Relaxed);
-        let message = if last { "stop".to_owned() } else { format!("message {number}") };
-        let reply = cells.request(counter, message.clone().into(), Duration::from_secs(45)).await?;
+        let message = if last {
+            "stop".to_owned()
+        } else {
+            format!("message {number}")
+        };
+        let reply = cells
+            .request(counter, message.clone().into(), Duration::from_secs(45))
+            .await?;
         let reply = String::from_utf8_lossy(&reply);
-        ensure!(reply == format!("{number}: {message}"), "message {number} was answered with `{reply}`");
+        ensure!(
+            reply == format!("{number}: {message}"),
+            "message {number} was answered with `{reply}`"
+        );
         if last {
             return Ok(number);
         }
@@ -160,7 +213,12 @@ async fn converse(cells: Cells, counter: AgentId, stop: Arc<AtomicBool>) -> anyh
 /// Waits until an agent has ended, wherever it is by then, and reads all that it printed.
 async fn output_of(cells: &Cells, agent: AgentId) -> anyhow::Result<String> {
     let end = cells.wait(agent).await?;
-    ensure!(end.exit_code == 0, "{agent} ended with {}: {:?}", end.exit_code, end.failure);
+    ensure!(
+        end.exit_code == 0,
+        "{agent} ended with {}: {:?}",
+        end.exit_code,
+        end.failure
+    );
     let mut log = cells.logs(agent, LogKind::Stdout, 0, false);
     let mut output = Vec::new();
     while let Some(bytes) = log.next().await? {
