@@ -507,6 +507,8 @@ impl Cell {
                 exit_code: end.exit_code,
             },
         };
+        // Nobody who sees the end may still get a message in.
+        self.post.end();
         // The first end counts; there is no second, because the instance is gone.
         let _ = self.end.set(end);
         drop(turn);

@@ -1,6 +1,7 @@
 //! The command line's own mailbox: how people talk to agents.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub(crate) struct Client {
     id: AgentId,
     pub(crate) post: Arc<Post>,
     replies: Mutex<HashMap<(AgentId, u64), oneshot::Sender<Bytes>>>,
+    received: AtomicU64,
 }
 
 impl Client {
@@ -38,6 +40,7 @@ impl Client {
             id,
             post: Arc::new(Post::with_fates(id)),
             replies: Mutex::default(),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -183,7 +186,7 @@ impl Client {
 
     /// Takes messages that arrived for this address.
     pub(crate) fn deliver(&self, envelopes: Vec<Envelope>) -> DeliveryReply {
-        let (reply, _) = self.post.accept(envelopes);
+        let reply = self.post.accept(envelopes, &self.received);
         self.sort();
         reply
     }

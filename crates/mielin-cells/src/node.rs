@@ -15,7 +15,7 @@ use mielin_mesh_core::{
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::cell::{Cell, Tally};
+use crate::cell::Cell;
 use crate::client::Client;
 use crate::config::CellsConfig;
 use crate::courier;
@@ -291,11 +291,8 @@ impl Node {
         }
         match self.place(&to) {
             Place::Here(cell) => {
-                let (reply, new) = cell.post.accept(envelopes);
-                if new > 0 {
-                    Tally::add(&cell.tally.received, new);
-                    cell.message_arrived();
-                }
+                let reply = cell.post.accept(envelopes, &cell.tally.received);
+                cell.message_arrived();
                 reply
             }
             Place::There(node, epoch) => DeliveryReply::Moved { node, epoch },
@@ -428,7 +425,6 @@ impl Node {
         if !cell.state().is_final() {
             return;
         }
-        cell.post.end();
         let mut table = lock(&self.table);
         table.ended.push(agent);
         if table.ended.len() > REMEMBERED_MAX {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mielin_mesh_core::codec::CodecError;
@@ -170,20 +171,22 @@ impl Post {
         lock(&self.state).inbox.is_empty()
     }
 
-    /// Puts messages of one sender into the mailbox; says how far that went and how many were new.
-    pub(crate) fn accept(&self, envelopes: Vec<Envelope>) -> (DeliveryReply, u64) {
+    /// Puts messages of one sender into the mailbox; says how far that went.
+    ///
+    /// Counts the new ones under the same lock, so that a hand-over takes along both the messages and their count.
+    pub(crate) fn accept(&self, envelopes: Vec<Envelope>, received: &AtomicU64) -> DeliveryReply {
         let mut state = lock(&self.state);
         if state.ended {
-            return (DeliveryReply::Ended, 0);
+            return DeliveryReply::Ended;
         }
         if state.is_shut() || state.closed {
-            return (DeliveryReply::Busy, 0);
+            return DeliveryReply::Busy;
         }
         let mut best = DeliveryReply::Busy;
-        let mut new = 0;
         for envelope in envelopes {
             let acceptance = state.inbox.accept(envelope);
-            new += u64::from(matches!(acceptance, delivery::Acceptance::New { .. }));
+            let new = matches!(acceptance, delivery::Acceptance::New { .. });
+            received.fetch_add(u64::from(new), Ordering::Relaxed);
             let reply = acceptance.reply();
             let stop = !matches!(reply, DeliveryReply::Acknowledged { .. });
             if !(stop && matches!(best, DeliveryReply::Acknowledged { .. })) {
@@ -193,7 +196,7 @@ impl Post {
                 break;
             }
         }
-        (best, new)
+        best
     }
 
     /// The next message to transmit; none while the agent is handed over.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_cells::{CellsError, ErrorKind, MoveOptions, SpawnRequest};
+use mielin_cells::{CellsError, ErrorKind, LogKind, MoveOptions, SpawnRequest};
 use mielin_mesh_core::{AgentId, NodeId};
 use mielin_wasm::{EngineError, Limits};
 
-use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
+use crate::nodes::{PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +86,10 @@ async fn limits_hold() {
     ));
     // The log is cut at its limit; the program sees short writes and then no space.
     let agent = nodes[0].spawn(&programs::compute(1024, 0), "writer").await;
-    nodes[0].lines(agent, 2).await;
+    let last = within(cells.read_log(agent, LogKind::Stdout, 39, PATIENCE))
+        .await
+        .unwrap();
+    assert_eq!(last.bytes.len(), 1);
     assert!(matches!(
         refused(cells.spawn(SpawnRequest::new(programs::hello())).await),
         CellsError::Full { max: 1 }
