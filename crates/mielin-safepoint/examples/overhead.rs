@@ -4,7 +4,8 @@
 //! in `benches/programs`, built by `clang --target=wasm32-wasi -O2`. Baseline: the plain module,
 //! in the same process, its runs interleaved with those of the rewritten one; of each the
 //! fastest run counts, since the machine's other work only ever adds time. wasmtime: Cranelift
-//! at `OptLevel::Speed`, NaN canonicalisation and branch hints for both modules; wasmi: defaults.
+//! at `OptLevel::Speed`, NaN canonicalisation, memories that do not move and branch hints, for
+//! both modules; wasmi: defaults.
 //! The limit is 1.00. Both modules must give the same checksum.
 //!
 //! `cargo run --release -p mielin-safepoint --example overhead -- [-o json] [--rounds N]`
@@ -131,6 +132,7 @@ fn on_wasmtime(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)
     config.cranelift_opt_level(OptLevel::Speed);
     config.cranelift_nan_canonicalization(true);
     config.wasm_multi_memory(true);
+    config.memory_may_move(false);
     config.wasm_branch_hinting(true);
     let engine = Engine::new(&config)?;
     let run = |module: &Module, entry: &str| -> Result<(f64, i64)> {

@@ -44,9 +44,9 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
     };
     let mut code = Code::default();
     let mut total = 0;
-    for body in &program.bodies {
+    for (body, outline) in program.bodies.iter().zip(&outlines) {
         let index = body.validation.index;
-        let untouched = layout.wrappers.is_empty() && layout.drops.is_empty();
+        let untouched = layout.wrappers.is_empty() && layout.drops.is_empty() && !outline.selects;
         let written = if untouched && !suspension.may_suspend[index as usize] {
             Written {
                 bytes: body.code.as_bytes().to_vec(),

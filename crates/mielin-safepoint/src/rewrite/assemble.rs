@@ -91,9 +91,9 @@ impl Code {
             let hints = written.hints.iter();
             self.hints.function_hints(
                 index,
-                hints.map(|&offset| BranchHint {
+                hints.map(|&(offset, likely)| BranchHint {
                     branch_func_offset: offset,
-                    branch_hint_value: 0,
+                    branch_hint_value: u32::from(likely),
                 }),
             );
         }
@@ -118,12 +118,17 @@ pub(super) fn run_function(layout: &Layout) -> Written {
         .i32_const(abi::FRAMES_BASE as i32)
         .i32_eq()
         .if_(wasm_encoder::BlockType::Empty);
-    out.finish_rewind(layout.mode);
+    out.finish_mode(layout.mode);
+    out.finish_flag();
     out.op().end();
     out.end();
     out.op().call(layout.main).end();
     let mut bytes = alloc::vec![0];
-    let hints = out.hints.iter().map(|offset| *offset as u32 + 1).collect();
+    let hints = out
+        .hints
+        .iter()
+        .map(|(offset, likely)| (*offset as u32 + 1, *likely))
+        .collect();
     bytes.extend_from_slice(&out.code);
     Written { bytes, hints }
 }

@@ -107,6 +107,8 @@ struct Writer<'w> {
     next_construct: usize,
     next_body: usize,
     next_call: usize,
+    /// See [`is_comparison`].
+    after_comparison: bool,
 }
 
 /// Rewrites a defined function, or one of the rewriter's own given in the same form.
@@ -154,6 +156,7 @@ pub(super) fn rewrite(
         next_construct: 0,
         next_body: 1,
         next_call: 0,
+        after_comparison: false,
         plan: &plan,
         liveness: &liveness,
     };
@@ -438,8 +441,13 @@ impl Writer<'_> {
                     self.out.op().i32_const(1).global_set(global);
                 }
             }
+            Operator::Select | Operator::TypedSelect { .. } if self.after_comparison => {
+                self.out.op().local_tee(self.scratch.base);
+                self.out.code.extend_from_slice(raw);
+            }
             _ => self.out.code.extend_from_slice(raw),
         }
+        self.after_comparison = is_comparison(operator);
     }
 
     /// A call that may suspend. A resumed call gets its arguments again only where the callee
@@ -773,27 +781,27 @@ impl Writer<'_> {
         }
         self.keep(point, kept);
         self.out.load_word(abi::FLAG_ADDRESS);
-        self.out.unlikely_if();
+        let running = self.out.unlikely_if();
         self.stop(point);
         self.dispatch(body, point);
-        self.out.finish_rewind(self.context.mode);
+        self.out.finish_flag();
+        let target = self.out.to(running);
+        self.out.op().br(target).end();
+        self.out.depth -= 1;
         self.out.end();
     }
 
-    /// If a stop was requested: writes the frame and leaves.
+    /// If a stop was requested: writes the frame and leaves. Opens the other branch, which has
+    /// to end with a branch and an `end`.
     fn stop(&mut self, point: u32) {
         self.out.load_word(abi::FLAG_ADDRESS);
-        self.out
-            .op()
-            .i32_const(abi::STOP_REQUESTED)
-            .i32_eq()
-            .if_(wasm_encoder::BlockType::Empty);
-        self.out.opened();
+        self.out.op().i32_const(abi::STOP_REQUESTED).i32_eq();
+        self.out.hinted_if(true);
         self.out
             .spill(point, &self.kept[point as usize], self.scratch);
         self.out.set_state(abi::UNWINDING, self.context.mode);
         self.out.return_nothing(&self.results);
-        self.out.end();
+        self.out.op().else_();
     }
 
     /// Goes on to the child of a loop's body in which the program was stopped. Falls through
@@ -832,7 +840,7 @@ impl Writer<'_> {
         self.out.op().br_table(targets, default);
         for &(label, _) in hosts.iter().rev() {
             self.out.end();
-            self.out.finish_rewind(self.context.mode);
+            self.out.finish_flag();
             let target = self.out.to(self.positions[label]);
             self.out.op().br(target);
         }
@@ -871,15 +879,19 @@ impl Writer<'_> {
             .br_table(targets, default);
         if polls {
             self.arrive(0);
-            self.out.finish_rewind(self.context.mode);
+            self.out.finish_mode(self.context.mode);
+            self.out.finish_flag();
             let target = self.out.to(running);
             self.out.op().br(target);
         }
         for child in &plan.bodies[0].children {
             for point in child.first..=child.last {
                 self.arrive(point);
+                if plan.is_innermost(point) {
+                    self.out.finish_mode(self.context.mode);
+                }
                 if child.kind == ChildKind::Host {
-                    self.out.finish_rewind(self.context.mode);
+                    self.out.finish_flag();
                 }
                 let target = self.out.to(self.positions[child.label]);
                 self.out.op().br(target);
@@ -887,6 +899,9 @@ impl Writer<'_> {
         }
         self.out.end();
         self.out.op().unreachable();
+        if polls {
+            self.out.end();
+        }
         self.out.end();
         Ok(())
     }
@@ -895,6 +910,18 @@ impl Writer<'_> {
         self.out.end();
         self.out.restore(&self.kept[point as usize], self.scratch);
     }
+}
+
+/// Whether the result of an instruction must not be the condition of a `select` that follows
+/// it directly: wasmi 2.0.0 joins the two where the comparison is with zero and its operand a
+/// local, and then looks at another value (`try_fuse_select` drops the comparison but keeps
+/// its result register as the condition). Storing the condition in a local keeps them apart
+/// and costs nothing in compilers.
+pub(super) fn is_comparison(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne
+    )
 }
 
 /// The code of a function that calls others, in the form of a defined function's body.

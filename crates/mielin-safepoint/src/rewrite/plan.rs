@@ -7,6 +7,7 @@
 //! contain a point. A dispatch at the start of the body can then branch to every point in it,
 //! and only loops, whose start has a meaning, dispatch again.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use wasmparser::{BlockType, Operator};
@@ -105,6 +106,15 @@ pub(super) struct Plan {
     pub(super) calls: Vec<(u32, LabelIndex)>,
     /// Number of suspension points.
     pub(super) points: u32,
+    /// Calls of functions that have frames of their own.
+    has_callee: BTreeSet<u32>,
+}
+
+impl Plan {
+    /// Whether a function that was stopped at this point had the innermost frame.
+    pub(super) fn is_innermost(&self, point: u32) -> bool {
+        !self.has_callee.contains(&point)
+    }
 }
 
 enum FrameKind {
@@ -197,6 +207,7 @@ impl Planner {
             constructs: Vec::new(),
             calls: Vec::new(),
             points: u32::from(polls_at_entry),
+            has_callee: BTreeSet::new(),
         };
         let function = Frame {
             kind: FrameKind::Function,
@@ -310,6 +321,9 @@ impl Planner {
         };
         self.plan.bodies[self.body].children.push(child);
         self.plan.calls.push((point, label));
+        if kind == ChildKind::Call {
+            self.plan.has_callee.insert(point);
+        }
         if let Some(frame) = self.frames.last_mut() {
             frame.contains_point = true;
         }

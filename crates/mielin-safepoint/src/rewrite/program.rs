@@ -11,6 +11,7 @@ use wasmparser::{
     ValidatorResources, WasmFeatures,
 };
 
+use super::function::is_comparison;
 use crate::{Feature, FunctionName, InstrumentError, abi};
 
 /// A defined function.
@@ -59,6 +60,8 @@ pub(super) struct Outline {
     /// Type indices of the indirect calls.
     pub(super) indirect: BTreeSet<u32>,
     pub(super) has_loop: bool,
+    /// Has a `select` right after a comparison.
+    pub(super) selects: bool,
 }
 
 impl<'a> Program<'a> {
@@ -320,8 +323,12 @@ impl<'a> Program<'a> {
             }
         }
         let mut reader = body.code.get_operators_reader()?;
+        let mut after_comparison = false;
         while !reader.eof() {
             let (operator, offset) = reader.read_with_offset()?;
+            let is_select = matches!(operator, Operator::Select | Operator::TypedSelect { .. });
+            outline.selects |= after_comparison && is_select;
+            after_comparison = is_comparison(&operator);
             if !allowed(&operator) {
                 return Err(self.unsupported_in(index, Feature::Proposal(proposal(&operator))));
             }

@@ -167,8 +167,8 @@ pub(super) struct Scratch {
 #[derive(Default)]
 pub(super) struct Sink {
     pub(super) code: Vec<u8>,
-    /// Offsets of branches that are hardly ever taken.
-    pub(super) hints: Vec<usize>,
+    /// Offsets of branches, and whether their condition is likely.
+    pub(super) hints: Vec<(usize, bool)>,
     /// Number of open blocks. The function itself is the label at position 0.
     pub(super) depth: u32,
 }
@@ -204,7 +204,12 @@ impl Sink {
 
     /// Opens an `if` whose condition is hardly ever true.
     pub(super) fn unlikely_if(&mut self) -> u32 {
-        self.hints.push(self.code.len());
+        self.hinted_if(false)
+    }
+
+    /// Opens an `if` with a branch hint, which makes compilers move the other side away.
+    pub(super) fn hinted_if(&mut self, likely: bool) -> u32 {
+        self.hints.push((self.code.len(), likely));
         self.op().if_(BlockType::Empty);
         self.opened()
     }
@@ -223,12 +228,20 @@ impl Sink {
         self.op().i32_const(state).global_set(mode);
     }
 
-    /// Ends a rewind: the program runs again.
-    pub(super) fn finish_rewind(&mut self, mode: u32) {
+    /// Ends a rewind, first half: the mode. Done where a function is entered whose frame is the
+    /// innermost one.
+    ///
+    /// Not in loops: a store to a global there makes Cranelift read the program's memory base
+    /// again on every turn.
+    pub(super) fn finish_mode(&mut self, mode: u32) {
+        self.op().i32_const(abi::RUNNING).global_set(mode);
+    }
+
+    /// Ends a rewind, second half: the flag, at the very point where the program goes on.
+    pub(super) fn finish_flag(&mut self) {
         self.op().i32_const(0);
         self.load_word(abi::NEXT_FLAG_ADDRESS);
         self.op().i32_store(word(abi::FLAG_ADDRESS));
-        self.op().i32_const(abi::RUNNING).global_set(mode);
     }
 
     /// Writes a frame. The stack pointer moves last.
@@ -332,8 +345,8 @@ impl Sink {
 pub(super) struct Written {
     /// Locals and code, without the size.
     pub(super) bytes: Vec<u8>,
-    /// Offsets in `bytes` of branches that are hardly ever taken.
-    pub(super) hints: Vec<u32>,
+    /// Offsets in `bytes` of branches, and whether their condition is likely.
+    pub(super) hints: Vec<(u32, bool)>,
 }
 
 /// Joins the locals and the pieces of a function.
@@ -345,9 +358,9 @@ pub(super) fn join(locals: &Locals, pieces: &[&Sink]) -> Written {
     locals.encode(&mut written.bytes);
     for piece in pieces {
         let start = written.bytes.len();
-        written
-            .hints
-            .extend(piece.hints.iter().map(|offset| (start + offset) as u32));
+        for (offset, likely) in &piece.hints {
+            written.hints.push(((start + offset) as u32, *likely));
+        }
         written.bytes.extend_from_slice(&piece.code);
     }
     written

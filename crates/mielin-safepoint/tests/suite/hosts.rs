@@ -252,6 +252,7 @@ mod on_wasmtime {
             config.cranelift_opt_level(OptLevel::Speed);
             config.cranelift_nan_canonicalization(true);
             config.wasm_multi_memory(true);
+            config.memory_may_move(false);
             config.wasm_branch_hinting(true);
             Engine::new(&config).unwrap()
         })

@@ -84,7 +84,8 @@ fn random_modules_do_the_same_when_stopped_at_every_safepoint() {
             }
             Err(error) => panic!("seed {seed}: {error}"),
         };
-        let Some(expected) = plain(&wasm) else {
+        // Instantiation may trap.
+        let Ok(expected) = run_plain(Kind::Wasmtime, &wasm) else {
             continue;
         };
         let program = Program::new(program);
@@ -109,14 +110,6 @@ fn random_modules_do_the_same_when_stopped_at_every_safepoint() {
         stopped > compared * 10,
         "only {stopped} stops in {compared} modules"
     );
-}
-
-/// What the module does, where that does not depend on the engine: instantiation may trap, and
-/// the engines have different ideas of how deep a stack may be.
-fn plain(wasm: &[u8]) -> Option<super::hosts::Observed> {
-    let on_wasmtime = run_plain(Kind::Wasmtime, wasm).ok()?;
-    let on_wasmi = run_plain(Kind::Wasmi, wasm).ok()?;
-    (on_wasmtime == on_wasmi).then_some(on_wasmtime)
 }
 
 #[test]
