@@ -10,14 +10,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mielin_cells::{Cells, CellsConfig};
+use mielin_cells::{Cells, CellsConfig, CellsError};
 use mielin_mesh::{
     Authority, AuthorityError, MeshConfig, MeshError, MeshService, NodeCredentials, Preset,
     WireError,
 };
+use mielin_mesh_core::{AgentId, NodeId};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -31,6 +33,8 @@ pub(crate) use spelling::role_name;
 /// Where a node listens unless it is told otherwise.
 pub(crate) const DEFAULT_BIND: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
+/// How long an agent or node that nobody has heard of is waited for.
+const NEWS_LIMIT: Duration = Duration::from_secs(1);
 /// How long each step of stopping may take before the next one is taken.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How long commands that are being answered may hold up the end.
@@ -79,6 +83,34 @@ impl NodeState {
             Failure::refused("this node does not hold the mesh's root, so it cannot admit others")
                 .hint("do it on the node that founded the mesh with `mielin mesh start`")
         })
+    }
+
+    /// The agent of this id, prefix or name, which may just have been started elsewhere.
+    pub(crate) async fn agent(&self, query: &str) -> Result<AgentId, Failure> {
+        self.find(|cells| cells.resolve(query)).await
+    }
+
+    /// The node of this id, prefix or name, which may just have joined.
+    pub(crate) async fn node(&self, query: &str) -> Result<NodeId, Failure> {
+        self.find(|cells| cells.resolve_node(query)).await
+    }
+
+    /// Looks, and while nothing is found looks again at all news of a moment: what one node has
+    /// answered for, the others learn a little later.
+    async fn find<T>(&self, look: impl Fn(&Cells) -> Result<T, CellsError>) -> Result<T, Failure> {
+        let mut news = self.mesh().subscribe();
+        let deadline = tokio::time::Instant::now() + NEWS_LIMIT;
+        loop {
+            let error = match look(&self.cells) {
+                Err(error) if error.kind() == mielin_cells::ErrorKind::NotFound => error,
+                found => return Ok(found?),
+            };
+            let alone = self.mesh().members().len() < 2;
+            let heard = tokio::time::timeout_at(deadline, news.recv());
+            if alone || !matches!(heard.await, Ok(Ok(_) | Err(RecvError::Lagged(_)))) {
+                return Err(error.into());
+            }
+        }
     }
 
     /// Asks the node to stop; nothing happens if it is stopping already.
@@ -217,21 +249,6 @@ pub(crate) fn free_default_bind() -> SocketAddr {
     } else {
         SocketAddr::new(DEFAULT_BIND.ip(), 0)
     }
-}
-
-/// The address that another machine would use, for people to copy.
-pub(crate) fn reachable_address(local: SocketAddr) -> SocketAddr {
-    if !local.ip().is_unspecified() {
-        return local;
-    }
-    // Connecting a UDP socket sends nothing; it only asks which address the route would use.
-    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket
-            .connect((Ipv4Addr::new(192, 0, 2, 1), 9))
-            .and_then(|()| socket.local_addr())
-    });
-    let ip = route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
-    SocketAddr::new(ip, local.port())
 }
 
 fn cannot_listen(bind: SocketAddr, error: &MeshError) -> Failure {

@@ -225,6 +225,18 @@ fn agents_move_while_they_work_and_every_node_knows() {
 }
 
 #[test]
+fn what_one_node_answered_for_the_others_know() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    // No waiting for membership or news: whoever asks at once is answered too.
+    for round in 0..5 {
+        let name = format!("hello-{round}");
+        edge.spawn(&[&sample("hello.wasm"), "--name", &name]);
+        assert_eq!(core.json(&["agent", "wait", &name])["exit_code"], 0);
+    }
+}
+
+#[test]
 fn following_a_log_shows_bytes_as_they_come() {
     let node = Node::found("alone");
     node.spawn(&[&sample("digest.wasm"), "--name", "digest", "--", LONG]);

@@ -347,7 +347,7 @@ fn addresses() {
             "mesh",
             "start",
             "--bind",
-            "192.0.2.1:9000",
+            "203.0.113.77:9000",
         ]),
         REFUSED,
         "not an address of this machine",

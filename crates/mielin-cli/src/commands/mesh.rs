@@ -20,7 +20,7 @@ use crate::args::{
 };
 use crate::client::Client;
 use crate::control;
-use crate::daemon::{self, Node, reachable_address, role_name};
+use crate::daemon::{self, Node, role_name};
 use crate::duration::format_us;
 use crate::failure::Failure;
 use crate::home::{Home, Settings};
@@ -212,15 +212,15 @@ fn announce(mesh: &MeshService, data_dir: &Path, output: Output) -> Result<(), F
         address: local.address.to_string(),
         token,
     };
-    let address = reachable_address(local.address);
     output.result(&ready, |ready| {
         let mut text = fields(&[
             ("node", ready.node.clone()),
             ("name", format!("{} ({})", ready.name, ready.role)),
-            ("address", address.to_string()),
+            ("address", ready.address.clone()),
             ("data", data_dir.display().to_string()),
         ]);
         if let Some(token) = &ready.token {
+            let address = &ready.address;
             text.push_str(&format!(
                 "\nOne other node can join within an hour with\n\n  mielin mesh join {address} --token {token}\n\n\
                  `mielin mesh token` prints a token for the next one.\n"

@@ -185,7 +185,7 @@ async fn spawn(
     State(state): State<NodeState>,
     Input(spawn): Input<api::Spawn>,
 ) -> Answer<api::Spawned> {
-    let grants = grants(&state, &spawn.allow)?;
+    let grants = grants(&state, &spawn.allow).await?;
     let request = SpawnRequest {
         name: spawn.name,
         hint: spawn.hint,
@@ -199,11 +199,11 @@ async fn spawn(
 }
 
 /// Reads capabilities; where they name an agent it may be a name or a prefix.
-fn grants(state: &NodeState, allow: &[String]) -> Result<Grants, Failure> {
+async fn grants(state: &NodeState, allow: &[String]) -> Result<Grants, Failure> {
     let mut grants = Grants::none();
     for text in allow {
         let capability = match text.strip_prefix("message:") {
-            Some(agent) => Capability::Message(Target::One(Address(state.cells.resolve(agent)?.0))),
+            Some(agent) => Capability::Message(Target::One(Address(state.agent(agent).await?.0))),
             None => text.parse::<Capability>().map_err(|_| {
                 Failure::usage(format!("`{text}` is not a capability"))
                     .hint("there are clock, random, message and message:AGENT")
@@ -218,7 +218,7 @@ async fn inspect(
     State(state): State<NodeState>,
     Path(agent): Path<String>,
 ) -> Answer<api::AgentDetails> {
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     let report = state.cells.inspect(agent).await?;
     let host_log = state
         .cells
@@ -261,13 +261,13 @@ async fn inspect(
 }
 
 async fn pause(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     state.cells.pause(agent).await?;
     acted(agent)
 }
 
 async fn resume(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     state.cells.resume(agent).await?;
     acted(agent)
 }
@@ -276,7 +276,7 @@ async fn terminate(
     State(state): State<NodeState>,
     Path(agent): Path<String>,
 ) -> Answer<api::Spawned> {
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     state.cells.terminate(agent).await?;
     acted(agent)
 }
@@ -292,7 +292,7 @@ async fn send(
     Path(agent): Path<String>,
     Input(message): Input<api::Message>,
 ) -> Answer<api::Delivered> {
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     let payload = message.payload.into();
     let delivered = match message.wait_ms {
         None => api::Delivered::Sequence(state.cells.send(agent, payload).await?),
@@ -308,7 +308,7 @@ async fn send(
 }
 
 async fn wait(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Ended> {
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     let end = tokio::select! {
         end = state.cells.wait(agent) => end?,
         () = state.closing() => return Err(stopping()),
@@ -328,8 +328,8 @@ async fn migrate(
     Path(agent): Path<String>,
     Input(request): Input<api::Migrate>,
 ) -> Result<Response, Failure> {
-    let agent = state.cells.resolve(&agent)?;
-    let node = state.cells.resolve_node(&request.node)?;
+    let agent = state.agent(&agent).await?;
+    let node = state.node(&request.node).await?;
     let options = MoveOptions {
         strategy: strategy(&request.strategy)?,
     };
@@ -392,7 +392,7 @@ async fn logs(
     query: Result<Query<api::LogQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query.map_err(|rejection| Failure::usage(rejection.body_text()))?;
-    let agent = state.cells.resolve(&agent)?;
+    let agent = state.agent(&agent).await?;
     let kind = match query.stream {
         api::LogStream::Stdout => LogKind::Stdout,
         api::LogStream::Stderr => LogKind::Stderr,
