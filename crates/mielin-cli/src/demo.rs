@@ -84,6 +84,7 @@ async fn story(
     let counter = spawn(&edge, "counter", COUNTER, &[], Vec::new()).await?;
     let mut conversation = Conversation::begin(edge.clone(), counter.clone());
 
+    output.progress("moving both while they work, and counter while it is talked to\n");
     let mut moves = Vec::new();
     for leg in WAY.windows(2) {
         for (name, agent) in [("digest", &digest), ("counter", &counter)] {
@@ -190,18 +191,21 @@ async fn move_and_tell(
     leg: &[&str],
     output: Output,
 ) -> Result<Moved, Failure> {
-    output.progress(format!("\nmoving {name} from {} to {}", leg[0], leg[1]));
+    output.progress_part(format!("{name:<8} {} → {}: ", leg[0], leg[1]));
     let mut shown = String::new();
-    let moved = move_agent(client, agent, leg[1], "auto", |phase, _| {
+    let moving = move_agent(client, agent, leg[1], "auto", |phase, _| {
         if phase != shown {
-            output.progress(format!("  {phase}"));
+            let comma = if shown.is_empty() { "" } else { ", " };
+            output.progress_part(format!("{comma}{phase}"));
             phase.clone_into(&mut shown);
         }
-    })
-    .await?;
+    });
+    let moved = moving.await;
+    output.progress("");
+    let moved = moved?;
     let line = last_line(&read_log(client, agent, "stderr").await?);
     if !line.is_empty() {
-        output.progress(format!("  {name} had last said \"{line}\""));
+        output.progress(format!("         it last said \"{line}\""));
     }
     Ok(moved)
 }

@@ -41,9 +41,14 @@ impl Output {
 
     /// A line about what goes on, on standard error, and only for people.
     pub(crate) fn progress(self, line: impl AsRef<str>) {
+        self.progress_part(format!("{}\n", line.as_ref()));
+    }
+
+    /// The same for a piece of a line.
+    pub(crate) fn progress_part(self, text: impl AsRef<str>) {
         if self.format == Format::Table {
             // Nobody to tell is no reason to stop working.
-            let _ = writeln!(io::stderr().lock(), "{}", line.as_ref());
+            let _ = io::stderr().lock().write_all(text.as_ref().as_bytes());
         }
     }
 

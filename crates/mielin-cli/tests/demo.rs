@@ -69,7 +69,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
         .unwrap();
     let mut progress = BufReader::new(demo.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.contains("moving") {
+    while !line.contains("moving both") {
         line.clear();
         assert!(
             progress.read_line(&mut line).unwrap() > 0,
