@@ -29,6 +29,9 @@ use crate::wire;
 const BATCH: usize = 64;
 /// Bytes of log in one frame.
 const LOG_BATCH: usize = 256 * 1024;
+/// The largest memory that is searched for non-zero pages before the strategy is chosen, while the agent stands still:
+/// well under a millisecond. A larger one counts as full.
+const SCAN_BYTES_MAX: u64 = 4 << 20;
 /// How long the target may take to say what became of an agent.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long whoever asked for a move waits for the outcome of one that is in doubt.
@@ -160,6 +163,12 @@ impl Source {
             let _ = sender.send(Arrived::Broken).await;
         });
         let memory_bytes = cell.memory_bytes();
+        let nonzero_bytes = if memory_bytes <= SCAN_BYTES_MAX {
+            let held = cell.clone().hold().await?;
+            used_pages(held.instance()).len() as u64 * PAGE_SIZE as u64
+        } else {
+            memory_bytes
+        };
         let module = cell.prepared.module();
         let plan = Move {
             agent: cell.id(),
@@ -167,7 +176,7 @@ impl Source {
             module: module.hash().0,
             module_bytes: module.bytes().len() as u64,
             memory_bytes,
-            nonzero_bytes: memory_bytes,
+            nonzero_bytes,
             strategy: options.strategy,
             timeout: node.config.move_timeout,
         };
