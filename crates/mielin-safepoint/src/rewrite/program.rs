@@ -140,8 +140,11 @@ impl<'a> Program<'a> {
             Payload::DataSection(section) => {
                 for data in section {
                     let data = data?;
-                    let raw = &wasm[data.range];
+                    if let DataKind::Active { offset_expr, .. } = &data.kind {
+                        self.take_addresses(offset_expr)?;
+                    }
                     let passive = matches!(data.kind, DataKind::Passive);
+                    let raw = &wasm[data.range];
                     self.data.push(DataSegment { raw, passive });
                 }
             }
