@@ -228,7 +228,8 @@ impl AgentRegistry {
     }
 
     /// Takes news about a member. A new one is sent everything this node holds; the records of one that
-    /// died or left are marked unreachable.
+    /// died or left are marked unreachable. One that comes back may have lost its agents, so what was known
+    /// of it is forgotten and asked for again.
     pub fn member_changed(&mut self, now: Instant, member: &Member) {
         let id = member.identity.id;
         if id == self.local {
@@ -237,6 +238,9 @@ impl AgentRegistry {
         if member.state.is_active() {
             let generation = member.identity.generation;
             if self.members.insert(id, generation) != Some(generation) {
+                if self.forget_agents_of(&id) {
+                    self.send(id, &Message::Missing);
+                }
                 self.send_all(id);
                 self.digest_at.get_or_insert(now + REGISTRY_DIGEST_PERIOD);
             }
@@ -356,6 +360,25 @@ impl AgentRegistry {
             }
         }
         Some(location.record)
+    }
+
+    /// Gives whether there was anything to forget.
+    fn forget_agents_of(&mut self, node: &NodeId) -> bool {
+        let of_node = |location: &&Location| location.record.node == *node;
+        let agents: Vec<AgentId> = self
+            .locations
+            .values()
+            .filter(of_node)
+            .map(|location| location.record.agent)
+            .collect();
+        let any = !agents.is_empty();
+        for agent in agents {
+            if let Some(record) = self.remove(&agent) {
+                self.events
+                    .push_back(RegistryEvent::LocationExpired(record));
+            }
+        }
+        any
     }
 
     fn renew(&mut self, now: Instant, agent: &AgentId) {

@@ -386,6 +386,36 @@ fn a_new_member_is_told_everything_in_bounded_messages() {
     assert!(old.poll_transmit().is_some());
 }
 
+#[test]
+fn a_node_that_comes_back_without_its_agents_leaves_no_ghosts() {
+    let mut registry = AgentRegistry::new(node(9));
+    registry.member_changed(at(0), &member(1, MemberState::Alive));
+    for index in [1, 2] {
+        assert_eq!(
+            merged(&mut registry, 1, record(index, 1, 0, 0)),
+            Merge::Accepted
+        );
+    }
+    while registry.poll_transmit().is_some() {}
+    let mut reborn = member(1, MemberState::Alive);
+    reborn.identity.generation = 2;
+    registry.member_changed(at(1), &reborn);
+    assert!(registry.locate(&agent(1)).is_none());
+    let asked = registry.poll_transmit().unwrap();
+    assert_eq!(asked.to, node(1));
+    // It kept one of the two.
+    let mut back = AgentRegistry::new(node(1));
+    back.announce(at(1), record(1, 1, 1, 0)).unwrap();
+    while back.poll_transmit().is_some() {}
+    back.handle_message(at(1), node(9), &asked.bytes).unwrap();
+    let answer = back.poll_transmit().unwrap();
+    registry
+        .handle_message(at(1), node(1), &answer.bytes)
+        .unwrap();
+    assert!(registry.locate(&agent(1)).unwrap().reachable);
+    assert!(registry.locate(&agent(2)).is_none());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
