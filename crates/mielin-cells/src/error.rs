@@ -47,7 +47,7 @@ pub enum CellsError {
     },
     /// A name that an agent may not have.
     #[error(
-        "`{0}` is not a name: use 1 to 63 lower-case letters, digits, `-`, `_` or `.`, beginning with a letter or digit, and not 32 hex digits"
+        "`{0}` is not a name: use 1 to 63 letters, digits, `-`, `_` or `.`, beginning with a letter or digit, and not 32 hex digits"
     )]
     BadName(String),
     /// Another living agent has this name.

@@ -10,7 +10,7 @@ const HINT_LEN_MAX: usize = 48;
 ///
 /// A name that looks like a whole agent id is refused, because ids and names share one command-line argument.
 pub(crate) fn check(name: &str) -> Result<(), CellsError> {
-    let begins_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let looks_like_id = name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
     if name.is_empty()
         || name.len() > NAME_LEN_MAX
@@ -58,7 +58,7 @@ fn stem(hint: &str) -> String {
 }
 
 fn allowed(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
 #[cfg(test)]
@@ -74,6 +74,7 @@ mod tests {
             "digest",
             "digest-2",
             "9lives",
+            "Prog1",
             "a.b_c-d",
             &"x".repeat(63),
         ] {
@@ -82,7 +83,6 @@ mod tests {
         for bad in [
             "",
             "-a",
-            "A",
             "a b",
             "ä",
             &"x".repeat(64),

@@ -190,7 +190,7 @@ pub struct MoveReport {
     pub total_us: u64,
     /// Bytes sent by the source, module included.
     pub bytes: u64,
-    /// Rounds of pre-copy.
+    /// How often pages were sent, the last time while the agent stood still: 1 for a stop-copy.
     pub rounds: u32,
     /// Pages sent in each round, the last one frozen.
     pub pages: Vec<u64>,

@@ -651,7 +651,7 @@ impl Source {
             return Err(rolled_back(&reason, self.target));
         }
         Tally::add(&self.cell().tally.moves, 1);
-        let rounds = metrics.rounds.len().saturating_sub(1);
+        let rounds = metrics.rounds.len();
         Ok(MoveReport {
             agent,
             from: self.node.id(),
