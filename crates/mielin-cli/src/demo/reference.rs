@@ -18,7 +18,10 @@ const RUN: Duration = Duration::from_secs(4);
 /// Room for each time that a node has to compile a module before it can take it in.
 const COMPILATIONS: u32 = 8;
 /// Rounds of the run that measures how fast this machine is.
-const MEASURED_ROUNDS: u64 = 100_000;
+const MEASURED_ROUNDS: u64 = 400_000;
+
+/// No machine computes that many rounds in less; it bounds what a disturbed measurement can do.
+const FASTEST: Duration = Duration::from_millis(20);
 
 /// The digest agent, compiled, with its input and the rounds that take this machine long enough.
 pub(super) struct Reference {
@@ -42,16 +45,24 @@ impl Reference {
         let mut reference = Reference {
             module,
             input: input.into(),
-            rounds: MEASURED_ROUNDS,
+            rounds: 1,
         };
-        let began = Instant::now();
-        reference.compute()?;
-        let per_round = began.elapsed().as_secs_f64() / MEASURED_ROUNDS as f64;
+        // Reading a large input takes long as well, but the moves shall meet the agent in its rounds.
+        let reading = reference.timed_compute()?;
+        reference.rounds = MEASURED_ROUNDS;
+        let rounds = reference.timed_compute()?.saturating_sub(reading);
+        let per_round = rounds.max(FASTEST).as_secs_f64() / MEASURED_ROUNDS as f64;
         let run = RUN + compilation * COMPILATIONS;
         // Rounded, because people read the number.
         reference.rounds =
             ((run.as_secs_f64() / per_round) as u64).div_ceil(MEASURED_ROUNDS) * MEASURED_ROUNDS;
         Ok(reference)
+    }
+
+    fn timed_compute(&self) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        self.compute()?;
+        Ok(began.elapsed())
     }
 
     pub(super) fn rounds(&self) -> u64 {
