@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use hyper::Method;
+use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
 use super::wasm::read_module;
@@ -179,6 +180,13 @@ async fn send(client: &Client, arguments: SendArgs, output: Output) -> Result<()
         "-" => read_input(Path::new("-"))?,
         _ => arguments.message.into_bytes(),
     };
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Failure::refused(format!(
+            "the message has {} bytes; a message has at most {PAYLOAD_BYTES_MAX}",
+            payload.len()
+        ))
+        .hint("send it in parts, or give the agent a file with `agent spawn --stdin`"));
+    }
     let wait_ms = arguments
         .wait
         .then(|| u64::try_from(arguments.timeout.as_millis()).unwrap_or(u64::MAX));
@@ -273,12 +281,17 @@ pub(crate) async fn move_agent(
 fn moved_text(moved: &Moved, node: &str) -> String {
     let summary = &moved.summary;
     let mut text = format!(
-        "moved to {node} ({}): down for {}, {} in all, {} sent, {} rounds\n\n",
+        "moved to {node} ({}): down for {}, {} in all, {} sent, {} {}\n\n",
         summary.strategy,
         format_us(summary.downtime_us),
         format_us(summary.total_us),
         format_bytes(summary.bytes),
         summary.rounds,
+        if summary.rounds == 1 {
+            "round"
+        } else {
+            "rounds"
+        },
     );
     let rows: Vec<_> = moved
         .phases
