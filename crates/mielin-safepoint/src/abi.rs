@@ -11,6 +11,7 @@
 //! | [`FLAG_ADDRESS`] | one of [`RUNNING`], [`STOP_REQUESTED`], [`UNWINDING`], [`REWINDING`] |
 //! | [`NEXT_FLAG_ADDRESS`] | the value that the flag takes when a rewind has finished |
 //! | [`STACK_POINTER_ADDRESS`] | offset of the byte after the last frame |
+//! | [`POINT_ADDRESS`] | the module's own note while it rewinds |
 //! | [`FRAMES_BASE`] | the outermost frame begins here |
 //!
 //! # Protocol
@@ -67,6 +68,8 @@ pub const FLAG_ADDRESS: u32 = 0;
 pub const NEXT_FLAG_ADDRESS: u32 = 4;
 /// Address of the stack pointer (`i32`).
 pub const STACK_POINTER_ADDRESS: u32 = 8;
+/// Address of a word in which the module keeps the point that it rewinds to (`i32`).
+pub const POINT_ADDRESS: u32 = 12;
 /// Address of the outermost frame; the stack pointer of a program without frames.
 pub const FRAMES_BASE: u32 = 16;
 /// Size of the frames memory in 64 KiB pages; minimum and maximum alike.

@@ -109,27 +109,25 @@ fn suspension(program: &Program<'_>, outlines: &[Outline], layout: &Layout) -> S
     }
     for (body, outline) in program.bodies.iter().zip(outlines) {
         let index = body.validation.index;
-        outline
-            .calls
-            .iter()
-            .for_each(|&callee| graph.call(index, callee));
-        outline
-            .indirect
-            .iter()
-            .for_each(|&ty| graph.call_indirect(index, ty));
+        for (&callee, &in_loop) in &outline.calls {
+            graph.call(index, callee, in_loop);
+        }
+        for (&ty, &in_loop) in &outline.indirect {
+            graph.call_indirect(index, ty, in_loop);
+        }
         if outline.has_loop {
             graph.suspends(index);
         }
     }
     for (&import, &wrapper) in &layout.wrappers {
-        graph.call(wrapper, import);
+        graph.call(wrapper, import, false);
     }
     for &function in &program.address_taken {
         let target = layout.wrappers.get(&function).copied().unwrap_or(function);
         graph.address_taken(target, program.type_index(function));
     }
     for callee in program.start.into_iter().chain([program.entry]) {
-        graph.call(layout.main, callee);
+        graph.call(layout.main, callee, false);
     }
     graph.suspends(layout.main);
     let mut suspension = graph.solve(layout.main);

@@ -17,9 +17,9 @@ use wasmparser::{BlockType, BrTable, FuncValidator, Operator, ValType, Validator
 
 use super::graph::Suspension;
 use super::liveness::{self, Liveness};
-use super::plan::{CallKind, ChildKind, LabelIndex, Plan, Planner, Reach};
+use super::plan::{CallKind, Child, ChildKind, LabelIndex, Plan, Planner, Reach};
 use super::program::{Body, Program, fresh};
-use super::sink::{CODE_BYTES_MAX, Kept, LOCALS_MAX, Locals, Scratch, Sink, Ty, Written, join};
+use super::sink::{CODE_BYTES_MAX, Kept, LOCALS_MAX, Locals, Sink, Ty, Value, Written, join};
 use crate::{Feature, InstrumentError, abi};
 
 /// What all functions of a module share.
@@ -101,7 +101,8 @@ struct Writer<'w> {
     origin: usize,
     out: Sink,
     locals: Locals,
-    scratch: Scratch,
+    /// A local for the base of the frame that is written or read.
+    base: u32,
     positions: Vec<u32>,
     frames: Vec<Frame>,
     stack: Vec<Ty>,
@@ -110,6 +111,12 @@ struct Writer<'w> {
     next_construct: usize,
     next_body: usize,
     next_call: usize,
+    /// Loops around the current place, with the height of the stack at their headers.
+    open_bodies: Vec<(usize, usize)>,
+    /// Where the dispatch of a loop belongs: offset, depth and body.
+    dispatches: Vec<(usize, u32, usize)>,
+    /// Locals that hold the arguments of calls that may suspend, by point.
+    arguments: BTreeMap<u32, Vec<(u32, Ty)>>,
     /// See [`is_comparison`].
     after_comparison: bool,
 }
@@ -135,12 +142,12 @@ pub(super) fn rewrite(
         what,
         limit,
     };
+    if plan.dispatch_entries() > CODE_BYTES_MAX as u64 {
+        return Err(too_large("bytes", CODE_BYTES_MAX as u64));
+    }
     let liveness = liveness::analyse(&plan, ty.params().len(), locals.originals())
         .map_err(|_| too_large("live values", liveness::KEPT_MAX as u64))?;
-    let scratch = Scratch {
-        base: locals.add(Ty::I32),
-        resume: locals.add(Ty::I32),
-    };
+    let base = locals.add(Ty::I32);
     let mut writer = Writer {
         context,
         types,
@@ -150,7 +157,7 @@ pub(super) fn rewrite(
         origin: body.code.range().start,
         out: Sink::default(),
         locals,
-        scratch,
+        base,
         positions: vec![0; plan.labels.len()],
         frames: Vec::new(),
         stack: Vec::new(),
@@ -159,6 +166,9 @@ pub(super) fn rewrite(
         next_construct: 0,
         next_body: 1,
         next_call: 0,
+        open_bodies: Vec::new(),
+        dispatches: Vec::new(),
+        arguments: BTreeMap::new(),
         after_comparison: false,
         plan: &plan,
         liveness: &liveness,
@@ -168,6 +178,7 @@ pub(super) fn rewrite(
     writer.out.depth = head.depth;
     writer.body(body)?;
     let main = core::mem::take(&mut writer.out);
+    let main = writer.insert_dispatches(main);
     writer.out.depth = head.depth;
     if plan.points > 0 {
         writer.entry(polls)?;
@@ -276,7 +287,7 @@ impl Writer<'_> {
         if self
             .kept
             .iter()
-            .any(|kept| kept.0.iter().any(|(_, ty)| ty.is_reference()))
+            .any(|kept| kept.0.iter().any(|value| value.ty.is_reference()))
         {
             let feature = Feature::ReferenceAcrossSafepoint;
             return Err(self.context.program.unsupported_in(self.index, feature));
@@ -445,7 +456,7 @@ impl Writer<'_> {
                 }
             }
             Operator::Select | Operator::TypedSelect { .. } if self.after_comparison => {
-                self.out.op().local_tee(self.scratch.base);
+                self.out.op().local_tee(self.base);
                 self.out.code.extend_from_slice(raw);
             }
             _ => self.out.code.extend_from_slice(raw),
@@ -462,24 +473,20 @@ impl Writer<'_> {
         self.out.end();
         let height = self.stack.len();
         let below = height - operands;
-        let mut kept = Vec::new();
-        for position in 0..height {
-            let is_index = indirect && position == height - 1;
-            if position < below || kind == CallKind::Host || is_index {
+        let index = height - usize::from(indirect);
+        if kind == CallKind::Host {
+            self.keep(point, 0..height);
+        } else {
+            self.keep(point, (0..below).chain(index..height));
+            let mut arguments = Vec::new();
+            for position in below..index {
                 let ty = self.stack[position];
-                kept.push((self.locals.shadow(position, ty), ty));
+                arguments.push((self.locals.shadow(position, ty), ty));
             }
+            self.arguments.insert(point, arguments);
         }
-        self.keep(point, kept);
         self.ensure(operands);
         self.out.code.extend_from_slice(raw);
-    }
-
-    fn keep(&mut self, point: u32, mut kept: Vec<(u32, Ty)>) {
-        for &local in self.liveness.at(point) {
-            kept.push((local, self.locals.original(local)));
-        }
-        self.kept[point as usize] = Kept(kept);
     }
 
     fn leave_if_unwinding(&mut self) {
@@ -487,8 +494,7 @@ impl Writer<'_> {
         self.next_call += 1;
         self.out.op().global_get(self.context.mode);
         self.out.unlikely_if();
-        self.out
-            .spill(point, &self.kept[point as usize], self.scratch);
+        self.out.spill(point, &self.kept[point as usize], self.base);
         self.out.return_nothing(&self.results);
         self.out.end();
     }
@@ -623,6 +629,9 @@ impl Writer<'_> {
             self.out.end();
             self.restart(&frame);
             self.ensure(results.len());
+        }
+        if frame.kind == FrameKind::Loop {
+            self.open_bodies.pop();
         }
         if frame.kind == FrameKind::Function {
             self.out.op().end();

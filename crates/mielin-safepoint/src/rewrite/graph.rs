@@ -12,7 +12,8 @@ use alloc::vec::Vec;
 pub(super) struct Suspension {
     /// The function can be unwound while it runs.
     pub(super) may_suspend: Vec<bool>,
-    /// Every cycle of calls has such a function: it polls when it is entered.
+    /// Every cycle of calls that does not lead through a loop has such a function: it polls
+    /// when it is entered.
     pub(super) polls_at_entry: Vec<bool>,
     /// Indirect calls of this type index may be unwound.
     pub(super) type_may_suspend: Vec<bool>,
@@ -21,6 +22,8 @@ pub(super) struct Suspension {
 /// The calls of a module; see [`Suspension`].
 pub(super) struct CallGraph {
     edges: Vec<Vec<usize>>,
+    /// Those of the edges that do not lead through a loop, whose header polls.
+    without_poll: Vec<Vec<usize>>,
     functions: usize,
     canonical_type: Vec<usize>,
     seeds: Vec<usize>,
@@ -32,6 +35,7 @@ impl CallGraph {
     pub(super) fn new(functions: usize, canonical_type: Vec<usize>) -> CallGraph {
         let edges = vec![Vec::new(); functions + canonical_type.len()];
         CallGraph {
+            without_poll: edges.clone(),
             edges,
             functions,
             canonical_type,
@@ -39,21 +43,28 @@ impl CallGraph {
         }
     }
 
-    /// `caller` calls `callee`.
-    pub(super) fn call(&mut self, caller: u32, callee: u32) {
-        self.edges[caller as usize].push(callee as usize);
+    /// `caller` calls `callee`, perhaps only in loops.
+    pub(super) fn call(&mut self, caller: u32, callee: u32, in_loop: bool) {
+        self.edge(caller as usize, callee as usize, in_loop);
     }
 
-    /// `caller` calls something of this type through a table.
-    pub(super) fn call_indirect(&mut self, caller: u32, ty: u32) {
+    fn edge(&mut self, from: usize, to: usize, in_loop: bool) {
+        self.edges[from].push(to);
+        if !in_loop {
+            self.without_poll[from].push(to);
+        }
+    }
+
+    /// `caller` calls something of this type through a table, perhaps only in loops.
+    pub(super) fn call_indirect(&mut self, caller: u32, ty: u32, in_loop: bool) {
         let node = self.functions + self.canonical_type[ty as usize];
-        self.edges[caller as usize].push(node);
+        self.edge(caller as usize, node, in_loop);
     }
 
     /// A table may hold `function`, which has this type.
     pub(super) fn address_taken(&mut self, function: u32, ty: u32) {
         let node = self.functions + self.canonical_type[ty as usize];
-        self.edges[node].push(function as usize);
+        self.edge(node, function as usize, false);
     }
 
     /// `function` can be stopped of its own accord (an import, or a function with a loop).
@@ -113,7 +124,7 @@ impl CallGraph {
             path.push((start, 0));
             while let Some((node, next)) = path.last_mut() {
                 let node = *node;
-                let Some(&target) = self.edges[node].get(*next) else {
+                let Some(&target) = self.without_poll[node].get(*next) else {
                     state[node] = State::Done;
                     path.pop();
                     continue;
@@ -162,9 +173,9 @@ mod tests {
         // 0 is an import; 1 -> 2 -> 3 -> 2; 4 -> type 0 -> {4, 5}; 6 alone; 7 -> 0.
         let mut graph = CallGraph::new(8, vec![0]);
         for (caller, callee) in [(1, 2), (2, 3), (3, 2), (7, 0)] {
-            graph.call(caller, callee);
+            graph.call(caller, callee, false);
         }
-        graph.call_indirect(4, 0);
+        graph.call_indirect(4, 0, false);
         graph.address_taken(4, 0);
         graph.address_taken(5, 0);
         graph.suspends(0);
@@ -184,7 +195,7 @@ mod tests {
     fn a_long_chain_of_calls_does_not_use_the_stack() {
         let mut graph = CallGraph::new(500_000, Vec::new());
         for caller in 0..499_999 {
-            graph.call(caller, caller + 1);
+            graph.call(caller, caller + 1, false);
         }
         graph.suspends(499_999);
         assert!(graph.solve(0).may_suspend.iter().all(|suspends| *suspends));

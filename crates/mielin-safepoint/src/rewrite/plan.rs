@@ -111,6 +111,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Number of the entries of all dispatch tables; grows with the square of the nesting.
+    pub(super) fn dispatch_entries(&self) -> u64 {
+        let children = self.bodies.iter().flat_map(|body| &body.children);
+        children
+            .map(|child| u64::from(child.last - child.first) + 1)
+            .sum()
+    }
+
     /// Whether a function that was stopped at this point had the innermost frame.
     pub(super) fn is_innermost(&self, point: u32) -> bool {
         !self.has_callee.contains(&point)

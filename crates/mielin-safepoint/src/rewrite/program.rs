@@ -56,9 +56,10 @@ pub(super) struct Program<'a> {
 /// What the call graph needs to know of a defined function.
 #[derive(Default)]
 pub(super) struct Outline {
-    pub(super) calls: BTreeSet<u32>,
-    /// Type indices of the indirect calls.
-    pub(super) indirect: BTreeSet<u32>,
+    /// Functions that it calls, and whether only in loops.
+    pub(super) calls: BTreeMap<u32, bool>,
+    /// Type indices of the indirect calls, and whether only in loops.
+    pub(super) indirect: BTreeMap<u32, bool>,
     pub(super) has_loop: bool,
     /// Has a `select` right after a comparison.
     pub(super) selects: bool,
@@ -327,6 +328,7 @@ impl<'a> Program<'a> {
         }
         let mut reader = body.code.get_operators_reader()?;
         let mut after_comparison = false;
+        let (mut blocks, mut loops) = (Vec::new(), 0);
         while !reader.eof() {
             let (operator, offset) = reader.read_with_offset()?;
             let is_select = matches!(operator, Operator::Select | Operator::TypedSelect { .. });
@@ -338,12 +340,18 @@ impl<'a> Program<'a> {
             validator.op(offset, &operator)?;
             match operator {
                 Operator::Call { function_index } => {
-                    outline.calls.insert(function_index);
+                    *outline.calls.entry(function_index).or_insert(true) &= loops > 0;
                 }
                 Operator::CallIndirect { type_index, .. } => {
-                    outline.indirect.insert(type_index);
+                    *outline.indirect.entry(type_index).or_insert(true) &= loops > 0;
                 }
-                Operator::Loop { .. } => outline.has_loop = true,
+                Operator::Block { .. } | Operator::If { .. } => blocks.push(false),
+                Operator::Loop { .. } => {
+                    outline.has_loop = true;
+                    loops += 1;
+                    blocks.push(true);
+                }
+                Operator::End => loops -= usize::from(blocks.pop() == Some(true)),
                 Operator::RefFunc { function_index } => {
                     self.address_taken.insert(function_index);
                 }

@@ -142,25 +142,30 @@ impl Locals {
     }
 }
 
-/// What a suspension point keeps: locals in the order of the frame.
+/// A value that a suspension point keeps.
+#[derive(Clone, Copy)]
+pub(super) struct Value {
+    pub(super) local: u32,
+    pub(super) ty: Ty,
+    /// Index of the body whose dispatch reads it back.
+    pub(super) body: usize,
+}
+
+/// What a suspension point keeps, in the order of the frame.
 #[derive(Clone, Default)]
-pub(super) struct Kept(pub(super) Vec<(u32, Ty)>);
+pub(super) struct Kept(pub(super) Vec<Value>);
 
 impl Kept {
     /// Size of the frame: the values, then the number of the point in the last four bytes.
     fn frame_size(&self) -> u64 {
-        let values: u64 = self.0.iter().map(|(_, ty)| ty.size()).sum();
+        let values: u64 = self.0.iter().map(|value| value.ty.size()).sum();
         (values + 4).next_multiple_of(8)
     }
-}
 
-/// Locals that every function which can be unwound has.
-#[derive(Clone, Copy)]
-pub(super) struct Scratch {
-    /// Base of the frame that is written or read.
-    pub(super) base: u32,
-    /// The point at which a rewind goes on.
-    pub(super) resume: u32,
+    /// Whether the dispatch of a body reads anything back.
+    pub(super) fn concerns(&self, body: usize) -> bool {
+        self.0.iter().any(|value| value.body == body)
+    }
 }
 
 /// A piece of a function's code, with the depth of its open blocks.
@@ -245,13 +250,13 @@ impl Sink {
     }
 
     /// Writes a frame. The stack pointer moves last.
-    pub(super) fn spill(&mut self, point: u32, kept: &Kept, scratch: Scratch) {
+    pub(super) fn spill(&mut self, point: u32, kept: &Kept, base: u32) {
         self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.op().local_set(scratch.base);
+        self.op().local_set(base);
         let mut offset = 0;
-        for &(local, ty) in &kept.0 {
+        for &Value { local, ty, .. } in &kept.0 {
             let mut op = self.op();
-            op.local_get(scratch.base).local_get(local);
+            op.local_get(base).local_get(local);
             let at = |align| MemArg {
                 offset,
                 align,
@@ -274,70 +279,127 @@ impl Sink {
             memory_index: FRAMES_MEMORY,
         };
         self.op()
-            .local_get(scratch.base)
+            .local_get(base)
             .i32_const(point as i32)
             .i32_store(number);
         self.op()
             .i32_const(0)
-            .local_get(scratch.base)
+            .local_get(base)
             .i32_const(size as i32)
             .i32_add();
         self.op().i32_store(word(abi::STACK_POINTER_ADDRESS));
     }
 
-    /// Reads a frame back and removes it.
-    pub(super) fn restore(&mut self, kept: &Kept, scratch: Scratch) {
+    /// Removes the uppermost frame. Its bytes stay until the next one is written.
+    pub(super) fn pop_frame(&mut self, kept: &Kept) {
         self.op().i32_const(0);
         self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.op()
-            .i32_const(kept.frame_size() as i32)
-            .i32_sub()
-            .local_tee(scratch.base);
+        self.op().i32_const(kept.frame_size() as i32).i32_sub();
         self.op().i32_store(word(abi::STACK_POINTER_ADDRESS));
+    }
+
+    /// Reads what one body is to read of the frame that was just removed.
+    pub(super) fn restore(&mut self, kept: &Kept, body: usize, base: u32) {
+        if !kept.concerns(body) {
+            return;
+        }
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.op().local_set(base);
         let mut offset = 0;
-        for &(local, ty) in &kept.0 {
-            let at = |align| MemArg {
-                offset,
-                align,
-                memory_index: FRAMES_MEMORY,
-            };
-            let mut op = self.op();
-            op.local_get(scratch.base);
-            match ty {
-                Ty::I32 => op.i32_load(at(2)),
-                Ty::I64 => op.i64_load(at(2)),
-                Ty::F32 => op.f32_load(at(2)),
-                Ty::F64 => op.f64_load(at(2)),
-                Ty::V128 => op.v128_load(at(2)),
-                Ty::Func => op.drop().ref_null(wasm_encoder::HeapType::FUNC),
-                Ty::Extern => op.drop().ref_null(wasm_encoder::HeapType::EXTERN),
-            };
-            op.local_set(local);
+        for &Value {
+            local,
+            ty,
+            body: reader,
+        } in &kept.0
+        {
+            if reader == body {
+                self.load_value(ty, offset, base);
+                self.op().local_set(local);
+            }
             offset += ty.size();
         }
     }
 
-    /// Pushes the number of the point at which the uppermost frame was written.
-    pub(super) fn load_point(&mut self) {
+    fn load_value(&mut self, ty: Ty, offset: u64, base: u32) {
+        let at = MemArg {
+            offset,
+            align: 2,
+            memory_index: FRAMES_MEMORY,
+        };
+        let mut op = self.op();
+        op.local_get(base);
+        match ty {
+            Ty::I32 => op.i32_load(at),
+            Ty::I64 => op.i64_load(at),
+            Ty::F32 => op.f32_load(at),
+            Ty::F64 => op.f64_load(at),
+            Ty::V128 => op.v128_load(at),
+            Ty::Func => op.drop().ref_null(wasm_encoder::HeapType::FUNC),
+            Ty::Extern => op.drop().ref_null(wasm_encoder::HeapType::EXTERN),
+        };
+    }
+
+    /// Remembers and pushes the number of the point at which the uppermost frame was written.
+    pub(super) fn load_point(&mut self, base: u32) {
+        self.op().i32_const(0);
         self.load_word(abi::STACK_POINTER_ADDRESS);
         self.op().i32_const(4).i32_sub().i32_load(word(0));
+        self.op()
+            .local_tee(base)
+            .i32_store(word(abi::POINT_ADDRESS))
+            .local_get(base);
+    }
+
+    /// Pushes a zero.
+    pub(super) fn zero(&mut self, ty: Ty) {
+        let mut op = self.op();
+        match ty {
+            Ty::I32 => op.i32_const(0),
+            Ty::I64 => op.i64_const(0),
+            Ty::F32 => op.f32_const(0.0.into()),
+            Ty::F64 => op.f64_const(0.0.into()),
+            Ty::V128 => op.v128_const(0),
+            Ty::Func => op.ref_null(wasm_encoder::HeapType::FUNC),
+            Ty::Extern => op.ref_null(wasm_encoder::HeapType::EXTERN),
+        };
     }
 
     /// Returns from an unwinding function; nobody looks at the values.
     pub(super) fn return_nothing(&mut self, results: &[Ty]) {
         for ty in results {
-            let mut op = self.op();
-            match ty {
-                Ty::I32 => op.i32_const(0),
-                Ty::I64 => op.i64_const(0),
-                Ty::F32 => op.f32_const(0.0.into()),
-                Ty::F64 => op.f64_const(0.0.into()),
-                Ty::V128 => op.v128_const(0),
-                Ty::Func => op.ref_null(wasm_encoder::HeapType::FUNC),
-                Ty::Extern => op.ref_null(wasm_encoder::HeapType::EXTERN),
-            };
+            self.zero(*ty);
         }
         self.op().return_();
+    }
+
+    /// This code with others inserted, each at an offset; the offsets ascend.
+    pub(super) fn with(self, insertions: Vec<(usize, Sink)>) -> Sink {
+        let mut whole = Sink {
+            depth: self.depth,
+            ..Sink::default()
+        };
+        let mut hints = self.hints.iter().peekable();
+        let mut done = 0;
+        for (at, inserted) in insertions
+            .into_iter()
+            .chain([(self.code.len(), Sink::default())])
+        {
+            let shift = whole.code.len() - done;
+            while let Some((offset, likely)) = hints.next_if(|(offset, _)| *offset < at) {
+                whole.hints.push((offset + shift, *likely));
+            }
+            whole.code.extend_from_slice(&self.code[done..at]);
+            done = at;
+            let start = whole.code.len();
+            whole.hints.extend(
+                inserted
+                    .hints
+                    .iter()
+                    .map(|(offset, likely)| (start + offset, *likely)),
+            );
+            whole.code.extend_from_slice(&inserted.code);
+        }
+        whole
     }
 }
 

@@ -10,16 +10,14 @@ impl Writer<'_> {
         let Some(point) = plan.bodies[body].header else {
             return;
         };
-        let mut kept = Vec::new();
-        for height in 0..self.stack.len() {
-            let ty = self.stack[height];
-            kept.push((self.locals.shadow(height, ty), ty));
-        }
-        self.keep(point, kept);
+        let height = self.stack.len();
+        self.keep(point, 0..height);
+        self.open_bodies.push((body, height));
         self.out.load_word(abi::FLAG_ADDRESS);
         let running = self.out.unlikely_if();
         self.stop(point);
-        self.dispatch(body, point);
+        self.dispatches
+            .push((self.out.code.len(), self.out.depth, body));
         self.out.finish_flag();
         let target = self.out.to(running);
         self.out.op().br(target).end();
@@ -27,68 +25,162 @@ impl Writer<'_> {
         self.out.end();
     }
 
+    /// Decides what a point keeps: the operands at these heights and the live locals.
+    ///
+    /// What lives at the header of a loop is restored before it, so that what does not change
+    /// in a loop stays constant for the compiler; what does not live there is restored behind
+    /// it, so that it need not be carried around the loop.
+    pub(super) fn keep(&mut self, point: u32, operands: impl Iterator<Item = usize>) {
+        let mut kept = Vec::new();
+        for height in operands {
+            let ty = self.stack[height];
+            let inside = |(_, header): &&(usize, usize)| *header <= height;
+            let body = self
+                .open_bodies
+                .iter()
+                .rev()
+                .find(inside)
+                .map_or(0, |(body, _)| *body);
+            kept.push(Value {
+                local: self.locals.shadow(height, ty),
+                ty,
+                body,
+            });
+        }
+        let (plan, liveness) = (self.plan, self.liveness);
+        for &local in liveness.at(point) {
+            let dead = |(body, _): &&(usize, usize)| match plan.bodies[*body].header {
+                Some(header) => liveness.at(header).binary_search(&local).is_err(),
+                None => true,
+            };
+            let body = self
+                .open_bodies
+                .iter()
+                .rev()
+                .find(dead)
+                .map_or(0, |(body, _)| *body);
+            kept.push(Value {
+                local,
+                ty: self.locals.original(local),
+                body,
+            });
+        }
+        self.kept[point as usize] = Kept(kept);
+    }
+
     /// If a stop was requested: writes the frame and leaves. Opens the other branch, which has
     /// to end with a branch and an `end`.
-    pub(super) fn stop(&mut self, point: u32) {
+    fn stop(&mut self, point: u32) {
         self.out.load_word(abi::FLAG_ADDRESS);
         self.out.op().i32_const(abi::STOP_REQUESTED).i32_eq();
         self.out.hinted_if(true);
-        self.out
-            .spill(point, &self.kept[point as usize], self.scratch);
+        self.out.spill(point, &self.kept[point as usize], self.base);
         self.out.set_state(abi::UNWINDING, self.context.mode);
         self.out.return_nothing(&self.results);
         self.out.op().else_();
     }
 
+    /// Writes the dispatches of all loops into the code, where their headers left room.
+    pub(super) fn insert_dispatches(&mut self, main: Sink) -> Sink {
+        let mut insertions = Vec::new();
+        let mut total = main.code.len();
+        for (offset, depth, body) in core::mem::take(&mut self.dispatches) {
+            self.out = Sink {
+                depth,
+                ..Sink::default()
+            };
+            self.dispatch(body);
+            total += self.out.code.len();
+            insertions.push((offset, core::mem::take(&mut self.out)));
+            if total > CODE_BYTES_MAX {
+                break;
+            }
+        }
+        main.with(insertions)
+    }
+
     /// Goes on to the child of a loop's body in which the program was stopped. Falls through
     /// where that was the header.
-    pub(super) fn dispatch(&mut self, body: usize, header: u32) {
+    fn dispatch(&mut self, body: usize) {
         let plan = self.plan;
         let children = &plan.bodies[body].children;
+        let Some(header) = plan.bodies[body].header else {
+            return;
+        };
         if children.is_empty() {
             return;
         }
         let here = self.out.block(wasm_encoder::BlockType::Empty);
-        let mut hosts = Vec::new();
-        for child in children
-            .iter()
-            .filter(|child| child.kind == ChildKind::Host)
-        {
-            hosts.push((child.label, self.out.block(wasm_encoder::BlockType::Empty)));
+        let mut landings = Vec::new();
+        for child in children.iter().rev() {
+            for point in (child.first..=child.last).rev() {
+                if self.needs_landing(body, child, point) {
+                    let position = self.out.block(wasm_encoder::BlockType::Empty);
+                    landings.push((child, point, position));
+                }
+            }
         }
+        landings.reverse();
         let mut targets = Vec::new();
-        let mut host = hosts.iter();
+        let mut next = landings.iter().peekable();
         for child in children {
-            let position = match child.kind {
-                ChildKind::Host => host.next().map_or(here, |(_, position)| *position),
-                ChildKind::Call | ChildKind::Loop => self.positions[child.label],
-            };
-            for _ in child.first..=child.last {
+            for point in child.first..=child.last {
+                let landing = next.next_if(|(_, landing, _)| *landing == point);
+                let position = landing.map_or(self.positions[child.label], |landing| landing.2);
                 targets.push(self.out.to(position));
             }
         }
         let default = self.out.to(here);
+        self.out.load_word(abi::POINT_ADDRESS);
         self.out
             .op()
-            .local_get(self.scratch.resume)
             .i32_const(header as i32 + 1)
-            .i32_sub();
-        self.out.op().br_table(targets, default);
-        for &(label, _) in hosts.iter().rev() {
+            .i32_sub()
+            .br_table(targets, default);
+        for (child, point, _) in landings {
             self.out.end();
-            self.out.finish_flag();
-            let target = self.out.to(self.positions[label]);
+            self.out
+                .restore(&self.kept[point as usize], body, self.base);
+            match child.kind {
+                ChildKind::Host => self.out.finish_flag(),
+                ChildKind::Call => self.clear_arguments(point),
+                ChildKind::Loop => {}
+            }
+            let target = self.out.to(self.positions[child.label]);
             self.out.op().br(target);
         }
         self.out.end();
     }
 
-    /// The start of a function: reads the frame of the point at which it was stopped, whole,
-    /// before anything else, so that what is constant in a loop stays so for the compiler.
+    /// Sets the arguments of a call that is entered again, lest their old values be carried
+    /// around the loop for nothing.
+    fn clear_arguments(&mut self, point: u32) {
+        for &(local, ty) in self.arguments.get(&point).into_iter().flatten() {
+            self.out.zero(ty);
+            self.out.op().local_set(local);
+        }
+    }
+
+    /// Whether a dispatch has something to do on the way to a point.
+    fn needs_landing(&self, body: usize, child: &Child, point: u32) -> bool {
+        let own = match child.kind {
+            ChildKind::Host => true,
+            ChildKind::Call => self
+                .arguments
+                .get(&point)
+                .is_some_and(|list| !list.is_empty()),
+            ChildKind::Loop => false,
+        };
+        own || self.kept[point as usize].concerns(body)
+    }
+
+    /// The start of a function: removes the frame, reads of it what lives before the loops,
+    /// and goes on to the point or to the outermost loop around it.
     pub(super) fn entry(&mut self, polls: bool) -> Result<(), InstrumentError> {
         let plan = self.plan;
         if polls {
-            self.keep(0, Vec::new());
+            self.open_bodies.clear();
+            self.keep(0, 0..0);
             self.check_kept()?;
             self.out.load_word(abi::FLAG_ADDRESS);
         } else {
@@ -108,14 +200,10 @@ impl Writer<'_> {
             .map(|position| self.out.to(*position))
             .collect();
         let default = self.out.to(unknown);
-        self.out.load_point();
-        self.out
-            .op()
-            .local_tee(self.scratch.resume)
-            .br_table(targets, default);
+        self.out.load_point(self.base);
+        self.out.op().br_table(targets, default);
         if polls {
             self.arrive(0);
-            self.out.finish_mode(self.context.mode);
             self.out.finish_flag();
             let target = self.out.to(running);
             self.out.op().br(target);
@@ -123,9 +211,6 @@ impl Writer<'_> {
         for child in &plan.bodies[0].children {
             for point in child.first..=child.last {
                 self.arrive(point);
-                if plan.is_innermost(point) {
-                    self.out.finish_mode(self.context.mode);
-                }
                 if child.kind == ChildKind::Host {
                     self.out.finish_flag();
                 }
@@ -142,8 +227,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub(super) fn arrive(&mut self, point: u32) {
+    fn arrive(&mut self, point: u32) {
         self.out.end();
-        self.out.restore(&self.kept[point as usize], self.scratch);
+        let kept = &self.kept[point as usize];
+        self.out.pop_frame(kept);
+        self.out.restore(kept, 0, self.base);
+        if self.plan.is_innermost(point) {
+            self.out.finish_mode(self.context.mode);
+        }
     }
 }
