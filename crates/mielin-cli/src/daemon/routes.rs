@@ -173,7 +173,11 @@ async fn list_agents(State(state): State<NodeState>) -> Json<api::AgentList> {
         .map(|agent| api::AgentLine {
             agent: agent.agent.to_string(),
             name: agent.name,
-            state: agent_state(&agent.state),
+            state: if agent.reachable || agent.state.is_final() {
+                agent_state(&agent.state)
+            } else {
+                "unreachable".to_owned()
+            },
             node: agent.node.to_string(),
         });
     Json(api::AgentList {
