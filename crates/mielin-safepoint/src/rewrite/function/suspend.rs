@@ -15,13 +15,13 @@ impl Writer<'_> {
         self.open_bodies.push((body, height));
         self.out.load_word(abi::FLAG_ADDRESS);
         let running = self.out.unlikely_if();
-        self.stop(point);
+        self.unless_stopped();
         self.dispatches
             .push((self.out.code.len(), self.out.depth, body));
         self.out.finish_flag();
         let target = self.out.to(running);
-        self.out.op().br(target).end();
-        self.out.depth -= 1;
+        self.out.op().br(target);
+        self.stop(point);
         self.out.end();
     }
 
@@ -68,16 +68,22 @@ impl Writer<'_> {
         self.kept[point as usize] = Kept(kept);
     }
 
-    /// If a stop was requested: writes the frame and leaves. Opens the other branch, which has
-    /// to end with a branch and an `end`.
-    fn stop(&mut self, point: u32) {
+    /// What follows is done if no stop was requested; it ends with a branch, then [`stop`].
+    ///
+    /// [`stop`]: Self::stop
+    fn unless_stopped(&mut self) {
+        let stop = self.out.block(wasm_encoder::BlockType::Empty);
         self.out.load_word(abi::FLAG_ADDRESS);
         self.out.op().i32_const(abi::STOP_REQUESTED).i32_eq();
-        self.out.hinted_if(true);
+        self.out.likely_branch(stop);
+    }
+
+    /// A stop was requested: writes the frame and leaves.
+    fn stop(&mut self, point: u32) {
+        self.out.end();
         self.out.spill(point, &self.kept[point as usize], self.base);
         self.out.set_state(abi::UNWINDING, self.context.mode);
         self.out.return_nothing(&self.results);
-        self.out.op().else_();
     }
 
     /// Writes the dispatches of all loops into the code, where their headers left room.
@@ -156,7 +162,7 @@ impl Writer<'_> {
     /// around the loop for nothing.
     fn clear_arguments(&mut self, point: u32) {
         for &(local, ty) in self.arguments.get(&point).into_iter().flatten() {
-            self.out.zero(ty);
+            self.out.any_value(ty);
             self.out.op().local_set(local);
         }
     }
@@ -188,7 +194,7 @@ impl Writer<'_> {
         }
         let running = self.out.unlikely_if();
         if polls {
-            self.stop(0);
+            self.unless_stopped();
         }
         let unknown = self.out.block(wasm_encoder::BlockType::Empty);
         let mut arrivals: Vec<u32> = (0..plan.points)
@@ -221,7 +227,7 @@ impl Writer<'_> {
         self.out.end();
         self.out.op().unreachable();
         if polls {
-            self.out.end();
+            self.stop(0);
         }
         self.out.end();
         Ok(())
