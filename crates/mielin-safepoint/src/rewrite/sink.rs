@@ -222,6 +222,18 @@ impl Sink {
         self.op().br_if(depth);
     }
 
+    /// Leaves a piece of code that is hardly ever run, so that compilers see that what follows
+    /// the label `next` is not either: that label is the target of an unlikely branch, too,
+    /// which in truth is never reached because the stack pointer is not zero.
+    pub(super) fn leave_cold(&mut self, target: u32, next: u32) {
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.likely_branch(target);
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.hints.push((self.code.len(), false));
+        let depth = self.to(next);
+        self.op().br_if(depth).unreachable();
+    }
+
     /// Pushes a control word.
     pub(super) fn load_word(&mut self, address: u32) {
         self.op().i32_const(0).i32_load(word(address));
@@ -342,15 +354,12 @@ impl Sink {
         };
     }
 
-    /// Remembers and pushes the number of the point at which the uppermost frame was written.
-    pub(super) fn load_point(&mut self, base: u32) {
+    /// Notes the number of the point at which the uppermost frame was written.
+    pub(super) fn note_point(&mut self) {
         self.op().i32_const(0);
         self.load_word(abi::STACK_POINTER_ADDRESS);
         self.op().i32_const(4).i32_sub().i32_load(word(0));
-        self.op()
-            .local_tee(base)
-            .i32_store(word(abi::POINT_ADDRESS))
-            .local_get(base);
+        self.op().i32_store(word(abi::POINT_ADDRESS));
     }
 
     /// Pushes a value that nobody looks at. It comes from memory, because Cranelift would keep

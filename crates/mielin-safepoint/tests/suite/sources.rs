@@ -338,10 +338,89 @@ const PATHS: &str = r#"(module
       (call $log (call $f (local.get $i) (i32.mul (local.get $i) (local.get $i))))
       (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 7))))))"#;
 
+/// A recursion whose only poll is the header of the loop that it goes through.
+const RECURSION_IN_LOOP: &str = r#"(module
+  (import "env" "log" (func $log (param i32)))
+  (func $fib (param $n i32) (result i32) (local $sum i32)
+    (if (i32.ge_u (local.get $n) (i32.const 2))
+      (then
+        (loop $l
+          (local.set $sum (i32.add (call $fib (i32.sub (local.get $n) (i32.const 1))) (local.get $sum)))
+          (br_if $l (i32.gt_u (local.tee $n (i32.sub (local.get $n) (i32.const 2))) (i32.const 1))))))
+    (i32.add (local.get $n) (local.get $sum)))
+  (func (export "_start") (call $log (call $fib (i32.const 10)))))"#;
+
+/// Locals that are read on one way out of a point only.
+const LIVENESS: &str = r#"(module
+  (import "env" "log" (func $log (param i32)))
+  (func $f (param $way i32) (result i32)
+    (local $else i32) (local $then i32) (local $jump i32) (local $table i32) (local $default i32)
+    (local $next i32) (local $i i32) (local $return i32)
+    (local.set $else (i32.const 11))
+    (local.set $then (i32.const 12))
+    (local.set $jump (i32.const 13))
+    (local.set $table (i32.const 14))
+    (local.set $default (i32.const 15))
+    (local.set $next (i32.const 16))
+    (local.set $return (i32.const 17))
+    (call $log (local.get $way))
+    (if (i32.eqz (local.get $way))
+      (then (call $log (local.get $then)))
+      (else (call $log (local.get $else))))
+    (block $jumped
+      (block $on_table
+        (block $on_default
+          (call $log (i32.const 1))
+          (br_if $jumped (i32.eq (local.get $way) (i32.const 1)))
+          (call $log (i32.const 2))
+          (br_table $on_table $on_default (i32.sub (local.get $way) (i32.const 2))))
+        (call $log (local.get $default))
+        (return (local.get $return)))
+      (call $log (local.get $table))
+      (return (i32.const 18)))
+    (call $log (local.get $jump))
+    (loop $l
+      (call $log (local.get $next))
+      (local.set $next (i32.mul (local.get $i) (i32.const 5)))
+      (call $log (i32.const 3))
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3))))
+    (i32.const 19))
+  (func $around (local $i i32) (local $outer i32)
+    (local.set $outer (i32.const 21))
+    (loop $o
+      (call $log (local.get $outer))
+      (if (i32.gt_u (local.get $i) (i32.const 9)) (then (return)))
+      (local.set $outer (i32.add (local.get $i) (i32.const 100)))
+      (loop $in
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $o (i32.eqz (i32.rem_u (local.get $i) (i32.const 4))))
+        (call $log (i32.const 4))
+        (br $in))))
+  (func (export "_start") (local $i i32)
+    (loop $l
+      (call $log (call $f (local.get $i)))
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 5))))
+    (call $around)))"#;
+
+/// `select` with the outcome of a comparison with zero, which wasmi 2.0.0 gets wrong when it
+/// follows directly.
+pub(crate) const COMPARE_AND_SELECT: &str = r#"(module
+  (import "env" "log" (func $log (param i32)))
+  (func $leaf (param $n i32) (result i32)
+    (select (i32.const 3) (i32.const 9) (i32.eqz (local.get $n))))
+  (func (export "_start") (local $n i32)
+    (local.set $n (i32.const 7))
+    (call $log (call $leaf (i32.const 7)))
+    (call $log (call $leaf (i32.const 0)))
+    (call $log (select (i32.const 3) (local.get $n) (i32.eqz (local.get $n))))
+    (call $log (select (local.get $n) (i32.const 3) (i32.eq (local.get $n) (i32.const 0))))
+    (call $log (select (i32.const 4) (i32.const 3) (i32.ne (local.get $n) (i32.const 0))))))"#;
+
 /// Name, least number of safepoints that it passes, text.
 pub(crate) const PROGRAMS: &[(&str, usize, &str)] = &[
     ("nested loops", 100, NESTED_LOOPS),
     ("recursion", 100, RECURSION),
+    ("recursion in a loop", 50, RECURSION_IN_LOOP),
     ("mutual recursion", 20, MUTUAL),
     ("indirect calls", 40, INDIRECT),
     ("branch table", 20, BRANCH_TABLE),
@@ -354,4 +433,5 @@ pub(crate) const PROGRAMS: &[(&str, usize, &str)] = &[
     ("imports", 5, IMPORTS),
     ("empty", 1, EMPTY),
     ("paths", 50, PATHS),
+    ("liveness", 30, LIVENESS),
 ];

@@ -234,3 +234,20 @@ fn hostile_frames_trap_or_end_but_do_no_harm() {
         }
     }
 }
+
+#[test]
+fn a_comparison_before_a_select_means_the_same_on_both_engines() {
+    let wasm = wat::parse_str(sources::COMPARE_AND_SELECT).unwrap();
+    let program = instrument(&wasm).unwrap();
+    for kind in BOTH {
+        let mut machine = machine(*kind, program.bytes());
+        assert_eq!(machine.run(), End::Returned);
+        let logged: Vec<u128> = machine
+            .calls()
+            .log
+            .iter()
+            .map(|(_, values)| values[0])
+            .collect();
+        assert_eq!(logged, [9, 3, 7, 3, 4], "{kind:?}");
+    }
+}

@@ -2,6 +2,10 @@
 
 use super::*;
 
+/// Up to this many points are told apart one by one, all of it marked as hardly ever run; more
+/// of them by a table, whose targets cannot be marked.
+const CHAIN_MAX: u32 = 8;
+
 impl Writer<'_> {
     /// The header of a loop. Going on after a rewind stores to the flag and falls into the
     /// loop; that store also keeps compilers from moving the poll out of it.
@@ -116,6 +120,10 @@ impl Writer<'_> {
         if children.is_empty() {
             return;
         }
+        let last = children.last().map_or(header, |child| child.last);
+        if last - header <= CHAIN_MAX {
+            return self.dispatch_chain(body);
+        }
         let here = self.out.block(wasm_encoder::BlockType::Empty);
         let mut landings = Vec::new();
         for child in children.iter().rev() {
@@ -145,17 +153,50 @@ impl Writer<'_> {
             .br_table(targets, default);
         for (child, point, _) in landings {
             self.out.end();
-            self.out
-                .restore(&self.kept[point as usize], body, self.base);
-            match child.kind {
-                ChildKind::Host => self.out.finish_flag(),
-                ChildKind::Call => self.clear_arguments(point),
-                ChildKind::Loop => {}
-            }
+            self.land(body, child, point);
             let target = self.out.to(self.positions[child.label]);
             self.out.op().br(target);
         }
         self.out.end();
+    }
+
+    /// The same for few points.
+    fn dispatch_chain(&mut self, body: usize) {
+        for child in &self.plan.bodies[body].children {
+            for point in child.first..=child.last {
+                let target = self.positions[child.label];
+                if !self.needs_landing(body, child, point) {
+                    self.out.load_word(abi::POINT_ADDRESS);
+                    self.out.op().i32_const(point as i32).i32_eq();
+                    self.out.likely_branch(target);
+                    continue;
+                }
+                let next = self.unless_point(point);
+                self.land(body, child, point);
+                self.out.leave_cold(target, next);
+                self.out.end();
+            }
+        }
+    }
+
+    /// What follows is done only on the way to this point; it ends with a branch and an `end`.
+    fn unless_point(&mut self, point: u32) -> u32 {
+        let next = self.out.block(wasm_encoder::BlockType::Empty);
+        self.out.load_word(abi::POINT_ADDRESS);
+        self.out.op().i32_const(point as i32).i32_ne();
+        self.out.likely_branch(next);
+        next
+    }
+
+    /// What a loop's dispatch does on the way to a point.
+    fn land(&mut self, body: usize, child: &Child, point: u32) {
+        self.out
+            .restore(&self.kept[point as usize], body, self.base);
+        match child.kind {
+            ChildKind::Host => self.out.finish_flag(),
+            ChildKind::Call => self.clear_arguments(point),
+            ChildKind::Loop => {}
+        }
     }
 
     /// Sets the arguments of a call that is entered again, lest their old values be carried
@@ -196,35 +237,12 @@ impl Writer<'_> {
         if polls {
             self.unless_stopped();
         }
-        let unknown = self.out.block(wasm_encoder::BlockType::Empty);
-        let mut arrivals: Vec<u32> = (0..plan.points)
-            .map(|_| self.out.block(wasm_encoder::BlockType::Empty))
-            .collect();
-        arrivals.reverse();
-        let targets: Vec<u32> = arrivals
-            .iter()
-            .map(|position| self.out.to(*position))
-            .collect();
-        let default = self.out.to(unknown);
-        self.out.load_point(self.base);
-        self.out.op().br_table(targets, default);
-        if polls {
-            self.arrive(0);
-            self.out.finish_flag();
-            let target = self.out.to(running);
-            self.out.op().br(target);
+        self.out.note_point();
+        if plan.points <= CHAIN_MAX {
+            self.arrive_chain(polls, running);
+        } else {
+            self.arrive_table(polls, running);
         }
-        for child in &plan.bodies[0].children {
-            for point in child.first..=child.last {
-                self.arrive(point);
-                if child.kind == ChildKind::Host {
-                    self.out.finish_flag();
-                }
-                let target = self.out.to(self.positions[child.label]);
-                self.out.op().br(target);
-            }
-        }
-        self.out.end();
         self.out.op().unreachable();
         if polls {
             self.stop(0);
@@ -233,13 +251,61 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn arrive(&mut self, point: u32) {
+    /// The points of the function with the kind of the function's child that they lie in, and
+    /// the label before it.
+    fn arrivals(&self, polls: bool, running: u32) -> Vec<(u32, Option<ChildKind>, u32)> {
+        let mut arrivals = Vec::new();
+        if polls {
+            arrivals.push((0, None, running));
+        }
+        for child in &self.plan.bodies[0].children {
+            let label = self.positions[child.label];
+            arrivals
+                .extend((child.first..=child.last).map(|point| (point, Some(child.kind), label)));
+        }
+        arrivals
+    }
+
+    fn arrive_table(&mut self, polls: bool, running: u32) {
+        let unknown = self.out.block(wasm_encoder::BlockType::Empty);
+        let mut blocks: Vec<u32> = (0..self.plan.points)
+            .map(|_| self.out.block(wasm_encoder::BlockType::Empty))
+            .collect();
+        blocks.reverse();
+        let targets: Vec<u32> = blocks
+            .iter()
+            .map(|position| self.out.to(*position))
+            .collect();
+        let default = self.out.to(unknown);
+        self.out.load_word(abi::POINT_ADDRESS);
+        self.out.op().br_table(targets, default);
+        for (point, kind, label) in self.arrivals(polls, running) {
+            self.out.end();
+            self.arrive(point, kind);
+            let target = self.out.to(label);
+            self.out.op().br(target);
+        }
         self.out.end();
+    }
+
+    fn arrive_chain(&mut self, polls: bool, running: u32) {
+        for (point, kind, label) in self.arrivals(polls, running) {
+            let next = self.unless_point(point);
+            self.arrive(point, kind);
+            self.out.leave_cold(label, next);
+            self.out.end();
+        }
+    }
+
+    fn arrive(&mut self, point: u32, kind: Option<ChildKind>) {
         let kept = &self.kept[point as usize];
         self.out.pop_frame(kept);
         self.out.restore(kept, 0, self.base);
         if self.plan.is_innermost(point) {
             self.out.finish_mode(self.context.mode);
+        }
+        if matches!(kind, None | Some(ChildKind::Host)) {
+            self.out.finish_flag();
         }
     }
 }
