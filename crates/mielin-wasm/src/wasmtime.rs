@@ -64,6 +64,8 @@ impl Wasmtime {
             .wasm_relaxed_simd(false)
             .wasm_memory64(false)
             .wasm_tail_call(false)
+            // The rewriter marks its polls' ways out as cold.
+            .wasm_branch_hinting(true)
             .max_wasm_stack(WASM_STACK_BYTES)
             .memory_reservation(RESERVATION_BYTES)
             .memory_may_move(false)
