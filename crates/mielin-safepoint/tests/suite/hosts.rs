@@ -17,22 +17,40 @@ pub(crate) struct Calls {
 
 impl Calls {
     /// True if this call is to be suspended; otherwise it is logged.
-    fn suspend_or_log(&mut self, name: &str, arguments: &[u128]) -> bool {
+    fn suspend_or_log(&mut self, name: &str, arguments: Vec<u128>) -> bool {
         if self.suspend && !self.reissued {
             self.reissued = true;
             return true;
         }
         self.reissued = false;
-        self.log.push((name.to_string(), arguments.to_vec()));
+        self.log.push((name.to_string(), arguments));
         false
     }
 
-    fn result(&self, position: usize) -> u64 {
+    /// What the call that was logged last gives at this position, in the type of `like`.
+    fn result(&self, position: usize, like: GlobalValue) -> GlobalValue {
         let (_, arguments) = self.log.last().unwrap();
         let sum = arguments.iter().fold(position as u128 + 7, |sum, bits| {
             sum.wrapping_mul(31).wrapping_add(*bits)
         });
-        (sum as u64) % 1000
+        let value = (sum as u64 % 1000) as u16;
+        match like {
+            GlobalValue::I32(_) => GlobalValue::I32(value.into()),
+            GlobalValue::I64(_) => GlobalValue::I64(value.into()),
+            GlobalValue::F32(_) => GlobalValue::F32(f32::from(value).to_bits()),
+            GlobalValue::F64(_) => GlobalValue::F64(f64::from(value).to_bits()),
+            GlobalValue::V128(_) => GlobalValue::V128(value.into()),
+        }
+    }
+}
+
+fn bits(value: GlobalValue) -> u128 {
+    match value {
+        GlobalValue::I32(value) => value as u32 as u128,
+        GlobalValue::I64(value) => value as u64 as u128,
+        GlobalValue::F32(bits) => bits.into(),
+        GlobalValue::F64(bits) => bits.into(),
+        GlobalValue::V128(value) => value,
     }
 }
 
@@ -237,17 +255,19 @@ pub(crate) fn observe(machine: &mut dyn Machine, end: End, globals: &[String]) -
 mod on_wasmtime {
     use std::sync::OnceLock;
 
-    use super::{Calls, GlobalValue, Machine, abi};
-    use wasmtime::{Config, Engine, Extern, Instance, Linker, Module, OptLevel, Store, Trap, Val};
+    use super::{Calls, GlobalValue, Machine, abi, bits};
+    use wasmtime::{
+        Caller, Config, Engine, Extern, Instance, Linker, Module, OptLevel, Store, Trap, Val,
+    };
 
     pub(crate) struct Host {
         store: Store<Calls>,
         instance: Instance,
     }
 
-    pub(crate) fn engine() -> &'static Engine {
+    pub(crate) fn compile(wasm: &[u8]) -> Module {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
-        ENGINE.get_or_init(|| {
+        let engine = ENGINE.get_or_init(|| {
             let mut config = Config::new();
             config.cranelift_opt_level(OptLevel::Speed);
             config.cranelift_nan_canonicalization(true);
@@ -255,59 +275,36 @@ mod on_wasmtime {
             config.memory_may_move(false);
             config.wasm_branch_hinting(true);
             Engine::new(&config).unwrap()
-        })
-    }
-
-    pub(crate) fn compile(wasm: &[u8]) -> Module {
-        Module::new(engine(), wasm).unwrap()
+        });
+        Module::new(engine, wasm).unwrap()
     }
 
     impl Host {
         pub(crate) fn new(module: &Module) -> Result<Host, String> {
-            let mut linker: Linker<Calls> = Linker::new(engine());
-            let mut store = Store::new(engine(), Calls::default());
+            let mut linker: Linker<Calls> = Linker::new(module.engine());
+            let mut store = Store::new(module.engine(), Calls::default());
             for import in module.imports() {
                 let ty = import.ty().unwrap_func().clone();
                 let name = import.name().to_string();
-                let results: Vec<_> = ty.results().collect();
+                let zeros: Vec<Val> = ty
+                    .results()
+                    .map(|ty| Val::default_for_ty(&ty).unwrap())
+                    .collect();
+                let call = move |mut caller: Caller<'_, Calls>, args: &[Val], out: &mut [Val]| {
+                    let args = args.iter().filter_map(value).map(bits).collect();
+                    if caller.data_mut().suspend_or_log(&name, args) {
+                        out.copy_from_slice(&zeros);
+                        unwind(caller);
+                        return Ok(());
+                    }
+                    for (position, (out, zero)) in out.iter_mut().zip(&zeros).enumerate() {
+                        let result = |like| caller.data().result(position, like);
+                        *out = value(zero).map_or(*zero, |like| val(result(like)));
+                    }
+                    Ok(())
+                };
                 linker
-                    .func_new(
-                        import.module(),
-                        import.name(),
-                        ty,
-                        move |mut caller, args, out| {
-                            let bits: Vec<u128> = args.iter().map(bits_of).collect();
-                            for (out, ty) in out.iter_mut().zip(&results) {
-                                *out = Val::default_for_ty(ty).unwrap();
-                            }
-                            if caller.data_mut().suspend_or_log(&name, &bits) {
-                                let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES)
-                                else {
-                                    panic!("a plain program was suspended");
-                                };
-                                let Some(Extern::Global(mode)) = caller.get_export(abi::MODE)
-                                else {
-                                    panic!("no mode");
-                                };
-                                frames.data_mut(&mut caller)[..4]
-                                    .copy_from_slice(&abi::UNWINDING.to_le_bytes());
-                                mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
-                                return Ok(());
-                            }
-                            for (position, out) in out.iter_mut().enumerate() {
-                                let value = caller.data().result(position);
-                                match out {
-                                    Val::I32(out) => *out = value as i32,
-                                    Val::I64(out) => *out = value as i64,
-                                    Val::F32(out) => *out = (value as f32).to_bits(),
-                                    Val::F64(out) => *out = (value as f64).to_bits(),
-                                    Val::V128(out) => *out = u128::from(value).into(),
-                                    _ => {}
-                                }
-                            }
-                            Ok(())
-                        },
-                    )
+                    .func_new(import.module(), import.name(), ty, call)
                     .unwrap();
             }
             let instance = linker
@@ -317,14 +314,35 @@ mod on_wasmtime {
         }
     }
 
-    fn bits_of(value: &Val) -> u128 {
+    fn unwind(mut caller: Caller<'_, Calls>) {
+        let export = caller.get_export(abi::FRAMES);
+        let frames = export.and_then(Extern::into_memory);
+        let frames = frames.expect("only a rewritten program is suspended");
+        frames.data_mut(&mut caller)[..4].copy_from_slice(&abi::UNWINDING.to_le_bytes());
+        let mode = caller.get_export(abi::MODE).and_then(Extern::into_global);
+        let unwinding = Val::I32(abi::UNWINDING);
+        mode.unwrap().set(&mut caller, unwinding).unwrap();
+    }
+
+    /// None for references.
+    fn value(value: &Val) -> Option<GlobalValue> {
+        Some(match value {
+            Val::I32(value) => GlobalValue::I32(*value),
+            Val::I64(value) => GlobalValue::I64(*value),
+            Val::F32(bits) => GlobalValue::F32(*bits),
+            Val::F64(bits) => GlobalValue::F64(*bits),
+            Val::V128(value) => GlobalValue::V128(value.as_u128()),
+            _ => return None,
+        })
+    }
+
+    fn val(value: GlobalValue) -> Val {
         match value {
-            Val::I32(value) => *value as u32 as u128,
-            Val::I64(value) => *value as u64 as u128,
-            Val::F32(bits) => u128::from(*bits),
-            Val::F64(bits) => u128::from(*bits),
-            Val::V128(bits) => bits.as_u128(),
-            _ => 0,
+            GlobalValue::I32(value) => Val::I32(value),
+            GlobalValue::I64(value) => Val::I64(value),
+            GlobalValue::F32(bits) => Val::F32(bits),
+            GlobalValue::F64(bits) => Val::F64(bits),
+            GlobalValue::V128(value) => Val::V128(value.into()),
         }
     }
 
@@ -354,26 +372,12 @@ mod on_wasmtime {
 
         fn global(&mut self, name: &str) -> Option<GlobalValue> {
             let global = self.instance.get_global(&mut self.store, name)?;
-            Some(match global.get(&mut self.store) {
-                Val::I32(value) => GlobalValue::I32(value),
-                Val::I64(value) => GlobalValue::I64(value),
-                Val::F32(bits) => GlobalValue::F32(bits),
-                Val::F64(bits) => GlobalValue::F64(bits),
-                Val::V128(bits) => GlobalValue::V128(bits.as_u128()),
-                _ => return None,
-            })
+            value(&global.get(&mut self.store))
         }
 
         fn set_global(&mut self, name: &str, value: GlobalValue) {
             let global = self.instance.get_global(&mut self.store, name).unwrap();
-            let value = match value {
-                GlobalValue::I32(value) => Val::I32(value),
-                GlobalValue::I64(value) => Val::I64(value),
-                GlobalValue::F32(bits) => Val::F32(bits),
-                GlobalValue::F64(bits) => Val::F64(bits),
-                GlobalValue::V128(bits) => Val::V128(bits.into()),
-            };
-            global.set(&mut self.store, value).unwrap();
+            global.set(&mut self.store, val(value)).unwrap();
         }
 
         fn calls(&mut self) -> &mut Calls {
@@ -383,8 +387,8 @@ mod on_wasmtime {
 }
 
 mod on_wasmi {
-    use super::{Calls, GlobalValue, Machine, abi};
-    use wasmi::{Config, Engine, Extern, Instance, Linker, Module, Store, Val};
+    use super::{Calls, GlobalValue, Machine, abi, bits};
+    use wasmi::{Caller, Config, Engine, Extern, Instance, Linker, Module, Store, Val};
 
     pub(crate) struct Host {
         store: Store<Calls>,
@@ -404,45 +408,26 @@ mod on_wasmi {
             for import in module.imports() {
                 let ty = import.ty().func().unwrap().clone();
                 let name = import.name().to_string();
-                let results = ty.results().to_vec();
+                let zeros: Vec<Val> = ty
+                    .results()
+                    .iter()
+                    .map(|ty| Val::default_for_ty(*ty))
+                    .collect();
+                let call = move |mut caller: Caller<'_, Calls>, args: &[Val], out: &mut [Val]| {
+                    let args = args.iter().filter_map(value).map(bits).collect();
+                    if caller.data_mut().suspend_or_log(&name, args) {
+                        out.clone_from_slice(&zeros);
+                        unwind(caller);
+                        return Ok(());
+                    }
+                    for (position, (out, zero)) in out.iter_mut().zip(&zeros).enumerate() {
+                        let result = |like| caller.data().result(position, like);
+                        *out = value(zero).map_or(zero.clone(), |like| val(result(like)));
+                    }
+                    Ok(())
+                };
                 linker
-                    .func_new(
-                        import.module(),
-                        import.name(),
-                        ty,
-                        move |mut caller, args, out| {
-                            let bits: Vec<u128> = args.iter().map(bits_of).collect();
-                            for (out, ty) in out.iter_mut().zip(&results) {
-                                *out = Val::default_for_ty(*ty);
-                            }
-                            if caller.data_mut().suspend_or_log(&name, &bits) {
-                                let Some(Extern::Memory(frames)) = caller.get_export(abi::FRAMES)
-                                else {
-                                    panic!("a plain program was suspended");
-                                };
-                                let Some(Extern::Global(mode)) = caller.get_export(abi::MODE)
-                                else {
-                                    panic!("no mode");
-                                };
-                                frames.data_mut(&mut caller)[..4]
-                                    .copy_from_slice(&abi::UNWINDING.to_le_bytes());
-                                mode.set(&mut caller, Val::I32(abi::UNWINDING)).unwrap();
-                                return Ok(());
-                            }
-                            for (position, out) in out.iter_mut().enumerate() {
-                                let value = caller.data().result(position);
-                                match out {
-                                    Val::I32(out) => *out = value as i32,
-                                    Val::I64(out) => *out = value as i64,
-                                    Val::F32(out) => *out = (value as f32).into(),
-                                    Val::F64(out) => *out = (value as f64).into(),
-                                    Val::V128(out) => *out = u128::from(value).into(),
-                                    _ => {}
-                                }
-                            }
-                            Ok(())
-                        },
-                    )
+                    .func_new(import.module(), import.name(), ty, call)
                     .unwrap();
             }
             let instance = linker
@@ -452,14 +437,35 @@ mod on_wasmi {
         }
     }
 
-    fn bits_of(value: &Val) -> u128 {
+    fn unwind(mut caller: Caller<'_, Calls>) {
+        let export = caller.get_export(abi::FRAMES);
+        let frames = export.and_then(Extern::into_memory);
+        let frames = frames.expect("only a rewritten program is suspended");
+        frames.data_mut(&mut caller)[..4].copy_from_slice(&abi::UNWINDING.to_le_bytes());
+        let mode = caller.get_export(abi::MODE).and_then(Extern::into_global);
+        let unwinding = Val::I32(abi::UNWINDING);
+        mode.unwrap().set(&mut caller, unwinding).unwrap();
+    }
+
+    /// None for references.
+    fn value(value: &Val) -> Option<GlobalValue> {
+        Some(match value {
+            Val::I32(value) => GlobalValue::I32(*value),
+            Val::I64(value) => GlobalValue::I64(*value),
+            Val::F32(value) => GlobalValue::F32(value.to_bits()),
+            Val::F64(value) => GlobalValue::F64(value.to_bits()),
+            Val::V128(value) => GlobalValue::V128(value.as_u128()),
+            _ => return None,
+        })
+    }
+
+    fn val(value: GlobalValue) -> Val {
         match value {
-            Val::I32(value) => *value as u32 as u128,
-            Val::I64(value) => *value as u64 as u128,
-            Val::F32(value) => u128::from(value.to_bits()),
-            Val::F64(value) => u128::from(value.to_bits()),
-            Val::V128(value) => value.as_u128(),
-            _ => 0,
+            GlobalValue::I32(value) => Val::I32(value),
+            GlobalValue::I64(value) => Val::I64(value),
+            GlobalValue::F32(bits) => Val::F32(f32::from_bits(bits).into()),
+            GlobalValue::F64(bits) => Val::F64(f64::from_bits(bits).into()),
+            GlobalValue::V128(value) => Val::V128(value.into()),
         }
     }
 
@@ -489,26 +495,12 @@ mod on_wasmi {
 
         fn global(&mut self, name: &str) -> Option<GlobalValue> {
             let global = self.instance.get_global(&self.store, name)?;
-            Some(match global.get(&self.store) {
-                Val::I32(value) => GlobalValue::I32(value),
-                Val::I64(value) => GlobalValue::I64(value),
-                Val::F32(value) => GlobalValue::F32(value.to_bits()),
-                Val::F64(value) => GlobalValue::F64(value.to_bits()),
-                Val::V128(value) => GlobalValue::V128(value.as_u128()),
-                _ => return None,
-            })
+            value(&global.get(&self.store))
         }
 
         fn set_global(&mut self, name: &str, value: GlobalValue) {
             let global = self.instance.get_global(&self.store, name).unwrap();
-            let value = match value {
-                GlobalValue::I32(value) => Val::I32(value),
-                GlobalValue::I64(value) => Val::I64(value),
-                GlobalValue::F32(bits) => Val::F32(f32::from_bits(bits).into()),
-                GlobalValue::F64(bits) => Val::F64(f64::from_bits(bits).into()),
-                GlobalValue::V128(bits) => Val::V128(bits.into()),
-            };
-            global.set(&mut self.store, value).unwrap();
+            global.set(&mut self.store, val(value)).unwrap();
         }
 
         fn calls(&mut self) -> &mut Calls {
@@ -516,5 +508,3 @@ mod on_wasmi {
         }
     }
 }
-
-pub(crate) use on_wasmtime::engine as wasmtime_engine;

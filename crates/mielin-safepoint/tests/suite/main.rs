@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
-mod hoisting;
 mod hosts;
 mod random;
 mod refusals;
