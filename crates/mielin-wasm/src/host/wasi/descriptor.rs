@@ -1,4 +1,4 @@
-//! Descriptors: their state, and what only files have.
+//! Descriptors and their state.
 
 use super::super::Call;
 use super::super::errno::Errno;
@@ -21,12 +21,6 @@ fn open_mut<'a>(call: &'a mut Call<'_>, fd: u32) -> Result<&'a mut Descriptor, E
         .get_mut(fd as usize)
         .ok_or(Errno::Badf)?;
     slot.as_mut().ok_or(Errno::Badf)
-}
-
-/// For calls that only files support.
-fn only_files(call: &Call<'_>, fd: u32, errno: Errno) -> Result<(), Errno> {
-    open(call, fd)?;
-    Err(errno)
 }
 
 pub(crate) fn fd_close(call: &mut Call<'_>, fd: u32) -> Result<(), Errno> {
@@ -84,102 +78,7 @@ pub(crate) fn fd_filestat_get(call: &mut Call<'_>, fd: u32, out: u32) -> Result<
     call.memory.put(out, &stat)
 }
 
-pub(crate) fn fd_seek(
-    call: &mut Call<'_>,
-    fd: u32,
-    _offset: u64,
-    _whence: u32,
-    _out: u32,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Spipe)
-}
-
-pub(crate) fn fd_tell(call: &mut Call<'_>, fd: u32, _out: u32) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Spipe)
-}
-
-pub(crate) fn fd_pread(
-    call: &mut Call<'_>,
-    fd: u32,
-    _vectors: u32,
-    _count: u32,
-    _offset: u64,
-    _out: u32,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Spipe)
-}
-
-pub(crate) fn fd_pwrite(
-    call: &mut Call<'_>,
-    fd: u32,
-    _vectors: u32,
-    _count: u32,
-    _offset: u64,
-    _out: u32,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Spipe)
-}
-
-pub(crate) fn fd_advise(
-    call: &mut Call<'_>,
-    fd: u32,
-    _offset: u64,
-    _len: u64,
-    _advice: u32,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Spipe)
-}
-
-pub(crate) fn fd_allocate(
-    call: &mut Call<'_>,
-    fd: u32,
-    _offset: u64,
-    _len: u64,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Notsup)
-}
-
 /// What was written is in the log already.
 pub(crate) fn fd_sync(call: &mut Call<'_>, fd: u32) -> Result<(), Errno> {
     open(call, fd).map(drop)
-}
-
-pub(crate) fn fd_filestat_set_size(call: &mut Call<'_>, fd: u32, _size: u64) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Inval)
-}
-
-pub(crate) fn fd_filestat_set_times(
-    call: &mut Call<'_>,
-    fd: u32,
-    _accessed: u64,
-    _modified: u64,
-    _flags: u32,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Notsup)
-}
-
-/// No descriptor is a directory that was opened beforehand, which is how a C library finds out that
-/// there are none: it asks for 3, 4, … until `EBADF`.
-pub(crate) fn fd_prestat_get(_call: &mut Call<'_>, _fd: u32, _out: u32) -> Result<(), Errno> {
-    Err(Errno::Badf)
-}
-
-pub(crate) fn fd_prestat_dir_name(
-    _call: &mut Call<'_>,
-    _fd: u32,
-    _path: u32,
-    _len: u32,
-) -> Result<(), Errno> {
-    Err(Errno::Badf)
-}
-
-pub(crate) fn fd_readdir(
-    call: &mut Call<'_>,
-    fd: u32,
-    _buffer: u32,
-    _len: u32,
-    _cookie: u64,
-    _out: u32,
-) -> Result<(), Errno> {
-    only_files(call, fd, Errno::Notdir)
 }
