@@ -12,7 +12,7 @@
 //! | [`NEXT_FLAG_ADDRESS`] | the value that the flag takes when a rewind has finished |
 //! | [`STACK_POINTER_ADDRESS`] | offset of the byte after the last frame |
 //! | [`POINT_ADDRESS`] | the module's own note while it rewinds |
-//! | [`FRAMES_BASE`] | the outermost frame begins here |
+//! | [`FRAMES_BASE`] | the innermost frame begins here; those of its callers follow |
 //!
 //! # Protocol
 //! - **Run.** Call [`ENTRY`]. It returns when the program has returned ([`MODE`] is
@@ -28,8 +28,8 @@
 //! - **Resume**: put that state back (a fresh instance's memory holds the module's data
 //!   segments, so pages that are absent in a snapshot must be cleared), store [`REWINDING`] in
 //!   the flag and in [`MODE`], and call [`ENTRY`]. The module itself sets both back when the
-//!   innermost frame is reached: [`MODE`] to [`RUNNING`], the flag to the word at
-//!   [`NEXT_FLAG_ADDRESS`], which is [`RUNNING`] unless the host changed it. With
+//!   innermost frame is reached: [`MODE`] to [`RUNNING`], then the flag to the word at
+//!   [`NEXT_FLAG_ADDRESS`], which only the host writes (it is [`RUNNING`] in a new instance). With
 //!   [`STOP_REQUESTED`] there, the program advances exactly to its next poll: a
 //!   deterministic single step. A program that has not begun (no frames) may be resumed too.
 //! - **After a trap** the instance is finished: its frames mean nothing.
@@ -39,9 +39,10 @@
 //! bounds-checked code.
 //!
 //! # Determinism
-//! Floating-point operations may produce different NaN bits on different machines. Run
-//! wasmtime with NaN canonicalisation; wasmi has no such switch, so there a program that looks
-//! at the bits of a computed NaN can see the host's.
+//! The bits of a NaN that an instruction computes differ between machines, and a program can look
+//! at them. An engine whose snapshots go elsewhere must make them canonical: wasmtime by its
+//! setting `cranelift_nan_canonicalization`, wasmi by being built with its feature
+//! `deterministic`. The rewriter itself moves values by loads and stores, which keep the bits.
 
 /// Function `() -> ()`: runs the start function and `_start`, or resumes.
 pub const ENTRY: &str = "mielin:run";
@@ -70,12 +71,12 @@ pub const NEXT_FLAG_ADDRESS: u32 = 4;
 pub const STACK_POINTER_ADDRESS: u32 = 8;
 /// Address of a word in which the module keeps the point that it rewinds to (`i32`).
 pub const POINT_ADDRESS: u32 = 12;
-/// Address of the outermost frame; the stack pointer of a program without frames.
+/// Address of the innermost frame; the stack pointer of a program without frames.
 pub const FRAMES_BASE: u32 = 16;
 /// Size of the frames memory in 64 KiB pages; minimum and maximum alike.
 ///
 /// A program whose frames do not fit traps while it unwinds. What is live across calls is on
-/// the engine's own stack too, and engines bound that lower.
+/// the engine's own stack too, so that one which bounds that lower traps before.
 pub const FRAMES_PAGES: u64 = 64;
 
 /// Flag and mode: the program runs, or nothing is going on.

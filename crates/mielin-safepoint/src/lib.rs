@@ -1,8 +1,8 @@
 //! Rewrites a WebAssembly module so that a running program can be frozen, moved and resumed.
 //!
-//! A program that went through [`instrument`] polls one word of its own memory at loop
-//! headers and at the entries of functions that can recurse. When that word says *stop*, the
-//! program writes what is alive into frames in a memory of its own, returns from all its
+//! A program that went through [`instrument`] polls one word, in a memory apart from its own, at
+//! loop headers and at the entries of functions that can recurse. When that word says *stop*, the
+//! program writes what is alive into frames behind that word, returns from all its
 //! functions, and can later be called again, on another machine and under another engine, to
 //! go on where it was. [`abi`] describes the exports through which a host drives that;
 //! [`Snapshot`] is the portable form of a stopped program.
