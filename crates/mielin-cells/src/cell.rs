@@ -394,7 +394,7 @@ impl Cell {
             Ok(Outcome::Trapped(trap)) => {
                 let end = AgentEnd {
                     exit_code: EXIT_TRAPPED,
-                    failure: Some(trap.message),
+                    failure: Some(trap.to_string()),
                 };
                 return self.finish(instance, end);
             }

@@ -99,7 +99,7 @@ async fn story(
     still_computing(&edge, &digest, "core").await?;
     conversation.heard_more().await?;
 
-    output.progress("\nboth are on core; computing the digest here as well, without moving");
+    output.progress("\nboth are on core; computing the digest here as well, by the plain module");
     let expected = reference.run();
     let (expected, ended) = tokio::join!(expected, wait(&edge, &digest));
     let (expected, ended) = (expected?, ended?);

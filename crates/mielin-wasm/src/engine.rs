@@ -21,6 +21,31 @@ pub trait Engine: Send + Sync {
     /// The module is at fault: an import that nobody provides, a memory of the wrong shape, or
     /// something that the engine refuses.
     fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError>;
+
+    /// Checks and compiles a module as its author's compiler made it. It is not kept in memory.
+    ///
+    /// # Errors
+    /// As for [`prepare`](Self::prepare), and for a module with a start function.
+    fn prepare_plain(&self, wasm: &[u8]) -> Result<Arc<dyn Plain>, EngineError>;
+}
+
+/// A compiled module that was not rewritten: it can be run to its end, and neither be stopped nor
+/// moved. The witness for what the rewritten module of the same program must do.
+pub trait Plain: Send + Sync {
+    /// Runs a new instance to its end; blocks the calling thread until then, also while the program
+    /// sleeps. The thread needs [`THREAD_STACK_BYTES`](crate::THREAD_STACK_BYTES) of stack.
+    ///
+    /// The host functions are the same as for a rewritten program. They see the memory that the
+    /// module exports as `memory`. Waiting for a message without a time limit is a trap.
+    ///
+    /// # Errors
+    /// The module or the host state is over the limits, or there is no memory left.
+    fn run(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Outcome, EngineError>;
 }
 
 /// A compiled module.

@@ -13,10 +13,11 @@ mod tests;
 pub(crate) mod wasi;
 
 use std::sync::Arc;
+use std::thread;
 
 use crate::services::Services;
 use crate::state::Pending;
-use crate::{Capability, HostState, Limits, Wait};
+use crate::{Capability, HostState, Limits, StopHandle, Wait};
 use errno::Errno;
 use guest::Guest;
 
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     /// What the program waits for, if its last host call suspended it.
     pub(crate) waiting: Option<Wait>,
+    /// The poll word of a program that can be suspended; a plain one waits inside its calls.
+    pub(crate) stop: Option<StopHandle>,
 }
 
 /// One host call under way.
@@ -44,8 +47,8 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Exit {
     #[error("exit with code {0}")]
     Process(i32),
-    #[error("a host call was made before the program started")]
-    TooEarly,
+    #[error("{}", crate::TrapKind::EndlessWait)]
+    EndlessWait,
 }
 
 /// What a host function may give back, as what the program gets.
@@ -79,22 +82,47 @@ impl Reply for Exit {
 }
 
 impl Context {
-    /// Performs a host call; the flag says whether the program must be unwound.
+    /// A program that has made no call. It is a plain one until it gets a poll word.
+    pub(crate) fn new(host: HostState, services: Arc<dyn Services>, limits: &Limits) -> Self {
+        Self {
+            host,
+            services,
+            limits: limits.clone(),
+            waiting: None,
+            stop: None,
+        }
+    }
+
+    /// Performs a host call. If the flag says that the program must unwind, its poll word says so
+    /// already, and the engine sets the mode.
     pub(crate) fn call<R: Reply>(
         &mut self,
         memory: &mut [u8],
-        body: impl FnOnce(&mut Call<'_>) -> R,
+        body: impl Fn(&mut Call<'_>) -> R,
     ) -> (Result<R::Wasm, Exit>, bool) {
-        let mut call = Call {
-            memory: Guest::new(memory),
-            state: &mut self.host,
-            services: &*self.services,
-            limits: &self.limits,
-            suspend: None,
-        };
-        let reply = body(&mut call).reply();
-        self.waiting = call.suspend;
-        (reply, self.waiting.is_some())
+        loop {
+            let mut call = Call {
+                memory: Guest::new(memory),
+                state: &mut self.host,
+                services: &*self.services,
+                limits: &self.limits,
+                suspend: None,
+            };
+            let reply = body(&mut call).reply();
+            self.waiting = call.suspend;
+            let Some(wait) = self.waiting else {
+                return (reply, false);
+            };
+            if let Some(stop) = &self.stop {
+                stop.unwind();
+                return (reply, true);
+            }
+            // It may wake early: then the call finds that it has to wait again.
+            match wait.deadline_ns {
+                Some(deadline) => thread::park_timeout(self.host.until(deadline)),
+                None => return (Err(Exit::EndlessWait), false),
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Checks a module before an engine sees it: every import must be provided, with the right type, and
-//! the memories must be the two that a resumable module has.
+//! the memories of a rewritten module must be the two that it has.
 
 use mielin_safepoint::{Resumable, abi};
 use wasmparser::{
@@ -13,22 +13,14 @@ use crate::limits::MODULE_BYTES_MAX;
 /// The most tables; compilers make one.
 const TABLES_MAX: u32 = 16;
 
-/// Refuses a module that cannot be linked, naming the import or the reason.
+/// Refuses a rewritten module that cannot be linked, naming the import or the reason.
 pub(crate) fn check(module: &Resumable) -> Result<(), EngineError> {
-    let len = module.bytes().len();
-    if len > MODULE_BYTES_MAX {
-        let (limit, found) = (MODULE_BYTES_MAX as u64, len as u64);
-        return Err(EngineError::OverLimit {
-            what: "the module",
-            limit,
-            found,
-        });
-    }
-    let mut seen = Seen::default();
-    for payload in Parser::new(0).parse_all(module.bytes()) {
-        seen.note(payload.map_err(unreadable)?)?;
-    }
-    seen.check_memories()
+    Seen::of(module.bytes())?.check_memories()
+}
+
+/// The same for a plain module, whose memories are its own affair.
+pub(crate) fn check_plain(wasm: &[u8]) -> Result<(), EngineError> {
+    Seen::of(wasm).map(drop)
 }
 
 fn unreadable(error: wasmparser::Error) -> EngineError {
@@ -46,6 +38,22 @@ struct Seen {
 }
 
 impl Seen {
+    fn of(wasm: &[u8]) -> Result<Self, EngineError> {
+        let (limit, found) = (MODULE_BYTES_MAX as u64, wasm.len() as u64);
+        if found > limit {
+            return Err(EngineError::OverLimit {
+                what: "the module",
+                limit,
+                found,
+            });
+        }
+        let mut seen = Self::default();
+        for payload in Parser::new(0).parse_all(wasm) {
+            seen.note(payload.map_err(unreadable)?)?;
+        }
+        Ok(seen)
+    }
+
     fn note(&mut self, payload: Payload<'_>) -> Result<(), EngineError> {
         match payload {
             Payload::TypeSection(section) => {
@@ -77,7 +85,8 @@ impl Seen {
             Payload::TableSection(section) if section.count() > TABLES_MAX => {
                 return Err(shape("it has too many tables"));
             }
-            // It would run before anything can stop it; the rewriter makes the entry call it.
+            // It would run before the host functions have the memory and before anything can stop
+            // it; the rewriter makes the entry call it.
             Payload::StartSection { .. } => return Err(shape("it has a start function")),
             Payload::ExportSection(section) => {
                 for export in section {

@@ -6,6 +6,9 @@
 //! through its [`StopHandle`], and the next `run` goes on from there: in this process, or, after
 //! [`Instance::snapshot`] and [`Instance::load`], on another engine and machine.
 //!
+//! [`Engine::prepare_plain`] takes a module that was not rewritten and runs it to its end: what a
+//! program does there is what it must do when it is stopped and moved.
+//!
 //! What a program may ask of its host is in `docs/AGENT_ABI.md`: all of WASI preview 1 (without a
 //! file system) and the import module `mielin`. The host functions are written once, against a
 //! slice of memory, a [`HostState`] and the node's [`Services`], and linked into both engines.
@@ -58,8 +61,10 @@ mod engine;
 mod host;
 mod imports;
 mod limits;
+mod machine;
 mod outcome;
 mod poll_word;
+mod prepared;
 mod program;
 mod services;
 mod state;
@@ -69,9 +74,11 @@ mod wasmtime;
 pub use address::{Address, AddressError};
 pub use capability::{Capability, CapabilityError, Grants, Target};
 pub use dirty::{DirtyTracker, TrackError};
-pub use engine::{Engine, EngineError, EngineKind, EngineKindError, Instance, Prepared, engine};
+pub use engine::{
+    Engine, EngineError, EngineKind, EngineKindError, Instance, Plain, Prepared, engine,
+};
 pub use limits::{Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES};
-pub use outcome::{Outcome, Trap, Wait};
+pub use outcome::{Outcome, Trap, TrapKind, Wait};
 pub use poll_word::StopHandle;
 pub use services::{
     Level, LogError, LogStream, MessageKind, Receive, Received, SendError, Services,

@@ -46,12 +46,12 @@ pub struct StopHandle {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// The poll word; none once the instance is gone.
     word: Option<Word>,
@@ -102,6 +102,14 @@ impl Word {
 }
 
 impl StopHandle {
+    /// The handle of an instance that is gone.
+    #[cfg(test)]
+    pub(crate) fn gone() -> Self {
+        Self {
+            shared: Arc::default(),
+        }
+    }
+
     /// Asks for a stop. Returns at once, except while the program is entering its saved frames,
     /// which takes microseconds.
     pub fn request(&self) {
@@ -182,8 +190,7 @@ impl Frames {
         let (flag, next) = unsafe { (base.add(FLAG).cast(), base.add(NEXT_FLAG).cast()) };
         let state = State {
             word: Some(Word { flag, next }),
-            running: false,
-            requested: false,
+            ..State::default()
         };
         let frames = Self {
             base,

@@ -5,46 +5,13 @@ use std::sync::Arc;
 use mielin_safepoint::{Execution, GlobalValue, PAGE_SIZE, Page, Resumable, Snapshot, abi};
 
 use crate::dirty::{self, DirtyTracker, RegionOwner};
-use crate::host::{Context, Exit};
+use crate::machine::{Failure, Machine};
 use crate::poll_word::Frames;
-use crate::state::{End, StateError};
-use crate::{EngineError, HostState, Instance, Limits, Outcome, Services, StopHandle, Trap};
+use crate::prepared::check_limits;
+use crate::state::End;
+use crate::{EngineError, HostState, Instance, Outcome, StopHandle, TrapKind};
 
-const WASM_PAGE: u64 = 65536;
-
-/// An engine's store with one instance in it.
-pub(crate) trait Machine: Send {
-    /// Calls the module's entry.
-    fn enter(&mut self) -> Result<(), Failure>;
-    fn mode(&mut self) -> i32;
-    fn set_mode(&mut self, mode: i32);
-    fn context(&self) -> &Context;
-    fn context_mut(&mut self) -> &mut Context;
-    /// The program's memory; empty if it has none.
-    fn memory(&self) -> &[u8];
-    fn memory_mut(&mut self) -> &mut [u8];
-    /// False if the memory cannot become this much larger.
-    fn grow(&mut self, wasm_pages: u64) -> bool;
-    /// The mutable globals in the manifest's order.
-    fn globals(&mut self) -> Vec<GlobalValue>;
-    /// The same number and types as [`globals`](Self::globals) gives.
-    fn set_globals(&mut self, values: &[GlobalValue]);
-}
-
-/// How a call of the entry fails.
-pub(crate) enum Failure {
-    Exited(i32),
-    Trapped(String),
-}
-
-impl Failure {
-    pub(crate) fn of(exit: Option<&Exit>, message: impl FnOnce() -> String) -> Self {
-        match exit {
-            Some(Exit::Process(code)) => Self::Exited(*code),
-            Some(Exit::TooEarly) | None => Self::Trapped(message()),
-        }
-    }
-}
+pub(crate) const WASM_PAGE: u64 = 65536;
 
 /// A program on one engine. The fields are dropped in this order: the handles that other threads
 /// hold are cut off before the memory behind them goes.
@@ -53,91 +20,44 @@ pub(crate) struct Program<M: Machine> {
     region: Option<RegionOwner>,
     machine: M,
     module: Arc<Resumable>,
-    /// The mutable globals as they were when the program last stopped running.
-    globals: Vec<GlobalValue>,
+    mode: M::Global,
+    /// The mutable globals in the manifest's order, and their values when the program last stopped
+    /// running.
+    globals: Vec<M::Global>,
+    values: Vec<GlobalValue>,
     /// Whether the next run resumes frames or starts from the beginning.
     resume: bool,
 }
 
-/// Refuses what the limits do not allow before anything is allocated for it.
-pub(crate) fn check_limits(
-    module: &Resumable,
-    host: &HostState,
-    limits: &Limits,
-) -> Result<(), EngineError> {
-    let check = |what, limit: u64, found: u64| {
-        if found <= limit {
-            Ok(())
-        } else {
-            Err(EngineError::OverLimit { what, limit, found })
-        }
-    };
-    let memory_bytes = module
-        .manifest()
-        .memory
-        .minimum_pages
-        .saturating_mul(WASM_PAGE);
-    check(
-        "the module",
-        limits.module_bytes as u64,
-        module.bytes().len() as u64,
-    )?;
-    check("the program's memory", limits.memory_bytes, memory_bytes)?;
-    check(
-        "arguments, environment and standard input",
-        limits.input_bytes as u64,
-        host.input_bytes() as u64,
-    )?;
-    if host
-        .args
-        .iter()
-        .chain(&host.env)
-        .any(|text| text.contains(&0))
-    {
-        let what = "a zero byte in an argument or the environment";
-        return Err(StateError::Malformed {
-            section: "wasm.program",
-            what,
-        }
-        .into());
-    }
-    Ok(())
-}
-
-pub(crate) fn context(host: HostState, services: Arc<dyn Services>, limits: &Limits) -> Context {
-    Context {
-        host,
-        services,
-        limits: limits.clone(),
-        waiting: None,
-    }
-}
-
 impl<M: Machine> Program<M> {
-    /// A program that has not started. `region` is its memory's place if that never changes.
+    /// A program that has not started. `region` is its memory's place if that never changes, `globals`
+    /// are those of the manifest.
     pub(crate) fn new(
         module: Arc<Resumable>,
-        mut machine: M,
+        machine: M,
         mut frames: Frames,
         region: Option<RegionOwner>,
+        mode: M::Global,
+        globals: Vec<M::Global>,
     ) -> Self {
         assert!(frames.restore(&[]), "no frames fit any frames memory");
-        let globals = machine.globals();
-        Self {
+        let mut program = Self {
             frames,
             region,
             machine,
             module,
+            mode,
             globals,
+            values: Vec::new(),
             resume: false,
-        }
+        };
+        program.note_globals();
+        program
     }
 
-    fn ended(&self) -> Option<Outcome> {
-        Some(match self.machine.context().host.end.clone()? {
-            End::Exited(code) => Outcome::Exited(code),
-            End::Trapped(message) => Outcome::Trapped(Trap { message }),
-        })
+    fn note_globals(&mut self) {
+        let values = self.globals.iter().map(|global| self.machine.get(*global));
+        self.values = values.collect();
     }
 
     fn memory_range(&self, index: u32) -> Option<std::ops::Range<usize>> {
@@ -182,23 +102,24 @@ impl<M: Machine> Program<M> {
 
 impl<M: Machine> Instance for Program<M> {
     fn run(&mut self) -> Outcome {
-        if let Some(outcome) = self.ended() {
-            return outcome;
+        if let Some(end) = &self.host().end {
+            return end.outcome();
         }
         self.machine.context_mut().waiting = None;
         self.frames.enter(self.resume);
-        self.machine.set_mode(if self.resume {
+        let mode = if self.resume {
             abi::REWINDING
         } else {
             abi::RUNNING
-        });
+        };
+        self.machine.set(self.mode, GlobalValue::I32(mode));
         let result = self.machine.enter();
-        let unwound = self.machine.mode() == abi::UNWINDING;
-        self.machine.set_mode(abi::RUNNING);
+        let unwinds = self.machine.get(self.mode) == GlobalValue::I32(abi::UNWINDING);
+        self.machine.set(self.mode, GlobalValue::I32(abi::RUNNING));
         self.frames.leave();
-        self.globals = self.machine.globals();
+        self.note_globals();
         let end = match result {
-            Ok(()) if unwound => {
+            Ok(()) if unwinds => {
                 self.resume = true;
                 return match self.machine.context().waiting {
                     Some(wait) => Outcome::Blocked(wait),
@@ -207,15 +128,14 @@ impl<M: Machine> Instance for Program<M> {
             }
             Ok(()) => End::Exited(0),
             Err(Failure::Exited(code)) => End::Exited(code),
-            Err(Failure::Trapped(message)) => End::Trapped(message),
+            // All that a program does while it unwinds is to write frames.
+            Err(Failure::Trapped(trap)) if unwinds && trap.kind == TrapKind::MemoryOutOfBounds => {
+                End::Trapped(TrapKind::FramesFull.into())
+            }
+            Err(Failure::Trapped(trap)) => End::Trapped(trap),
         };
-        let outcome = match &end {
-            End::Exited(code) => Outcome::Exited(*code),
-            End::Trapped(message) => Outcome::Trapped(Trap {
-                message: message.clone(),
-            }),
-        };
-        let host = &mut self.machine.context_mut().host;
+        let outcome = end.outcome();
+        let host = self.host_mut();
         host.pending = None;
         host.end = Some(end);
         outcome
@@ -269,7 +189,7 @@ impl<M: Machine> Instance for Program<M> {
 
     fn execution(&self) -> Execution {
         Execution {
-            globals: self.globals.clone(),
+            globals: self.values.clone(),
             frames: self.frames.saved(),
         }
     }
@@ -280,8 +200,10 @@ impl<M: Machine> Instance for Program<M> {
             let reason = format!("{} bytes of frames are too many", execution.frames.len());
             return Err(EngineError::Execution { reason });
         }
-        self.machine.set_globals(&execution.globals);
-        self.globals.clone_from(&execution.globals);
+        for (global, value) in self.globals.iter().zip(&execution.globals) {
+            self.machine.set(*global, *value);
+        }
+        self.values.clone_from(&execution.globals);
         self.resume = !execution.frames.is_empty();
         Ok(())
     }
@@ -361,30 +283,5 @@ impl<M: Machine> Instance for Program<M> {
 fn clear(page: &mut [u8]) {
     if !dirty::is_zero(page) {
         page.fill(0);
-    }
-}
-
-/// Whether a memory or table may grow. Armed once the instance is made: until then the module's own
-/// declarations count, which were checked before.
-#[derive(Default)]
-pub(crate) struct Growth {
-    pub(crate) memory_bytes: Option<u64>,
-    pub(crate) table_elements: usize,
-    pub(crate) region: Option<dirty::RegionSize>,
-}
-
-impl Growth {
-    pub(crate) fn memory(&self, desired: usize) -> bool {
-        let allowed = self
-            .memory_bytes
-            .is_none_or(|limit| desired as u64 <= limit);
-        if let (true, Some(region)) = (allowed, &self.region) {
-            region.grow_to(desired as u64);
-        }
-        allowed
-    }
-
-    pub(crate) fn table(&self, desired: usize) -> bool {
-        desired <= self.table_elements
     }
 }

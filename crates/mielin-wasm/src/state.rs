@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Address, Grants};
+use crate::{Address, Grants, Outcome, Trap};
 
 pub use sections::StateError;
 
@@ -108,7 +108,16 @@ pub(crate) enum Pending {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Exited(i32),
-    Trapped(String),
+    Trapped(Trap),
+}
+
+impl End {
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Exited(code) => Outcome::Exited(*code),
+            Self::Trapped(trap) => Outcome::Trapped(trap.clone()),
+        }
+    }
 }
 
 /// A monotonic clock that goes on from a number instead of from the machine's start. It stands

@@ -1,25 +1,25 @@
 //! The engine wasmi: an interpreter, small and the same everywhere.
 //!
-//! Its NaNs are the machine's: where a program looks at the bits of a NaN that it computed, wasmi
-//! can differ from wasmtime, and between architectures; everything else is the same.
+//! It is built with the feature `deterministic`, which makes computed NaNs canonical, as the
+//! configuration of wasmtime does.
 
 use std::sync::Arc;
 
 use ::wasmi::errors::HostError;
 use ::wasmi::{
     Caller, CompilationMode, Config, Error, F32, F64, Global, Instance as WasmiInstance, Linker,
-    Memory, Module, Store, StoreLimits, StoreLimitsBuilder, TypedFunc, V128, Val,
+    Memory, Module, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc, V128, Val,
 };
-use mielin_safepoint::{GlobalValue, Resumable, abi};
+use mielin_safepoint::{GlobalValue, abi};
 
 use crate::cache::Cache;
+use crate::dirty::RegionOwner;
 use crate::host::table::host_functions;
 use crate::host::{self, Call, Context, Exit, Reply};
-use crate::poll_word::{Frames, StopHandle};
-use crate::program::{self, Failure, Machine, Program};
-use crate::{
-    Engine, EngineError, EngineKind, HostState, Instance, Limits, Prepared, Services, imports,
-};
+use crate::machine::{self, Adapter, Failure, Growth, Machine};
+use crate::poll_word::Frames;
+use crate::prepared::missing;
+use crate::{EngineError, EngineKind, TrapKind};
 
 /// As deep as a program can get on [`WASM_STACK_BYTES`](crate::WASM_STACK_BYTES) of native stack
 /// with the smallest frames, so that what ran on wasmtime can go on here.
@@ -34,18 +34,7 @@ pub(crate) struct Wasmi {
     cache: Cache,
 }
 
-struct Data {
-    context: Context,
-    limits: StoreLimits,
-    /// None until the instance is made.
-    parts: Option<Parts>,
-}
-
-struct Parts {
-    memory: Option<Memory>,
-    mode: Global,
-    stop: StopHandle,
-}
+type Data = machine::Data<Memory, Global, StoreLimits>;
 
 impl HostError for Exit {}
 
@@ -74,16 +63,21 @@ impl Wasmi {
             cache: Cache::default(),
         }
     }
+}
 
-    fn compile(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError> {
-        imports::check(module)?;
-        let compiled = Module::new(&self.engine, module.bytes()).map_err(refused)?;
-        let linker = Arc::clone(&self.linker);
-        Ok(Arc::new(Compiled {
-            module: Arc::new(module.clone()),
-            compiled,
-            linker,
-        }))
+impl Adapter for Wasmi {
+    const KIND: EngineKind = EngineKind::Wasmi;
+    type Machine = Running;
+
+    fn compile(&self, wasm: &[u8]) -> Result<Code, EngineError> {
+        Ok(Code {
+            module: Module::new(&self.engine, wasm).map_err(refused)?,
+            linker: Arc::clone(&self.linker),
+        })
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.cache
     }
 }
 
@@ -91,12 +85,6 @@ fn refused(error: Error) -> EngineError {
     EngineError::Refused {
         engine: EngineKind::Wasmi,
         reason: error.to_string(),
-    }
-}
-
-fn missing(name: &str) -> EngineError {
-    EngineError::Shape {
-        reason: format!("it does not export {name} as it should"),
     }
 }
 
@@ -116,162 +104,94 @@ fn linker(engine: &::wasmi::Engine) -> Result<Linker<Data>, Error> {
 
 fn host_call<R: Reply>(
     mut caller: Caller<'_, Data>,
-    body: impl FnOnce(&mut Call<'_>) -> R,
+    body: impl Fn(&mut Call<'_>) -> R,
 ) -> Result<R::Wasm, Error> {
-    let Some(Parts { memory, mode, .. }) = &caller.data().parts else {
-        return Err(Error::host(Exit::TooEarly));
-    };
-    let (memory, mode) = (*memory, *mode);
+    let Data { memory, mode, .. } = *caller.data();
     let (bytes, data) = match memory {
         Some(memory) => memory.data_and_store_mut(&mut caller),
         None => (&mut [][..], caller.data_mut()),
     };
-    let (reply, suspended) = data.context.call(bytes, body);
-    if suspended {
+    let (reply, unwinds) = data.context.call(bytes, body);
+    if let (true, Some(mode)) = (unwinds, mode) {
         mode.set(&mut caller, Val::I32(abi::UNWINDING))?;
-        if let Some(parts) = &caller.data().parts {
-            parts.stop.unwind();
-        }
     }
     reply.map_err(Error::host)
 }
 
-impl Engine for Wasmi {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Wasmi
-    }
-
-    fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError> {
-        self.cache.prepared(module, || self.compile(module))
-    }
-}
-
-struct Compiled {
-    module: Arc<Resumable>,
-    compiled: Module,
+pub(crate) struct Code {
+    module: Module,
     linker: Arc<Linker<Data>>,
 }
 
-impl Prepared for Compiled {
-    fn module(&self) -> &Resumable {
-        &self.module
-    }
-
-    fn instantiate(
-        &self,
-        host: HostState,
-        services: Arc<dyn Services>,
-        limits: &Limits,
-    ) -> Result<Box<dyn Instance>, EngineError> {
-        program::check_limits(&self.module, &host, limits)?;
-        let context = program::context(host, services, limits);
-        // The memories that the module declares were checked; how far they may grow is set once
-        // they are there.
-        let tables = StoreLimitsBuilder::new().table_elements(limits.table_elements);
-        let data = Data {
-            context,
-            limits: tables.build(),
-            parts: None,
-        };
-        let mut store = Store::new(self.compiled.engine(), data);
-        store.limiter(|data| &mut data.limits);
-        let instance = self
-            .linker
-            .instantiate_and_start(&mut store, &self.compiled)
-            .map_err(refused)?;
-        let machine = Running::new(store, &instance, &self.module)?;
-        let frames = instance.get_memory(&machine.store, abi::FRAMES);
-        let frames = frames.and_then(|frames| Frames::of_wasmi(&frames, &machine.store));
-        let frames = frames.ok_or_else(|| missing(abi::FRAMES))?;
-        let Running {
-            mut store,
-            entry,
-            mode,
-            memory,
-            globals,
-        } = machine;
-        let data = store.data_mut();
-        data.limits = StoreLimitsBuilder::new()
-            .memory_size(usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX))
-            .table_elements(limits.table_elements)
-            .build();
-        data.parts = Some(Parts {
-            memory,
-            mode,
-            stop: frames.stop_handle(),
-        });
-        let machine = Running {
-            store,
-            entry,
-            mode,
-            memory,
-            globals,
-        };
-        // Its memories move when they grow, so there is no region.
-        Ok(Box::new(Program::new(
-            Arc::clone(&self.module),
-            machine,
-            frames,
-            None,
-        )))
-    }
-}
-
-struct Running {
+pub(crate) struct Running {
     store: Store<Data>,
+    instance: WasmiInstance,
     entry: TypedFunc<(), ()>,
-    mode: Global,
     memory: Option<Memory>,
-    globals: Vec<Global>,
-}
-
-impl Running {
-    fn new(
-        store: Store<Data>,
-        instance: &WasmiInstance,
-        module: &Resumable,
-    ) -> Result<Self, EngineError> {
-        let manifest = module.manifest();
-        let entry = instance
-            .get_typed_func::<(), ()>(&store, abi::ENTRY)
-            .map_err(|_| missing(abi::ENTRY))?;
-        let mode = instance
-            .get_global(&store, abi::MODE)
-            .ok_or_else(|| missing(abi::MODE))?;
-        let memory = instance.get_memory(&store, &manifest.memory.export);
-        let globals = manifest.globals.iter().map(|info| {
-            instance
-                .get_global(&store, &info.export)
-                .ok_or_else(|| missing(&info.export))
-        });
-        let globals = globals.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            store,
-            entry,
-            mode,
-            memory,
-            globals,
-        })
-    }
 }
 
 impl Machine for Running {
+    type Code = Code;
+    type Global = Global;
+
+    fn new(
+        code: &Code,
+        context: Context,
+        growth: Growth,
+        entry: &str,
+        memory: &str,
+    ) -> Result<Self, EngineError> {
+        let data = Data {
+            context,
+            limiter: limiter(&growth),
+            memory: None,
+            mode: None,
+        };
+        let mut store = Store::new(code.module.engine(), data);
+        store.limiter(|data| &mut data.limiter);
+        let instance = code.linker.instantiate_and_start(&mut store, &code.module);
+        let instance = instance.map_err(refused)?;
+        let memory = instance.get_memory(&store, memory);
+        let mode = instance.get_global(&store, abi::MODE);
+        let entry = instance
+            .get_typed_func(&store, entry)
+            .map_err(|_| missing(entry))?;
+        let data = store.data_mut();
+        (data.memory, data.mode) = (memory, mode);
+        Ok(Self {
+            store,
+            instance,
+            entry,
+            memory,
+        })
+    }
+
     fn enter(&mut self) -> Result<(), Failure> {
-        self.entry
-            .call(&mut self.store, ())
-            .map_err(|error| Failure::of(error.downcast_ref::<Exit>(), || error.to_string()))
+        self.entry.call(&mut self.store, ()).map_err(failure)
     }
 
-    fn mode(&mut self) -> i32 {
-        match self.mode.get(&self.store) {
-            Val::I32(mode) => mode,
-            _ => abi::RUNNING,
-        }
+    fn global(&mut self, name: &str) -> Option<Global> {
+        let global = self.instance.get_global(&self.store, name)?;
+        to_value(global.get(&self.store)).map(|_| global)
     }
 
-    fn set_mode(&mut self, mode: i32) {
-        let set = self.mode.set(&mut self.store, Val::I32(mode));
-        debug_assert!(set.is_ok(), "the mode is a mutable i32");
+    fn get(&mut self, global: Global) -> GlobalValue {
+        to_value(global.get(&self.store)).expect("`global` gives out no references")
+    }
+
+    fn set(&mut self, global: Global, value: GlobalValue) {
+        let set = global.set(&mut self.store, from_value(value));
+        debug_assert!(set.is_ok(), "it is mutable and of this type");
+    }
+
+    fn frames(&mut self) -> Option<Frames> {
+        let frames = self.instance.get_memory(&self.store, abi::FRAMES)?;
+        Frames::of_wasmi(&frames, &self.store)
+    }
+
+    fn region(&self, _bytes_max: u64) -> Option<RegionOwner> {
+        // Its memories move when they grow.
+        None
     }
 
     fn context(&self) -> &Context {
@@ -280,6 +200,10 @@ impl Machine for Running {
 
     fn context_mut(&mut self) -> &mut Context {
         &mut self.store.data_mut().context
+    }
+
+    fn bound(&mut self, growth: Growth) {
+        self.store.data_mut().limiter = limiter(&growth);
     }
 
     fn memory(&self) -> &[u8] {
@@ -297,20 +221,25 @@ impl Machine for Running {
         self.memory
             .is_some_and(|memory| memory.grow(&mut self.store, wasm_pages).is_ok())
     }
+}
 
-    fn globals(&mut self) -> Vec<GlobalValue> {
-        self.globals
-            .iter()
-            .filter_map(|global| to_value(global.get(&self.store)))
-            .collect()
+fn failure(error: Error) -> Failure {
+    if let Some(exit) = error.downcast_ref() {
+        return Failure::of_exit(exit);
     }
-
-    fn set_globals(&mut self, values: &[GlobalValue]) {
-        for (global, value) in self.globals.iter().zip(values) {
-            let set = global.set(&mut self.store, from_value(value));
-            debug_assert!(set.is_ok(), "number and types were checked");
-        }
-    }
+    let kind = match error.as_trap_code() {
+        Some(TrapCode::StackOverflow) => TrapKind::StackExhausted,
+        Some(TrapCode::MemoryOutOfBounds) => TrapKind::MemoryOutOfBounds,
+        Some(TrapCode::TableOutOfBounds) => TrapKind::TableOutOfBounds,
+        Some(TrapCode::IndirectCallToNull) => TrapKind::CallToNull,
+        Some(TrapCode::BadSignature) => TrapKind::CallTypeMismatch,
+        Some(TrapCode::IntegerDivisionByZero) => TrapKind::DivisionByZero,
+        Some(TrapCode::IntegerOverflow) => TrapKind::IntegerOverflow,
+        Some(TrapCode::BadConversionToInteger) => TrapKind::NanToInteger,
+        Some(TrapCode::UnreachableCodeReached) => TrapKind::Unreachable,
+        _ => TrapKind::Other(error.to_string()),
+    };
+    Failure::Trapped(kind.into())
 }
 
 /// None for references, which the manifest does not list.
@@ -325,12 +254,22 @@ fn to_value(value: Val) -> Option<GlobalValue> {
     })
 }
 
-fn from_value(value: &GlobalValue) -> Val {
-    match *value {
+fn from_value(value: GlobalValue) -> Val {
+    match value {
         GlobalValue::I32(value) => Val::I32(value),
         GlobalValue::I64(value) => Val::I64(value),
         GlobalValue::F32(bits) => Val::F32(F32::from_bits(bits)),
         GlobalValue::F64(bits) => Val::F64(F64::from_bits(bits)),
         GlobalValue::V128(value) => Val::V128(V128::from(value)),
     }
+}
+
+/// wasmi's own limiter, since an implementation of its trait cannot name the error type.
+fn limiter(growth: &Growth) -> StoreLimits {
+    let limits = StoreLimitsBuilder::new().table_elements(growth.table_elements);
+    match growth.memory_bytes {
+        Some(bytes) => limits.memory_size(usize::try_from(bytes).unwrap_or(usize::MAX)),
+        None => limits,
+    }
+    .build()
 }

@@ -7,30 +7,28 @@
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use ::wasmtime::{
-    Caller, Config, Error, Global, InstancePre, Linker, Memory, Module, OptLevel, ResourceLimiter,
-    Store, TypedFunc, Val,
+    Caller, Config, Error, Global, Instance as WasmtimeInstance, InstancePre, Linker, Memory,
+    Module, OptLevel, ResourceLimiter, Store, Trap, TypedFunc, Val, WasmBacktrace,
 };
-use mielin_safepoint::{GlobalValue, Resumable, abi};
+use mielin_safepoint::{GlobalValue, abi};
 
 use crate::cache::Cache;
 use crate::dirty::RegionOwner;
 use crate::host::table::host_functions;
-use crate::host::{self, Call, Context, Exit, Reply};
+use crate::host::{self, Call, Context, Reply};
 use crate::limits::WASM_STACK_BYTES;
-use crate::poll_word::{Frames, StopHandle};
-use crate::program::{self, Failure, Growth, Machine, Program};
-use crate::{
-    Engine, EngineError, EngineKind, HostState, Instance, Limits, Prepared, Services, imports,
-};
+use crate::machine::{self, Adapter, Failure, Growth, Machine};
+use crate::poll_word::Frames;
+use crate::prepared::missing;
+use crate::{EngineError, EngineKind, TrapKind};
 
 /// Address space of each memory: all that a 32-bit memory can become.
 const RESERVATION_BYTES: u64 = 4 << 30;
 
-/// Frames of the program's native stack that a trap's message may name.
-const BACKTRACE_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(8);
+/// Frames of the program's native stack that a trap looks at: it names the innermost function.
+const BACKTRACE_FRAMES: Option<NonZeroUsize> = NonZeroUsize::new(1);
 
 pub(crate) struct Wasmtime {
     engine: ::wasmtime::Engine,
@@ -38,18 +36,7 @@ pub(crate) struct Wasmtime {
     cache: Cache,
 }
 
-struct Data {
-    context: Context,
-    growth: Growth,
-    /// None until the instance is made.
-    parts: Option<Parts>,
-}
-
-struct Parts {
-    memory: Option<Memory>,
-    mode: Global,
-    stop: StopHandle,
-}
+type Data = machine::Data<Memory, Global, Growth>;
 
 impl Wasmtime {
     pub(crate) fn new() -> Result<Self, Error> {
@@ -79,15 +66,19 @@ impl Wasmtime {
             cache: Cache::default(),
         })
     }
+}
 
-    fn compile(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError> {
-        imports::check(module)?;
-        let compiled = Module::new(&self.engine, module.bytes()).map_err(refused)?;
-        let instance = self.linker.instantiate_pre(&compiled).map_err(refused)?;
-        Ok(Arc::new(Compiled {
-            module: Arc::new(module.clone()),
-            instance,
-        }))
+impl Adapter for Wasmtime {
+    const KIND: EngineKind = EngineKind::Wasmtime;
+    type Machine = Running;
+
+    fn compile(&self, wasm: &[u8]) -> Result<InstancePre<Data>, EngineError> {
+        let compiled = Module::new(&self.engine, wasm).map_err(refused)?;
+        self.linker.instantiate_pre(&compiled).map_err(refused)
+    }
+
+    fn cache(&self) -> &Cache {
+        &self.cache
     }
 }
 
@@ -95,12 +86,6 @@ fn refused(error: Error) -> EngineError {
     EngineError::Refused {
         engine: EngineKind::Wasmtime,
         reason: format!("{error:#}"),
-    }
-}
-
-fn missing(name: &str) -> EngineError {
-    EngineError::Shape {
-        reason: format!("it does not export {name} as it should"),
     }
 }
 
@@ -120,141 +105,91 @@ fn linker(engine: &::wasmtime::Engine) -> Result<Linker<Data>, Error> {
 
 fn host_call<R: Reply>(
     mut caller: Caller<'_, Data>,
-    body: impl FnOnce(&mut Call<'_>) -> R,
+    body: impl Fn(&mut Call<'_>) -> R,
 ) -> Result<R::Wasm, Error> {
-    let Some(Parts { memory, mode, .. }) = &caller.data().parts else {
-        return Err(Error::new(Exit::TooEarly));
-    };
-    let (memory, mode) = (*memory, *mode);
+    let Data { memory, mode, .. } = *caller.data();
     let (bytes, data) = match memory {
         Some(memory) => memory.data_and_store_mut(&mut caller),
         None => (&mut [][..], caller.data_mut()),
     };
-    let (reply, suspended) = data.context.call(bytes, body);
-    if suspended {
+    let (reply, unwinds) = data.context.call(bytes, body);
+    if let (true, Some(mode)) = (unwinds, mode) {
         mode.set(&mut caller, Val::I32(abi::UNWINDING))?;
-        if let Some(parts) = &caller.data().parts {
-            parts.stop.unwind();
-        }
     }
     reply.map_err(Error::new)
 }
 
-impl Engine for Wasmtime {
-    fn kind(&self) -> EngineKind {
-        EngineKind::Wasmtime
-    }
-
-    fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError> {
-        self.cache.prepared(module, || self.compile(module))
-    }
-}
-
-struct Compiled {
-    module: Arc<Resumable>,
-    instance: InstancePre<Data>,
-}
-
-impl Prepared for Compiled {
-    fn module(&self) -> &Resumable {
-        &self.module
-    }
-
-    fn instantiate(
-        &self,
-        host: HostState,
-        services: Arc<dyn Services>,
-        limits: &Limits,
-    ) -> Result<Box<dyn Instance>, EngineError> {
-        program::check_limits(&self.module, &host, limits)?;
-        let context = program::context(host, services, limits);
-        let growth = Growth {
-            table_elements: limits.table_elements,
-            ..Growth::default()
-        };
-        let data = Data {
-            context,
-            growth,
-            parts: None,
-        };
-        let mut store = Store::new(self.instance.module().engine(), data);
-        store.limiter(|data| &mut data.growth);
-        let instance = self.instance.instantiate(&mut store).map_err(refused)?;
-
-        let manifest = self.module.manifest();
-        let entry = instance
-            .get_typed_func::<(), ()>(&mut store, abi::ENTRY)
-            .map_err(|_| missing(abi::ENTRY))?;
-        let mode = instance
-            .get_global(&mut store, abi::MODE)
-            .ok_or_else(|| missing(abi::MODE))?;
-        let frames = instance
-            .get_memory(&mut store, abi::FRAMES)
-            .ok_or_else(|| missing(abi::FRAMES))?;
-        let memory = instance.get_memory(&mut store, &manifest.memory.export);
-        let globals = manifest.globals.iter().map(|info| {
-            instance
-                .get_global(&mut store, &info.export)
-                .ok_or_else(|| missing(&info.export))
-        });
-        let globals = globals.collect::<Result<Vec<_>, _>>()?;
-
-        let frames = Frames::of_wasmtime(&frames, &store).ok_or_else(|| missing(abi::FRAMES))?;
-        let region = memory.and_then(|memory| {
-            let base = NonNull::new(memory.data_ptr(&store))?;
-            let most = RESERVATION_BYTES.min(limits.memory_bytes);
-            Some(RegionOwner::new(
-                base,
-                memory.data_size(&store) as u64,
-                most,
-            ))
-        });
-        let data = store.data_mut();
-        data.growth.memory_bytes = Some(limits.memory_bytes);
-        data.growth.region = region.as_ref().map(RegionOwner::size);
-        data.parts = Some(Parts {
-            memory,
-            mode,
-            stop: frames.stop_handle(),
-        });
-        let machine = Running {
-            store,
-            entry,
-            mode,
-            memory,
-            globals,
-        };
-        Ok(Box::new(Program::new(
-            Arc::clone(&self.module),
-            machine,
-            frames,
-            region,
-        )))
-    }
-}
-
-struct Running {
+pub(crate) struct Running {
     store: Store<Data>,
+    instance: WasmtimeInstance,
     entry: TypedFunc<(), ()>,
-    mode: Global,
     memory: Option<Memory>,
-    globals: Vec<Global>,
 }
 
 impl Machine for Running {
+    type Code = InstancePre<Data>;
+    type Global = Global;
+
+    fn new(
+        code: &InstancePre<Data>,
+        context: Context,
+        growth: Growth,
+        entry: &str,
+        memory: &str,
+    ) -> Result<Self, EngineError> {
+        let data = Data {
+            context,
+            limiter: growth,
+            memory: None,
+            mode: None,
+        };
+        let mut store = Store::new(code.module().engine(), data);
+        store.limiter(|data| &mut data.limiter);
+        let instance = code.instantiate(&mut store).map_err(refused)?;
+        let memory = instance.get_memory(&mut store, memory);
+        let mode = instance.get_global(&mut store, abi::MODE);
+        let entry = instance
+            .get_typed_func(&mut store, entry)
+            .map_err(|_| missing(entry))?;
+        let data = store.data_mut();
+        (data.memory, data.mode) = (memory, mode);
+        Ok(Self {
+            store,
+            instance,
+            entry,
+            memory,
+        })
+    }
+
     fn enter(&mut self) -> Result<(), Failure> {
-        self.entry
-            .call(&mut self.store, ())
-            .map_err(|error| Failure::of(error.downcast_ref::<Exit>(), || format!("{error:#}")))
+        self.entry.call(&mut self.store, ()).map_err(failure)
     }
 
-    fn mode(&mut self) -> i32 {
-        self.mode.get(&mut self.store).i32().unwrap_or(abi::RUNNING)
+    fn global(&mut self, name: &str) -> Option<Global> {
+        let global = self.instance.get_global(&mut self.store, name)?;
+        to_value(global.get(&mut self.store)).map(|_| global)
     }
 
-    fn set_mode(&mut self, mode: i32) {
-        let set = self.mode.set(&mut self.store, Val::I32(mode));
-        debug_assert!(set.is_ok(), "the mode is a mutable i32");
+    fn get(&mut self, global: Global) -> GlobalValue {
+        to_value(global.get(&mut self.store)).expect("`global` gives out no references")
+    }
+
+    fn set(&mut self, global: Global, value: GlobalValue) {
+        let set = global.set(&mut self.store, from_value(value));
+        debug_assert!(set.is_ok(), "it is mutable and of this type");
+    }
+
+    fn frames(&mut self) -> Option<Frames> {
+        let frames = self.instance.get_memory(&mut self.store, abi::FRAMES)?;
+        Frames::of_wasmtime(&frames, &self.store)
+    }
+
+    fn region(&self, bytes_max: u64) -> Option<RegionOwner> {
+        let memory = self.memory?;
+        let base = NonNull::new(memory.data_ptr(&self.store))?;
+        let bytes = memory.data_size(&self.store) as u64;
+        let bytes_max = RESERVATION_BYTES.min(bytes_max);
+        Some(RegionOwner::new(base, bytes, bytes_max))
     }
 
     fn context(&self) -> &Context {
@@ -263,6 +198,10 @@ impl Machine for Running {
 
     fn context_mut(&mut self) -> &mut Context {
         &mut self.store.data_mut().context
+    }
+
+    fn bound(&mut self, growth: Growth) {
+        self.store.data_mut().limiter = growth;
     }
 
     fn memory(&self) -> &[u8] {
@@ -280,21 +219,34 @@ impl Machine for Running {
         self.memory
             .is_some_and(|memory| memory.grow(&mut self.store, wasm_pages).is_ok())
     }
+}
 
-    fn globals(&mut self) -> Vec<GlobalValue> {
-        let Self { globals, store, .. } = self;
-        globals
-            .iter()
-            .filter_map(|global| to_value(global.get(&mut *store)))
-            .collect()
+fn failure(error: Error) -> Failure {
+    if let Some(exit) = error.downcast_ref() {
+        return Failure::of_exit(exit);
     }
-
-    fn set_globals(&mut self, values: &[GlobalValue]) {
-        for (global, value) in self.globals.iter().zip(values) {
-            let set = global.set(&mut self.store, from_value(value));
-            debug_assert!(set.is_ok(), "number and types were checked");
-        }
-    }
+    let Some(trap) = error.downcast_ref() else {
+        return Failure::Trapped(TrapKind::Other(format!("{error:#}")).into());
+    };
+    let kind = match trap {
+        Trap::StackOverflow => TrapKind::StackExhausted,
+        Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
+        Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
+        Trap::IndirectCallToNull => TrapKind::CallToNull,
+        Trap::BadSignature => TrapKind::CallTypeMismatch,
+        Trap::IntegerDivisionByZero => TrapKind::DivisionByZero,
+        Trap::IntegerOverflow => TrapKind::IntegerOverflow,
+        Trap::BadConversionToInteger => TrapKind::NanToInteger,
+        Trap::UnreachableCodeReached => TrapKind::Unreachable,
+        other => return Failure::Trapped(TrapKind::Other(other.to_string()).into()),
+    };
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    let innermost = backtrace.and_then(|backtrace| backtrace.frames().first());
+    let function = innermost.and_then(|frame| frame.func_name());
+    Failure::Trapped(crate::Trap {
+        kind,
+        function: function.map(str::to_owned),
+    })
 }
 
 /// None for references, which the manifest does not list.
@@ -309,8 +261,8 @@ fn to_value(value: Val) -> Option<GlobalValue> {
     })
 }
 
-fn from_value(value: &GlobalValue) -> Val {
-    match *value {
+fn from_value(value: GlobalValue) -> Val {
+    match value {
         GlobalValue::I32(value) => Val::I32(value),
         GlobalValue::I64(value) => Val::I64(value),
         GlobalValue::F32(bits) => Val::F32(bits),
@@ -326,7 +278,13 @@ impl ResourceLimiter for Growth {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, Error> {
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.memory(desired))
+        let bytes = desired as u64;
+        let allowed = maximum.is_none_or(|maximum| desired <= maximum)
+            && self.memory_bytes.is_none_or(|limit| bytes <= limit);
+        if let (true, Some(region)) = (allowed, &self.region) {
+            region.grow_to(bytes);
+        }
+        Ok(allowed)
     }
 
     fn table_growing(
@@ -335,6 +293,6 @@ impl ResourceLimiter for Growth {
         desired: usize,
         maximum: Option<usize>,
     ) -> Result<bool, Error> {
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.table(desired))
+        Ok(maximum.is_none_or(|maximum| desired <= maximum) && desired <= self.table_elements)
     }
 }

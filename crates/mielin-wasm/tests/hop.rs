@@ -1,6 +1,6 @@
 //! The differential test: a program that is stopped at many points, and goes on each time in a new
 //! instance on a random engine from the bytes of a snapshot, ends with the same output and code as
-//! one that ran through.
+//! the module that was not rewritten does on either engine.
 //!
 //! `MIELIN_HOP_SEED` repeats a run's choices. Where a stop falls inside a time slice depends on the
 //! machine; the single steps between the slices do not.
@@ -14,15 +14,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use mielin_safepoint::{Resumable, Snapshot, SnapshotLimits};
-use mielin_wasm::{EngineKind, HostState, Instance, Outcome, StopHandle};
+use mielin_safepoint::{Resumable, Snapshot, SnapshotLimits, instrument};
+use mielin_wasm::{EngineKind, HostState, Instance, Limits, Outcome, Services, StopHandle, engine};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use support::{BOTH, Node, all_grants, host, instance_with};
 
 struct Case {
     name: &'static str,
-    module: Resumable,
+    /// The module as its compiler made it.
+    plain: Vec<u8>,
     host: HostState,
     hops: usize,
     /// The most turns of an idle loop before a slice is cut.
@@ -78,19 +79,21 @@ fn steps(instance: &mut dyn Instance, count: u32) -> Outcome {
     instance.run()
 }
 
+/// Runs the plain module.
 fn whole_run(kind: EngineKind, case: &Case) -> (Outcome, String) {
     let node = Arc::new(Node::default());
-    let mut instance = instance_with(kind, &case.module, case.host.clone(), &node);
-    let outcome = support::finish(&mut *instance);
-    (outcome, node.stdout())
+    let plain = engine(kind).unwrap().prepare_plain(&case.plain).unwrap();
+    let services = Arc::clone(&node) as Arc<dyn Services>;
+    let outcome = plain.run(case.host.clone(), services, &Limits::default());
+    (outcome.unwrap(), node.stdout())
 }
 
 /// Runs with hops; gives what it ended with, and how many hops there were.
-fn hopping_run(case: &Case, random: &mut StdRng) -> (Outcome, String, usize) {
+fn hopping_run(case: &Case, module: &Resumable, random: &mut StdRng) -> (Outcome, String, usize) {
     let node = Arc::new(Node::default());
     let cutter = Cutter::new();
-    let engine = |random: &mut StdRng| BOTH[random.random_range(0..2)];
-    let mut instance = instance_with(engine(random), &case.module, case.host.clone(), &node);
+    let any_engine = |random: &mut StdRng| BOTH[random.random_range(0..2)];
+    let mut instance = instance_with(any_engine(random), module, case.host.clone(), &node);
     let mut hops = 0;
     loop {
         let outcome = match random.random_range(0..4) {
@@ -114,7 +117,7 @@ fn hopping_run(case: &Case, random: &mut StdRng) -> (Outcome, String, usize) {
         if hops < case.hops {
             let bytes = instance.snapshot().encode();
             let snapshot = Snapshot::decode(&bytes, &SnapshotLimits::default()).unwrap();
-            instance = instance_with(engine(random), &case.module, host(), &node);
+            instance = instance_with(any_engine(random), module, host(), &node);
             instance.load(&snapshot).unwrap();
             hops += 1;
         }
@@ -135,10 +138,11 @@ fn check(case: &Case) {
         "{}: the engines differ",
         case.name
     );
+    let module = instrument(&case.plain).unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let mut total = 0;
     for round in 0..3 {
-        let (outcome, output, hops) = hopping_run(case, &mut random);
+        let (outcome, output, hops) = hopping_run(case, &module, &mut random);
         let place = format!(
             "{}, seed {seed}, round {round}, after {hops} hops",
             case.name
@@ -157,12 +161,8 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn instrumented(wasm: &[u8]) -> Resumable {
-    mielin_safepoint::instrument(wasm).unwrap()
-}
-
 /// A C program built with clang and wasi-libc, which `cargo xtask setup` installs.
-fn c_program(name: &str) -> Resumable {
+fn c_program(name: &str) -> Vec<u8> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/programs")
         .join(name);
@@ -184,7 +184,7 @@ fn c_program(name: &str) -> Resumable {
         clang.status.success(),
         "clang with wasi-libc builds {name}; `cargo xtask setup` installs both: {errors}"
     );
-    instrumented(&std::fs::read(wasm).unwrap())
+    std::fs::read(wasm).unwrap()
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn digest_hops() {
     let input = std::fs::read(repository().join("Cargo.toml")).unwrap();
     check(&Case {
         name: "digest",
-        module: instrumented(&wasm),
+        plain: wasm,
         host: host().with_args(["digest", "3000"]).with_stdin(input),
         hops: 60,
         slice: 20_000,
@@ -202,10 +202,10 @@ fn digest_hops() {
 
 #[test]
 fn numbers_hop() {
-    let module = c_program("numbers.c");
+    let plain = c_program("numbers.c");
     check(&Case {
         name: "numbers.c",
-        module,
+        plain,
         host: host(),
         hops: 60,
         slice: 20_000,
@@ -214,11 +214,11 @@ fn numbers_hop() {
 
 #[test]
 fn heap_hops() {
-    let module = c_program("heap.c");
+    let plain = c_program("heap.c");
     let host = host().with_stdin("a line of text\n".repeat(500).into_bytes());
     check(&Case {
         name: "heap.c",
-        module,
+        plain,
         host,
         hops: 60,
         slice: 20_000,
@@ -227,11 +227,11 @@ fn heap_hops() {
 
 #[test]
 fn sleeps_and_clocks_hop() {
-    let module = c_program("sleeper.c");
+    let plain = c_program("sleeper.c");
     let host = host().with_grants(all_grants());
     check(&Case {
         name: "sleeper.c",
-        module,
+        plain,
         host,
         hops: 40,
         slice: 20_000,
@@ -240,7 +240,7 @@ fn sleeps_and_clocks_hop() {
 
 #[test]
 fn a_denied_clock_reaches_the_program_and_the_node() {
-    let module = c_program("sleeper.c");
+    let module = instrument(&c_program("sleeper.c")).unwrap();
     for kind in BOTH {
         let node = Arc::new(Node::default());
         let mut instance = instance_with(kind, &module, host(), &node);

@@ -1,4 +1,5 @@
-//! The digest computed in this process without moving, to compare the travelled one with.
+//! The digest computed in this process, by the module that was not rewritten, to compare the
+//! travelled one with.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use mielin_safepoint::instrument;
 use mielin_wasm::{
     Address, Capability, EngineKind, HostState, Level, Limits, LogError, LogStream, MessageKind,
-    Outcome, Prepared, Receive, SendError, Services, THREAD_STACK_BYTES, engine,
+    Outcome, Plain, Receive, SendError, Services, THREAD_STACK_BYTES, engine,
 };
 use tokio::sync::oneshot;
 
@@ -23,9 +24,10 @@ const MEASURED_ROUNDS: u64 = 400_000;
 /// No machine computes that many rounds in less; it bounds what a disturbed measurement can do.
 const FASTEST: Duration = Duration::from_millis(20);
 
-/// The digest agent, compiled, with its input and the rounds that take this machine long enough.
+/// The plain digest module, compiled, with its input and the rounds that take this machine long
+/// enough.
 pub(super) struct Reference {
-    module: Arc<dyn Prepared>,
+    module: Arc<dyn Plain>,
     input: Arc<[u8]>,
     rounds: u64,
 }
@@ -33,17 +35,21 @@ pub(super) struct Reference {
 impl Reference {
     /// Compiles the module and measures how fast it runs here.
     pub(super) fn prepare(module: &[u8], input: &[u8]) -> Result<Reference, Failure> {
-        let began = Instant::now();
         let wrong = |error: &dyn std::fmt::Display| {
             Failure::internal(format!("the digest agent is damaged: {error}"))
         };
-        let resumable = instrument(module).map_err(|error| wrong(&error))?;
         let engine =
             engine(EngineKind::Wasmtime).map_err(|error| Failure::internal(error.to_string()))?;
-        let module = engine.prepare(&resumable).map_err(|error| wrong(&error))?;
+        // What each node does with the module before it can run it.
+        let began = Instant::now();
+        let resumable = instrument(module).map_err(|error| wrong(&error))?;
+        engine.prepare(&resumable).map_err(|error| wrong(&error))?;
         let compilation = began.elapsed();
+        let plain = engine
+            .prepare_plain(module)
+            .map_err(|error| wrong(&error))?;
         let mut reference = Reference {
-            module,
+            module: plain,
             input: input.into(),
             rounds: 1,
         };
@@ -87,17 +93,15 @@ impl Reference {
             .with_args(["digest".to_owned(), self.rounds.to_string()])
             .with_stdin(Arc::clone(&self.input));
         let services: Arc<dyn Services> = Arc::clone(&printed) as _;
-        let mut instance = self
-            .module
-            .instantiate(host, services, &Limits::default())
-            .map_err(|error| Failure::internal(format!("cannot run the digest here: {error}")))?;
+        let module = Arc::clone(&self.module);
         let run = thread::Builder::new()
             .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || instance.run());
+            .spawn(move || module.run(host, services, &Limits::default()));
         let outcome = run
             .map_err(|error| Failure::io("cannot start a thread", &error))?
             .join()
-            .map_err(|_| Failure::internal("the reference run panicked"))?;
+            .map_err(|_| Failure::internal("the reference run panicked"))?
+            .map_err(|error| Failure::internal(format!("cannot run the digest here: {error}")))?;
         match outcome {
             Outcome::Exited(0) => Ok(std::mem::take(&mut *printed.lock())),
             other => Err(Failure::internal(format!(

@@ -93,12 +93,8 @@ impl Bench {
             message_bytes: 1000,
             ..Limits::default()
         };
-        let context = Context {
-            host,
-            services,
-            limits,
-            waiting: None,
-        };
+        let mut context = Context::new(host, services, &limits);
+        context.stop = Some(StopHandle::gone());
         Self {
             memory: vec![0; MEMORY],
             context,
@@ -107,7 +103,7 @@ impl Bench {
     }
 
     /// The errno of a call; the program must not be suspended.
-    fn call(&mut self, body: impl FnOnce(&mut Call<'_>) -> Result<(), Errno>) -> u32 {
+    fn call(&mut self, body: impl Fn(&mut Call<'_>) -> Result<(), Errno>) -> u32 {
         let (reply, suspended) = self.context.call(&mut self.memory, body);
         assert!(!suspended, "{:?}", self.context.waiting);
         assert_eq!(self.context.host.pending, None);
@@ -115,7 +111,7 @@ impl Bench {
     }
 
     /// What a call that suspends the program waits for.
-    fn blocks(&mut self, body: impl FnOnce(&mut Call<'_>) -> Result<(), Errno>) -> Wait {
+    fn blocks(&mut self, body: impl Fn(&mut Call<'_>) -> Result<(), Errno>) -> Wait {
         let (_, suspended) = self.context.call(&mut self.memory, body);
         assert!(suspended, "it did not block");
         assert!(self.context.host.pending.is_some());

@@ -6,7 +6,7 @@ use mielin_safepoint::HostSection;
 
 use super::bytes::{Reader, Writer};
 use super::{Clock, DESCRIPTORS, Descriptor, End, HostState, Pending, Stream, UNANSWERED_MAX};
-use crate::{Address, Capability, Grants};
+use crate::{Address, Capability, Grants, Trap, TrapKind};
 
 /// Who the program is and what it was started with.
 const PROGRAM: &str = "wasm.program";
@@ -18,7 +18,7 @@ const RUN: &str = "wasm.run";
 const PREFIX: &str = "wasm.";
 const VERSION: u16 = 1;
 
-/// A trap's message is cut to this length before it is kept.
+/// What a trap says beyond its kind is cut to this length before it is kept.
 const TRAP_BYTES_MAX: usize = 4096;
 
 /// A snapshot's host sections are not what this version of the crate writes.
@@ -188,10 +188,21 @@ impl HostState {
                 out.u8(1);
                 out.u32(code.cast_unsigned());
             }
-            Some(End::Trapped(message)) => {
-                out.u8(2);
-                let cut = message.floor_char_boundary(TRAP_BYTES_MAX);
-                out.text(&message.as_bytes()[..cut]);
+            Some(End::Trapped(trap)) => {
+                let kinds = TrapKind::NUMBERED.iter();
+                let text = match (0..).zip(kinds).find(|(_, kind)| **kind == trap.kind) {
+                    Some((number, _)) => {
+                        out.u8(3);
+                        out.u8(number);
+                        trap.function.clone().unwrap_or_default()
+                    }
+                    None => {
+                        out.u8(2);
+                        trap.kind.to_string()
+                    }
+                };
+                let cut = text.floor_char_boundary(TRAP_BYTES_MAX);
+                out.text(&text.as_bytes()[..cut]);
             }
         }
         out.bytes
@@ -245,9 +256,19 @@ impl HostState {
         self.end = match bytes.u8()? {
             0 => None,
             1 => Some(End::Exited(bytes.u32()?.cast_signed())),
-            2 => Some(End::Trapped(
-                String::from_utf8_lossy(bytes.text()?).into_owned(),
-            )),
+            2 => {
+                let words = String::from_utf8_lossy(bytes.text()?).into_owned();
+                Some(End::Trapped(TrapKind::Other(words).into()))
+            }
+            3 => {
+                let kind = TrapKind::NUMBERED.get(usize::from(bytes.u8()?));
+                let kind = kind.ok_or_else(|| bytes.malformed("an unknown trap"))?;
+                let name = String::from_utf8_lossy(bytes.text()?);
+                Some(End::Trapped(Trap {
+                    kind: kind.clone(),
+                    function: (!name.is_empty()).then(|| name.into_owned()),
+                }))
+            }
             _ => return Err(bytes.malformed("an unknown end")),
         };
         bytes.end()

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::Capability;
+use crate::{Capability, TrapKind};
 
 /// A state with something in every field.
 fn full() -> HostState {
@@ -25,7 +25,10 @@ fn full() -> HostState {
     });
     state.note_received(Address([1; 16]), 5);
     state.note_received(Address([2; 16]), u64::MAX);
-    state.end = Some(End::Trapped("unreachable".into()));
+    state.end = Some(End::Trapped(Trap {
+        kind: TrapKind::Unreachable,
+        function: Some("main".into()),
+    }));
     state
 }
 
@@ -54,11 +57,10 @@ fn every_field_survives() {
         }),
         Some(Pending::Send),
     ];
-    let ends = [
-        None,
-        Some(End::Exited(-3)),
-        Some(End::Trapped(String::new())),
-    ];
+    let others = [TrapKind::Other("a fault of the engine".into())];
+    let traps = TrapKind::NUMBERED.into_iter().chain(others);
+    let mut ends = vec![None, Some(End::Exited(-3)), state.end.clone()];
+    ends.extend(traps.map(|kind| Some(End::Trapped(kind.into()))));
     for pending in pendings {
         for end in &ends {
             (state.pending, state.end) = (pending, end.clone());
