@@ -285,13 +285,18 @@ pub enum AgentState {
         /// Why.
         reason: String,
     },
+    /// Had ended, and its node has forgotten it.
+    Removed,
 }
 
 impl AgentState {
     /// Whether the agent will never run again.
     #[must_use]
     pub const fn is_final(&self) -> bool {
-        matches!(self, AgentState::Ended { .. } | AgentState::Failed { .. })
+        matches!(
+            self,
+            AgentState::Ended { .. } | AgentState::Failed { .. } | AgentState::Removed
+        )
     }
 }
 
@@ -307,6 +312,7 @@ impl fmt::Display for AgentState {
             AgentState::InDoubt => "in-doubt",
             AgentState::Ended { .. } => "ended",
             AgentState::Failed { .. } => "failed",
+            AgentState::Removed => "removed",
         })
     }
 }

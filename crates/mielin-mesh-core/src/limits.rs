@@ -89,3 +89,7 @@ pub const ARRIVALS_MAX: usize = 16_384;
 /// messages out all the same. Several times [`QUERY_PERIOD`]: a source in doubt that can reach it has asked by
 /// then.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Ended agents that a node keeps, with their logs, for whoever asks later; the one that ended first goes first.
+/// At twice 64 MiB of logs for each that is 64 GiB at the very worst, where kilobytes are usual, and their records
+/// and those of the living stay below [`REGISTRY_RECORDS_PER_NODE_MAX`].
+pub const ENDED_AGENTS_MAX: usize = 512;

@@ -209,7 +209,7 @@ impl AgentRegistry {
                 record.revision = record.revision.max(known.revision.saturating_add(1));
             }
         }
-        if !self.has_room(&record) {
+        if !self.make_room(&record) {
             return Err(RegistryError::TooMany);
         }
         let agent = record.agent;
@@ -221,10 +221,19 @@ impl AgentRegistry {
         Ok(())
     }
 
-    /// Stops announcing an agent: its record expires everywhere. One last announcement that was made before
-    /// is still spread.
-    pub fn withdraw(&mut self, agent: &AgentId) {
-        self.held.remove(agent);
+    /// Announces for the last time an agent that this node holds: it is [`AgentState::Removed`], so no member
+    /// lists it any more. The record itself is kept until it expires, so that older news of the agent stay old.
+    pub fn withdraw(&mut self, now: Instant, agent: &AgentId) {
+        if !self.held.remove(agent) {
+            return;
+        }
+        if let Some(Location { record, .. }) = self.locations.get(agent) {
+            let mut record = record.clone();
+            record.revision = record.revision.saturating_add(1);
+            record.state = AgentState::Removed;
+            self.unspread.insert(*agent);
+            self.insert(now, record);
+        }
     }
 
     /// Takes news about a member. A new one is sent everything this node holds; the records of one that
@@ -320,17 +329,29 @@ impl AgentRegistry {
                     .push_back(RegistryEvent::Fenced { agent, ours, by });
             }
         }
-        if !self.has_room(&record) {
+        if !self.make_room(&record) {
             return Merge::Refused(MergeRefusal::TooMany);
         }
         self.insert(now, record);
         Merge::Accepted
     }
 
-    fn has_room(&self, record: &LocationRecord) -> bool {
+    /// Whether the record may be inserted. A removed agent of the same node gives way to it.
+    fn make_room(&mut self, record: &LocationRecord) -> bool {
         let replaces = |location: &Location| location.record.node == record.node;
-        self.locations.get(&record.agent).is_some_and(replaces)
+        if self.locations.get(&record.agent).is_some_and(replaces)
             || self.counts.get(&record.node).copied().unwrap_or(0) < REGISTRY_RECORDS_PER_NODE_MAX
+        {
+            return true;
+        }
+        let removed = |location: &&Location| replaces(location) && !is_listed(location);
+        let oldest = self
+            .locations
+            .values()
+            .filter(removed)
+            .min_by_key(|location| location.expires)
+            .map(|location| location.record.agent);
+        oldest.is_some_and(|oldest| self.remove(&oldest).is_some())
     }
 
     fn insert(&mut self, now: Instant, record: LocationRecord) {
@@ -446,15 +467,15 @@ impl AgentRegistry {
         self.events.pop_front()
     }
 
-    /// Where an agent is.
+    /// Where an agent is, unless it was removed.
     #[must_use]
     pub fn locate(&self, agent: &AgentId) -> Option<&Location> {
-        self.locations.get(agent)
+        self.locations.get(agent).filter(|found| is_listed(found))
     }
 
-    /// All agents of the mesh, by id.
+    /// All agents of the mesh but the removed ones, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Location> {
-        self.locations.values()
+        self.locations.values().filter(|found| is_listed(found))
     }
 
     /// The agents with this name: several nodes may have used it. Looks at every record.
@@ -481,13 +502,15 @@ impl AgentRegistry {
             .range(AgentId(first)..)
             .take_while(|(agent, _)| agent.to_string().starts_with(&digits))
             .map(|(_, location)| location)
+            .filter(|found| is_listed(found))
             .collect()
     }
 
     /// A digest of what is known of a node's own agents, withdrawn ones included until they expire.
     fn digest_of(&self, node: &NodeId) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        for Location { record, .. } in self.iter().filter(|l| l.record.node == *node) {
+        let known = self.locations.values();
+        for Location { record, .. } in known.filter(|l| l.record.node == *node) {
             hasher.update(&record.agent.0);
             hasher.update(&record.epoch.0.to_le_bytes());
             hasher.update(&record.revision.to_le_bytes());
@@ -515,7 +538,8 @@ impl AgentRegistry {
 
     fn send_all(&mut self, to: NodeId) {
         let own = self
-            .iter()
+            .locations
+            .values()
             .filter(|location| location.record.node == self.local);
         let agents: Vec<AgentId> = own.map(|location| location.record.agent).collect();
         for message in self.records_of(agents.into_iter()) {
@@ -539,6 +563,10 @@ impl AgentRegistry {
             bytes: codec::encode(message),
         });
     }
+}
+
+fn is_listed(location: &Location) -> bool {
+    location.record.state != AgentState::Removed
 }
 
 #[cfg(test)]

@@ -158,10 +158,11 @@ impl MeshService {
             .with_cores(|cores, now| cores.registry.announce(now, record))
     }
 
-    /// Stops announcing an agent: its record expires everywhere.
+    /// Tells the members that an agent of this node is no more: none lists it
+    /// any longer.
     pub fn withdraw(&self, agent: &AgentId) {
         self.shared
-            .with_cores(|cores, _| cores.registry.withdraw(agent));
+            .with_cores(|cores, now| cores.registry.withdraw(now, agent));
     }
 
     /// The newest known location of an agent.

@@ -366,7 +366,7 @@ fn a_new_member_is_told_everything_in_bounded_messages() {
     for who in 0..200 {
         old.announce(at(0), record(who, 1, 0, 0)).unwrap();
     }
-    old.withdraw(&agent(0));
+    old.withdraw(at(0), &agent(0));
     assert_eq!(old.poll_transmit(), None, "nobody is there");
     let mut new = AgentRegistry::new(node(2));
     old.member_changed(at(1), &member(2, MemberState::Alive));
@@ -376,7 +376,7 @@ fn a_new_member_is_told_everything_in_bounded_messages() {
         new.handle_message(at(1), node(1), &transmit.bytes).unwrap();
         count += 1;
     }
-    assert_eq!((count, new.iter().count()), (4, 200));
+    assert_eq!((count, new.iter().count()), (4, 199));
     // The same member again is no news; a new generation of it is.
     old.member_changed(at(2), &member(2, MemberState::Suspect));
     assert_eq!(old.poll_transmit(), None);
@@ -384,6 +384,65 @@ fn a_new_member_is_told_everything_in_bounded_messages() {
     reborn.identity.generation = 2;
     old.member_changed(at(3), &reborn);
     assert!(old.poll_transmit().is_some());
+}
+
+#[test]
+fn a_withdrawn_agent_is_listed_nowhere_and_old_news_do_not_bring_it_back() {
+    let mut holder = AgentRegistry::new(node(1));
+    let mut peer = AgentRegistry::new(node(2));
+    holder.member_changed(at(0), &member(2, MemberState::Alive));
+    peer.member_changed(at(0), &member(1, MemberState::Alive));
+    let tell = |holder: &mut AgentRegistry, peer: &mut AgentRegistry| {
+        let mut told = 0;
+        while let Some(transmit) = holder.poll_transmit() {
+            told += 1;
+            peer.handle_message(at(1), node(1), &transmit.bytes)
+                .unwrap();
+        }
+        told
+    };
+    holder.announce(at(0), record(7, 1, 3, 0)).unwrap();
+    assert_eq!(tell(&mut holder, &mut peer), 1);
+    assert!(peer.locate(&agent(7)).is_some());
+    holder.withdraw(at(1), &agent(7));
+    assert_eq!(tell(&mut holder, &mut peer), 1);
+    for registry in [&holder, &peer] {
+        assert_eq!(registry.locate(&agent(7)), None);
+        assert_eq!(registry.iter().count(), 0);
+        assert!(registry.by_name("agent-7").is_empty());
+        assert!(registry.by_prefix("0707").is_empty());
+        assert_eq!(
+            registry.digest_of(&node(1)),
+            holder.digest_of(&node(1)),
+            "both know of the removal"
+        );
+    }
+    assert_eq!(merged(&mut peer, 1, record(7, 1, 3, 0)), Merge::Stale);
+    // Nobody can withdraw what another node holds, and a removal is not repeated.
+    peer.withdraw(at(1), &agent(7));
+    holder.handle_timeout(at(1) + REGISTRY_TTL);
+    assert_eq!((holder.locations.len(), peer.locations.len()), (0, 1));
+}
+
+#[test]
+fn removed_agents_give_way_to_new_ones() {
+    let mut registry = AgentRegistry::new(node(1));
+    let numbered = |index: usize| {
+        let mut who = record(0, 1, 1, 0);
+        who.agent.0[..8].copy_from_slice(&index.to_le_bytes());
+        who
+    };
+    for index in 0..REGISTRY_RECORDS_PER_NODE_MAX {
+        registry.announce(at(0), numbered(index)).unwrap();
+    }
+    let next = numbered(REGISTRY_RECORDS_PER_NODE_MAX);
+    assert_eq!(
+        registry.announce(at(1), next.clone()),
+        Err(RegistryError::TooMany)
+    );
+    registry.withdraw(at(1), &numbered(5).agent);
+    registry.announce(at(1), next).unwrap();
+    assert_eq!(registry.iter().count(), REGISTRY_RECORDS_PER_NODE_MAX);
 }
 
 #[test]
