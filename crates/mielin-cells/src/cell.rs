@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
+use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants, Instance, Limits, Outcome, Prepared, StopHandle, Wait};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -17,6 +18,7 @@ use crate::error::CellsError;
 use crate::lock::lock;
 use crate::logs::Logs;
 use crate::post::Post;
+use crate::record::{Record, Remains};
 use crate::report::{AgentEnd, EXIT_TERMINATED, EXIT_TRAPPED};
 use crate::scheduler::Scheduler;
 
@@ -60,6 +62,15 @@ impl Tally {
         ]
     }
 
+    /// The counters as they were elsewhere or before.
+    pub(crate) fn from_numbers(numbers: [u64; 6]) -> Tally {
+        let tally = Tally::default();
+        for (counter, number) in tally.all().into_iter().zip(numbers) {
+            Tally::add(counter, number);
+        }
+        tally
+    }
+
     pub(crate) fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
@@ -70,17 +81,18 @@ pub(crate) struct Cell {
     pub(crate) identity: Identity,
     epoch: AtomicU64,
     pub(crate) engine: EngineKind,
-    /// The compiled module, dropped with the instance.
-    pub(crate) prepared: Arc<dyn Prepared>,
+    /// The rewritten module it runs.
+    pub(crate) module: ModuleHash,
     pub(crate) logs: Arc<Logs>,
     pub(crate) post: Arc<Post>,
     pub(crate) tally: Arc<Tally>,
-    stop: StopHandle,
+    /// `None` if it had ended before this run of the node.
+    stop: Option<StopHandle>,
     turn: Mutex<Turn>,
     standing: watch::Sender<Standing>,
     scheduler: Scheduler,
     changes: mpsc::UnboundedSender<AgentId>,
-    /// Set once, before `state` says that the agent ended.
+    /// Set once, when the record has it, and before `state` says that the agent ended.
     end: OnceLock<AgentEnd>,
 }
 
@@ -109,6 +121,8 @@ pub(crate) struct Standing {
 struct Turn {
     place: Place,
     instance: Option<Box<dyn Instance>>,
+    /// The compiled module, dropped with the instance.
+    prepared: Option<Arc<dyn Prepared>>,
     paused: bool,
     killed: bool,
     /// What keeps other operations away, in words.
@@ -138,6 +152,25 @@ enum Place {
     Gone,
 }
 
+impl Turn {
+    fn new(place: Place) -> Turn {
+        Turn {
+            place,
+            instance: None,
+            prepared: None,
+            paused: false,
+            killed: false,
+            claimed: None,
+            wait: None,
+            wait_number: 0,
+            alarm: None,
+            deadline: None,
+            holder: None,
+            memory_bytes: 0,
+        }
+    }
+}
+
 impl Cell {
     /// An agent that does nothing until [`Cell::start`].
     pub(crate) fn new(
@@ -146,30 +179,22 @@ impl Cell {
         changes: mpsc::UnboundedSender<AgentId>,
     ) -> Arc<Cell> {
         let turn = Turn {
-            place: Place::New,
             memory_bytes: parts.instance.memory_bytes(),
             paused: parts.paused,
-            killed: false,
-            claimed: None,
-            wait: None,
-            wait_number: 0,
-            alarm: None,
-            deadline: None,
-            holder: None,
-            instance: None,
+            ..Turn::new(Place::New)
         };
-        let stop = parts.instance.stop_handle();
-        let cell = Cell {
+        Arc::new(Cell {
             identity: parts.identity,
             epoch: AtomicU64::new(parts.epoch.0),
             engine: parts.engine,
-            prepared: parts.prepared,
+            module: parts.prepared.module().hash(),
             logs: parts.logs,
             post: parts.post,
             tally: parts.tally,
-            stop,
+            stop: Some(parts.instance.stop_handle()),
             turn: Mutex::new(Turn {
                 instance: Some(parts.instance),
+                prepared: Some(parts.prepared),
                 ..turn
             }),
             standing: watch::Sender::new(Standing {
@@ -179,8 +204,47 @@ impl Cell {
             scheduler,
             changes,
             end: OnceLock::new(),
+        })
+    }
+
+    /// An agent that ended in an earlier run of the node.
+    pub(crate) fn ended(
+        remains: Remains,
+        logs: Logs,
+        scheduler: Scheduler,
+        changes: mpsc::UnboundedSender<AgentId>,
+    ) -> Arc<Cell> {
+        let Remains {
+            identity,
+            epoch,
+            end,
+            ..
+        } = remains;
+        let post = Post::new(identity.id, epoch, identity.limits.message_bytes);
+        post.end();
+        logs.adopt_lines(remains.lines);
+        let turn = Turn {
+            memory_bytes: remains.memory_bytes,
+            ..Turn::new(Place::Ended)
         };
-        Arc::new(cell)
+        Arc::new(Cell {
+            identity,
+            epoch: AtomicU64::new(epoch.0),
+            engine: remains.engine,
+            module: remains.module,
+            logs: Arc::new(logs),
+            post: Arc::new(post),
+            tally: Arc::new(Tally::from_numbers(remains.counters)),
+            stop: None,
+            turn: Mutex::new(turn),
+            standing: watch::Sender::new(Standing {
+                state: end.state(),
+                gone: false,
+            }),
+            scheduler,
+            changes,
+            end: OnceLock::from(end),
+        })
     }
 
     /// Lets the agent run for the first time on this node.
@@ -225,6 +289,17 @@ impl Cell {
             .map_or(turn.memory_bytes, |instance| instance.memory_bytes())
     }
 
+    /// The compiled module.
+    pub(crate) fn prepared(&self) -> Result<Arc<dyn Prepared>, CellsError> {
+        let prepared = lock(&self.turn).prepared.clone();
+        prepared.ok_or(CellsError::Ended(self.id()))
+    }
+
+    /// Whether it was told to end.
+    pub(crate) fn is_killed(&self) -> bool {
+        lock(&self.turn).killed
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         lock(&self.turn).paused
     }
@@ -236,7 +311,9 @@ impl Cell {
 
     /// Asks a running program to leave; nothing happens if it is not running.
     pub(crate) fn request_stop(&self) {
-        self.stop.request();
+        if let Some(stop) = &self.stop {
+            stop.request();
+        }
     }
 
     /// Stops the agent until [`Cell::unpause`].
@@ -268,7 +345,7 @@ impl Cell {
         Ok(())
     }
 
-    /// Ends the agent.
+    /// Ends the agent. If it does not run at this moment its end is written down here, which blocks.
     pub(crate) fn kill(self: &Arc<Self>) -> Result<(), CellsError> {
         let mut turn = self.unclaimed()?;
         turn.killed = true;
@@ -492,27 +569,48 @@ impl Cell {
     fn finish(&self, instance: Box<dyn Instance>, end: AgentEnd) {
         let memory_bytes = instance.memory_bytes();
         drop(instance);
-        let mut turn = lock(&self.turn);
-        turn.memory_bytes = memory_bytes;
-        turn.place = Place::Ended;
-        turn.holder = None;
+        {
+            let mut turn = lock(&self.turn);
+            turn.memory_bytes = memory_bytes;
+            turn.place = Place::Ended;
+            turn.prepared = None;
+            turn.holder = None;
+        }
         if let Some(failure) = &end.failure {
             self.logs.note("error", failure);
         }
-        let state = match &end.failure {
-            Some(reason) if end.exit_code == EXIT_TRAPPED => AgentState::Failed {
-                reason: shortened(reason),
-            },
-            _ => AgentState::Ended {
-                exit_code: end.exit_code,
-            },
-        };
         // Nobody who sees the end may still get a message in.
         self.post.end();
-        // The first end counts; there is no second, because the instance is gone.
-        let _ = self.end.set(end);
-        drop(turn);
+        self.logs.close();
+        let state = end.state();
+        self.keep_record(Some(end));
         self.publish(state);
+    }
+
+    /// Writes the record, so that a later run of the node knows of the agent; makes the end known that it then has.
+    pub(crate) fn keep_record(&self, end: Option<AgentEnd>) {
+        let written = self.logs.in_directory(|directory| {
+            // An end that was written before this is not undone.
+            if self.end().is_some() {
+                return Ok(());
+            }
+            let written = Record::new(self, end.as_ref()).write(directory);
+            if let Some(end) = &end {
+                // The first end counts; there is no second, because the instance is gone.
+                let _ = self.end.set(end.clone());
+            }
+            written
+        });
+        match (written, end) {
+            (Some(Err(error)), _) => {
+                tracing::error!(agent = %self.id(), %error, "the record of an agent could not be written; a restart forgets it");
+            }
+            // Without a directory everything is kept in memory.
+            (None, Some(end)) => {
+                let _ = self.end.set(end);
+            }
+            (Some(Ok(())) | None, _) => {}
+        }
     }
 
     /// Makes a state known here and, through the announcer, to the mesh.
@@ -537,7 +635,11 @@ impl Cell {
     }
 
     fn mark_gone(&self) {
-        lock(&self.turn).place = Place::Gone;
+        {
+            let mut turn = lock(&self.turn);
+            turn.place = Place::Gone;
+            turn.prepared = None;
+        }
         self.standing.send_modify(|standing| standing.gone = true);
     }
 }
@@ -600,17 +702,6 @@ impl Drop for Held {
             self.cell.give_back(instance);
         }
     }
-}
-
-/// The reason as it fits into an announcement; the whole of it is in the host log.
-fn shortened(reason: &str) -> String {
-    reason
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(200)
-        .collect()
 }
 
 fn micros(duration: Duration) -> u64 {

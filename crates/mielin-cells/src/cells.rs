@@ -36,7 +36,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Starts the worker threads, serves protocols 100 to 102 and restores the agents of the last run.
+    /// Starts the worker threads, serves protocols 100 to 102 and restores the agents of earlier runs, ended ones too.
     ///
     /// # Errors
     /// The engine does not work on this machine, threads cannot be started, or the data directory is unusable.
@@ -175,7 +175,19 @@ impl Cells {
     /// # Errors
     /// The agent is unknown, unreachable, moving or has ended.
     pub async fn terminate(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.order(agent, Operation::Terminate, |cell| cell.kill())
+        let here = |cell: Arc<Cell>| async move { operations::terminate(&cell).await.map(Ok) };
+        self.perform(agent, Operation::Terminate, None, here, done)
+            .await
+    }
+
+    /// Forgets an ended agent: its logs, its exit code, and every file of it.
+    ///
+    /// # Errors
+    /// The agent is unknown or unreachable, it lives, or its files could not be deleted.
+    pub async fn remove(&self, agent: AgentId) -> Result<(), CellsError> {
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move { operations::remove(node, &cell).await };
+        self.perform(agent, Operation::Remove, None, here, done)
             .await
     }
 
@@ -348,10 +360,7 @@ impl Cells {
         here: impl Fn(&Arc<Cell>) -> Result<(), CellsError>,
     ) -> Result<(), CellsError> {
         let here = |cell: Arc<Cell>| std::future::ready(here(&cell).map(Ok));
-        self.perform(agent, operation, None, here, |answer, _, _| {
-            Ok(matches!(answer, Answer::Done).then_some(()))
-        })
-        .await
+        self.perform(agent, operation, None, here, done).await
     }
 
     /// Performs an operation where the agent is, following it while it moves.
@@ -419,6 +428,11 @@ impl Cells {
             let _ = tokio::time::timeout(FIND_PAUSE, heard).await;
         }
     }
+}
+
+/// Reads the answer to an operation that gives nothing back.
+fn done(answer: Answer, _: Bytes, _: NodeId) -> Result<Option<()>, CellsError> {
+    Ok(matches!(answer, Answer::Done).then_some(()))
 }
 
 /// Whether the text can be the beginning of an id; very short ones are too often names.

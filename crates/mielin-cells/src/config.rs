@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mielin_mesh_core::limits::ENDED_AGENTS_MAX;
 use mielin_mesh_core::{AgentId, MigrationPhase};
 use mielin_wasm::{EngineKind, Limits};
 
 /// Everything [`Cells::start`](crate::Cells::start) needs besides the mesh.
 #[derive(Clone, Debug)]
 pub struct CellsConfig {
-    /// Where logs and the agents of a stopped node are kept. `None` keeps all of it in memory.
+    /// Where logs, records of ended agents and the agents of a stopped node are kept. `None` keeps all of it in memory.
     pub data_dir: Option<PathBuf>,
     /// The engine that new and arriving agents run on.
     pub engine: EngineKind,
@@ -23,6 +24,8 @@ pub struct CellsConfig {
     pub limits: Limits,
     /// Agents that may live here at once; an arriving agent counts too.
     pub agents_max: usize,
+    /// Ended agents that are kept here with their logs; the oldest is removed for the newest.
+    pub ended_max: usize,
     /// How long one move may take before it is rolled back.
     pub move_timeout: Duration,
     /// Told about every phase of every move on this node, and able to break it. Only tests set it.
@@ -39,6 +42,7 @@ impl Default for CellsConfig {
             slice: Duration::from_millis(10),
             limits: Limits::default(),
             agents_max: 4096,
+            ended_max: ENDED_AGENTS_MAX,
             move_timeout: Duration::from_secs(30),
             probe: None,
         }

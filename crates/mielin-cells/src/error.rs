@@ -89,6 +89,9 @@ pub enum CellsError {
     /// The agent has ended; only its logs and exit code are left.
     #[error("agent {0} has ended")]
     Ended(AgentId),
+    /// The agent lives, so it cannot be removed.
+    #[error("agent {0} has not ended")]
+    Alive(AgentId),
     /// A move to the node where the agent already is.
     #[error("agent {agent} is already on node {node}")]
     SameNode {

@@ -10,6 +10,7 @@ use mielin_wasm::{
 use crate::cell::Tally;
 use crate::logs::Logs;
 use crate::post::Post;
+use crate::report::LogKind;
 
 /// The node as one agent sees it.
 pub(crate) struct HostCalls {
@@ -22,11 +23,12 @@ pub(crate) struct HostCalls {
 
 impl Services for HostCalls {
     fn write_log(&self, stream: LogStream, bytes: &[u8]) -> Result<usize, LogError> {
-        let log = match stream {
-            LogStream::Stdout => &self.logs.stdout,
-            LogStream::Stderr => &self.logs.stderr,
+        let kind = match stream {
+            LogStream::Stdout => LogKind::Stdout,
+            LogStream::Stderr => LogKind::Stderr,
         };
-        log.append(bytes, self.log_bytes)
+        self.logs
+            .write(kind, bytes, self.log_bytes)
             .map_err(|_| LogError::Full)
     }
 

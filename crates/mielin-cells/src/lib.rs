@@ -39,6 +39,7 @@ mod node;
 mod operations;
 mod persist;
 mod post;
+mod record;
 mod report;
 mod scheduler;
 mod spawn;
@@ -48,6 +49,6 @@ pub use cells::{Cells, LogReader};
 pub use config::{CellsConfig, MoveProbe, MoveSide, ProbeAnswer};
 pub use error::{CellsError, ErrorKind};
 pub use report::{
-    AgentEnd, AgentReport, AgentSummary, Counters, EXIT_TERMINATED, EXIT_TRAPPED, HostLine,
-    LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime, SpawnRequest,
+    AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_TERMINATED, EXIT_TRAPPED,
+    HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime, SpawnRequest,
 };

@@ -24,7 +24,8 @@ pub(crate) struct Logs {
     pub(crate) stdout: Log,
     pub(crate) stderr: Log,
     lines: Mutex<VecDeque<HostLine>>,
-    directory: Option<PathBuf>,
+    /// `None` where everything is kept in memory, and once the directory is deleted.
+    directory: Mutex<Option<PathBuf>>,
 }
 
 impl Logs {
@@ -41,7 +42,7 @@ impl Logs {
             stdout: open("stdout")?,
             stderr: open("stderr")?,
             lines: Mutex::default(),
-            directory: directory.map(Path::to_owned),
+            directory: Mutex::new(directory.map(Path::to_owned)),
         })
     }
 
@@ -51,8 +52,18 @@ impl Logs {
             stdout: Log::file(&directory.join("stdout"), false)?,
             stderr: Log::file(&directory.join("stderr"), false)?,
             lines: Mutex::default(),
-            directory: Some(directory.to_owned()),
+            directory: Mutex::new(Some(directory.to_owned())),
         })
+    }
+
+    /// The logs of an agent that ended in an earlier run of the node. One that is not there was empty.
+    pub(crate) fn ended(directory: &Path) -> Logs {
+        Logs {
+            stdout: Log::closed(directory.join("stdout")),
+            stderr: Log::closed(directory.join("stderr")),
+            lines: Mutex::default(),
+            directory: Mutex::new(Some(directory.to_owned())),
+        }
     }
 
     pub(crate) fn log(&self, kind: LogKind) -> &Log {
@@ -93,11 +104,58 @@ impl Logs {
         }
     }
 
-    /// Deletes the files: the agent has left and its logs with it.
-    pub(crate) fn delete(&self) {
-        if let Some(directory) = &self.directory {
-            // A file that cannot be deleted is overwritten when the agent comes back.
-            let _ = fs::remove_dir_all(directory);
+    /// Appends what fits below `max` to a log, and notes when that is the end of it.
+    pub(crate) fn write(&self, kind: LogKind, bytes: &[u8], max: u64) -> Result<usize, LogFull> {
+        let log = self.log(kind);
+        let had_room = log.len() < max;
+        let appended = log.append(bytes, max);
+        let name = match kind {
+            LogKind::Stdout => "stdout",
+            LogKind::Stderr => "stderr",
+        };
+        match &appended {
+            Ok(_) if had_room && log.len() >= max => {
+                let text = format!("{name} is full: the log keeps {max} bytes and nothing after");
+                self.note("warn", &text);
+            }
+            Err(LogFull::Disk { error, first: true }) => {
+                self.note("error", &format!("{name} cannot be written: {error}"));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        appended
+    }
+
+    /// Nothing more will be written: the files are opened again only while they are read.
+    pub(crate) fn close(&self) {
+        for log in [&self.stdout, &self.stderr] {
+            if let Backing::File { file, .. } = &mut lock(&log.inner).bytes {
+                *file = None;
+            }
+        }
+    }
+
+    /// Runs `act` on the agent's directory, which nobody deletes meanwhile; `None` if there is none.
+    pub(crate) fn in_directory<T>(&self, act: impl FnOnce(&Path) -> T) -> Option<T> {
+        lock(&self.directory).as_deref().map(act)
+    }
+
+    /// Deletes the agent's directory: logs, record, all.
+    pub(crate) fn delete(&self) -> io::Result<()> {
+        let mut directory = lock(&self.directory);
+        if let Some(path) = &*directory {
+            match fs::remove_dir_all(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => *directory = None,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where nobody waits for it: what stays is found and deleted when the node starts again.
+    pub(crate) fn discard(&self) {
+        if let Err(error) = self.delete() {
+            tracing::warn!(%error, "the files of an agent that is gone could not be deleted");
         }
     }
 }
@@ -115,12 +173,26 @@ struct Inner {
 
 enum Backing {
     Memory(Vec<u8>),
-    File(File),
+    File {
+        path: PathBuf,
+        /// Open while the agent lives.
+        file: Option<File>,
+        refused: bool,
+    },
 }
 
-/// The log has reached its limit.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct LogFull;
+/// Not one byte was taken.
+#[derive(Debug)]
+pub(crate) enum LogFull {
+    /// The log has reached its limit.
+    Limit,
+    /// The disk refuses the write.
+    Disk {
+        error: io::Error,
+        /// It did so for the first time.
+        first: bool,
+    },
+}
 
 impl Log {
     fn memory() -> Log {
@@ -144,10 +216,29 @@ impl Log {
         Ok(Log {
             inner: Mutex::new(Inner {
                 len,
-                bytes: Backing::File(file),
+                bytes: Backing::File {
+                    path: path.to_owned(),
+                    file: Some(file),
+                    refused: false,
+                },
             }),
             len: watch::Sender::new(len),
         })
+    }
+
+    fn closed(path: PathBuf) -> Log {
+        let len = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        Log {
+            inner: Mutex::new(Inner {
+                len,
+                bytes: Backing::File {
+                    path,
+                    file: None,
+                    refused: false,
+                },
+            }),
+            len: watch::Sender::new(len),
+        }
     }
 
     /// Appends as much as fits below `max`; gives the bytes taken, an error when not one fits.
@@ -161,13 +252,22 @@ impl Log {
             return if bytes.is_empty() {
                 Ok(0)
             } else {
-                Err(LogFull)
+                Err(LogFull::Limit)
             };
         }
         let offset = inner.len;
         match &mut inner.bytes {
             Backing::Memory(log) => log.extend_from_slice(taken),
-            Backing::File(file) => file.write_all_at(taken, offset).map_err(|_| LogFull)?,
+            Backing::File { file, refused, .. } => {
+                let written = match file {
+                    Some(file) => file.write_all_at(taken, offset),
+                    None => Err(io::Error::other("the log is closed")),
+                };
+                written.map_err(|error| LogFull::Disk {
+                    error,
+                    first: !std::mem::replace(refused, true),
+                })?;
+            }
         }
         inner.len += taken.len() as u64;
         self.len.send_replace(inner.len);
@@ -188,9 +288,12 @@ impl Log {
                 let begin = usize::try_from(offset).map_err(io::Error::other)?;
                 Ok(Bytes::copy_from_slice(&log[begin..begin + available]))
             }
-            Backing::File(file) => {
+            Backing::File { path, file, .. } => {
                 let mut bytes = vec![0; available];
-                file.read_exact_at(&mut bytes, offset)?;
+                match file {
+                    Some(file) => file.read_exact_at(&mut bytes, offset)?,
+                    None => File::open(path)?.read_exact_at(&mut bytes, offset)?,
+                }
                 Ok(bytes.into())
             }
         }
@@ -227,18 +330,53 @@ mod tests {
             Logs::create(Some(directory.path())).unwrap(),
         ] {
             let log = logs.log(LogKind::Stdout);
-            assert_eq!(log.append(b"hello ", 10), Ok(6));
-            assert_eq!(log.append(b"world", 10), Ok(4));
-            assert_eq!(log.append(b"d", 10), Err(LogFull));
-            assert_eq!(log.append(b"", 10), Ok(0));
+            let write = |bytes| logs.write(LogKind::Stdout, bytes, 10);
+            assert_eq!(write(b"hello ").unwrap(), 6);
+            assert!(logs.lines().is_empty());
+            assert_eq!(write(b"world").unwrap(), 4);
+            assert!(matches!(write(b"d"), Err(LogFull::Limit)));
+            assert_eq!(write(b"").unwrap(), 0);
             assert_eq!(log.len(), 10);
+            let lines = logs.lines();
+            assert_eq!(lines.len(), 1, "it is noted once");
+            assert_eq!(
+                lines[0].text,
+                "stdout is full: the log keeps 10 bytes and nothing after"
+            );
+            // What has ended is read from its closed files.
+            logs.close();
             assert_eq!(&log.read(0, 100).unwrap()[..], b"hello worl");
             assert_eq!(&log.read(6, 2).unwrap()[..], b"wo");
             assert!(log.read(10, 1).unwrap().is_empty());
             assert!(log.read(u64::MAX, 1).unwrap().is_empty());
             assert_eq!(logs.stderr.len(), 0);
         }
-        assert_eq!(Logs::open(directory.path()).unwrap().stdout.len(), 10);
+        for logs in [
+            Logs::open(directory.path()).unwrap(),
+            Logs::ended(directory.path()),
+        ] {
+            assert_eq!(&logs.stdout.read(6, 100).unwrap()[..], b"worl");
+            assert_eq!(logs.stderr.len(), 0);
+        }
+        let logs = Logs::ended(&directory.path().join("gone"));
+        assert!(logs.stdout.read(0, 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_noted_once_and_a_deleted_directory_stays_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent");
+        let logs = Logs::create(Some(&path)).unwrap();
+        logs.close();
+        for _ in 0..2 {
+            let refused = logs.write(LogKind::Stderr, b"x", 10);
+            assert!(matches!(refused, Err(LogFull::Disk { .. })));
+        }
+        assert_eq!(logs.lines().len(), 1);
+        assert_eq!(logs.in_directory(Path::to_owned), Some(path.clone()));
+        logs.delete().unwrap();
+        assert!(!path.exists());
+        assert_eq!(logs.in_directory(Path::to_owned), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! This node's part in the life of agents: who lives here, who left, and who must be told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -21,6 +21,7 @@ use crate::config::CellsConfig;
 use crate::courier;
 use crate::error::CellsError;
 use crate::lock::lock;
+use crate::logs::now_ms;
 use crate::modules::Modules;
 use crate::moving::Inbound;
 use crate::operations::{self, Absent};
@@ -31,7 +32,7 @@ use crate::{moving, persist, wire};
 
 /// How long a change between running and waiting may go unannounced; it happens at every message.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
-/// Ended agents and agents that left are remembered up to this number each.
+/// Agents that left, and hearsay, are remembered up to this number each.
 const REMEMBERED_MAX: usize = 4096;
 
 /// Everything this node knows about agents.
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     table: Mutex<Table>,
     runtime: Handle,
     started: std::time::Instant,
+    /// The same in milliseconds since the Unix epoch: records of this run outnumber those of earlier ones.
+    started_ms: u64,
     closing: watch::Sender<bool>,
     /// A probe has killed this node.
     dead: AtomicBool,
@@ -61,8 +64,8 @@ struct Table {
     /// What other nodes said about agents, where it is newer than the registry.
     hearsay: HashMap<AgentId, (NodeId, Epoch)>,
     /// Ended agents in the order of their end, and agents that left: the oldest are forgotten first.
-    ended: Vec<AgentId>,
-    left: Vec<AgentId>,
+    ended: VecDeque<AgentId>,
+    left: VecDeque<AgentId>,
 }
 
 enum Resident {
@@ -91,11 +94,6 @@ impl Node {
         mesh: MeshService,
     ) -> Result<Arc<Node>, CellsError> {
         mielin_wasm::engine(config.engine)?;
-        if let Some(directory) = &config.data_dir {
-            let agents = directory.join("agents");
-            std::fs::create_dir_all(&agents)
-                .map_err(CellsError::io(format!("creating {}", agents.display())))?;
-        }
         let scheduler = Scheduler::start(
             config.workers,
             config.slice,
@@ -115,6 +113,7 @@ impl Node {
             table: Mutex::default(),
             runtime: Handle::current(),
             started: std::time::Instant::now(),
+            started_ms: now_ms(),
             closing: watch::Sender::new(false),
             dead: AtomicBool::new(false),
             mesh,
@@ -129,7 +128,7 @@ impl Node {
             Arc::clone(&node),
             Arc::clone(&node.client.post),
         ));
-        persist::restore(&node).await;
+        persist::restore(&node).await?;
         node.serve();
         Ok(node)
     }
@@ -195,12 +194,16 @@ impl Node {
         self.moves.send_modify(|count| *count += 1);
     }
 
-    /// Where an agent's logs and snapshot are kept.
+    /// Where the directories of all agents are.
+    pub(crate) fn directories(&self) -> Option<PathBuf> {
+        let data_dir = self.config.data_dir.as_ref();
+        data_dir.map(|directory| directory.join("agents"))
+    }
+
+    /// Where an agent's logs, record and snapshot are kept.
     pub(crate) fn directory(&self, agent: &AgentId) -> Option<PathBuf> {
-        self.config
-            .data_dir
-            .as_ref()
-            .map(|directory| directory.join("agents").join(agent.to_string()))
+        let directories = self.directories();
+        directories.map(|directories| directories.join(agent.to_string()))
     }
 
     /// Agents that live here.
@@ -331,8 +334,12 @@ impl Node {
                 .insert(cell.id(), Resident::Here(Arc::clone(cell)));
             table.hearsay.remove(&cell.id());
             table.left.retain(|left| *left != cell.id());
+            table.ended.retain(|ended| *ended != cell.id());
         }
         self.announce(cell);
+        let recorded = Arc::clone(cell);
+        self.runtime
+            .spawn_blocking(move || recorded.keep_record(None));
         let courier = courier::run(Arc::clone(self), Arc::clone(&cell.post));
         self.runtime.spawn(courier);
         Ok(())
@@ -344,12 +351,13 @@ impl Node {
         table
             .residents
             .insert(cell.id(), Resident::Left(node, epoch));
-        table.left.push(cell.id());
-        if table.left.len() > REMEMBERED_MAX {
-            let oldest = table.left.remove(0);
-            if matches!(table.residents.get(&oldest), Some(Resident::Left(..))) {
-                table.residents.remove(&oldest);
-            }
+        table.ended.retain(|ended| *ended != cell.id());
+        table.left.push_back(cell.id());
+        if table.left.len() > REMEMBERED_MAX
+            && let Some(oldest) = table.left.pop_front()
+            && matches!(table.residents.get(&oldest), Some(Resident::Left(..)))
+        {
+            table.residents.remove(&oldest);
         }
     }
 
@@ -408,11 +416,11 @@ impl Node {
         let announced = self.mesh.announce(LocationRecord {
             agent: cell.id(),
             name,
-            module: cell.prepared.module().hash().0,
+            module: cell.module.0,
             owner: cell.identity.owner,
             node: self.id(),
             epoch: cell.epoch(),
-            revision: 0,
+            revision: self.started_ms,
             state: cell.state(),
         });
         if let Err(error) = announced {
@@ -420,19 +428,45 @@ impl Node {
         }
     }
 
-    fn changed(&self, agent: AgentId) {
-        let Ok(cell) = self.here(&agent) else { return };
-        if !cell.state().is_final() {
-            return;
-        }
-        let mut table = lock(&self.table);
-        table.ended.push(agent);
-        if table.ended.len() > REMEMBERED_MAX {
-            let oldest = table.ended.remove(0);
-            if let Some(Resident::Here(cell)) = table.residents.remove(&oldest) {
-                cell.logs.delete();
+    /// Keeps an ended agent for whoever asks later, and forgets the oldest ones if there are too many.
+    pub(crate) fn keep_ended(&self, agent: AgentId) {
+        let surplus: Vec<Arc<Cell>> = {
+            let mut table = lock(&self.table);
+            let here = matches!(table.residents.get(&agent), Some(Resident::Here(_)));
+            if !here || table.ended.contains(&agent) {
+                return;
             }
+            table.ended.push_back(agent);
+            let count = table.ended.len().saturating_sub(self.config.ended_max);
+            let oldest: Vec<AgentId> = table.ended.drain(..count).collect();
+            let cells = oldest
+                .iter()
+                .filter_map(|agent| match table.residents.get(agent) {
+                    Some(Resident::Here(cell)) => Some(Arc::clone(cell)),
+                    Some(Resident::Left(..)) | None => None,
+                });
+            cells.collect()
+        };
+        for cell in surplus {
+            tracing::info!(agent = %cell.id(), "an ended agent is removed, because newer ones are kept");
+            cell.logs.discard();
+            self.forget(&cell);
         }
+    }
+
+    /// Knows nothing of an ended agent any more, nor does the mesh.
+    pub(crate) fn forget(&self, cell: &Arc<Cell>) {
+        let agent = cell.id();
+        {
+            let mut table = lock(&self.table);
+            table.ended.retain(|ended| *ended != agent);
+            let present = table.residents.get(&agent);
+            if !matches!(present, Some(Resident::Here(here)) if Arc::ptr_eq(here, cell)) {
+                return;
+            }
+            table.residents.remove(&agent);
+        }
+        self.mesh.withdraw(&agent);
     }
 
     /// Tells all outboxes that an agent lives on another node than before.
@@ -454,11 +488,20 @@ impl Node {
     }
 
     /// Gives up an agent that another node holds with a higher epoch.
-    async fn fence(self: &Arc<Self>, record: &LocationRecord) {
+    pub(crate) async fn fence(self: &Arc<Self>, record: &LocationRecord) {
         let Ok(cell) = self.here(&record.agent) else {
             return;
         };
-        if !cell.lives() || record.node == self.id() || record.epoch <= cell.epoch() {
+        if record.node == self.id() || record.epoch <= cell.epoch() {
+            return;
+        }
+        if cell.end().is_some() {
+            tracing::info!(agent = %record.agent, node = %record.node, "an agent went on elsewhere; what ended here is removed");
+            self.entomb(&cell, record.node, record.epoch);
+            cell.logs.discard();
+            return;
+        }
+        if !cell.lives() {
             return;
         }
         // A move that is under way learns of the record by itself.
@@ -470,6 +513,7 @@ impl Node {
             self.entomb(&cell, record.node, record.epoch);
             cell.post.close();
             held.retire();
+            cell.logs.discard();
         }
     }
 
@@ -513,8 +557,10 @@ async fn announce_changes(node: Weak<Node>, mut changed: mpsc::UnboundedReceiver
         let now: Vec<AgentId> = tokio::select! {
             agent = changed.recv() => {
                 let (Some(agent), Some(node)) = (agent, node.upgrade()) else { return };
-                node.changed(agent);
                 let Ok(cell) = node.here(&agent) else { continue };
+                if cell.end().is_some() {
+                    node.keep_ended(agent);
+                }
                 if matches!(cell.state(), AgentState::Running | AgentState::Waiting) && said.contains_key(&agent) {
                     later.insert(agent);
                     due.get_or_insert_with(|| tokio::time::Instant::now() + ANNOUNCE_PAUSE);
@@ -537,7 +583,11 @@ async fn announce_changes(node: Weak<Node>, mut changed: mpsc::UnboundedReceiver
             let news = (cell.state(), cell.epoch());
             if said.get(&agent) != Some(&news) {
                 node.announce(&cell);
-                said.insert(agent, news);
+                if news.0.is_final() {
+                    said.remove(&agent);
+                } else {
+                    said.insert(agent, news);
+                }
             }
         }
     }

@@ -25,6 +25,9 @@ const LOG_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a caller may take to say what it wants.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an agent that was told to end may take to, before it counts as one that lives.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// An agent that is not here.
 #[derive(Debug)]
 pub(crate) enum Absent {
@@ -76,7 +79,12 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
         Operation::Inspect => Ok(Answer::Inspected(Inspected::new(&inspect(node, &cell)))),
         Operation::Pause => cell.pause().map(|()| Answer::Done),
         Operation::Resume => cell.unpause().map(|()| Answer::Done),
-        Operation::Terminate => cell.kill().map(|()| Answer::Done),
+        Operation::Terminate => terminate(&cell).await.map(|()| Answer::Done),
+        Operation::Remove => match remove(node, &cell).await {
+            Ok(Ok(())) => Ok(Answer::Done),
+            Ok(Err(absent)) => Ok(absent.into_answer()),
+            Err(error) => Err(error),
+        },
         Operation::HostLog => Ok(Answer::host_log(&cell.logs.lines())),
         Operation::Wait => match wait(node, &cell).await {
             Ok(end) => Ok(Answer::ended(&end)),
@@ -150,13 +158,14 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
         state: cell.state(),
         node: node.id(),
         epoch: cell.epoch(),
-        module: cell.prepared.module().hash(),
+        module: cell.module,
         engine: cell.engine,
         grants: cell.identity.grants.clone(),
         started_ms: cell.identity.started_ms,
         memory_bytes: cell.memory_bytes(),
         stdout_bytes: cell.logs.stdout.len(),
         stderr_bytes: cell.logs.stderr.len(),
+        log_bytes_max: cell.identity.limits.log_bytes,
         mailbox_count: cell.post.mailbox_count() as u64,
         counters: Counters {
             turns,
@@ -167,6 +176,37 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
             moves,
         },
     }
+}
+
+/// Ends the agent.
+pub(crate) async fn terminate(cell: &Arc<Cell>) -> Result<(), CellsError> {
+    let cell = Arc::clone(cell);
+    // The end of an agent that rests is written to the disk before this is over.
+    tokio::task::spawn_blocking(move || cell.kill())
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))?
+}
+
+/// Forgets an ended agent and deletes its files. One that was told to end is waited for.
+pub(crate) async fn remove(
+    node: &Node,
+    cell: &Arc<Cell>,
+) -> Result<Result<(), Absent>, CellsError> {
+    if cell.is_killed()
+        && let Ok(Err(absent)) = tokio::time::timeout(END_TIMEOUT, wait(node, cell)).await
+    {
+        return Ok(Err(absent));
+    }
+    if cell.end().is_none() {
+        return Err(CellsError::Alive(cell.id()));
+    }
+    let logs = Arc::clone(&cell.logs);
+    tokio::task::spawn_blocking(move || logs.delete())
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))?
+        .map_err(CellsError::io("deleting the agent's files"))?;
+    node.forget(cell);
+    Ok(Ok(()))
 }
 
 /// Waits until the agent has ended here, or has gone.

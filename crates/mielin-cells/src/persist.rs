@@ -1,12 +1,14 @@
 //! Agents outlive their node's process: written to the data directory at shutdown, restored at the next start.
 //!
-//! An agent's directory then holds, beside its logs, `module.wasm` (rewritten) and `snapshot`, which is a
-//! [`Snapshot`] with three more host sections: what the node knows about the agent, its outbox and its mailbox. Both
-//! files are deleted once the agent runs again, because going back to them later would repeat what it did since.
+//! A living agent's directory then holds, beside its logs and its [`record`](crate::record), `module.wasm` (rewritten)
+//! and `snapshot`, which is a [`Snapshot`] with three more host sections: what the node knows about the agent, its
+//! outbox and its mailbox. Both files are deleted once the agent runs again, because going back to them later would
+//! repeat what it did since. Of an agent that ended, or was lost because the node was killed, the record and the logs
+//! are there.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use crate::logs::Logs;
 use crate::moving::Identified;
 use crate::node::Node;
 use crate::post::Post;
+use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
 use crate::wire;
 
@@ -31,6 +34,8 @@ const OUTBOX: &str = "cells:outbox";
 const INBOX: &str = "cells:inbox";
 /// Version of the three sections.
 const VERSION: u16 = 1;
+/// Why an agent ended of which neither a snapshot nor an end was found.
+const LOST: &str = "lost: its node stopped without storing it";
 
 /// What the node knows about an agent.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -44,7 +49,7 @@ struct About {
 
 /// Writes every living agent. The scheduler has stopped.
 pub(crate) async fn store(node: &Arc<Node>) {
-    for cell in node.living() {
+    for cell in node.living().into_iter().filter(|cell| cell.lives()) {
         let Some(directory) = node.directory(&cell.id()) else {
             return;
         };
@@ -56,6 +61,7 @@ pub(crate) async fn store(node: &Arc<Node>) {
 }
 
 async fn store_one(cell: Arc<Cell>, directory: std::path::PathBuf) -> Result<(), CellsError> {
+    let prepared = cell.prepared()?;
     let held = cell.hold().await?;
     let writing = tokio::task::spawn_blocking(move || {
         let mut snapshot = held.instance().snapshot();
@@ -78,7 +84,7 @@ async fn store_one(cell: Arc<Cell>, directory: std::path::PathBuf) -> Result<(),
                 bytes,
             });
         }
-        write(&directory.join(MODULE), cell.prepared.module().bytes())?;
+        write(&directory.join(MODULE), prepared.module().bytes())?;
         // Last, because it is what makes the directory an agent.
         write(&directory.join(SNAPSHOT), &snapshot.encode())
     });
@@ -88,60 +94,147 @@ async fn store_one(cell: Arc<Cell>, directory: std::path::PathBuf) -> Result<(),
     written.map_err(CellsError::io("writing a snapshot"))
 }
 
-/// Writes a file so that it is either whole or not there.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
+/// What an earlier run left of an agent.
+enum Found {
+    /// It was stored at a clean stop; the record of it, if there is one.
+    Stored(Option<Record>),
+    /// It ended, or was lost when the node stopped without storing it.
+    Ended(Record),
 }
 
-/// Brings the agents of the last run back to life. One that cannot be read stays on the disk and is reported.
-pub(crate) async fn restore(node: &Arc<Node>) {
-    let Some(directory) = node
-        .config
-        .data_dir
-        .as_ref()
-        .map(|directory| directory.join("agents"))
-    else {
-        return;
+/// Brings the agents of the last run back to life, and what is known of those that ended. What cannot be read stays on
+/// the disk and is reported.
+pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
+    let Some(directory) = node.directories() else {
+        return Ok(());
     };
-    let Ok(entries) = fs::read_dir(&directory) else {
-        return;
-    };
-    for entry in entries.flatten() {
+    let unusable = CellsError::io(format!("reading {}", directory.display()));
+    let scanning = tokio::task::spawn_blocking(move || scan(&directory));
+    let found = scanning
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))?
+        .map_err(unusable)?;
+    let mut ended = Vec::new();
+    for (agent, path, found) in found {
+        let record = match found {
+            Found::Ended(record) => record,
+            Found::Stored(record) => {
+                let Err(error) = revive(node, agent, &path).await else {
+                    continue;
+                };
+                tracing::error!(%agent, %error, directory = %path.display(), "an agent of the last run could not be restored");
+                let Some(mut record) = record else { continue };
+                // Its files stay, and another start tries again.
+                record.lose(format!("it could not be restored: {error}"));
+                record
+            }
+        };
+        match record.into_remains() {
+            Ok(remains) => ended.push((path, remains)),
+            Err(error) => unreadable(&path, &error),
+        }
+    }
+    ended.sort_by_key(|(_, remains)| (remains.ended_ms, remains.identity.id));
+    for (path, remains) in ended {
+        bury(node, &path, remains).await;
+    }
+    Ok(())
+}
+
+/// Sorts what is in the directories of agents, and deletes what no agent can have any more.
+fn scan(directory: &Path) -> io::Result<Vec<(AgentId, PathBuf, Found)>> {
+    fs::create_dir_all(directory)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
         let path = entry.path();
         let Some(Ok(agent)) = entry.file_name().to_str().map(str::parse::<AgentId>) else {
             continue;
         };
-        if !path.join(SNAPSHOT).exists() {
-            continue;
-        }
-        let reading = {
-            let (node, path) = (Arc::clone(node), path.clone());
-            tokio::task::spawn_blocking(move || restore_one(&node, agent, &path))
-        };
-        let restored = reading
-            .await
-            .map_err(|error| CellsError::Internal(error.to_string()));
-        match restored.and_then(|restored| restored) {
-            Ok(cell) => {
-                if let Err(error) = node.adopt(&cell, false) {
-                    tracing::error!(%agent, %error, "a restored agent could not be adopted");
-                    continue;
+        let stored = path.join(SNAPSHOT).exists();
+        match Record::read(agent, &path) {
+            Ok(Some(record)) if record.has_end() => {
+                remove_stored(agent, &path);
+                found.push((agent, path, Found::Ended(record)));
+            }
+            Ok(Some(mut record)) if !stored => {
+                tracing::warn!(%agent, "an agent was {LOST}");
+                record.lose(LOST.to_owned());
+                if let Err(error) = record.write(&path) {
+                    tracing::warn!(%agent, %error, "that could not be written down");
                 }
-                for file in [SNAPSHOT, MODULE] {
-                    if let Err(error) = fs::remove_file(path.join(file)) {
-                        tracing::warn!(%agent, %error, "a file of a restored agent could not be deleted");
-                    }
+                found.push((agent, path, Found::Ended(record)));
+            }
+            Ok(record) if stored => found.push((agent, path, Found::Stored(record))),
+            Ok(_) => {
+                // The node was killed while the agent was on its way in or out; nothing ran here that is not elsewhere.
+                tracing::info!(%agent, "files that belong to no agent are deleted");
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(%agent, %error, "files that belong to no agent could not be deleted");
                 }
-                cell.start();
             }
             Err(error) => {
-                tracing::error!(%agent, %error, "an agent of the last run could not be restored")
+                unreadable(&path, &error);
+                if stored {
+                    found.push((agent, path, Found::Stored(None)));
+                }
             }
         }
+    }
+    Ok(found)
+}
+
+fn unreadable(path: &Path, error: &RecordError) {
+    tracing::error!(
+        %error,
+        directory = %path.display(),
+        "an agent of an earlier run is left out; delete its directory if you do not need its logs"
+    );
+}
+
+/// Deletes the files of a stored agent that is no longer one: going back to them would repeat what it did since.
+fn remove_stored(agent: AgentId, path: &Path) {
+    for file in [SNAPSHOT, MODULE] {
+        match fs::remove_file(path.join(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%agent, %error, "a file of a restored agent could not be deleted");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+async fn revive(node: &Arc<Node>, agent: AgentId, path: &Path) -> Result<(), CellsError> {
+    let reading = {
+        let (node, path) = (Arc::clone(node), path.to_owned());
+        tokio::task::spawn_blocking(move || restore_one(&node, agent, &path))
+    };
+    let cell = reading
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
+    node.adopt(&cell, false)?;
+    remove_stored(agent, path);
+    cell.start();
+    Ok(())
+}
+
+/// Makes an agent that is no more a resident again, for whoever asks how it ended.
+async fn bury(node: &Arc<Node>, path: &Path, remains: Remains) {
+    let agent = remains.identity.id;
+    let cell = Cell::ended(
+        remains,
+        Logs::ended(path),
+        node.scheduler.clone(),
+        node.changes.clone(),
+    );
+    if let Err(error) = node.adopt(&cell, false) {
+        tracing::error!(%agent, %error, "an ended agent could not be adopted");
+        return;
+    }
+    node.keep_ended(agent);
+    // What was lost here may live elsewhere: the node may have been killed in the middle of a move.
+    if let Some(location) = node.mesh.locate(&agent) {
+        node.fence(&location.record).await;
     }
 }
 
@@ -193,10 +286,7 @@ fn restore_one(
     let post = Arc::new(Post::new(agent, epoch, identity.limits.message_bytes));
     post.load(epoch, &section(OUTBOX)?, &section(INBOX)?)
         .map_err(|error| damaged(error.to_string()))?;
-    let tally = Arc::new(Tally::default());
-    for (counter, number) in tally.all().into_iter().zip(about.counters) {
-        Tally::add(counter, number);
-    }
+    let tally = Arc::new(Tally::from_numbers(about.counters));
     let services = host_calls(&identity, &logs, &post, &tally);
     let mut instance =
         prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;

@@ -301,9 +301,13 @@ impl Post {
         self.outgoing.notify_one();
     }
 
-    /// The agent has ended: its mailbox is closed for good.
+    /// The agent has ended: its mailbox is closed for good, and nobody will take what is in it.
     pub(crate) fn end(&self) {
-        lock(&self.state).ended = true;
+        {
+            let mut state = lock(&self.state);
+            state.ended = true;
+            state.inbox = Inbox::new(self.agent);
+        }
         self.outgoing.notify_one();
     }
 

@@ -87,6 +87,8 @@ pub struct AgentReport {
     pub stdout_bytes: u64,
     /// Bytes in its standard error so far.
     pub stderr_bytes: u64,
+    /// Bytes of each stream that its log keeps.
+    pub log_bytes_max: u64,
     /// Messages that wait in its mailbox.
     pub mailbox_count: u64,
     /// What it did so far.
@@ -113,7 +115,7 @@ pub struct Counters {
 /// How an agent ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentEnd {
-    /// Its exit code: the program's own, 134 after a trap, 137 after `terminate`.
+    /// Its exit code: the program's own, 134 after a trap, 137 after `terminate`, 129 if it was lost with its node.
     pub exit_code: i32,
     /// Why it did not end by itself.
     pub failure: Option<String>,
@@ -123,6 +125,29 @@ pub struct AgentEnd {
 pub const EXIT_TRAPPED: i32 = 134;
 /// The exit code of an agent that was terminated.
 pub const EXIT_TERMINATED: i32 = 137;
+/// The exit code of an agent whose node stopped without storing it.
+pub const EXIT_LOST: i32 = 129;
+
+impl AgentEnd {
+    /// The end as it is announced.
+    pub(crate) fn state(&self) -> AgentState {
+        match &self.failure {
+            // The whole of the reason is in the host log.
+            Some(reason) if self.exit_code != EXIT_TERMINATED => AgentState::Failed {
+                reason: reason
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(200)
+                    .collect(),
+            },
+            _ => AgentState::Ended {
+                exit_code: self.exit_code,
+            },
+        }
+    }
+}
 
 /// One of an agent's two byte streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -33,7 +33,7 @@ pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<Age
         .map_err(|error| CellsError::Internal(error.to_string()))??;
     // Between the check and here another agent may have taken the name.
     if let Err(error) = node.adopt(&cell, true) {
-        cell.logs.delete();
+        cell.logs.discard();
         return Err(error);
     }
     cell.start();
@@ -113,7 +113,7 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
     let instance = match prepared.instantiate(host, services, &identity.limits) {
         Ok(instance) => instance,
         Err(error) => {
-            logs.delete();
+            logs.discard();
             return Err(error.into());
         }
     };

@@ -51,12 +51,13 @@ pub(crate) enum Operation {
         node: [u8; 32],
         strategy: Option<u8>,
     },
+    Remove,
 }
 
 impl Operation {
     /// Whether it may be asked again when the answer was lost.
     pub(crate) fn may_repeat(&self) -> bool {
-        !matches!(self, Operation::Migrate { .. })
+        !matches!(self, Operation::Migrate { .. } | Operation::Remove)
     }
 }
 
@@ -102,6 +103,7 @@ pub(crate) struct Inspected {
     memory_bytes: u64,
     stdout_bytes: u64,
     stderr_bytes: u64,
+    log_bytes_max: u64,
     mailbox_count: u64,
     counters: [u64; 6],
 }
@@ -138,6 +140,7 @@ pub(crate) enum Failure {
     RolledBack(String),
     InDoubt,
     Other { class: u8, message: String },
+    Alive,
 }
 
 impl Answer {
@@ -213,6 +216,7 @@ impl Inspected {
             memory_bytes: report.memory_bytes,
             stdout_bytes: report.stdout_bytes,
             stderr_bytes: report.stderr_bytes,
+            log_bytes_max: report.log_bytes_max,
             mailbox_count: report.mailbox_count,
             counters: [c.turns, c.busy_us, c.received, c.sent, c.denied, c.moves],
         }
@@ -241,6 +245,7 @@ impl Inspected {
             memory_bytes: self.memory_bytes,
             stdout_bytes: self.stdout_bytes,
             stderr_bytes: self.stderr_bytes,
+            log_bytes_max: self.log_bytes_max,
             mailbox_count: self.mailbox_count,
             counters: Counters {
                 turns,
@@ -309,6 +314,7 @@ impl Failure {
     pub(crate) fn new(error: &CellsError) -> Failure {
         match error {
             CellsError::Ended(_) => Failure::Ended,
+            CellsError::Alive(_) => Failure::Alive,
             CellsError::Busy { doing, .. } => Failure::Busy(doing.clone()),
             CellsError::SameNode { node, .. } => Failure::SameNode(node.0),
             CellsError::NodeNotFound(node) => Failure::NodeNotFound(node.clone()),
@@ -324,6 +330,7 @@ impl Failure {
     pub(crate) fn into_error(self, agent: AgentId) -> CellsError {
         match self {
             Failure::Ended => CellsError::Ended(agent),
+            Failure::Alive => CellsError::Alive(agent),
             Failure::Busy(doing) => CellsError::Busy { agent, doing },
             Failure::SameNode(node) => CellsError::SameNode {
                 agent,

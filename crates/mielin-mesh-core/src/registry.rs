@@ -127,6 +127,9 @@ pub enum RegistryError {
         /// Its epoch.
         epoch: Epoch,
     },
+    /// The agent was withdrawn.
+    #[error("the agent was removed")]
+    Removed,
     /// This node has too many records.
     #[error(
         "a node announces at most {} agents",
@@ -191,7 +194,8 @@ impl AgentRegistry {
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotHolder`], [`RegistryError::Superseded`] and [`RegistryError::TooMany`].
+    /// [`RegistryError::NotHolder`], [`RegistryError::Superseded`], [`RegistryError::Removed`] and
+    /// [`RegistryError::TooMany`].
     pub fn announce(
         &mut self,
         now: Instant,
@@ -206,6 +210,9 @@ impl AgentRegistry {
                 return Err(RegistryError::Superseded { node, epoch });
             }
             if epoch == record.epoch {
+                if known.state == AgentState::Removed {
+                    return Err(RegistryError::Removed);
+                }
                 record.revision = record.revision.max(known.revision.saturating_add(1));
             }
         }

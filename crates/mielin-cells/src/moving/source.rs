@@ -169,7 +169,8 @@ impl Source {
         } else {
             memory_bytes
         };
-        let module = cell.prepared.module();
+        let prepared = cell.prepared()?;
+        let module = prepared.module();
         let plan = Move {
             agent: cell.id(),
             epoch: cell.epoch(),
@@ -347,7 +348,10 @@ impl Source {
                 self.send(Header::Core(frame), tail).await.err()
             }
             SourceAction::SendModule => {
-                let module = Bytes::copy_from_slice(self.cell().prepared.module().bytes());
+                let module = match self.cell().prepared() {
+                    Ok(prepared) => Bytes::copy_from_slice(prepared.module().bytes()),
+                    Err(error) => return Some(failed(error)),
+                };
                 let bytes = module.len() as u64;
                 let sent = self
                     .send(Header::Core(MigrationFrame::Module), module)
@@ -414,7 +418,7 @@ impl Source {
         if let Some(held) = self.held.take() {
             held.retire();
         }
-        cell.logs.delete();
+        cell.logs.discard();
         self.node.move_ended();
     }
 

@@ -104,7 +104,7 @@ struct Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         if !self.started {
-            self.logs.delete();
+            self.logs.discard();
         }
     }
 }

@@ -418,6 +418,10 @@ fn a_withdrawn_agent_is_listed_nowhere_and_old_news_do_not_bring_it_back() {
         );
     }
     assert_eq!(merged(&mut peer, 1, record(7, 1, 3, 0)), Merge::Stale);
+    assert_eq!(
+        holder.announce(at(1), record(7, 1, 3, 0)),
+        Err(RegistryError::Removed)
+    );
     // Nobody can withdraw what another node holds, and a removal is not repeated.
     peer.withdraw(at(1), &agent(7));
     holder.handle_timeout(at(1) + REGISTRY_TTL);

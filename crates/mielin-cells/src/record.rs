@@ -1,0 +1,311 @@
+//! The record of an agent: a small file beside its logs that says who it is and, when it has ended, how.
+//!
+//! It is written when the agent comes to this node and again when it ends, before anybody learns of the end. So a node
+//! that was killed finds after its restart which agents have ended, and which were lost with it.
+//!
+//! The file is a version (two bytes, little-endian), a `Record` as OxiCode, and a BLAKE3 over both.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use mielin_mesh_core::codec::{self, CodecError};
+use mielin_mesh_core::{AgentId, Epoch};
+use mielin_safepoint::ModuleHash;
+use mielin_wasm::EngineKind;
+use oxicode::{Decode, Encode};
+use thiserror::Error;
+
+use crate::cell::{Cell, Identity};
+use crate::error::CellsError;
+use crate::logs::now_ms;
+use crate::moving::Identified;
+use crate::report::{AgentEnd, EXIT_LOST, HostLine};
+use crate::wire;
+
+/// The name of the file.
+pub(crate) const RECORD: &str = "record";
+const VERSION: u16 = 1;
+const HASH_LEN: usize = 32;
+/// No record is near this size: its longest part is 256 lines of a kilobyte. It bounds the file and what decoding
+/// may occupy.
+const BYTES_MAX: usize = 4 << 20;
+
+/// What is left of an agent when its program is gone, besides its logs.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(crate) struct Record {
+    agent: [u8; 16],
+    identified: Identified,
+    epoch: u64,
+    module: [u8; 32],
+    wasmi: bool,
+    memory_bytes: u64,
+    counters: [u64; 6],
+    lines: Vec<wire::Line>,
+    /// `None` while it lives.
+    end: Option<End>,
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+struct End {
+    exit_code: i32,
+    failure: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    at_ms: u64,
+}
+
+/// A record that cannot be used. The file is left as it is.
+#[derive(Debug, Error)]
+pub(crate) enum RecordError {
+    #[error("its record cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("its record has more than {BYTES_MAX} bytes")]
+    TooLong,
+    #[error("its record is damaged: the checksum is wrong")]
+    Checksum,
+    #[error("its record was written by another version of this program ({0})")]
+    Version(u16),
+    #[error("its record is malformed: {0}")]
+    Malformed(#[from] CodecError),
+    #[error("its record is that of another agent")]
+    OtherAgent,
+    #[error("its record is malformed: {0}")]
+    Identity(CellsError),
+    #[error("its record has no end")]
+    NoEnd,
+}
+
+/// The record of an ended agent, taken apart.
+pub(crate) struct Remains {
+    pub(crate) identity: Identity,
+    pub(crate) epoch: Epoch,
+    pub(crate) engine: EngineKind,
+    pub(crate) module: ModuleHash,
+    pub(crate) memory_bytes: u64,
+    pub(crate) counters: [u64; 6],
+    pub(crate) lines: Vec<HostLine>,
+    pub(crate) end: AgentEnd,
+    pub(crate) ended_ms: u64,
+}
+
+impl Record {
+    pub(crate) fn new(cell: &Cell, end: Option<&AgentEnd>) -> Record {
+        Record {
+            agent: cell.id().0,
+            identified: Identified::new(&cell.identity),
+            epoch: cell.epoch().0,
+            module: cell.module.0,
+            wasmi: cell.engine == EngineKind::Wasmi,
+            memory_bytes: cell.memory_bytes(),
+            counters: cell.tally.numbers(),
+            lines: cell.logs.lines().iter().map(wire::Line::new).collect(),
+            end: end.map(|end| End {
+                exit_code: end.exit_code,
+                failure: end.failure.clone(),
+                at_ms: now_ms(),
+            }),
+        }
+    }
+
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
+        write(&directory.join(RECORD), &self.encode())
+    }
+
+    /// The record in an agent's directory; `None` if there is none.
+    pub(crate) fn read(agent: AgentId, directory: &Path) -> Result<Option<Record>, RecordError> {
+        let file = match File::open(directory.join(RECORD)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        let record = Record::decode(&bytes)?;
+        if record.agent != agent.0 {
+            return Err(RecordError::OtherAgent);
+        }
+        Ok(Some(record))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        bytes.extend(codec::encode(self));
+        let hash = blake3::hash(&bytes);
+        bytes.extend(hash.as_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Record, RecordError> {
+        if bytes.len() > BYTES_MAX {
+            return Err(RecordError::TooLong);
+        }
+        let (content, hash) = bytes
+            .split_last_chunk::<HASH_LEN>()
+            .ok_or(CodecError::Truncated)?;
+        if blake3::hash(content) != *hash {
+            return Err(RecordError::Checksum);
+        }
+        let (version, body) = content
+            .split_first_chunk::<2>()
+            .ok_or(CodecError::Truncated)?;
+        match u16::from_le_bytes(*version) {
+            VERSION => Ok(codec::decode_limited::<Record, BYTES_MAX>(body)?),
+            other => Err(RecordError::Version(other)),
+        }
+    }
+
+    /// The agent is no more, without its program's doing.
+    pub(crate) fn lose(&mut self, failure: String) {
+        let time_ms = now_ms();
+        self.lines.push(wire::Line::new(&HostLine {
+            time_ms,
+            level: "error".to_owned(),
+            text: failure.clone(),
+        }));
+        self.end = Some(End {
+            exit_code: EXIT_LOST,
+            failure: Some(failure),
+            at_ms: time_ms,
+        });
+    }
+
+    pub(crate) fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
+    pub(crate) fn into_remains(self) -> Result<Remains, RecordError> {
+        let End {
+            exit_code,
+            failure,
+            at_ms,
+        } = self.end.ok_or(RecordError::NoEnd)?;
+        Ok(Remains {
+            identity: self
+                .identified
+                .into_identity(AgentId(self.agent))
+                .map_err(RecordError::Identity)?,
+            epoch: Epoch(self.epoch),
+            engine: if self.wasmi {
+                EngineKind::Wasmi
+            } else {
+                EngineKind::Wasmtime
+            },
+            module: ModuleHash(self.module),
+            memory_bytes: self.memory_bytes,
+            counters: self.counters,
+            lines: self
+                .lines
+                .into_iter()
+                .map(wire::Line::into_host_line)
+                .collect(),
+            end: AgentEnd { exit_code, failure },
+            ended_ms: at_ms,
+        })
+    }
+}
+
+/// Writes a file so that it is either whole or not there.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    let mut file = File::create(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn record() -> Record {
+        let identity = Identity {
+            id: AgentId([7; 16]),
+            name: "worker".to_owned(),
+            owner: mielin_mesh_core::NodeId([1; 32]),
+            grants: "clock"
+                .parse()
+                .map(|grant| [grant].into_iter().collect())
+                .unwrap(),
+            limits: mielin_wasm::Limits::default(),
+            started_ms: 5,
+        };
+        let line = HostLine {
+            time_ms: 1,
+            level: "warn".to_owned(),
+            text: "denied".to_owned(),
+        };
+        let mut record = Record {
+            agent: identity.id.0,
+            identified: Identified::new(&identity),
+            epoch: 3,
+            module: [9; 32],
+            wasmi: true,
+            memory_bytes: 65536,
+            counters: [1, 2, 3, 4, 5, 6],
+            lines: vec![wire::Line::new(&line)],
+            end: None,
+        };
+        record.lose("lost".to_owned());
+        record
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let agent = AgentId([7; 16]);
+        assert!(Record::read(agent, directory.path()).unwrap().is_none());
+        record().write(directory.path()).unwrap();
+        let read = Record::read(agent, directory.path()).unwrap().unwrap();
+        assert_eq!(read.lines.len(), 2);
+        let remains = read.into_remains().unwrap();
+        assert_eq!(remains.identity.name, "worker");
+        assert_eq!(remains.end.exit_code, EXIT_LOST);
+        assert_eq!(remains.counters, [1, 2, 3, 4, 5, 6]);
+        let other = Record::read(AgentId([8; 16]), directory.path());
+        assert!(matches!(other, Err(RecordError::OtherAgent)));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn damaged_and_hostile_records_are_errors() {
+        let whole = record().encode();
+        for len in 0..whole.len() {
+            assert!(Record::decode(&whole[..len]).is_err(), "cut at {len}");
+        }
+        for index in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[index] ^= 0x40;
+            let result = Record::decode(&bytes);
+            assert!(matches!(result, Err(RecordError::Checksum)), "at {index}");
+        }
+        // Somebody who also makes the checksum right.
+        let sealed = |mut bytes: Vec<u8>| {
+            let hash = blake3::hash(&bytes);
+            bytes.extend(hash.as_bytes());
+            Record::decode(&bytes)
+        };
+        let content = &whole[..whole.len() - HASH_LEN];
+        for index in 2..content.len() {
+            for value in [0, 0xfb, 0xfd, 0xff] {
+                let mut bytes = content.to_vec();
+                bytes[index] = value;
+                // Any answer but a panic or an allocation by a claimed length.
+                let _ = sealed(bytes).map(Record::into_remains);
+            }
+        }
+        assert!(matches!(
+            sealed(vec![2, 0, 1]),
+            Err(RecordError::Version(2))
+        ));
+        assert!(matches!(
+            sealed([content, &[0]].concat()),
+            Err(RecordError::Malformed(CodecError::Trailing { .. }))
+        ));
+        assert!(matches!(
+            Record::decode(&vec![0; BYTES_MAX + 1]),
+            Err(RecordError::TooLong)
+        ));
+    }
+}
