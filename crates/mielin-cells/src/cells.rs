@@ -66,7 +66,8 @@ impl Cells {
         self.node.agents()
     }
 
-    /// Finds an agent by id, name or unique prefix of its id. A name goes before a prefix.
+    /// Finds an agent by id, name or unique prefix of its id. A name goes before a prefix, and means the living agent
+    /// that has it, else the one that was spawned last.
     ///
     /// # Errors
     /// None fits, or several do.
@@ -84,7 +85,11 @@ impl Cells {
                 .iter()
                 .filter(|agent| agent.agent.to_string().starts_with(&query.to_lowercase()))
                 .collect(),
-            (0, _) => named,
+            (0, _) => named
+                .into_iter()
+                .max_by_key(|agent| (agent.started_ms, agent.agent))
+                .into_iter()
+                .collect(),
             (_, _) => living,
         };
         match fitting[..] {

@@ -378,6 +378,7 @@ impl Node {
             state: record.state,
             node: record.node,
             epoch: record.epoch,
+            started_ms: record.started_ms,
             reachable,
         };
         // A record that names this node is overwritten below, or of an agent that this node has forgotten.
@@ -404,6 +405,7 @@ impl Node {
             state: cell.state(),
             node: self.id(),
             epoch: cell.epoch(),
+            started_ms: cell.identity.started_ms,
             reachable: true,
         }
     }
@@ -418,6 +420,7 @@ impl Node {
             name,
             module: cell.module.0,
             owner: cell.identity.owner,
+            started_ms: cell.identity.started_ms,
             node: self.id(),
             epoch: cell.epoch(),
             revision: self.started_ms,

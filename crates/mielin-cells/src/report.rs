@@ -56,6 +56,8 @@ pub struct AgentSummary {
     pub node: NodeId,
     /// How often it was handed over.
     pub epoch: Epoch,
+    /// Milliseconds since the Unix epoch at which it was spawned.
+    pub started_ms: u64,
     /// Whether that node is alive, as far as this one knows.
     pub reachable: bool,
 }

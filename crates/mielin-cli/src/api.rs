@@ -16,7 +16,7 @@
 //! | `GET /v1/agents` | | [`AgentList`] |
 //! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
 //! | `GET /v1/agents/AGENT` | | [`AgentDetails`] |
-//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate` | | [`Spawned`] |
+//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate`, `/remove` | | [`Spawned`] |
 //! | `POST /v1/agents/AGENT/messages` | [`Message`] | [`Delivered`] |
 //! | `POST /v1/agents/AGENT/migrate` | [`Migrate`] | lines of [`MoveLine`], the last one `done` or `error` |
 //! | `GET /v1/agents/AGENT/wait` | | [`Ended`], when the agent has ended |
@@ -160,6 +160,8 @@ pub(crate) struct AgentDetails {
     pub(crate) memory_bytes: u64,
     pub(crate) stdout_bytes: u64,
     pub(crate) stderr_bytes: u64,
+    /// Where each of both is cut off.
+    pub(crate) log_bytes_max: u64,
     pub(crate) mailbox_count: u64,
     pub(crate) turns: u64,
     pub(crate) busy_us: u64,

@@ -131,6 +131,7 @@ impl From<CellsError> for Failure {
             CellsError::TimedOut { .. } => {
                 failure.hint("look at its state with `mielin agent inspect`, or give it more time with --timeout")
             }
+            CellsError::Alive(_) => failure.hint("end it first with `mielin agent terminate`"),
             CellsError::Ended(_) => failure.hint("`mielin agent logs` still prints what it wrote"),
             CellsError::BadModule(_) => {
                 failure.hint("an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it")

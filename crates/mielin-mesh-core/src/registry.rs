@@ -36,6 +36,8 @@ pub struct LocationRecord {
     pub module: [u8; 32],
     /// The node that spawned it.
     pub owner: NodeId,
+    /// When that was, by the node's clock, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
     /// The node that holds it.
     pub node: NodeId,
     /// How often it was handed over.

@@ -127,6 +127,7 @@ fn record(agent: u8, node: NodeId, epoch: u64) -> LocationRecord {
         name: Name::new(format!("agent-{agent}")).unwrap(),
         module: [7; 32],
         owner: node,
+        started_ms: 0,
         node,
         epoch: Epoch(epoch),
         revision: 0,

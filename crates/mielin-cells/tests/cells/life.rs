@@ -144,6 +144,11 @@ async fn names_are_generated_and_unique() {
         second,
         "the living one goes before the ended one"
     );
+    nodes[1].cells.terminate(second).await.unwrap();
+    nodes[0].until(second, |state, _| state.is_final()).await;
+    for node in &nodes {
+        assert_eq!(node.cells.resolve(&name).unwrap(), second, "the latest one");
+    }
     shut_down(nodes).await;
 }
 
@@ -195,4 +200,86 @@ async fn agents_outlive_their_nodes_process() {
     let output = node.whole_stdout(worker).await;
     assert!(output == programs::computed(1 << 12, output.lines().count()));
     shut_down(vec![node]).await;
+}
+
+/// Starts the cells of a node again, on the same mesh.
+async fn again(node: crate::nodes::Node, ended_max: usize) -> crate::nodes::Node {
+    node.cells.shutdown().await;
+    let config = CellsConfig {
+        data_dir: Some(node.directory.path().join("cells")),
+        ended_max,
+        ..CellsConfig::default()
+    };
+    let cells = Cells::start(config, node.mesh.clone()).await.unwrap();
+    crate::nodes::Node { cells, ..node }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_agents_are_bounded_and_the_oldest_goes_first() {
+    let mut nodes = mesh(1, |_, config| config.ended_max = 3).await;
+    let mut node = nodes.remove(0);
+    let mut agents = Vec::new();
+    for index in 0..5 {
+        let agent = node.spawn(&programs::hello(), &format!("h{index}")).await;
+        within(node.cells.wait(agent)).await.unwrap();
+        agents.push(agent);
+    }
+    let directories = node.directory.path().join("cells/agents");
+    for (ended_max, first) in [(3, 2), (2, 3)] {
+        if ended_max == 2 {
+            node = again(node, ended_max).await;
+        }
+        within(async {
+            while node.cells.agents().len() > ended_max {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let mut kept: Vec<_> = node.cells.agents().iter().map(|a| a.agent).collect();
+        let mut wanted = agents[first..].to_vec();
+        kept.sort();
+        wanted.sort();
+        assert_eq!(kept, wanted);
+        assert_eq!(std::fs::read_dir(&directories).unwrap().count(), ended_max);
+    }
+    shut_down(vec![node]).await;
+}
+
+/// The node was killed when it had handed its agent over, before it could clear its files away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_looks_lost_but_lives_elsewhere_is_given_up() {
+    let mut nodes = plain_mesh(2).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    let directories = nodes[0].directory.path().join("cells/agents");
+    let (files, aside) = (
+        directories.join(agent.to_string()),
+        directories.join("aside"),
+    );
+    within(async {
+        while !files.join("record").exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    std::fs::create_dir(&aside).unwrap();
+    for file in ["record", "stdout", "stderr"] {
+        std::fs::copy(files.join(file), aside.join(file)).unwrap();
+    }
+    let target = nodes[1].id();
+    let options = mielin_cells::MoveOptions::default();
+    within(nodes[0].cells.migrate(agent, target, options, None))
+        .await
+        .unwrap();
+    nodes[0].until(agent, |_, node| node == target).await;
+    assert!(!files.exists());
+    std::fs::rename(&aside, &files).unwrap();
+    let node = again(nodes.remove(0), 3).await;
+    let report = node.cells.inspect(agent).await.unwrap();
+    assert_eq!((report.node, report.state.is_final()), (target, false));
+    assert!(!files.exists());
+    node.cells.terminate(agent).await.unwrap();
+    within(node.cells.wait(agent)).await.unwrap();
+    node.cells.remove(agent).await.unwrap();
+    nodes.push(node);
+    shut_down(nodes).await;
 }

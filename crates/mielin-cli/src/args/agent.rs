@@ -50,6 +50,14 @@ Examples:
 Examples:
   mielin agent terminate counter")]
     Terminate(AgentArgs),
+    /// Forget an ended agent and delete its logs
+    ///
+    /// A node keeps its ended agents, with their logs and exit codes, also when it is started
+    /// again; when there are too many the oldest are removed by themselves.
+    #[command(after_help = "\
+Examples:
+  mielin agent remove digest")]
+    Remove(AgentArgs),
     /// Wait until an agent has ended, wherever it moves, and print its exit code
     #[command(after_help = "\
 Examples:
@@ -172,6 +180,7 @@ impl AgentCommand {
             | AgentCommand::Pause(arguments)
             | AgentCommand::Resume(arguments)
             | AgentCommand::Terminate(arguments)
+            | AgentCommand::Remove(arguments)
             | AgentCommand::Wait(arguments) => arguments.output,
         }
     }

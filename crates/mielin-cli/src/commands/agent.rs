@@ -31,7 +31,7 @@ pub(crate) async fn run(
         AgentCommand::List(_) => list(&client, output).await,
         AgentCommand::Spawn(arguments) => spawn(&client, arguments, output).await,
         AgentCommand::Inspect(arguments) => inspect(&client, &arguments.agent, output).await,
-        AgentCommand::Logs(arguments) => logs(&client, &arguments).await,
+        AgentCommand::Logs(arguments) => logs(&client, &arguments, output).await,
         AgentCommand::Send(arguments) => send(&client, arguments, output).await,
         AgentCommand::Pause(arguments) => {
             act(&client, &arguments.agent, "pause", "paused", output).await
@@ -41,6 +41,9 @@ pub(crate) async fn run(
         }
         AgentCommand::Terminate(arguments) => {
             act(&client, &arguments.agent, "terminate", "terminated", output).await
+        }
+        AgentCommand::Remove(arguments) => {
+            act(&client, &arguments.agent, "remove", "removed", output).await
         }
         AgentCommand::Migrate(arguments) => migrate(&client, &arguments, output).await,
         AgentCommand::Wait(arguments) => wait(&client, &arguments.agent, output).await,
@@ -147,8 +150,8 @@ async fn inspect(client: &Client, agent: &str, output: Output) -> Result<(), Fai
     })
 }
 
-/// Copies a log to standard output as the agent wrote it, byte for byte.
-async fn logs(client: &Client, arguments: &LogsArgs) -> Result<(), Failure> {
+/// Copies a log to standard output as the agent wrote it, byte for byte; says on standard error if it was cut off.
+async fn logs(client: &Client, arguments: &LogsArgs, output: Output) -> Result<(), Failure> {
     let stream = if arguments.stderr { "stderr" } else { "stdout" };
     let below = format!("/logs?stream={stream}&follow={}", arguments.follow);
     let response = client
@@ -161,6 +164,23 @@ async fn logs(client: &Client, arguments: &LogsArgs) -> Result<(), Failure> {
     let mut body = response.into_body();
     while let Some(data) = next_data(&mut body).await? {
         write_stdout(&data)?;
+    }
+    // The log was printed, whatever becomes of this question.
+    if let Ok(details) = client
+        .get::<AgentDetails>(&agent_path(&arguments.agent, ""))
+        .await
+    {
+        let len = if arguments.stderr {
+            details.stderr_bytes
+        } else {
+            details.stdout_bytes
+        };
+        if len >= details.log_bytes_max {
+            output.progress(format!(
+                "the log is full: what the agent wrote to {stream} after these {} was not kept",
+                format_bytes(len)
+            ));
+        }
     }
     Ok(())
 }

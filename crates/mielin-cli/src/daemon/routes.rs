@@ -40,6 +40,7 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/agents/{agent}/pause", post(pause))
         .route("/v1/agents/{agent}/resume", post(resume))
         .route("/v1/agents/{agent}/terminate", post(terminate))
+        .route("/v1/agents/{agent}/remove", post(remove))
         .route("/v1/agents/{agent}/messages", post(send))
         .route("/v1/agents/{agent}/migrate", post(migrate))
         .route("/v1/agents/{agent}/wait", get(wait))
@@ -253,6 +254,7 @@ async fn inspect(
         memory_bytes: report.memory_bytes,
         stdout_bytes: report.stdout_bytes,
         stderr_bytes: report.stderr_bytes,
+        log_bytes_max: report.log_bytes_max,
         mailbox_count: report.mailbox_count,
         turns: report.counters.turns,
         busy_us: report.counters.busy_us,
@@ -282,6 +284,12 @@ async fn terminate(
 ) -> Answer<api::Spawned> {
     let agent = state.agent(&agent).await?;
     state.cells.terminate(agent).await?;
+    acted(agent)
+}
+
+async fn remove(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
+    let agent = state.agent(&agent).await?;
+    state.cells.remove(agent).await?;
     acted(agent)
 }
 

@@ -30,6 +30,7 @@ fn record(who: u8, holder: u8, epoch: u64, revision: u64) -> LocationRecord {
         name: Name::new(format!("agent-{who}")).unwrap(),
         module: [who; 32],
         owner: node(0),
+        started_ms: 0,
         node: node(holder),
         epoch: Epoch(epoch),
         revision,
