@@ -17,7 +17,7 @@ use wasmparser::{BinaryReader, FuncToValidate, FunctionBody};
 use self::assemble::{Code, Layout};
 use self::function::{BlockTypes, Context};
 use self::graph::{CallGraph, Suspension};
-use self::program::{Body, Outline, Program};
+use self::program::{Body, Outline, Program, Sites};
 use self::sink::Written;
 use crate::{InstrumentError, Resumable};
 
@@ -102,6 +102,12 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
 /// Most code that a rewritten module may have.
 const MODULE_BYTES_MAX: usize = 1 << 28;
 
+/// A call that the rewriter adds.
+const ONE_CALL: Sites = Sites {
+    count: 1,
+    in_loops: false,
+};
+
 fn suspension(program: &Program<'_>, outlines: &[Outline], layout: &Layout) -> Suspension {
     let mut graph = CallGraph::new(layout.run as usize, graph::canonical_types(&program.types));
     for import in 0..program.imports.len() as u32 {
@@ -109,25 +115,25 @@ fn suspension(program: &Program<'_>, outlines: &[Outline], layout: &Layout) -> S
     }
     for (body, outline) in program.bodies.iter().zip(outlines) {
         let index = body.validation.index;
-        for (&callee, &in_loop) in &outline.calls {
-            graph.call(index, callee, in_loop);
+        for (&callee, &sites) in &outline.calls {
+            graph.call(index, callee, sites);
         }
-        for (&ty, &in_loop) in &outline.indirect {
-            graph.call_indirect(index, ty, in_loop);
+        for (&ty, &sites) in &outline.indirect {
+            graph.call_indirect(index, ty, sites);
         }
         if outline.has_loop {
             graph.suspends(index);
         }
     }
     for (&import, &wrapper) in &layout.wrappers {
-        graph.call(wrapper, import, false);
+        graph.call(wrapper, import, ONE_CALL);
     }
     for &function in &program.address_taken {
         let target = layout.wrappers.get(&function).copied().unwrap_or(function);
         graph.address_taken(target, program.type_index(function));
     }
     for callee in program.start.into_iter().chain([program.entry]) {
-        graph.call(layout.main, callee, false);
+        graph.call(layout.main, callee, ONE_CALL);
     }
     graph.suspends(layout.main);
     let mut suspension = graph.solve(layout.main);

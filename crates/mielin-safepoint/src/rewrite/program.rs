@@ -56,13 +56,33 @@ pub(super) struct Program<'a> {
 /// What the call graph needs to know of a defined function.
 #[derive(Default)]
 pub(super) struct Outline {
-    /// Functions that it calls, and whether only in loops.
-    pub(super) calls: BTreeMap<u32, bool>,
-    /// Type indices of the indirect calls, and whether only in loops.
-    pub(super) indirect: BTreeMap<u32, bool>,
+    /// Functions that it calls.
+    pub(super) calls: BTreeMap<u32, Sites>,
+    /// Type indices of the indirect calls.
+    pub(super) indirect: BTreeMap<u32, Sites>,
     pub(super) has_loop: bool,
     /// Has a `select` right after a comparison.
     pub(super) selects: bool,
+}
+
+/// The calls of one function, or through one type, in a function.
+#[derive(Clone, Copy)]
+pub(super) struct Sites {
+    pub(super) count: u32,
+    /// None is outside of a loop.
+    pub(super) in_loops: bool,
+}
+
+impl Sites {
+    fn note(sites: &mut BTreeMap<u32, Sites>, called: u32, in_loop: bool) {
+        let none = Sites {
+            count: 0,
+            in_loops: true,
+        };
+        let sites = sites.entry(called).or_insert(none);
+        sites.count += 1;
+        sites.in_loops &= in_loop;
+    }
 }
 
 impl<'a> Program<'a> {
@@ -340,10 +360,10 @@ impl<'a> Program<'a> {
             validator.op(offset, &operator)?;
             match operator {
                 Operator::Call { function_index } => {
-                    *outline.calls.entry(function_index).or_insert(true) &= loops > 0;
+                    Sites::note(&mut outline.calls, function_index, loops > 0);
                 }
                 Operator::CallIndirect { type_index, .. } => {
-                    *outline.indirect.entry(type_index).or_insert(true) &= loops > 0;
+                    Sites::note(&mut outline.indirect, type_index, loops > 0);
                 }
                 Operator::Block { .. } | Operator::If { .. } => blocks.push(false),
                 Operator::Loop { .. } => {
