@@ -1,6 +1,6 @@
 //! What can go wrong with an agent, said so that a person can act on it.
 
-use mielin_mesh_core::{AgentId, NodeId};
+use mielin_mesh_core::{AgentId, NodeId, RollbackReason};
 use mielin_safepoint::InstrumentError;
 use mielin_wasm::EngineError;
 use thiserror::Error;
@@ -116,11 +116,13 @@ pub enum CellsError {
         /// How long it was waited for.
         after_ms: u64,
     },
-    /// The move did not happen; the agent goes on where it was.
-    #[error("the move was rolled back: {reason}; the agent goes on at its source")]
+    /// The move did not happen; the agent goes on where it was, unless it lives elsewhere with a higher epoch.
+    #[error("the move to node {node} was rolled back: {reason}{}", afterwards(.reason))]
     RolledBack {
-        /// Why.
-        reason: String,
+        /// Where the agent was to go.
+        node: NodeId,
+        /// Why it did not.
+        reason: RollbackReason,
     },
     /// The hand-over was under way when the target was lost; the agent stays frozen until its fate is known.
     #[error(
@@ -164,7 +166,10 @@ impl CellsError {
             | CellsError::AgentAmbiguous { .. }
             | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
             CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
-            CellsError::Unreachable { .. } | CellsError::TimedOut { .. } => ErrorKind::Unreachable,
+            CellsError::Unreachable { .. }
+            | CellsError::TimedOut { .. }
+            | CellsError::InDoubt(_) => ErrorKind::Unreachable,
+            CellsError::RolledBack { reason, .. } => rolled_back(reason),
             CellsError::Remote { kind, .. } => *kind,
             CellsError::Io { .. } | CellsError::Internal(_) => ErrorKind::Internal,
             _ => ErrorKind::Refused,
@@ -174,5 +179,72 @@ impl CellsError {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> CellsError {
         let what = what.into();
         move |source| CellsError::Io { what, source }
+    }
+}
+
+/// The class of a move that did not happen: whether the target was lost, or said no.
+fn rolled_back(reason: &RollbackReason) -> ErrorKind {
+    match reason {
+        RollbackReason::TimedOut
+        | RollbackReason::ConnectionLost
+        | RollbackReason::TargetDied
+        | RollbackReason::NotStarted => ErrorKind::Unreachable,
+        RollbackReason::Refused(_)
+        | RollbackReason::TargetFailed(_)
+        | RollbackReason::SourceFailed(_)
+        | RollbackReason::Cancelled
+        | RollbackReason::Protocol
+        | RollbackReason::Superseded => ErrorKind::Refused,
+    }
+}
+
+fn afterwards(reason: &RollbackReason) -> &'static str {
+    match reason {
+        RollbackReason::Superseded => "",
+        _ => "; the agent goes on at its source",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::wire::{Answer, Failure};
+
+    /// Also as whoever asked on another node hears it.
+    #[test]
+    fn a_lost_target_is_unreachable_and_one_that_says_no_refuses() {
+        let reasons = [
+            (RollbackReason::TargetDied, ErrorKind::Unreachable),
+            (RollbackReason::ConnectionLost, ErrorKind::Unreachable),
+            (RollbackReason::TimedOut, ErrorKind::Unreachable),
+            (RollbackReason::NotStarted, ErrorKind::Unreachable),
+            (
+                RollbackReason::Refused("full".to_owned()),
+                ErrorKind::Refused,
+            ),
+            (RollbackReason::Cancelled, ErrorKind::Refused),
+        ];
+        let agent = AgentId([1; 16]);
+        for (reason, kind) in reasons {
+            let error = CellsError::RolledBack {
+                node: NodeId([2; 32]),
+                reason,
+            };
+            let sent = Answer::Failed(Failure::new(&error)).encode();
+            let Answer::Failed(failure) = Answer::decode(&sent).unwrap() else {
+                panic!("another answer than was sent");
+            };
+            let heard = failure.into_error(agent);
+            assert_eq!((error.kind(), heard.kind()), (kind, kind), "{error}");
+            assert_eq!(error.to_string(), heard.to_string());
+            assert!(
+                error
+                    .to_string()
+                    .ends_with("the agent goes on at its source")
+            );
+        }
+        assert_eq!(CellsError::InDoubt(agent).kind(), ErrorKind::Unreachable);
     }
 }

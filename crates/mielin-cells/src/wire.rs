@@ -3,7 +3,9 @@
 //! Every operation is one stream: a [`Call`] in the first frame's header, then any number of [`Answer::Step`] and
 //! one last answer. Log bytes travel as the payload of their frame and meet no codec.
 
-use mielin_mesh_core::{AgentId, AgentState, Epoch, MigrationStrategy, NodeId, codec};
+use mielin_mesh_core::{
+    AgentId, AgentState, Epoch, MigrationStrategy, NodeId, RollbackReason, codec,
+};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants};
 use oxicode::{Decode, Encode};
@@ -137,9 +139,15 @@ pub(crate) enum Failure {
     Busy(String),
     SameNode([u8; 32]),
     NodeNotFound(String),
-    RolledBack(String),
+    RolledBack {
+        node: [u8; 32],
+        reason: RollbackReason,
+    },
     InDoubt,
-    Other { class: u8, message: String },
+    Other {
+        class: u8,
+        message: String,
+    },
     Alive,
 }
 
@@ -318,7 +326,10 @@ impl Failure {
             CellsError::Busy { doing, .. } => Failure::Busy(doing.clone()),
             CellsError::SameNode { node, .. } => Failure::SameNode(node.0),
             CellsError::NodeNotFound(node) => Failure::NodeNotFound(node.clone()),
-            CellsError::RolledBack { reason } => Failure::RolledBack(reason.clone()),
+            CellsError::RolledBack { node, reason } => Failure::RolledBack {
+                node: node.0,
+                reason: reason.clone(),
+            },
             CellsError::InDoubt(_) => Failure::InDoubt,
             other => Failure::Other {
                 class: class_number(other.kind()),
@@ -337,7 +348,10 @@ impl Failure {
                 node: NodeId(node),
             },
             Failure::NodeNotFound(node) => CellsError::NodeNotFound(node),
-            Failure::RolledBack(reason) => CellsError::RolledBack { reason },
+            Failure::RolledBack { node, reason } => CellsError::RolledBack {
+                node: NodeId(node),
+                reason,
+            },
             Failure::InDoubt => CellsError::InDoubt(agent),
             Failure::Other { class, message } => CellsError::Remote {
                 kind: class_from_number(class),

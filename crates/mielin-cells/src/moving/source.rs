@@ -11,7 +11,7 @@ use mielin_mesh_core::migration::{
 };
 use mielin_mesh_core::{
     AgentId, AgentState, Epoch, MemberState, MigrationCoordinator, MigrationFrame, MigrationPhase,
-    MigrationStrategy, NodeId, RollbackReason, codec,
+    MigrationStrategy, NodeId, codec,
 };
 use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{DirtyTracker, HostState, Instance};
@@ -250,6 +250,7 @@ impl Source {
                 None => std::future::pending().await,
             }
         };
+        tokio::pin!(timer);
         let (agent, target, epoch) = (self.cell().id(), self.target, self.cell().epoch());
         let arrived = async {
             match &mut self.inputs {
@@ -260,12 +261,19 @@ impl Source {
         let arrived = tokio::select! {
             arrived = arrived => arrived,
             input = relevant(&mut self.events, agent, target, epoch) => return Some(input),
-            () = timer => return None,
+            () = &mut timer => return None,
         };
         Some(match arrived {
             Arrived::Frame(frame, tail) => {
-                self.note_frame(&frame, &tail).await;
-                SourceInput::Frame(frame)
+                let noted = tokio::select! {
+                    noted = self.note_frame(&frame, &tail) => noted,
+                    () = &mut timer => {
+                        // A frame may have been cut in the middle.
+                        self.outgoing = None;
+                        return None;
+                    }
+                };
+                noted.err().unwrap_or(SourceInput::Frame(frame))
             }
             Arrived::Broken => {
                 self.outgoing = None;
@@ -275,14 +283,13 @@ impl Source {
         })
     }
 
-    async fn note_frame(&mut self, frame: &MigrationFrame, tail: &Bytes) {
+    async fn note_frame(
+        &mut self,
+        frame: &MigrationFrame,
+        tail: &Bytes,
+    ) -> Result<(), SourceInput> {
         match frame {
-            MigrationFrame::Accept { .. } => {
-                if let Err(error) = self.send_ahead().await {
-                    tracing::debug!(%error, "what may go ahead could not be sent");
-                    self.outgoing = None;
-                }
-            }
+            MigrationFrame::Accept { .. } => self.send_ahead().await?,
             MigrationFrame::Running { .. } => {
                 let us = tail
                     .first_chunk::<8>()
@@ -291,6 +298,7 @@ impl Source {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Carries an action out, unless the stream breaks or the time is up meanwhile.
@@ -335,7 +343,6 @@ impl Source {
     }
 
     async fn act(&mut self, action: SourceAction) -> Option<SourceInput> {
-        let failed = |error: CellsError| SourceInput::Failed(error.to_string());
         match action {
             SourceAction::Send(frame) => {
                 let tail = match &frame {
@@ -433,8 +440,8 @@ impl Source {
     }
 
     /// Sends what is there already and does not change: most of the logs, arguments and standard input.
-    async fn send_ahead(&mut self) -> Result<(), CellsError> {
-        let held = self.cell().clone().hold().await?;
+    async fn send_ahead(&mut self) -> Result<(), SourceInput> {
+        let held = self.cell().clone().hold().await.map_err(failed)?;
         let sections = held.instance().host().to_sections();
         drop(held);
         for section in sections {
@@ -444,16 +451,14 @@ impl Source {
                     name: section.name,
                     version: section.version,
                 };
-                self.send(header, section.bytes.into())
-                    .await
-                    .map_err(|_| self.stream_broke())?;
+                self.send(header, section.bytes.into()).await?;
             }
         }
         self.send_logs().await
     }
 
     /// Sends what was added to the logs since the last time.
-    async fn send_logs(&mut self) -> Result<(), CellsError> {
+    async fn send_logs(&mut self) -> Result<(), SourceInput> {
         for (index, kind) in [LogKind::Stdout, LogKind::Stderr].into_iter().enumerate() {
             loop {
                 let offset = self.logs_sent[index];
@@ -462,7 +467,8 @@ impl Source {
                     .logs
                     .log(kind)
                     .read(offset, LOG_BATCH)
-                    .map_err(CellsError::io("reading a log"))?;
+                    .map_err(CellsError::io("reading a log"))
+                    .map_err(failed)?;
                 if bytes.is_empty() {
                     break;
                 }
@@ -471,19 +477,10 @@ impl Source {
                     stderr: kind == LogKind::Stderr,
                     offset,
                 };
-                self.send(header, bytes)
-                    .await
-                    .map_err(|_| self.stream_broke())?;
+                self.send(header, bytes).await?;
             }
         }
         Ok(())
-    }
-
-    fn stream_broke(&self) -> CellsError {
-        CellsError::Unreachable {
-            node: self.target,
-            reason: "the stream broke".to_owned(),
-        }
     }
 
     /// Finds the pages that must be sent.
@@ -584,8 +581,7 @@ impl Source {
     }
 
     async fn send_state(&mut self, epoch: Epoch) -> Result<u64, SourceInput> {
-        let failed = |error: CellsError| SourceInput::Failed(error.to_string());
-        self.send_logs().await.map_err(failed)?;
+        self.send_logs().await?;
         let Some(held) = &self.held else {
             return Err(SourceInput::Failed("the agent is not frozen".to_owned()));
         };
@@ -652,7 +648,10 @@ impl Source {
                 return Err(CellsError::Ended(agent));
             }
             self.cell().post.thaw(self.cell().epoch());
-            return Err(rolled_back(&reason, self.target));
+            return Err(CellsError::RolledBack {
+                node: self.target,
+                reason,
+            });
         }
         Tally::add(&self.cell().tally.moves, 1);
         let rounds = metrics.rounds.len();
@@ -769,10 +768,8 @@ async fn relevant(
     }
 }
 
-fn rolled_back(reason: &RollbackReason, target: NodeId) -> CellsError {
-    CellsError::RolledBack {
-        reason: format!("{reason} (node {})", target.short()),
-    }
+fn failed(error: CellsError) -> SourceInput {
+    SourceInput::Failed(error.to_string())
 }
 
 fn micros(duration: Duration) -> u64 {
