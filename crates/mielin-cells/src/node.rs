@@ -410,8 +410,12 @@ impl Node {
         }
     }
 
-    /// Tells the mesh where the agent is and what it does.
+    /// Tells the mesh where the agent is and what it does, unless it has just come and that is still a secret.
     pub(crate) fn announce(&self, cell: &Cell) {
+        let coming = lock(&self.inbound).get(&cell.id()).cloned();
+        if coming.is_some_and(|inbound| inbound.is_secret()) {
+            return;
+        }
         let Ok(name) = Name::new(cell.identity.name.clone()) else {
             return;
         };

@@ -1,6 +1,7 @@
 //! The target's end of a move: prepares, writes, starts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,7 +39,17 @@ const EARLIER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Inbound {
     /// The source asked on another stream what became of it.
     queried: Notify,
+    /// The source was told that the agent runs here, as far as it can be told.
+    told: AtomicBool,
     over: watch::Sender<bool>,
+}
+
+impl Inbound {
+    /// Whether nobody may know yet that the agent is here. Before its source, nobody may: to the source a location
+    /// record is as good as the answer that it waits for, and it would let go of an agent whose target may be dead.
+    pub(crate) fn is_secret(&self) -> bool {
+        !self.told.load(Ordering::Acquire)
+    }
 }
 
 /// Serves one stream of protocol 102: a move, or the question what became of one.
@@ -321,6 +332,7 @@ impl Target {
         let failed = |error: CellsError| Some(TargetInput::Failed(error.to_string()));
         match action {
             TargetAction::Send(frame) => {
+                let running = matches!(frame, MigrationFrame::Running { .. });
                 let tail = match (&frame, self.state_at) {
                     (MigrationFrame::Running { .. }, Some(at)) => {
                         let us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -332,6 +344,9 @@ impl Target {
                     Some(outgoing) => outgoing.core(frame, tail).await.is_ok(),
                     None => false,
                 };
+                if running {
+                    self.reveal();
+                }
                 (!sent).then_some(TargetInput::ConnectionLost)
             }
             TargetAction::Decide(offer) => Some(match self.decide(offer).await {
@@ -571,6 +586,15 @@ impl Target {
         node.adopt(&cell, false)?;
         cell.start();
         Ok(())
+    }
+
+    /// Tells the mesh that the agent is here.
+    fn reveal(&self) {
+        let Some(entry) = &self.inbound else { return };
+        entry.inbound.told.store(true, Ordering::Release);
+        if let Ok(cell) = self.node.here(&entry.agent) {
+            self.node.announce(&cell);
+        }
     }
 
     fn note_phase(&mut self) -> Next {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod doubts;
+mod kills;
 mod life;
 mod messages;
 mod moves;

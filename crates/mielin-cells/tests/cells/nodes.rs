@@ -1,9 +1,11 @@
 //! Meshes of nodes in one process.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use mielin_cells::{Cells, CellsConfig, CellsError, LogKind, SpawnRequest};
-use mielin_mesh::{JoinRequest, MeshConfig, MeshService, create_mesh, join};
+use mielin_mesh::{JoinRequest, JoinToken, MeshConfig, MeshService, create_mesh, join};
 use mielin_mesh_core::{AgentId, AgentState, MemberState, NodeId, NodeRole};
 use tempfile::TempDir;
 
@@ -20,6 +22,14 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn id(&self) -> NodeId {
         self.mesh.local().id
+    }
+
+    /// Lets somebody join; only the first node of a mesh can.
+    pub(crate) fn token(&self) -> JoinToken {
+        let authority = self.mesh.authority().unwrap();
+        authority
+            .issue_token(None, Duration::from_secs(60))
+            .unwrap()
     }
 
     pub(crate) async fn spawn(&self, module: &[u8], name: &str) -> AgentId {
@@ -101,39 +111,44 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
         .expect("in time")
 }
 
+fn listening() -> MeshConfig {
+    MeshConfig::new("127.0.0.1:0".parse().unwrap())
+}
+
+/// A new member of the mesh that is to be found at `address`.
+pub(crate) async fn joined(
+    directory: &Path,
+    name: String,
+    address: SocketAddr,
+    token: JoinToken,
+) -> MeshService {
+    let request = JoinRequest {
+        address,
+        token: Some(token),
+        name,
+        role: NodeRole::Core,
+    };
+    let credentials = join(directory, request, |_| {}).await.unwrap();
+    MeshService::start(listening().bootstrap(address), credentials)
+        .await
+        .unwrap()
+}
+
 /// A mesh of `count` nodes that all know each other.
 pub(crate) async fn mesh(count: usize, configure: impl Fn(usize, &mut CellsConfig)) -> Vec<Node> {
     let mut nodes: Vec<Node> = Vec::new();
     for index in 0..count {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("node");
-        let (name, config) = (
-            format!("n{index}"),
-            MeshConfig::new("127.0.0.1:0".parse().unwrap()),
-        );
+        let name = format!("n{index}");
         let mesh = match nodes.first() {
             None => {
                 let credentials = create_mesh(&path, &name, NodeRole::Core).unwrap();
-                MeshService::start(config, credentials).await.unwrap()
+                MeshService::start(listening(), credentials).await.unwrap()
             }
             Some(first) => {
                 let address = first.mesh.local().address;
-                let token = first
-                    .mesh
-                    .authority()
-                    .unwrap()
-                    .issue_token(None, Duration::from_secs(60))
-                    .unwrap();
-                let request = JoinRequest {
-                    address,
-                    token: Some(token),
-                    name,
-                    role: NodeRole::Core,
-                };
-                let credentials = join(&path, request, |_| {}).await.unwrap();
-                MeshService::start(config.bootstrap(address), credentials)
-                    .await
-                    .unwrap()
+                joined(&path, name, address, first.token()).await
             }
         };
         let mut config = CellsConfig {

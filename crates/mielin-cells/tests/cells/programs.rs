@@ -91,13 +91,39 @@ pub(crate) fn talker() -> Vec<u8> {
     )
 }
 
-/// Steps of [`compute`] between two lines.
+/// Steps of [`compute`] between two lines, and of [`ledger`], which is followed for longer.
 const STEPS: u64 = 1 << 14;
+const LEDGER_STEPS: u64 = 1 << 11;
 const FACTOR: u64 = 6_364_136_223_846_793_005;
 
 /// Computes for ever in a table of `words` 64-bit words behind `fill` MiB of used memory, and writes a line of 16
 /// digits after each [`STEPS`]; ends with code 7 at the first message.
 pub(crate) fn compute(words: u32, fill: u32) -> Vec<u8> {
+    computing(
+        words,
+        fill,
+        STEPS,
+        r#"(br_if $line (call $receive (i32.const 1024) (i32.const 1024) (i64.const 0) (i32.const 16)))"#,
+    )
+}
+
+/// The same, but waits 10 ms for a message after each line, writes what comes as a line of its own, and ends with
+/// code 7 at `stop`. Messages must be shorter than the lines of the computation.
+pub(crate) fn ledger(words: u32, fill: u32) -> Vec<u8> {
+    computing(
+        words,
+        fill,
+        LEDGER_STEPS,
+        r#"(br_if $line (call $receive (i32.const 1024) (i32.const 1024) (i64.const 10000000) (i32.const 16)))
+        (local.set $at (i32.load (i32.const 52)))
+        (i32.store8 (i32.add (i32.const 1024) (local.get $at)) (i32.const 10))
+        (call $print (i32.const 1024) (i32.add (local.get $at) (i32.const 1)))
+        (br_if $line (i32.ne (i32.load (i32.const 1024)) (i32.const 0x706f7473)))"#,
+    )
+}
+
+/// Computes, with `$line` as the loop and `between` after each line.
+fn computing(words: u32, fill: u32, steps: u64, between: &str) -> Vec<u8> {
     assert!(words.is_power_of_two());
     let table = 65536 + fill * (1 << 20);
     let pages = table / 65536 + (words * 8).div_ceil(65536);
@@ -113,7 +139,7 @@ pub(crate) fn compute(words: u32, fill: u32) -> Vec<u8> {
                     (br $fill)))
             (local.set $x (i64.const 1))
             (loop $line
-                (local.set $step (i32.const {STEPS}))
+                (local.set $step (i32.const {steps}))
                 (loop $again
                     (local.set $at (i32.add (i32.const {table}) (i32.shl
                         (i32.and (i32.wrap_i64 (i64.shr_u (local.get $x) (i64.const 40))) (i32.const {mask}))
@@ -127,7 +153,7 @@ pub(crate) fn compute(words: u32, fill: u32) -> Vec<u8> {
                 (call $hex (local.get $x) (i32.const 128))
                 (i32.store8 (i32.const 144) (i32.const 10))
                 (call $print (i32.const 128) (i32.const 17))
-                (br_if $line (call $receive (i32.const 1024) (i32.const 1024) (i64.const 0) (i32.const 16))))
+                {between})
             (call $proc_exit (i32.const 7)))"#,
         mask = words - 1,
     );
@@ -136,10 +162,19 @@ pub(crate) fn compute(words: u32, fill: u32) -> Vec<u8> {
 
 /// The first `lines` lines that [`compute`] writes.
 pub(crate) fn computed(words: u32, lines: usize) -> String {
+    results(words, STEPS, lines)
+}
+
+/// The first `lines` lines that [`ledger`] writes of its own accord.
+pub(crate) fn recorded(words: u32, lines: usize) -> String {
+    results(words, LEDGER_STEPS, lines)
+}
+
+fn results(words: u32, steps: u64, lines: usize) -> String {
     let mut table = vec![0_u64; words as usize];
     let (mut x, mut text) = (1_u64, String::new());
     for _ in 0..lines {
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             let word = &mut table[(x >> 40) as usize & (words as usize - 1)];
             x = x.wrapping_mul(FACTOR).wrapping_add(word.wrapping_add(1));
             *word = x;

@@ -168,6 +168,7 @@ impl MigrationReceiver {
                 self.stage = Stage::Go;
             }
             (Stage::Started, TargetInput::Started) => {
+                self.phase = MigrationPhase::Resuming;
                 self.send(MigrationFrame::Running { epoch: self.epoch });
                 self.stage = Stage::Released;
                 self.deadline = Some(now + RELEASE_TIMEOUT);
@@ -223,7 +224,6 @@ impl MigrationReceiver {
                     .expect("a receiver comes to wait for Go by an offer");
                 if arrivals.start(agent, epoch) {
                     self.deadline = None;
-                    self.phase = MigrationPhase::Resuming;
                     self.ask(Stage::Started, TargetAction::Start { epoch });
                 } else {
                     self.discard(RollbackReason::ConnectionLost);

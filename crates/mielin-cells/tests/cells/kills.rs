@@ -1,0 +1,316 @@
+//! Targets that are processes of their own, and are killed in the middle of a move.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_cells::{
+    Cells, CellsConfig, CellsError, ErrorKind, LogKind, MoveOptions, MoveProbe, MoveReport,
+    MoveSide, ProbeAnswer,
+};
+use mielin_mesh_core::{AgentId, MemberState, MigrationPhase, MigrationStrategy, NodeId};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::nodes::{Node, PATIENCE, joined, plain_mesh, refused, shut_down, within};
+use crate::programs;
+
+/// The table of the agents that move: 4 MiB, all of it written within a round, behind [`FILL`] MiB that are not.
+const WORDS: u32 = 1 << 19;
+const FILL: u32 = 8;
+
+/// What the process of a target is told, by its environment.
+const DIRECTORY: &str = "MIELIN_TEST_TARGET_DIRECTORY";
+const ADDRESS: &str = "MIELIN_TEST_TARGET_ADDRESS";
+const TOKEN: &str = "MIELIN_TEST_TARGET_TOKEN";
+const NAME: &str = "MIELIN_TEST_TARGET_NAME";
+const DIES_IN: &str = "MIELIN_TEST_TARGET_DIES_IN";
+
+/// Not a test by itself: the tests below run this executable again, with only this in it, as the target of a move. It
+/// kills its own process when the move comes to the phase that it was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_of_a_target() {
+    let Ok(directory) = std::env::var(DIRECTORY) else {
+        return;
+    };
+    let told = |name| std::env::var(name).unwrap();
+    // Its parent holds the other end: without a parent it ends.
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(1);
+    });
+    let directory = Path::new(&directory);
+    let mesh = joined(
+        &directory.join("node"),
+        told(NAME),
+        told(ADDRESS).parse().unwrap(),
+        told(TOKEN).parse().unwrap(),
+    )
+    .await;
+    let (wanted, cells) = (told(DIES_IN), Arc::<OnceLock<Cells>>::default());
+    let probe = {
+        let cells = Arc::clone(&cells);
+        MoveProbe(Arc::new(move |side, agent, phase| {
+            if side == MoveSide::Target && phase.to_string() == wanted {
+                if *phase == MigrationPhase::Resuming {
+                    has_run(cells.get().unwrap(), *agent);
+                }
+                die();
+            }
+            ProbeAnswer::Continue
+        }))
+    };
+    let config = CellsConfig {
+        data_dir: Some(directory.join("cells")),
+        probe: Some(probe),
+        ..CellsConfig::default()
+    };
+    let started = Cells::start(config, mesh).await.unwrap();
+    assert!(cells.set(started).is_ok());
+    std::future::pending::<()>().await;
+}
+
+/// Waits until the copy of an agent that was just started here has done something.
+fn has_run(cells: &Cells, agent: AgentId) {
+    tokio::task::block_in_place(|| {
+        tokio::runtime::Handle::current().block_on(async {
+            let before = cells.inspect(agent).await.unwrap().stdout_bytes;
+            let news = cells.read_log(agent, LogKind::Stdout, before, PATIENCE);
+            assert!(!news.await.unwrap().bytes.is_empty());
+        });
+    });
+}
+
+/// A signal that cannot be caught: nothing is flushed, closed or said.
+fn die() -> ! {
+    let id = std::process::id().to_string();
+    let _ = std::process::Command::new("kill")
+        .args(["-KILL", &id])
+        .status();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A move to a process that dies.
+struct Doomed {
+    phase: &'static str,
+    agent: AgentId,
+    target: NodeId,
+    moving: JoinHandle<Result<MoveReport, CellsError>>,
+    /// Sends numbered messages until it is told to stop, and gives their count.
+    sending: JoinHandle<Result<u64, CellsError>>,
+    stop: tokio::sync::watch::Sender<bool>,
+}
+
+/// Runs a target and waits until both other nodes know it.
+async fn target(nodes: &[Node], name: &str, directory: &Path, phase: &str) -> (Child, NodeId) {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "kills::the_process_of_a_target", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(ADDRESS, nodes[0].mesh.local().address.to_string())
+        .env(TOKEN, nodes[0].token().to_string())
+        .env(NAME, name)
+        .env(DIES_IN, phase)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut id = None;
+    for node in nodes {
+        let mut events = node.mesh.subscribe();
+        id = within(async {
+            loop {
+                let members = node.mesh.members();
+                let found = members.iter().find(|member| {
+                    member.identity.name.as_str() == name && member.state == MemberState::Alive
+                });
+                if let Some(member) = found {
+                    return Some(member.identity.id);
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(50), events.recv()).await;
+            }
+        })
+        .await;
+    }
+    (child, id.unwrap())
+}
+
+/// Sends numbered messages, some hundred in a second, until `stopped`, and then `stop`.
+async fn send_numbers(
+    sender: Cells,
+    agent: AgentId,
+    mut stopped: tokio::sync::watch::Receiver<bool>,
+) -> Result<u64, CellsError> {
+    let mut pace = tokio::time::interval(Duration::from_millis(5));
+    let mut count = 0;
+    while !*stopped.borrow_and_update() {
+        let number = Bytes::from(count.to_string());
+        sender.send(agent, number).await?;
+        count += 1;
+        pace.tick().await;
+    }
+    sender.send(agent, Bytes::from_static(b"stop")).await?;
+    Ok(count)
+}
+
+/// Begins a move to a process of its own and sees that process die.
+async fn doom(nodes: &[Node], strategy: MigrationStrategy, phase: &'static str) -> Doomed {
+    let name = phase.replace(' ', "-");
+    let directory = tempfile::tempdir().unwrap();
+    let (mut child, target) = target(nodes, &name, directory.path(), phase).await;
+    // Waiting for the process would close this, and the process would end by itself.
+    let _lifeline = child.stdin.take();
+    let agent = nodes[0].spawn(&programs::ledger(WORDS, FILL), &name).await;
+    nodes[0].lines(agent, 1).await;
+    nodes[1].until(agent, |_, _| true).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let sending = tokio::spawn(send_numbers(nodes[1].cells.clone(), agent, stopped));
+    let cells = nodes[0].cells.clone();
+    let options = MoveOptions {
+        strategy: Some(strategy),
+    };
+    let moving = tokio::spawn(async move { cells.migrate(agent, target, options, None).await });
+    let status = within(child.wait()).await.unwrap();
+    assert_eq!(status.signal(), Some(9), "{phase}: {status}");
+    Doomed {
+        phase,
+        agent,
+        target,
+        moving,
+        sending,
+        stop,
+    }
+}
+
+/// The agent goes on at the source, can still move, and has missed nothing.
+async fn goes_on(nodes: &[Node], doomed: Doomed, options: MoveOptions) {
+    let (phase, agent) = (doomed.phase, doomed.agent);
+    let error = refused(within(doomed.moving).await.unwrap());
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{phase}: {error}");
+    match &error {
+        CellsError::RolledBack { node, .. } => {
+            assert_eq!(*node, doomed.target);
+            assert!(
+                error.to_string().ends_with("goes on at its source"),
+                "{error}"
+            );
+        }
+        // On a slow machine the asker may lose patience before membership decides.
+        CellsError::InDoubt(_) => assert_eq!(phase, "resuming", "{error}"),
+        _ => panic!("{phase}: {error}"),
+    }
+    let lines = nodes[0].stdout(agent).await.lines().count();
+    nodes[0].lines(agent, lines + 1).await;
+    let report = nodes[0].cells.inspect(agent).await.unwrap();
+    assert_eq!(report.node, nodes[0].id());
+    // Before the hand-over nothing has changed; after it the next epoch belonged to the copy that is lost.
+    let epoch = if phase == "resuming" { 3 } else { 1 };
+    assert_eq!(
+        (report.epoch.0, report.counters.moves),
+        (epoch, 0),
+        "{phase}"
+    );
+
+    within(nodes[0].cells.migrate(agent, nodes[1].id(), options, None))
+        .await
+        .unwrap();
+    doomed.stop.send_replace(true);
+    let count = within(doomed.sending).await.unwrap().unwrap();
+    assert_eq!(
+        within(nodes[0].cells.wait(agent)).await.unwrap().exit_code,
+        7
+    );
+    let output = nodes[0].whole_stdout(agent).await;
+    let (computed, heard): (Vec<&str>, Vec<&str>) =
+        output.lines().partition(|line| line.len() == 16);
+    let numbers: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+    assert!(
+        heard.split_last()
+            == Some((
+                &"stop",
+                &numbers.iter().map(String::as_str).collect::<Vec<_>>()
+            )),
+        "{phase}: {count} messages were sent, and the agent heard {heard:?}"
+    );
+    assert!(
+        computed.join("\n") + "\n" == programs::recorded(WORDS, computed.len()),
+        "{phase}: the computation differs from an undisturbed one"
+    );
+}
+
+/// The source has let go: the agent is lost with its only holder, and nobody runs it again.
+async fn is_lost(nodes: &[Node], doomed: Doomed) {
+    doomed.sending.abort();
+    let report = within(doomed.moving).await.unwrap().unwrap();
+    assert_eq!(report.to, doomed.target);
+    let (at_source, elsewhere) = tokio::join!(
+        nodes[0].cells.inspect(doomed.agent),
+        nodes[1].cells.inspect(doomed.agent)
+    );
+    for result in [at_source, elsewhere] {
+        let error = refused(result);
+        assert!(
+            matches!(error, CellsError::Unreachable { node, .. } if node == doomed.target),
+            "{error}"
+        );
+    }
+}
+
+/// Kills a target in each of these phases, of which the last is "complete"; it takes some seconds until a death is noticed, so the moves overlap.
+async fn kill_in(strategy: MigrationStrategy, phases: &[&'static str]) {
+    let nodes = plain_mesh(2).await;
+    let mut doomed = Vec::new();
+    for phase in phases {
+        doomed.push(doom(&nodes, strategy, phase).await);
+    }
+    let options = MoveOptions {
+        strategy: Some(strategy),
+    };
+    let lost = doomed.pop().unwrap();
+    assert_eq!(lost.phase, "complete");
+    tokio::join!(is_lost(&nodes, lost), async {
+        for doomed in doomed {
+            goes_on(&nodes, doomed, options).await;
+        }
+    });
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_killed_in_any_phase_of_pre_copy_takes_the_agent_only_if_it_owns_it() {
+    // "pre-copy n": n - 1 rounds have arrived, and the target has not said so of the last.
+    kill_in(
+        MigrationStrategy::PreCopy,
+        &[
+            "preparing",
+            "pre-copy 1",
+            "pre-copy 2",
+            "pre-copy 3",
+            "transferring",
+            "committing",
+            "resuming",
+            "complete",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_killed_in_any_phase_of_stop_copy_takes_the_agent_only_if_it_owns_it() {
+    kill_in(
+        MigrationStrategy::StopCopy,
+        &[
+            "preparing",
+            "transferring",
+            "committing",
+            "resuming",
+            "complete",
+        ],
+    )
+    .await;
+}
