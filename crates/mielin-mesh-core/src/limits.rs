@@ -69,8 +69,10 @@ pub const STOP_COPY_BELOW_BYTES: u64 = 1 << 20;
 pub const PRE_COPY_PAGES_SMALL: u64 = 64;
 /// Pre-copy stops when the dirty pages would go over the wire within this time.
 pub const PRE_COPY_DOWNTIME_BUDGET: Duration = Duration::from_millis(5);
-/// Pre-copy stops after this many rounds (Xen used 29, NSDI'05).
-pub const PRE_COPY_ROUNDS_MAX: u32 = 30;
+/// Pre-copy stops when more than this share of the pages that a round sent are dirty again after it. So all rounds
+/// together send at most four times the memory, in at most 27 rounds for 512 MiB, and a set that stays as it is costs
+/// one round for nothing. (Xen bounds the rounds by 29 and the pages by three times the memory, NSDI'05.)
+pub const PRE_COPY_SHRINK_PERCENT: u128 = 75;
 /// How often a source in doubt asks the target what became of the agent.
 pub const QUERY_PERIOD: Duration = Duration::from_secs(1);
 

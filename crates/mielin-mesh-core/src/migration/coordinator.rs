@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::limits::{
-    MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL, PRE_COPY_ROUNDS_MAX,
+    MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL, PRE_COPY_SHRINK_PERCENT,
     QUERY_PERIOD, RESUME_TIMEOUT, STOP_COPY_BELOW_BYTES,
 };
 use crate::migration::{
@@ -351,7 +351,7 @@ impl MigrationCoordinator {
     fn harvested(&mut self, now: Instant, pages: u64) {
         match self.stage {
             // Pages of a round that is not sent stay harvested, and go with the last ones.
-            Stage::Harvested if self.is_small_enough(pages) => self.freeze(now),
+            Stage::Harvested if !self.is_worth_a_round(now, pages) => self.freeze(now),
             Stage::Harvested => self.ask(Stage::PagesSent, SourceAction::SendPages),
             Stage::LastHarvested if pages > 0 => {
                 self.ask(Stage::LastPagesSent, SourceAction::SendPages);
@@ -361,18 +361,24 @@ impl MigrationCoordinator {
         }
     }
 
-    /// Whether another round is not worth it: the dirty set is small, or does not shrink, or there were enough.
-    fn is_small_enough(&self, pages: u64) -> bool {
+    /// Whether to send these pages while the agent runs, rather than freeze it and send them then.
+    ///
+    /// What a round gains is known from the one before: it sent so many pages, and meanwhile the agent dirtied these.
+    /// A hot set that is written faster than it crosses comes back whole in each harvest. Sending it again makes the
+    /// frozen rest no smaller, so there must be clearly fewer pages than the round before sent. And a round must leave
+    /// time for a frozen rest of the same size before the limit, or the move would be rolled back.
+    fn is_worth_a_round(&self, now: Instant, pages: u64) -> bool {
         let Some(before) = self.rounds.last() else {
             // The first harvest is the whole memory.
-            return pages <= PRE_COPY_PAGES_SMALL;
+            return pages > PRE_COPY_PAGES_SMALL;
         };
         let per_page = before.duration.as_nanos() / u128::from(before.pages.max(1));
         let estimate = per_page.saturating_mul(u128::from(pages));
-        pages <= PRE_COPY_PAGES_SMALL
-            || estimate <= PRE_COPY_DOWNTIME_BUDGET.as_nanos()
-            || u128::from(pages) * 10 >= u128::from(before.pages) * 9
-            || self.round > PRE_COPY_ROUNDS_MAX
+        let left = self.deadline.map_or(Duration::ZERO, |at| at.since(now));
+        pages > PRE_COPY_PAGES_SMALL
+            && estimate > PRE_COPY_DOWNTIME_BUDGET.as_nanos()
+            && u128::from(pages) * 100 <= u128::from(before.pages) * PRE_COPY_SHRINK_PERCENT
+            && estimate.saturating_mul(2) <= left.as_nanos()
     }
 
     fn pages_sent(&mut self, now: Instant, pages: u64, bytes: u64) {

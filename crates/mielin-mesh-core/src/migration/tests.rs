@@ -123,8 +123,15 @@ fn stop_copy_freezes_sends_and_counts() {
 
 /// Dirty pages found by each harvest, at a millisecond per hundred pages; gives the pages of each round sent.
 fn rounds_of(dirty: impl Fn(usize) -> u64) -> Vec<u64> {
+    rounds_at(100, |harvest, _| dirty(harvest)).0
+}
+
+/// Dirty pages found by each harvest, of which the second argument is how long the round before took, at so many pages
+/// in a millisecond; gives the pages of each round sent, and those that are left for the freeze.
+fn rounds_at(pages_per_ms: u64, dirty: impl Fn(usize, u64) -> u64) -> (Vec<u64>, u64) {
     let mut source = MigrationCoordinator::new(at(0), plan(MigrationStrategy::PreCopy));
     let (mut now, mut harvests, mut sent) = (0, 0, Vec::new());
+    let (mut pages, mut round_ms) = (0, 0);
     frame(
         &mut source,
         0,
@@ -134,13 +141,13 @@ fn rounds_of(dirty: impl Fn(usize) -> u64) -> Vec<u64> {
     loop {
         match next(&mut source) {
             SourceAction::Harvest => {
-                let pages = dirty(harvests);
+                pages = dirty(harvests, round_ms);
                 harvests += 1;
                 source.handle(at(now), SourceInput::Harvested { pages });
             }
             SourceAction::SendPages => {
-                let pages = dirty(harvests - 1);
-                now += pages / 100;
+                round_ms = pages / pages_per_ms;
+                now += round_ms;
                 sent.push(pages);
                 source.handle(
                     at(now),
@@ -153,7 +160,7 @@ fn rounds_of(dirty: impl Fn(usize) -> u64) -> Vec<u64> {
             SourceAction::Send(MigrationFrame::RoundEnd { round, .. }) => {
                 frame(&mut source, now, MigrationFrame::RoundAck { round });
             }
-            SourceAction::Freeze => return sent,
+            SourceAction::Freeze => return (sent, pages),
             SourceAction::Send(_) => {}
             other => panic!("{other:?}"),
         }
@@ -173,11 +180,63 @@ fn pre_copy_stops_when_the_dirty_set_is_small_or_stays() {
         rounds_of(|n| if n == 0 { 16_384 } else { 8_000 }),
         [16_384, 8_000]
     );
-    // A set that shrinks for ever a little comes to the limit.
-    let slow = rounds_of(|n| (1e9 * 0.89_f64.powi(i32::try_from(n).unwrap())) as u64);
-    assert_eq!(slow.len(), PRE_COPY_ROUNDS_MAX as usize);
     // Everything small at once.
     assert_eq!(rounds_of(|_| 10), [] as [u64; 0]);
+}
+
+#[test]
+fn pre_copy_sends_no_round_that_the_one_before_shows_to_gain_nothing() {
+    // All of the memory, nearly all, or the largest share that is not clearly less: frozen after the one round that
+    // brings what nobody writes, with as many pages as stop-copy has, and no more.
+    for hot in [16_384, 16_000, 12_289] {
+        let (sent, rest) = rounds_at(100, |n, _| if n == 0 { 16_384 } else { hot });
+        assert_eq!((sent, rest), (alloc::vec![16_384], hot));
+    }
+    // It grows.
+    let (sent, rest) = rounds_at(100, |n, _| 8_000 + 8_000 * n as u64);
+    assert_eq!((sent, rest), (alloc::vec![8_000], 16_000));
+    // A smaller hot set is sent once for nothing: after the first round it might as well be a slow writer's.
+    let (sent, rest) = rounds_at(100, |n, _| if n == 0 { 16_384 } else { 4_096 });
+    assert_eq!((sent, rest), (alloc::vec![16_384, 4_096], 4_096));
+}
+
+/// Writers of any rate and any hot set, over links of any speed.
+#[test]
+fn pre_copy_ends_soon_with_a_rest_that_is_worth_it() {
+    let mut rng = StdRng::seed_from_u64(3);
+    for _ in 0..2_000 {
+        let memory = rng.random_range(1_000..100_000_u64);
+        let hot = rng.random_range(0..=memory);
+        let link = rng.random_range(10..200_u64);
+        let writes = rng.random_range(0..300_u64);
+        let dirtied = |n, ms| if n == 0 { memory } else { hot.min(ms * writes) };
+        let (sent, rest) = rounds_at(link, dirtied);
+        let total: u64 = sent.iter().sum();
+        assert!(total <= 4 * memory, "{sent:?}");
+        assert!(rest <= memory, "{sent:?}, {rest}");
+        // Every round but the last made the next one clearly smaller; the last one did, or ended it.
+        for pair in sent.windows(2) {
+            assert!(pair[1] * 4 <= pair[0] * 3, "{sent:?}");
+        }
+        // A writer that is slow for the link leaves what crosses in 5 ms; rounds are whole milliseconds here.
+        if writes * 2 <= link {
+            assert!(
+                rest <= (6 * link).max(64),
+                "{sent:?}, {rest} at {link} against {writes}"
+            );
+        }
+    }
+}
+
+#[test]
+fn pre_copy_leaves_time_for_the_frozen_rest() {
+    // 1,000 pages in a second, and a limit of 30 s. After 14 s, 8,100 pages are dirty: another round of 8.1 s would
+    // end at 22.1 s, and a rest that is as large would not be over at the limit.
+    let (sent, rest) = rounds_at(1, |n, _| [14_000, 8_100][n.min(1)]);
+    assert_eq!((sent, rest), (alloc::vec![14_000], 8_100));
+    // 7,000 would.
+    let (sent, rest) = rounds_at(1, |n, _| [14_000, 7_000, 60][n.min(2)]);
+    assert_eq!((sent, rest), (alloc::vec![14_000, 7_000], 60));
 }
 
 /// What goes wrong in a run, and after how many steps.
