@@ -3,7 +3,7 @@
 //! Two nodes in this process, over QUIC on loopback, hand an agent of 1, 16 and 64 MiB back and forth while it writes
 //! a hot set of 256 KiB without a pause. Baseline in the same run: stop-copy. Floor in the same run: sending the hot
 //! set's bytes over the same connection and hearing one answer. `-o json` prints rows for machines; `--reps N` sets
-//! the moves per row.
+//! the moves per row; `--hot-kib N` another hot set, up to the whole memory, in which case pre-copy has nothing to gain.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -13,16 +13,18 @@ use mielin_cells::{Cells, CellsConfig, LogKind, MoveOptions, SpawnRequest};
 use mielin_mesh::{
     FrameLimit, JoinRequest, MeshConfig, MeshService, create_mesh, join, stream_handler,
 };
+use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::{MemberState, MigrationStrategy, NodeRole};
 
 type Failure = Box<dyn std::error::Error>;
 
-const HOT_BYTES: u32 = 256 * 1024;
+const HOT_KIB: u32 = 256;
 /// The protocol on which the floor is measured.
 const FLOOR: u16 = 200;
 
 struct Row {
     mib: u32,
+    hot_kib: u32,
     strategy: MigrationStrategy,
     downtime_us: Vec<u64>,
     total_us: Vec<u64>,
@@ -36,10 +38,12 @@ struct Row {
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let json = arguments.windows(2).any(|pair| pair == ["-o", "json"]);
-    let reps = arguments
-        .windows(2)
-        .find(|pair| pair[0] == "--reps")
-        .map_or(Ok(20), |pair| pair[1].parse())?;
+    let number = |option: &str, otherwise: u32| {
+        let given = arguments.windows(2).find(|pair| pair[0] == option);
+        given.map_or(Ok(otherwise), |pair| pair[1].parse())
+    };
+    let reps = number("--reps", 20)?;
+    let hot_kib = number("--hot-kib", HOT_KIB)?;
     let directory = tempfile::tempdir()?;
     let path = directory.path();
     let config = || -> Result<MeshConfig, Failure> { Ok(MeshConfig::new("127.0.0.1:0".parse()?)) };
@@ -89,7 +93,8 @@ async fn main() -> Result<(), Failure> {
     let mut rows = Vec::new();
     for mib in [1, 16, 64] {
         for strategy in [MigrationStrategy::StopCopy, MigrationStrategy::PreCopy] {
-            rows.push(measure(&nodes, mib, strategy, reps).await?);
+            let hot_kib = hot_kib.min(mib * 1024 - 4);
+            rows.push(measure(&nodes, mib, hot_kib, strategy, reps).await?);
         }
     }
     print(&rows, json)?;
@@ -103,10 +108,13 @@ async fn main() -> Result<(), Failure> {
 async fn measure(
     nodes: &[Cells; 2],
     mib: u32,
+    hot_kib: u32,
     strategy: MigrationStrategy,
-    reps: usize,
+    reps: u32,
 ) -> Result<Row, Failure> {
-    let agent = nodes[0].spawn(SpawnRequest::new(program(mib)?)).await?;
+    let agent = nodes[0]
+        .spawn(SpawnRequest::new(program(mib, hot_kib)?))
+        .await?;
     // It says so when all of its memory is in use.
     while nodes[0]
         .read_log(agent, LogKind::Stdout, 0, Duration::from_secs(60))
@@ -116,6 +124,7 @@ async fn measure(
     {}
     let mut row = Row {
         mib,
+        hot_kib,
         strategy,
         downtime_us: Vec::new(),
         total_us: Vec::new(),
@@ -129,8 +138,9 @@ async fn measure(
     };
     // The first two moves compile the module at both ends and are not counted.
     for rep in 0..reps + 2 {
-        let target = nodes[(rep + 1) % 2].mesh().local().id;
-        let report = nodes[rep % 2].migrate(agent, target, options, None).await?;
+        let (source, target) = if rep % 2 == 0 { (0, 1) } else { (1, 0) };
+        let target = nodes[target].mesh().local().id;
+        let report = nodes[source].migrate(agent, target, options, None).await?;
         if rep >= 2 {
             row.downtime_us.push(report.downtime_us);
             row.total_us.push(report.total_us);
@@ -142,10 +152,10 @@ async fn measure(
                 .collect::<Vec<_>>()
                 .join(", ");
             row.last += &format!(
-                "; resume at target {}; {} by {}",
-                report.target_resume_us, report.rounds, report.tracker
+                "; resume at target {}; rounds of {:?} pages by {}",
+                report.target_resume_us, report.pages, report.tracker
             );
-            floors.push(floor(nodes).await?);
+            floors.push(floor(nodes, hot_kib).await?);
         }
     }
     nodes[0].terminate(agent).await?;
@@ -155,22 +165,25 @@ async fn measure(
 }
 
 /// The hot set's bytes one way and an answer back.
-async fn floor(nodes: &[Cells; 2]) -> Result<u64, Failure> {
+async fn floor(nodes: &[Cells; 2], hot_kib: u32) -> Result<u64, Failure> {
     let mut stream = nodes[0]
         .mesh()
         .open_stream(&nodes[1].mesh().local().id, FLOOR)
         .await?;
-    let hot = Bytes::from(vec![0x5a; HOT_BYTES as usize]);
+    let mut hot = Bytes::from(vec![0x5a; hot_kib as usize * 1024]);
     let began = Instant::now();
-    stream.send_frame_bytes(&[], hot).await?;
-    stream.recv_frame(FrameLimit::default()).await?;
+    while !hot.is_empty() {
+        let piece = hot.split_to(hot.len().min(PAYLOAD_BYTES_MAX));
+        stream.send_frame_bytes(&[], piece).await?;
+        stream.recv_frame(FrameLimit::default()).await?;
+    }
     Ok(u64::try_from(began.elapsed().as_micros())?)
 }
 
 /// Fills its memory, says `x`, and then writes its hot set for ever.
-fn program(mib: u32) -> Result<Vec<u8>, Failure> {
+fn program(mib: u32, hot_kib: u32) -> Result<Vec<u8>, Failure> {
     let (pages, end) = (mib * 16, mib << 20);
-    let hot = end - HOT_BYTES;
+    let hot = end - hot_kib * 1024;
     let text = format!(
         r#"(module
         (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -220,13 +233,8 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
             percentile(&mut downtime, 99),
             percentile(&mut total, 50),
         );
-        let (mib, strategy, floor, bytes, kib) = (
-            row.mib,
-            row.strategy,
-            row.floor_us,
-            row.bytes,
-            HOT_BYTES / 1024,
-        );
+        let (mib, strategy, floor, bytes, kib) =
+            (row.mib, row.strategy, row.floor_us, row.bytes, row.hot_kib);
         if json {
             lines.push(format!(
                 r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes}}}"#

@@ -38,9 +38,10 @@ async fn the_process_of_a_target() {
     };
     let told = |name| std::env::var(name).unwrap();
     // Its parent holds the other end: without a parent it ends.
-    std::thread::spawn(|| {
+    let (parent, orphaned) = tokio::sync::oneshot::channel::<()>();
+    std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        std::process::exit(1);
+        drop(parent);
     });
     let directory = Path::new(&directory);
     let mesh = joined(
@@ -70,7 +71,7 @@ async fn the_process_of_a_target() {
     };
     let started = Cells::start(config, mesh).await.unwrap();
     assert!(cells.set(started).is_ok());
-    std::future::pending::<()>().await;
+    let _ = orphaned.await;
 }
 
 /// Waits until the copy of an agent that was just started here has done something.
