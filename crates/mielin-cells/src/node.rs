@@ -336,10 +336,7 @@ impl Node {
             table.left.retain(|left| *left != cell.id());
             table.ended.retain(|ended| *ended != cell.id());
         }
-        self.announce(cell);
-        let recorded = Arc::clone(cell);
-        self.runtime
-            .spawn_blocking(move || recorded.keep_record(None));
+        self.make_known(cell);
         let courier = courier::run(Arc::clone(self), Arc::clone(&cell.post));
         self.runtime.spawn(courier);
         Ok(())
@@ -410,10 +407,26 @@ impl Node {
         }
     }
 
-    /// Tells the mesh where the agent is and what it does, unless it has just come and that is still a secret.
+    /// Whether the agent has just come, and its source must be the first to hear of that.
+    fn is_secret(&self, agent: &AgentId) -> bool {
+        let inbound = lock(&self.inbound).get(agent).cloned();
+        inbound.is_some_and(|inbound| inbound.is_secret())
+    }
+
+    /// Tells the mesh, and a later run of this node, that the agent is here, unless that is still a secret.
+    pub(crate) fn make_known(&self, cell: &Arc<Cell>) {
+        if self.is_secret(&cell.id()) {
+            return;
+        }
+        self.announce(cell);
+        let recorded = Arc::clone(cell);
+        self.runtime
+            .spawn_blocking(move || recorded.keep_record(None));
+    }
+
+    /// Tells the mesh where the agent is and what it does, unless that is still a secret.
     pub(crate) fn announce(&self, cell: &Cell) {
-        let coming = lock(&self.inbound).get(&cell.id()).cloned();
-        if coming.is_some_and(|inbound| inbound.is_secret()) {
+        if self.is_secret(&cell.id()) {
             return;
         }
         let Ok(name) = Name::new(cell.identity.name.clone()) else {

@@ -46,7 +46,8 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     /// Whether nobody may know yet that the agent is here. Before its source, nobody may: to the source a location
-    /// record is as good as the answer that it waits for, and it would let go of an agent whose target may be dead.
+    /// record is as good as the answer that it waits for, and it would let go of an agent whose target may be dead. For
+    /// the same reason a target that is killed and starts again must not find that it had the agent.
     pub(crate) fn is_secret(&self) -> bool {
         !self.told.load(Ordering::Acquire)
     }
@@ -588,12 +589,12 @@ impl Target {
         Ok(())
     }
 
-    /// Tells the mesh that the agent is here.
+    /// The source knows, as far as it can be told: now everybody may know that the agent is here.
     fn reveal(&self) {
         let Some(entry) = &self.inbound else { return };
         entry.inbound.told.store(true, Ordering::Release);
         if let Ok(cell) = self.node.here(&entry.agent) {
-            self.node.announce(&cell);
+            self.node.make_known(&cell);
         }
     }
 

@@ -12,10 +12,11 @@ use mielin_cells::{
     MoveSide, ProbeAnswer,
 };
 use mielin_mesh_core::{AgentId, MemberState, MigrationPhase, MigrationStrategy, NodeId};
+use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::nodes::{Node, PATIENCE, joined, plain_mesh, refused, shut_down, within};
+use crate::nodes::{Node, PATIENCE, joined, plain_mesh, refused, rejoined, shut_down, within};
 use crate::programs;
 
 /// The table of the agents that move: 4 MiB, all of it written within a round, behind [`FILL`] MiB that are not.
@@ -44,13 +45,13 @@ async fn the_process_of_a_target() {
         drop(parent);
     });
     let directory = Path::new(&directory);
-    let mesh = joined(
-        &directory.join("node"),
-        told(NAME),
-        told(ADDRESS).parse().unwrap(),
-        told(TOKEN).parse().unwrap(),
-    )
-    .await;
+    let address = told(ADDRESS).parse().unwrap();
+    let own = directory.join("node");
+    let mesh = if own.exists() {
+        rejoined(&own, address).await
+    } else {
+        joined(&own, told(NAME), address, told(TOKEN).parse().unwrap()).await
+    };
     let (wanted, cells) = (told(DIES_IN), Arc::<OnceLock<Cells>>::default());
     let probe = {
         let cells = Arc::clone(&cells);
@@ -105,6 +106,7 @@ struct Doomed {
     /// Sends numbered messages until it is told to stop, and gives their count.
     sending: JoinHandle<Result<u64, CellsError>>,
     stop: tokio::sync::watch::Sender<bool>,
+    directory: TempDir,
 }
 
 /// Runs a target and waits until both other nodes know it.
@@ -185,6 +187,7 @@ async fn doom(nodes: &[Node], strategy: MigrationStrategy, phase: &'static str) 
         moving,
         sending,
         stop,
+        directory,
     }
 }
 
@@ -260,6 +263,23 @@ async fn is_lost(nodes: &[Node], doomed: Doomed) {
             "{error}"
         );
     }
+}
+
+/// What an agent did here before the target said so is not known to the target itself when it starts again: otherwise
+/// it would report the end of an agent that goes on at the source.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_starts_again_claims_no_agent_that_it_had_not_said_to_run() {
+    let nodes = plain_mesh(2).await;
+    let strategy = MigrationStrategy::StopCopy;
+    let doomed = doom(&nodes, strategy, "resuming").await;
+    let directory = doomed.directory.path().to_owned();
+    let (_again, id) = target(&nodes, "resuming", &directory, "never").await;
+    assert_eq!(id, doomed.target);
+    let options = MoveOptions {
+        strategy: Some(strategy),
+    };
+    goes_on(&nodes, doomed, options).await;
+    shut_down(nodes).await;
 }
 
 /// Kills a target in each of these phases, of which the last is "complete"; it takes some seconds until a death is noticed, so the moves overlap.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use mielin_cells::{Cells, CellsConfig, CellsError, LogKind, SpawnRequest};
-use mielin_mesh::{JoinRequest, JoinToken, MeshConfig, MeshService, create_mesh, join};
+use mielin_mesh::{
+    JoinRequest, JoinToken, MeshConfig, MeshService, create_mesh, join, load_credentials,
+};
 use mielin_mesh_core::{AgentId, AgentState, MemberState, NodeId, NodeRole};
 use tempfile::TempDir;
 
@@ -129,6 +131,14 @@ pub(crate) async fn joined(
         role: NodeRole::Core,
     };
     let credentials = join(directory, request, |_| {}).await.unwrap();
+    MeshService::start(listening().bootstrap(address), credentials)
+        .await
+        .unwrap()
+}
+
+/// A member that was in the mesh before.
+pub(crate) async fn rejoined(directory: &Path, address: SocketAddr) -> MeshService {
+    let credentials = load_credentials(directory).unwrap().unwrap();
     MeshService::start(listening().bootstrap(address), credentials)
         .await
         .unwrap()
