@@ -165,6 +165,7 @@ pub struct Membership {
 
 /// What foca asks of the world, kept until the driver fetches it.
 struct Effects {
+    local: NodeId,
     now: Instant,
     transmits: VecDeque<Transmit>,
     /// Soonest first; of several at one time, in foca's own order of kinds, then in order of submission.
@@ -185,6 +186,11 @@ impl foca::Runtime<Identity> for Effects {
     }
 
     fn send_to(&mut self, to: Identity, data: &[u8]) {
+        // foca keeps another identity of this node, an earlier life or what a peer made up, as a dead
+        // member, and greets those now and then.
+        if to.id == self.local {
+            return;
+        }
         self.transmits.push_back(Transmit {
             to: to.id,
             address: to.address,
@@ -214,6 +220,7 @@ impl Membership {
         }
         let config = preset.config();
         let suspect_to_dead = config.suspect_to_down_after;
+        let id = local.id;
         let foca = Foca::new(local, config, StdRng::seed_from_u64(seed), OxiCodec);
         Ok(Membership {
             foca,
@@ -221,6 +228,7 @@ impl Membership {
             left: false,
             known: BTreeMap::new(),
             effects: Effects {
+                local: id,
                 now: Instant::START,
                 transmits: VecDeque::new(),
                 timers: BinaryHeap::new(),

@@ -180,7 +180,7 @@ impl Inbox {
             // From one sender the waiting messages follow one another, and the last was the last accepted.
             let follows = newest
                 .get(&peer)
-                .is_none_or(|before| *before + 1 == sequence);
+                .is_none_or(|before: &u64| before.checked_add(1) == Some(sequence));
             let accepted = inbox
                 .accepted
                 .get(&peer)

@@ -199,22 +199,29 @@ impl Outbox {
             return Err(OutboxError::TooLarge { len: payload.len() });
         }
         let no_lane = !self.lanes.contains_key(&to) && self.lanes.len() >= OUTBOX_DESTINATIONS_MAX;
-        if no_lane || !self.can_push(payload.len()) {
-            return Err(OutboxError::Full);
-        }
+        // Only an outbox that a hostile peer sent along can have counted to the end.
+        let next = match self
+            .lanes
+            .get(&to)
+            .map_or(0, |lane| lane.last)
+            .checked_add(1)
+        {
+            Some(next) if !no_lane && self.can_push(payload.len()) => next,
+            _ => return Err(OutboxError::Full),
+        };
         self.count += 1;
         self.bytes += payload.len();
         let lane = self.lanes.entry(to).or_insert_with(Lane::new);
-        lane.last += 1;
+        lane.last = next;
         lane.unacknowledged.push_back(Envelope {
             source: self.agent,
             source_epoch: epoch,
             destination: to,
-            sequence: lane.last,
+            sequence: next,
             kind,
             payload,
         });
-        Ok(lane.last)
+        Ok(next)
     }
 
     /// Whether there is room for a payload of this length.
@@ -404,7 +411,7 @@ impl Outbox {
             let follows = lane
                 .unacknowledged
                 .back()
-                .is_none_or(|before| before.sequence + 1 == sequence);
+                .is_none_or(|before| before.sequence.checked_add(1) == Some(sequence));
             if !follows || sequence == 0 || sequence > lane.last {
                 return Err(CodecError::Malformed);
             }

@@ -1,0 +1,36 @@
+//! What peers say to the cores, and mailboxes from a snapshot: the corpora of `fuzz/corpus` and
+//! mutations of them.
+
+#[global_allocator]
+static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;
+
+mod mailbox;
+mod membership;
+mod migration;
+mod registry;
+mod wire_types;
+
+#[test]
+fn mailbox() {
+    mailbox::TARGET.replay();
+}
+
+#[test]
+fn membership() {
+    membership::TARGET.replay();
+}
+
+#[test]
+fn migration() {
+    migration::TARGET.replay();
+}
+
+#[test]
+fn registry() {
+    registry::TARGET.replay();
+}
+
+#[test]
+fn wire_types() {
+    wire_types::TARGET.replay();
+}
