@@ -48,11 +48,11 @@ struct State {
     serial: u64,
 }
 
-#[derive(Clone)]
-struct Issued {
-    expires: SystemTime,
-    role: Option<NodeRole>,
-    used_by: Option<NodeId>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Issued {
+    pub(crate) expires: SystemTime,
+    pub(crate) role: Option<NodeRole>,
+    pub(crate) used_by: Option<NodeId>,
 }
 
 struct Waiting {
@@ -430,7 +430,7 @@ impl Drop for Ticket {
     }
 }
 
-fn encode_tokens(tokens: &BTreeMap<[u8; 32], Issued>) -> Vec<u8> {
+pub(crate) fn encode_tokens(tokens: &BTreeMap<[u8; 32], Issued>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(tokens.len() * RECORD_BYTES);
     for (hash, issued) in tokens {
         bytes.extend_from_slice(hash);
@@ -442,7 +442,7 @@ fn encode_tokens(tokens: &BTreeMap<[u8; 32], Issued>) -> Vec<u8> {
     bytes
 }
 
-fn decode_tokens(bytes: &[u8]) -> Option<BTreeMap<[u8; 32], Issued>> {
+pub(crate) fn decode_tokens(bytes: &[u8]) -> Option<BTreeMap<[u8; 32], Issued>> {
     let mut tokens = BTreeMap::new();
     let mut records = bytes.chunks_exact(RECORD_BYTES);
     for record in &mut records {

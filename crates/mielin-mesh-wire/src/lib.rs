@@ -22,6 +22,8 @@ mod credentials;
 mod directory;
 mod endpoint;
 mod exchange;
+#[cfg(test)]
+mod hostile;
 mod identity;
 mod introduction;
 mod joining;
@@ -44,3 +46,7 @@ pub use peers::{remember_peers, remembered_peers};
 pub use stream::{Frame, FrameLimit, MeshStream, RecvHalf, SendHalf, StreamError};
 pub use tls::TlsError;
 pub use token::{JoinToken, TokenError};
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;

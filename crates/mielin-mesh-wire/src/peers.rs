@@ -20,12 +20,16 @@ pub fn remembered_peers(
     directory: &DataDirectory,
 ) -> Result<Vec<(NodeId, SocketAddr)>, DirectoryError> {
     let content = directory.read(PEERS_FILE)?.unwrap_or_default();
-    let content = String::from_utf8_lossy(&content);
+    Ok(parse(&content))
+}
+
+pub(crate) fn parse(content: &[u8]) -> Vec<(NodeId, SocketAddr)> {
+    let content = String::from_utf8_lossy(content);
     let parse = |line: &str| {
         let (node, address) = line.split_once(' ')?;
         Some((node.parse().ok()?, address.trim().parse().ok()?))
     };
-    Ok(content.lines().filter_map(parse).take(PEERS_MAX).collect())
+    content.lines().filter_map(parse).take(PEERS_MAX).collect()
 }
 
 /// Replaces the remembered members.
