@@ -96,7 +96,10 @@ const JOIN_MESSAGES: Target = Target {
             Seed::bad("hello-cut-off", &hello[..20]),
             Seed::good("hello", hello),
             Seed::good("ask", codec::encode(&ask)),
-            Seed::good("welcome", codec::encode(&FromMember::Welcome { issuer: at })),
+            Seed::good(
+                "welcome",
+                codec::encode(&FromMember::Welcome { issuer: at }),
+            ),
             Seed::good("refused", codec::encode(&FromMember::Refused(refused))),
             Seed::bad(
                 "claims-a-request-of-2-to-the-62",
@@ -151,7 +154,11 @@ const NODE_FILES: Target = Target {
         ]);
         let mut damaged = encode_tokens(&tokens);
         damaged[41] = 2;
-        let peers = format!("{} 127.0.0.1:9000\n{} [::1%3]:1\n", NodeId([1; 32]), NodeId([2; 32]));
+        let peers = format!(
+            "{} 127.0.0.1:9000\n{} [::1%3]:1\n",
+            NodeId([1; 32]),
+            NodeId([2; 32])
+        );
         vec![
             Seed::good("tokens", encode_tokens(&tokens)),
             Seed::good("no-tokens", []),

@@ -160,6 +160,7 @@ fn read_manifest(bytes: &[u8]) -> Result<Manifest, InstrumentError> {
         {
             return Err(InstrumentError::Component);
         }
+        check_claim(&payload)?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
             function
                 .into_validator(Default::default())
@@ -168,6 +169,29 @@ fn read_manifest(bytes: &[u8]) -> Result<Manifest, InstrumentError> {
         parts.read(payload)?;
     }
     parts.manifest()
+}
+
+/// Refuses a section that claims more entries than it has bytes. The validator reserves memory for as
+/// many as are claimed, which can be a million of each kind.
+pub(crate) fn check_claim(payload: &Payload<'_>) -> Result<(), InstrumentError> {
+    let (count, range) = match payload {
+        Payload::TypeSection(section) => (section.count(), section.range()),
+        Payload::ImportSection(section) => (section.count(), section.range()),
+        Payload::FunctionSection(section) => (section.count(), section.range()),
+        Payload::TagSection(section) => (section.count(), section.range()),
+        Payload::GlobalSection(section) => (section.count(), section.range()),
+        Payload::ExportSection(section) => (section.count(), section.range()),
+        Payload::ElementSection(section) => (section.count(), section.range()),
+        // At most a hundred, or not reserved for.
+        _ => return Ok(()),
+    };
+    if count as usize > range.len() {
+        return Err(InstrumentError::Invalid {
+            message: String::from("a section claims more entries than it has bytes"),
+            offset: range.start,
+        });
+    }
+    Ok(())
 }
 
 impl Parts {

@@ -49,6 +49,7 @@ fn record(agent: u8, holder: u8, epoch: u64) -> LocationRecord {
         node: node(holder),
         epoch: Epoch(epoch),
         revision: 1,
+        started_ms: 2,
         state: AgentState::Running,
     }
 }

@@ -87,6 +87,7 @@ fn seeds() -> Vec<Seed> {
         node,
         epoch,
         revision: 70_000,
+        started_ms: 1 << 40,
         state: AgentState::Ended { exit_code: -1 },
     };
     let identity = Identity {

@@ -44,7 +44,9 @@ fn seeds() -> Vec<Seed> {
     let mesh = create_mesh(dir.path(), "first", NodeRole::Core).unwrap();
     let authority = mesh.authority().unwrap();
     let lifetime = Duration::from_secs(3600);
-    let token = authority.issue_token(Some(NodeRole::Relay), lifetime).unwrap();
+    let token = authority
+        .issue_token(Some(NodeRole::Relay), lifetime)
+        .unwrap();
     assert!(token.expires() > SystemTime::now());
     let text = token.to_string();
     let body = BASE64URL_NOPAD

@@ -12,6 +12,7 @@ use wasmparser::{
 };
 
 use super::function::is_comparison;
+use crate::resumable::check_claim;
 use crate::{Feature, FunctionName, InstrumentError, abi};
 
 /// A defined function.
@@ -99,6 +100,7 @@ impl<'a> Program<'a> {
             {
                 return Err(InstrumentError::Component);
             }
+            check_claim(&payload)?;
             if let ValidPayload::Func(validation, code) = validator.payload(&payload)? {
                 program.bodies.push(Body { validation, code });
             }
