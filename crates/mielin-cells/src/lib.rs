@@ -52,3 +52,7 @@ pub use report::{
     AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_TERMINATED, EXIT_TRAPPED,
     HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime, SpawnRequest,
 };
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;

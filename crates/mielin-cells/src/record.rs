@@ -217,6 +217,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mielin_fuzz::{Seed, Target};
+
     use super::*;
 
     fn record() -> Record {
@@ -307,5 +309,51 @@ mod tests {
             Record::decode(&vec![0; BYTES_MAX + 1]),
             Err(RecordError::TooLong)
         ));
+    }
+
+    /// Records with the checksum that they should have.
+    const HOSTILE: Target = Target {
+        name: "record",
+        mutations: 20_000,
+        // What the limit lets a length claim.
+        fixed_bytes: BYTES_MAX + (64 << 10),
+        bytes_per_byte: 64,
+        run: |content| {
+            let _ = Record::decode(content);
+            let sealed = [content, blake3::hash(content).as_bytes()].concat();
+            let Ok(record) = Record::decode(&sealed) else {
+                return false;
+            };
+            assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+            let has_end = record.has_end();
+            let remains = record.into_remains();
+            assert!(has_end || matches!(remains, Err(RecordError::NoEnd)));
+            true
+        },
+        seeds: || {
+            let content = |record: &Record| {
+                let mut bytes = record.encode();
+                bytes.truncate(bytes.len() - HASH_LEN);
+                bytes
+            };
+            let ended = content(&record());
+            let living = Record {
+                end: None,
+                ..record()
+            };
+            let mut other_version = ended.clone();
+            other_version[0] = 9;
+            vec![
+                Seed::bad("version-9", other_version),
+                Seed::bad("twice", ended.repeat(2)),
+                Seed::good("lost", ended),
+                Seed::good("living", content(&living)),
+            ]
+        },
+    };
+
+    #[test]
+    fn hostile_records() {
+        HOSTILE.replay();
     }
 }

@@ -410,3 +410,6 @@ pub(crate) fn log_kind(stderr: bool) -> LogKind {
         LogKind::Stdout
     }
 }
+
+#[cfg(test)]
+mod tests;

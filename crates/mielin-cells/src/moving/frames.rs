@@ -306,6 +306,10 @@ impl Installed {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mielin_fuzz::{Seed, Target};
+    use mielin_mesh_core::Epoch;
+    use mielin_mesh_core::limits::CODEC_BYTES_MAX;
+
     use super::*;
 
     fn state() -> Installed {
@@ -372,5 +376,96 @@ mod tests {
                 bytes[index] = kept;
             }
         }
+    }
+
+    /// Headers, offers and states, by the first byte.
+    const MOVES: Target = Target {
+        name: "moves",
+        mutations: 20_000,
+        // What the codec's limit lets a length claim.
+        fixed_bytes: CODEC_BYTES_MAX + (64 << 10),
+        bytes_per_byte: 64,
+        run: |bytes| match bytes.split_first() {
+            Some((0, bytes)) => {
+                let header = codec::decode::<Header>(bytes);
+                if let Ok(header) = &header {
+                    let again = codec::encode(header);
+                    assert_eq!(codec::decode::<Header>(&again).as_ref(), Ok(header));
+                }
+                header.is_ok()
+            }
+            Some((1, bytes)) => {
+                let Ok(offered) = codec::decode::<Identified>(bytes) else {
+                    return false;
+                };
+                let identity = offered.into_identity(AgentId([1; 16]));
+                if let Ok(identity) = &identity {
+                    let again = codec::encode(&Identified::new(identity));
+                    let again = codec::decode::<Identified>(&again).unwrap();
+                    let again = again.into_identity(identity.id).unwrap();
+                    assert_eq!(Identified::new(&again), Identified::new(identity));
+                }
+                identity.is_ok()
+            }
+            Some((2, bytes)) => is_state(bytes.to_vec().into()) | is_state(sealed(bytes)),
+            _ => false,
+        },
+        seeds: || {
+            let of = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+            let header = |header: &Header| of(0, &codec::encode(header));
+            let offer = |name: &str, grant: &str| {
+                let offered = Identified {
+                    name: name.to_owned(),
+                    owner: [2; 32],
+                    grants: vec![grant.to_owned()],
+                    limits: [u64::MAX; 6],
+                    started_ms: 7,
+                };
+                of(1, &codec::encode(&offered))
+            };
+            let whole = state().encode(pages(b""));
+            let section = Header::Section {
+                name: "wasm.program".to_owned(),
+                version: 1,
+            };
+            let epoch = Epoch(5);
+            let mut long = codec::decode_prefix::<Layout>(&whole).unwrap().0;
+            long.outbox = u64::MAX;
+            vec![
+                Seed::good("more", header(&Header::More)),
+                Seed::good("go", header(&Header::Core(MigrationFrame::Go { epoch }))),
+                Seed::good("section", header(&section)),
+                Seed::good("offer", offer("agent", "message")),
+                Seed::bad("offer-with-an-unknown-grant", offer("agent", "everything")),
+                Seed::good("state", of(2, &whole)),
+                Seed::bad("outbox-of-2-to-the-64", of(2, &codec::encode(&long))),
+            ]
+        },
+    };
+
+    fn is_state(tail: Bytes) -> bool {
+        let installed = Installed::decode(&tail, pages(b""));
+        if let Ok(state) = &installed {
+            let again = Installed::decode(&state.encode(pages(b"")), pages(b"")).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{state:?}"));
+        }
+        installed.is_ok()
+    }
+
+    /// The same state with the digest that it should have.
+    fn sealed(bytes: &[u8]) -> Bytes {
+        let Ok((mut layout, raw)) = codec::decode_prefix::<Layout>(bytes) else {
+            return Bytes::new();
+        };
+        layout.digest = [0; 32];
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&codec::encode(&layout)).update(raw);
+        layout.digest = *hasher.finalize().as_bytes();
+        [codec::encode(&layout), raw.to_vec()].concat().into()
+    }
+
+    #[test]
+    fn moves() {
+        MOVES.replay();
     }
 }
