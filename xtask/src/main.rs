@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | agents | test | ci | tidy | deny | bench`.
+//! The project's own commands: `cargo xtask setup | agents | test | ci | tidy | deny | fuzz | bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
 //! that a green run here is a green run there. Nothing in this crate knows the
@@ -8,6 +8,7 @@
 //! - [`agents`]: builds the sample agents and compares them with `agents/prebuilt`.
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
+//! - [`fuzz`]: runs a fuzz target under libFuzzer, or over mutations of its corpus.
 //! - [`checks`]: `test` and `ci`, the sequences made of the above.
 //! - [`mod@bench`]: starts the benchmarks and passes their output through.
 #![allow(
@@ -20,6 +21,7 @@ mod agents;
 mod bench;
 mod checks;
 mod command;
+mod fuzz;
 mod licences;
 mod spdx;
 mod tidy;
@@ -55,6 +57,8 @@ enum Task {
     Tidy,
     /// Check licences, duplicates and sources of the dependencies against deny.toml
     Deny,
+    /// Run a fuzz target for a while; the input that breaks a promise is kept in fuzz/artifacts
+    Fuzz(fuzz::Options),
     /// Run a benchmark; its standard output is passed through unchanged
     Bench(bench::Options),
 }
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         Task::Ci => checks::ci(&workspace),
         Task::Tidy => tidy::run(&workspace),
         Task::Deny => licences::run(&workspace),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options),
     };
     match result {

@@ -74,8 +74,11 @@ pub(super) fn check(rules: &Rules, files: &[File], findings: &mut Vec<Finding>) 
         .iter()
         .filter(|file| file.path.ends_with("Cargo.toml"))
     {
-        // The agents are a workspace of their own, above all floors.
-        if file.path.starts_with("agents/") {
+        // Workspaces of their own, above all floors.
+        if ["agents/", "fuzz/"]
+            .iter()
+            .any(|folder| file.path.starts_with(folder))
+        {
             continue;
         }
         let manifest: Manifest = match basic_toml::from_str(&file.text) {
