@@ -115,10 +115,10 @@ fn text() -> String {
             text.push_str("(drop)");
         }
         // On to the next record; the last block, for numbers beyond the table, has none.
-        write!(
+        writeln!(
             text,
             "(local.set $at (i32.add (local.get $at) (i32.const {RECORD})))\
-             (br_if $next (i32.lt_u (local.get $at) (i32.const {})))(return))\n",
+             (br_if $next (i32.lt_u (local.get $at) (i32.const {})))(return))",
             RECORD * RECORDS_MAX
         )
         .unwrap();
