@@ -44,8 +44,19 @@ struct Shared {
 struct State {
     tokens: BTreeMap<[u8; 32], Issued>,
     pending: BTreeMap<NodeId, Waiting>,
+    /// Names of this node, of those admitted since it started, and of the
+    /// members that it was told of.
+    names: BTreeMap<NodeId, Name>,
     /// Tells two requests of one node apart.
     serial: u64,
+}
+
+impl State {
+    /// Whether another node than this one bears the name.
+    fn is_taken(&self, name: &Name, node: &NodeId) -> bool {
+        let mut others = self.names.iter().filter(|(other, _)| *other != node);
+        others.any(|(_, taken)| taken == name)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +100,9 @@ pub enum AuthorityError {
     /// Nobody with this id is waiting.
     #[error("node {0} is not waiting for approval")]
     NotPending(NodeId),
+    /// Another node was admitted under this name meanwhile.
+    #[error("another node of the mesh is called {0}")]
+    NameTaken(Name),
     /// Too many unexpired tokens exist.
     #[error("{TOKENS_MAX} unexpired tokens exist already; wait until some have expired")]
     TooManyTokens,
@@ -122,6 +136,8 @@ pub(crate) enum AdmissionError {
         granted: NodeRole,
         requested: NodeRole,
     },
+    #[error("another node of the mesh is called {0}")]
+    NameTaken(Name),
     #[error("too many nodes are waiting for approval")]
     Busy,
     #[error(transparent)]
@@ -185,12 +201,33 @@ impl Authority {
             .collect()
     }
 
-    /// Admits a waiting node with the role that it asked for.
+    /// Admits a waiting node with the role and the name that it asked for.
     ///
     /// # Errors
-    /// [`AuthorityError::NotPending`].
+    /// [`AuthorityError::NotPending`] and [`AuthorityError::NameTaken`]; the
+    /// node waits on after the latter.
     pub fn approve(&self, node: &NodeId) -> Result<(), AuthorityError> {
+        {
+            let mut state = self.state();
+            let waiting = state.pending.get(node);
+            let name = waiting.map(|waiting| waiting.info.name.clone());
+            let name = name.ok_or(AuthorityError::NotPending(*node))?;
+            if state.is_taken(&name, node) {
+                return Err(AuthorityError::NameTaken(name));
+            }
+            state.names.insert(*node, name);
+        }
         self.decide(node, Decision::Approved)
+    }
+
+    /// Notes which name a node of the mesh bears: no other is admitted with it.
+    pub fn note_name(&self, node: NodeId, name: Name) {
+        self.state().names.insert(node, name);
+    }
+
+    /// Gives the name of a node free that is no member any more.
+    pub fn forget_name(&self, node: &NodeId) {
+        self.state().names.remove(node);
     }
 
     /// Turns a waiting node away; it may ask again.
@@ -260,6 +297,7 @@ impl Authority {
     pub(crate) fn admit_by_token(
         &self,
         request: &VerifiedRequest,
+        name: &Name,
         secret: &[u8; 32],
         requested: Option<NodeRole>,
     ) -> Result<Vec<u8>, AdmissionError> {
@@ -289,6 +327,9 @@ impl Authority {
                 (Some(granted), _) => granted,
                 (None, requested) => requested.unwrap_or(NodeRole::Edge),
             };
+            if state.is_taken(name, &request.id) {
+                return Err(AdmissionError::NameTaken(name.clone()));
+            }
             let mut tokens = state.tokens.clone();
             tokens.insert(
                 *hash.as_bytes(),
@@ -299,6 +340,7 @@ impl Authority {
             );
             self.store_tokens(&tokens)?;
             state.tokens = tokens;
+            state.names.insert(request.id, name.clone());
             role
         };
         Ok(self.issue(request, role, false)?)
@@ -312,6 +354,9 @@ impl Authority {
         let (decision, outcome) = oneshot::channel();
         let mut state = self.state();
         let node = info.node;
+        if state.is_taken(&info.name, &node) {
+            return Err(AdmissionError::NameTaken(info.name));
+        }
         if !state.pending.contains_key(&node) {
             let host: IpAddr = info.address.ip();
             let same = state

@@ -92,6 +92,7 @@ pub(crate) enum JoinRefusal {
     Rejected,
     NotApproved,
     Internal,
+    NameTaken,
 }
 
 /// Why an exchange ended early; the other side is at fault.
@@ -194,7 +195,7 @@ impl JoinDesk {
         };
         let answer = match secret {
             Some(secret) => authority
-                .admit_by_token(&request, &secret, role)
+                .admit_by_token(&request, &name, &secret, role)
                 .map_or_else(
                     |error| refusal(&error).into(),
                     |certificate| FromMember::Granted { certificate },
@@ -261,6 +262,7 @@ fn refusal(error: &AdmissionError) -> JoinRefusal {
             requested: *requested,
         },
         AdmissionError::Busy => JoinRefusal::Busy,
+        AdmissionError::NameTaken(_) => JoinRefusal::NameTaken,
         AdmissionError::Certificate(_) | AdmissionError::Directory(_) => {
             tracing::error!(%error, "cannot admit a joiner");
             JoinRefusal::Internal

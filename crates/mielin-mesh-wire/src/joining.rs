@@ -112,7 +112,7 @@ pub enum JoinError {
         source: quinn::ConnectionError,
     },
     /// No connection or no answer in time.
-    #[error("{address} did not answer within {limit:?}; is the address right and UDP allowed?")]
+    #[error("{address} did not answer within {limit:?}")]
     Timeout {
         /// Who was dialled.
         address: SocketAddr,
@@ -142,6 +142,12 @@ pub enum JoinError {
         granted: NodeRole,
         /// What was asked for.
         requested: NodeRole,
+    },
+    /// Another member bears the name.
+    #[error("another node of the mesh is called {name}")]
+    NameTaken {
+        /// The name that was asked for.
+        name: Name,
     },
     /// Too many nodes are joining.
     #[error("too many nodes are joining at once; try again later")]
@@ -232,7 +238,7 @@ pub async fn join(
         role: Some(role),
         secret: token.map(|token| token.secret),
     };
-    let joiner = Joiner::new(&root, key.id(), address)?;
+    let joiner = Joiner::new(&root, key.id(), name.clone(), address)?;
     let admitted = joiner.obtain(address, &ask, &progress).await;
     joiner.endpoint.close(CLOSE_DONE, b"done");
     // Lets the last acknowledgement leave; how long that takes is not of interest.
@@ -267,10 +273,16 @@ struct Joiner {
     config: quinn::ClientConfig,
     mesh: MeshId,
     node: NodeId,
+    name: Name,
 }
 
 impl Joiner {
-    fn new(root: &RootCertificate, node: NodeId, address: SocketAddr) -> Result<Self, JoinError> {
+    fn new(
+        root: &RootCertificate,
+        node: NodeId,
+        name: Name,
+        address: SocketAddr,
+    ) -> Result<Self, JoinError> {
         let any = match address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -283,6 +295,7 @@ impl Joiner {
             config,
             mesh: root.mesh_id(),
             node,
+            name,
         })
     }
 
@@ -402,6 +415,9 @@ impl Joiner {
             JoinRefusal::Unknown => TokenError::Unknown.into(),
             JoinRefusal::WrongMesh => TokenError::WrongMesh.into(),
             JoinRefusal::Role { granted, requested } => JoinError::Role { granted, requested },
+            JoinRefusal::NameTaken => JoinError::NameTaken {
+                name: self.name.clone(),
+            },
             JoinRefusal::Busy => JoinError::Busy,
             JoinRefusal::Rejected => JoinError::Rejected,
             JoinRefusal::NotApproved => JoinError::NotApproved {

@@ -21,6 +21,10 @@ fn request() -> VerifiedRequest {
     VerifiedRequest::check(&make_request(&NodeKey::generate().unwrap()).unwrap()).unwrap()
 }
 
+fn called(name: &str) -> Name {
+    Name::new(name).unwrap()
+}
+
 #[test]
 fn a_token_admits_one_node_even_after_a_restart() {
     let (dir, authority) = authority();
@@ -29,7 +33,7 @@ fn a_token_admits_one_node_even_after_a_restart() {
     let (first, second) = (request(), request());
 
     let certificate = authority
-        .admit_by_token(&first, &token.secret, None)
+        .admit_by_token(&first, &called("first"), &token.secret, None)
         .unwrap();
     let certificate = NodeCertificate::check(&certificate).unwrap();
     assert_eq!(
@@ -39,14 +43,14 @@ fn a_token_admits_one_node_even_after_a_restart() {
     assert!(!certificate.issuer);
 
     for authority in [&authority, &reopened(&dir, &authority)] {
-        let refused = authority.admit_by_token(&second, &token.secret, None);
+        let refused = authority.admit_by_token(&second, &called("second"), &token.secret, None);
         assert!(matches!(
             refused,
             Err(AdmissionError::Token(TokenError::Used))
         ));
         // Its own user may repeat the request: the first answer may be lost.
         authority
-            .admit_by_token(&first, &token.secret, None)
+            .admit_by_token(&first, &called("first"), &token.secret, None)
             .unwrap();
     }
 }
@@ -55,14 +59,14 @@ fn a_token_admits_one_node_even_after_a_restart() {
 fn wrong_and_expired_tokens_and_roles_are_told_apart() {
     let (_dir, authority) = authority();
     let asked = request();
-    let unknown = authority.admit_by_token(&asked, &[7; 32], None);
+    let unknown = authority.admit_by_token(&asked, &called("asked"), &[7; 32], None);
     assert!(matches!(
         unknown,
         Err(AdmissionError::Token(TokenError::Unknown))
     ));
 
     let expired = authority.issue_token(None, Duration::ZERO).unwrap();
-    let expired = authority.admit_by_token(&asked, &expired.secret, None);
+    let expired = authority.admit_by_token(&asked, &called("asked"), &expired.secret, None);
     assert!(matches!(
         expired,
         Err(AdmissionError::Token(TokenError::Expired))
@@ -70,7 +74,8 @@ fn wrong_and_expired_tokens_and_roles_are_told_apart() {
 
     let hour = Duration::from_secs(3600);
     let edge = authority.issue_token(Some(NodeRole::Edge), hour).unwrap();
-    let other = authority.admit_by_token(&asked, &edge.secret, Some(NodeRole::Core));
+    let other =
+        authority.admit_by_token(&asked, &called("asked"), &edge.secret, Some(NodeRole::Core));
     assert!(matches!(
         other,
         Err(AdmissionError::Role {
@@ -80,12 +85,12 @@ fn wrong_and_expired_tokens_and_roles_are_told_apart() {
     ));
     // A refused role does not use the token up.
     authority
-        .admit_by_token(&asked, &edge.secret, Some(NodeRole::Edge))
+        .admit_by_token(&asked, &called("asked"), &edge.secret, Some(NodeRole::Edge))
         .unwrap();
 
     let free = authority.issue_token(None, hour).unwrap();
     let core = authority
-        .admit_by_token(&asked, &free.secret, Some(NodeRole::Core))
+        .admit_by_token(&asked, &called("asked"), &free.secret, Some(NodeRole::Core))
         .unwrap();
     assert_eq!(NodeCertificate::check(&core).unwrap().role, NodeRole::Core);
 }
@@ -134,4 +139,28 @@ fn the_list_of_pending_joiners_is_bounded_and_follows_its_tickets() {
     drop(ticket);
     let gone = authority.approve(&NodeId([3; 32]));
     assert!(matches!(gone, Err(AuthorityError::NotPending(_))));
+}
+
+#[test]
+fn of_two_that_wait_under_one_name_one_is_approved() {
+    let (_dir, authority) = authority();
+    let info = |index: u8| PendingJoin {
+        node: NodeId([index; 32]),
+        name: called("edge"),
+        role: NodeRole::Edge,
+        address: SocketAddr::from(([10, 0, 0, index], 1)),
+        since: SystemTime::now(),
+    };
+    let _first = authority.ask(info(1)).unwrap();
+    let (_second, mut outcome) = authority.ask(info(2)).unwrap();
+    authority.approve(&NodeId([1; 32])).unwrap();
+    let refused = authority.approve(&NodeId([2; 32]));
+    assert!(matches!(refused, Err(AuthorityError::NameTaken(_))));
+    let refused = authority.ask(info(3));
+    assert!(matches!(refused, Err(AdmissionError::NameTaken(_))));
+    // It waits on, and is approved when the other has left.
+    assert!(outcome.try_recv().is_err());
+    authority.forget_name(&NodeId([1; 32]));
+    authority.approve(&NodeId([2; 32])).unwrap();
+    assert_eq!(outcome.try_recv().unwrap(), Decision::Approved);
 }
