@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use mielin_cells::{Cells, CellsConfig, CellsError};
 use mielin_mesh::{
-    Authority, AuthorityError, MeshConfig, MeshError, MeshService, NodeCredentials, Preset,
-    WireError,
+    Authority, AuthorityError, Departure, MeshConfig, MeshError, MeshService, NodeCredentials,
+    Preset, WireError,
 };
 use mielin_mesh_core::{AgentId, NodeId};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::args::PresetChoice;
@@ -40,22 +40,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How long commands that are being answered may hold up the end.
 const LAST_ANSWERS_LIMIT: Duration = Duration::from_secs(1);
 
-/// Why a node stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// A signal, the end of standard input, or a command. The members expect the node back.
-    ForNow,
-    /// The node leaves the mesh.
-    Leave,
-}
-
 /// A node whose services run and whose control socket is open, but not served yet.
 pub(crate) struct Node {
     home: Home,
     cells: Cells,
     listener: UnixListener,
     state: NodeState,
-    stops: mpsc::Receiver<Stop>,
+    stops: mpsc::Receiver<Departure>,
     closing: watch::Sender<bool>,
 }
 
@@ -68,7 +59,7 @@ pub(crate) struct NodeState {
     /// Fingerprint of the mesh's root.
     pub(crate) mesh_id: String,
     pub(crate) started: Instant,
-    stop: mpsc::Sender<Stop>,
+    stop: mpsc::Sender<Departure>,
     closing: watch::Receiver<bool>,
 }
 
@@ -81,7 +72,7 @@ impl NodeState {
     pub(crate) fn authority(&self) -> Result<&Authority, Failure> {
         self.mesh().authority().ok_or_else(|| {
             Failure::refused("this node does not hold the mesh's root, so it cannot admit others")
-                .hint("do it on the node that founded the mesh with `mielin mesh start`")
+                .hint("run this on the node where `mielin mesh start` founded the mesh")
         })
     }
 
@@ -95,27 +86,20 @@ impl NodeState {
         self.find(|cells| cells.resolve_node(query)).await
     }
 
-    /// Looks, and while nothing is found looks again at all news of a moment: what one node has
-    /// answered for, the others learn a little later.
     async fn find<T>(&self, look: impl Fn(&Cells) -> Result<T, CellsError>) -> Result<T, Failure> {
-        let mut news = self.mesh().subscribe();
-        let deadline = tokio::time::Instant::now() + NEWS_LIMIT;
-        loop {
-            let error = match look(&self.cells) {
-                Err(error) if error.kind() == mielin_cells::ErrorKind::NotFound => error,
-                found => return Ok(found?),
-            };
-            let alone = self.mesh().members().len() < 2;
-            let heard = tokio::time::timeout_at(deadline, news.recv());
-            if alone || !matches!(heard.await, Ok(Ok(_) | Err(RecvError::Lagged(_)))) {
-                return Err(error.into());
-            }
-        }
+        let news = self.mesh().subscribe();
+        let look = || look(&self.cells);
+        let found = if self.mesh().members().len() < 2 {
+            look()
+        } else {
+            look_again(news, look).await
+        };
+        Ok(found?)
     }
 
     /// Asks the node to stop; nothing happens if it is stopping already.
-    pub(crate) fn request_stop(&self, stop: Stop) {
-        let _ = self.stop.try_send(stop);
+    pub(crate) fn request_stop(&self, departure: Departure) {
+        let _ = self.stop.try_send(departure);
     }
 
     /// Returns when the node begins to stop.
@@ -218,10 +202,10 @@ impl Node {
                 let _ = closing.wait_for(|closing| *closing).await;
             });
         let server = tokio::spawn(server.into_future());
-        let stop = tokio::select! {
-            () = signals => Stop::ForNow,
-            () = stdin_end(), if stop_on_stdin_end => Stop::ForNow,
-            stop = self.stops.recv() => stop.unwrap_or(Stop::ForNow),
+        let departure = tokio::select! {
+            () = signals => Departure::Stopped,
+            () = stdin_end(), if stop_on_stdin_end => Departure::Stopped,
+            departure = self.stops.recv() => departure.unwrap_or(Departure::Stopped),
         };
         info!("stopping");
         let _ = self.closing.send(true);
@@ -231,13 +215,31 @@ impl Node {
         }
         let mesh = self.cells.mesh().clone();
         within(STOP_LIMIT, "the agents", self.cells.shutdown()).await;
-        match stop {
-            Stop::Leave => within(STOP_LIMIT, "leaving the mesh", mesh.leave()).await,
-            Stop::ForNow => within(STOP_LIMIT, "the mesh", mesh.shutdown()).await,
-        };
+        within(STOP_LIMIT, "the mesh", mesh.depart(departure)).await;
         control::remove(self.home.path());
         info!("stopped");
+        // Whoever waits for the directory waits for the end of the process.
+        self.home.keep();
         Ok(())
+    }
+}
+
+/// Looks, and while nothing is found looks again at all news of a moment: what one node has
+/// answered for, the others learn a little later.
+async fn look_again<T, N: Clone>(
+    mut news: broadcast::Receiver<N>,
+    look: impl Fn() -> Result<T, CellsError>,
+) -> Result<T, CellsError> {
+    let deadline = tokio::time::Instant::now() + NEWS_LIMIT;
+    loop {
+        let error = match look() {
+            Err(error) if error.kind() == mielin_cells::ErrorKind::NotFound => error,
+            found => return found,
+        };
+        let heard = tokio::time::timeout_at(deadline, news.recv()).await;
+        if !matches!(heard, Ok(Ok(_) | Err(RecvError::Lagged(_)))) {
+            return Err(error);
+        }
     }
 }
 
@@ -265,6 +267,7 @@ fn cannot_listen(bind: SocketAddr, error: &MeshError) -> Failure {
         }
         MeshError::Wire(WireError::Bind { source, .. }) => {
             Failure::io(format!("cannot listen on {bind}"), source)
+                .hint("choose another address with --bind")
         }
         _ => Failure::internal(format!("cannot start the mesh on {bind}: {error}")),
     }
@@ -273,9 +276,15 @@ fn cannot_listen(bind: SocketAddr, error: &MeshError) -> Failure {
 impl From<AuthorityError> for Failure {
     fn from(error: AuthorityError) -> Failure {
         match error {
-            AuthorityError::NotPending(_) => Failure::not_found(error.to_string()),
-            AuthorityError::TooManyTokens | AuthorityError::Lifetime(_) => {
-                Failure::refused(error.to_string())
+            AuthorityError::NotPending(_) => Failure::not_found(error.to_string())
+                .hint("`mielin mesh approve` without a node lists those that wait"),
+            AuthorityError::NameTaken(_) => {
+                Failure::refused(error.to_string()).hint("let it join again with another --name")
+            }
+            AuthorityError::TooManyTokens => Failure::refused(error.to_string())
+                .hint("use one of those, or give new ones a shorter --ttl"),
+            AuthorityError::Lifetime(_) => {
+                Failure::refused(error.to_string()).hint("choose a shorter --ttl")
             }
             _ => Failure::internal(error.to_string()),
         }
@@ -283,7 +292,7 @@ impl From<AuthorityError> for Failure {
 }
 
 /// Completes at the first SIGTERM, SIGINT or SIGHUP from now on.
-fn stop_signals() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn stop_signals() -> Result<impl Future<Output = ()>, Failure> {
     let listen = |kind| {
         signal(kind)
             .map_err(|error| Failure::internal(format!("cannot listen for signals: {error}")))
@@ -314,5 +323,43 @@ async fn within<T>(limit: Duration, what: &str, step: impl Future<Output = T>) -
             warn!("{what} took longer than {limit:?} and was not waited for");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A record that arrives after the question.
+    #[tokio::test]
+    async fn what_is_not_known_yet_is_looked_for_again_at_every_piece_of_news() {
+        let (tell, news) = broadcast::channel(8);
+        let looks = Cell::new(0);
+        let found = look_again(news, || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 3 {
+                return Ok("agent");
+            }
+            let _ = tell.send(());
+            Err(CellsError::AgentNotFound("agent".to_owned()))
+        });
+        assert_eq!(found.await.ok(), Some("agent"));
+    }
+
+    #[tokio::test]
+    async fn other_errors_are_not_waited_for() {
+        let (_tell, news) = broadcast::channel::<()>(8);
+        let looks = Cell::new(0);
+        let found = look_again::<(), ()>(news, || {
+            looks.set(looks.get() + 1);
+            Err(CellsError::AgentAmbiguous {
+                query: "a".to_owned(),
+                count: 2,
+            })
+        });
+        assert!(found.await.is_err());
+        assert_eq!(looks.get(), 1);
     }
 }

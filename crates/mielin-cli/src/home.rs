@@ -19,7 +19,7 @@ const SETTINGS_FILE: &str = "node.json";
 /// A data directory that this process alone uses, until it is dropped.
 pub(crate) struct Home {
     directory: DataDirectory,
-    _lock: File,
+    lock: File,
 }
 
 /// How the node ran last.
@@ -52,7 +52,18 @@ pub(crate) fn data_dir(named: Option<&Path>) -> Result<PathBuf, Failure> {
         })
 }
 
+/// Whether a daemon holds the directory. It does until its process has ended.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(path.join(LOCK_FILE));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 impl Home {
+    /// Keeps the directory until this process has ended.
+    pub(crate) fn keep(self) {
+        std::mem::forget(self.lock);
+    }
+
     /// Opens or makes the directory and takes its lock.
     pub(crate) fn open(path: &Path) -> Result<Home, Failure> {
         let directory = DataDirectory::open(path)?;
@@ -61,10 +72,7 @@ impl Home {
             Failure::io(format!("cannot close {} to others", path.display()), &error)
         })?;
         let lock = take_lock(path)?;
-        Ok(Home {
-            directory,
-            _lock: lock,
-        })
+        Ok(Home { directory, lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -104,7 +112,9 @@ impl Settings {
             .engine
             .as_deref()
             .map_or(Ok(EngineKind::Wasmtime), str::parse);
-        engine.map_err(|error| Failure::usage(error.to_string()))
+        engine.map_err(|error| {
+            Failure::usage(error.to_string()).hint("choose one with --engine: wasmtime or wasmi")
+        })
     }
 }
 
@@ -154,7 +164,9 @@ impl From<DirectoryError> for Failure {
                 path,
                 source,
             } => Failure::io(format!("cannot {action} {}", path.display()), &source),
-            _ => Failure::refused(error.to_string()),
+            DirectoryError::OtherVersion { .. } => Failure::refused(error.to_string()).hint(
+                "name another directory with --data-dir, or run the program that wrote this one",
+            ),
         }
     }
 }

@@ -237,7 +237,9 @@ pub enum MemberState {
     Suspect,
     /// Did not refute.
     Dead,
-    /// Said that it leaves.
+    /// Said that it stops and will be back; it keeps its name.
+    Stopped,
+    /// Said that it leaves for good.
     Left,
 }
 
@@ -255,6 +257,7 @@ impl fmt::Display for MemberState {
             MemberState::Alive => "alive",
             MemberState::Suspect => "suspect",
             MemberState::Dead => "dead",
+            MemberState::Stopped => "stopped",
             MemberState::Left => "left",
         })
     }

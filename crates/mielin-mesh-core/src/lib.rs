@@ -30,7 +30,7 @@
 //!     role: NodeRole::Edge,
 //!     address: ([127, 0, 0, 1], port).into(),
 //!     generation: 1,
-//!     departed: false,
+//!     departed: None,
 //! };
 //! let (a, b) = (node(b"key a", 1), node(b"key b", 2));
 //! let now = Instant::from_start(Duration::ZERO);
@@ -61,7 +61,9 @@ mod time;
 pub use ids::{
     AgentId, AgentState, Epoch, IdError, MemberState, Name, NameError, NodeId, NodeRole,
 };
-pub use membership::{Identity, Member, Membership, MembershipError, MembershipEvent, Preset};
+pub use membership::{
+    Departure, Identity, Member, Membership, MembershipError, MembershipEvent, Preset,
+};
 pub use migration::{
     MigrationCoordinator, MigrationFrame, MigrationMetrics, MigrationPhase, MigrationReceiver,
     MigrationStrategy, RollbackReason,

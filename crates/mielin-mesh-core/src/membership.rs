@@ -4,8 +4,8 @@
 //! Group Membership Protocol", DSN 2002) with the suspicion of its section 4.2, as implemented by the crate
 //! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in four points:
 //!
-//! - A member that leaves says so: it spreads its own death under an identity marked as departed, so that
-//!   the group can tell [`MemberState::Left`] from [`MemberState::Dead`].
+//! - A member that stops or leaves says so: it spreads its own death under an identity marked as departed, so
+//!   that the group can tell [`MemberState::Stopped`] and [`MemberState::Left`] from [`MemberState::Dead`].
 //! - A member that was buried alive comes back by itself, with a higher generation.
 //! - The dead are announced to from time to time, so that a healed partition heals (anti-entropy).
 //! - A broken connection is a hint: the peer is a suspect at once, and refutes if it lives.
@@ -37,7 +37,7 @@ use crate::limits::{
     WAN_DEAD_AFTER, WAN_SUSPECT_AFTER,
 };
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
-pub use identity::{Identity, Member};
+pub use identity::{Departure, Identity, Member};
 use wire::{OxiCodec, WireHeader};
 
 /// How fast silence becomes death.
@@ -132,6 +132,8 @@ pub enum MembershipEvent {
         /// The new generation.
         generation: u64,
     },
+    /// A member that has been gone for long is forgotten.
+    Forgotten(NodeId),
 }
 
 /// What a datagram or a call did wrong.
@@ -157,7 +159,7 @@ pub enum MembershipError {
 pub struct Membership {
     foca: Foca<Identity, OxiCodec, StdRng, NoCustomBroadcast>,
     suspect_to_dead: Duration,
-    left: bool,
+    departed: Option<Departure>,
     known: BTreeMap<NodeId, Member>,
     effects: Effects,
     events: VecDeque<MembershipEvent>,
@@ -215,7 +217,7 @@ impl Membership {
     ///
     /// [`MembershipError::Departed`].
     pub fn new(local: Identity, preset: Preset, seed: u64) -> Result<Membership, MembershipError> {
-        if local.departed {
+        if local.departed.is_some() {
             return Err(MembershipError::Departed);
         }
         let config = preset.config();
@@ -225,7 +227,7 @@ impl Membership {
         Ok(Membership {
             foca,
             suspect_to_dead,
-            left: false,
+            departed: None,
             known: BTreeMap::new(),
             effects: Effects {
                 local: id,
@@ -249,7 +251,7 @@ impl Membership {
     /// Asks the node at an address to take this node in. Repeat it until a member is known: the datagram may
     /// be lost.
     pub fn announce(&mut self, now: Instant, to: NodeId, address: SocketAddr) {
-        if self.left || to == self.local().id {
+        if self.departed.is_some() || to == self.local().id {
             return;
         }
         // Only the id matters: a node answers an announcement to any of its identities.
@@ -260,7 +262,7 @@ impl Membership {
             role: NodeRole::Edge,
             address,
             generation: 0,
-            departed: false,
+            departed: None,
         };
         self.effects.now = now;
         let result = self.foca.announce(to, &mut self.effects);
@@ -278,7 +280,7 @@ impl Membership {
         from: NodeId,
         bytes: &[u8],
     ) -> Result<(), MembershipError> {
-        if self.left {
+        if self.departed.is_some() {
             return Ok(());
         }
         let (header, _) =
@@ -312,7 +314,7 @@ impl Membership {
         let Some(token) = self.effects.token else {
             return;
         };
-        if self.left {
+        if self.departed.is_some() {
             return;
         }
         self.effects.now = now;
@@ -332,10 +334,10 @@ impl Membership {
         self.settle(result);
     }
 
-    /// Tells the group that this node leaves. Afterwards only transmissions remain to be sent; everything
-    /// else is ignored.
-    pub fn leave(&mut self, now: Instant) {
-        if self.left {
+    /// Tells the group that this node stops or leaves. Afterwards only transmissions remain to be sent;
+    /// everything else is ignored.
+    pub fn depart(&mut self, now: Instant, departure: Departure) {
+        if self.departed.is_some() {
             return;
         }
         self.effects.now = now;
@@ -343,7 +345,7 @@ impl Membership {
         let generation = local.generation.saturating_add(1);
         let departed = Identity {
             generation,
-            departed: true,
+            departed: Some(departure),
             ..local.clone()
         };
         // News about another identity of this node: foca takes it in as dead and spreads it.
@@ -357,7 +359,7 @@ impl Membership {
             let result = self.foca.gossip(&mut self.effects);
             self.settle(result);
         }
-        self.left = true;
+        self.departed = Some(departure);
         self.effects.timers.clear();
     }
 
@@ -436,14 +438,10 @@ impl Membership {
     }
 
     fn local_member(&self) -> Member {
-        let state = if self.left {
-            MemberState::Left
-        } else {
-            MemberState::Alive
-        };
         Member {
             identity: self.local().clone(),
-            state,
+            state: self.departed.map_or(MemberState::Alive, MemberState::from),
+            since: Instant::START,
         }
     }
 
@@ -473,14 +471,17 @@ impl Membership {
             let state = match member.state() {
                 State::Alive => MemberState::Alive,
                 State::Suspect => MemberState::Suspect,
-                State::Down if identity.departed => MemberState::Left,
-                State::Down => MemberState::Dead,
+                State::Down => identity
+                    .departed
+                    .map_or(MemberState::Dead, MemberState::from),
             };
-            let unchanged = |known: &Member| known.state == state && known.identity == *identity;
-            if !self.known.get(&identity.id).is_some_and(unchanged) {
+            let known = self.known.get(&identity.id);
+            if !known.is_some_and(|known| known.state == state && known.identity == *identity) {
+                let same_state = known.filter(|known| known.state == state);
                 let member = Member {
                     identity: identity.clone(),
                     state,
+                    since: same_state.map_or(self.effects.now, |known| known.since),
                 };
                 self.known.insert(identity.id, member.clone());
                 self.events
@@ -490,7 +491,13 @@ impl Membership {
         if self.known.len() > count {
             let remembered = self.foca.iter_membership_state().map(|m| m.id().id);
             let remembered: alloc::collections::BTreeSet<NodeId> = remembered.collect();
-            self.known.retain(|id, _| remembered.contains(id));
+            self.known.retain(|id, _| {
+                let keep = remembered.contains(id);
+                if !keep {
+                    self.events.push_back(MembershipEvent::Forgotten(*id));
+                }
+                keep
+            });
         }
     }
 }

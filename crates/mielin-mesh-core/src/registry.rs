@@ -14,16 +14,17 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
 use crate::codec;
 use crate::limits::{
-    REGISTRY_DIGEST_PERIOD, REGISTRY_RECORDS_PER_MESSAGE_MAX, REGISTRY_RECORDS_PER_NODE_MAX,
-    REGISTRY_REFRESH, REGISTRY_TTL,
+    DEAD_FORGOTTEN_AFTER, REGISTRY_DIGEST_PERIOD, REGISTRY_RECORDS_PER_MESSAGE_MAX,
+    REGISTRY_RECORDS_PER_NODE_MAX, REGISTRY_REFRESH, REGISTRY_TTL,
 };
-use crate::{AgentId, AgentState, Epoch, Instant, Member, Name, NodeId};
+use crate::{AgentId, AgentState, Epoch, Instant, Member, MemberState, Name, NodeId};
 
 /// Where an agent is and what it does, as announced by the node that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -246,8 +247,9 @@ impl AgentRegistry {
     }
 
     /// Takes news about a member. A new one is sent everything this node holds; the records of one that
-    /// died or left are marked unreachable. One that comes back may have lost its agents, so what was known
-    /// of it is forgotten and asked for again.
+    /// died or went are marked unreachable. Those of one that stopped are kept for as long as membership
+    /// remembers it, because it will bring its agents back. One that comes back may have lost its agents, so
+    /// what was known of it is forgotten and asked for again.
     pub fn member_changed(&mut self, now: Instant, member: &Member) {
         let id = member.identity.id;
         if id == self.local {
@@ -264,6 +266,11 @@ impl AgentRegistry {
             }
         } else if self.members.remove(&id).is_some() {
             self.transmits.retain(|transmit| transmit.to != id);
+        }
+        if member.state == MemberState::Stopped {
+            for agent in self.agents_of(&id) {
+                self.prolong(now, &agent, DEAD_FORGOTTEN_AFTER);
+            }
         }
         let reachable = self.members.contains_key(&id);
         for location in self.locations.values_mut() {
@@ -326,7 +333,7 @@ impl AgentRegistry {
                     return Merge::Stale;
                 }
                 if record.revision == known.revision {
-                    self.renew(now, &agent);
+                    self.prolong(now, &agent, REGISTRY_TTL);
                     return Merge::Refreshed;
                 }
             }
@@ -392,15 +399,17 @@ impl AgentRegistry {
         Some(location.record)
     }
 
+    fn agents_of(&self, node: &NodeId) -> Vec<AgentId> {
+        self.locations
+            .values()
+            .filter(|location| location.record.node == *node)
+            .map(|location| location.record.agent)
+            .collect()
+    }
+
     /// Gives whether there was anything to forget.
     fn forget_agents_of(&mut self, node: &NodeId) -> bool {
-        let of_node = |location: &&Location| location.record.node == *node;
-        let agents: Vec<AgentId> = self
-            .locations
-            .values()
-            .filter(of_node)
-            .map(|location| location.record.agent)
-            .collect();
+        let agents = self.agents_of(node);
         let any = !agents.is_empty();
         for agent in agents {
             if let Some(record) = self.remove(&agent) {
@@ -411,10 +420,10 @@ impl AgentRegistry {
         any
     }
 
-    fn renew(&mut self, now: Instant, agent: &AgentId) {
+    fn prolong(&mut self, now: Instant, agent: &AgentId, life: Duration) {
         if let Some(location) = self.locations.get_mut(agent) {
             self.expiries.remove(&(location.expires, *agent));
-            location.expires = now + REGISTRY_TTL;
+            location.expires = now + life;
             self.expiries.insert((location.expires, *agent));
         }
     }
@@ -424,7 +433,7 @@ impl AgentRegistry {
         if self.refresh_at.is_some_and(|at| at <= now) {
             let held: Vec<AgentId> = self.held.iter().copied().collect();
             for agent in &held {
-                self.renew(now, agent);
+                self.prolong(now, agent, REGISTRY_TTL);
             }
             self.refresh_at = (!held.is_empty()).then(|| now + REGISTRY_REFRESH);
             self.unspread.extend(held);
@@ -546,11 +555,7 @@ impl AgentRegistry {
     }
 
     fn send_all(&mut self, to: NodeId) {
-        let own = self
-            .locations
-            .values()
-            .filter(|location| location.record.node == self.local);
-        let agents: Vec<AgentId> = own.map(|location| location.record.agent).collect();
+        let agents = self.agents_of(&self.local);
         for message in self.records_of(agents.into_iter()) {
             self.send(to, &message);
         }

@@ -75,16 +75,16 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
     let Incoming { stream, place } = incoming;
     match stream.protocol() {
         MEMBERSHIP => {
-            let from = stream.peer();
-            if let Some(bytes) = only_frame(stream, MEMBERSHIP_DATAGRAM_BYTES_MAX).await {
-                membership(&shared, from, &bytes);
-            }
+            take_in(stream, MEMBERSHIP_DATAGRAM_BYTES_MAX, |from, bytes| {
+                membership(&shared, from, bytes);
+            })
+            .await;
         }
         REGISTRY => {
-            let from = stream.peer();
-            if let Some(bytes) = only_frame(stream, REGISTRY_BYTES_MAX).await {
-                registry(&shared, from, &bytes);
-            }
+            take_in(stream, REGISTRY_BYTES_MAX, |from, bytes| {
+                registry(&shared, from, bytes);
+            })
+            .await;
         }
         RENEWAL => {
             let issue = crate::upkeep::renewal_handler(Arc::downgrade(&shared));
@@ -115,15 +115,19 @@ fn registry(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
     }
 }
 
-/// The payload of a stream that carries one frame.
-async fn only_frame(mut stream: MeshStream, limit: usize) -> Option<Bytes> {
+/// Reads a stream that carries one frame. The end of the other direction tells
+/// the peer, which may be about to go, that the frame was taken in.
+async fn take_in(stream: MeshStream, limit: usize, take: impl FnOnce(NodeId, &[u8])) {
+    let from = stream.peer();
+    let (mut send, mut recv) = stream.split();
     let limit = FrameLimit {
         header_bytes: 0,
         payload_bytes: limit,
     };
-    match timeout(FRAME_LIMIT, stream.recv_frame(limit)).await {
-        Ok(Ok(Some(frame))) => Some(frame.payload),
-        _ => None,
+    if let Ok(Ok(Some(frame))) = timeout(FRAME_LIMIT, recv.recv_frame(limit)).await {
+        take(from, &frame.payload);
+        // An error says that the peer has gone already.
+        let _ = send.finish();
     }
 }
 

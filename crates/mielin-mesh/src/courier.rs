@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh_core::NodeId;
-use mielin_mesh_wire::{MeshStream, Peer, StreamError};
+use mielin_mesh_wire::{FrameLimit, MeshStream, Peer, StreamError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -89,17 +89,18 @@ impl Couriers {
     }
 }
 
-/// Sends one parcel over a stream of its own and waits until it has arrived.
+/// Sends one parcel over a stream of its own and waits until the peer has taken
+/// it in.
 pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), StreamError> {
     let (protocol, bytes) = match parcel {
         Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
         Parcel::Registry(bytes) => (REGISTRY, bytes),
     };
     let stream: MeshStream = peer.open(protocol).await?;
-    let (mut send, _recv) = stream.split();
+    let (mut send, mut recv) = stream.split();
     send.send_frame_bytes(&[], bytes.clone()).await?;
     send.finish()?;
-    send.delivered().await
+    recv.recv_frame(FrameLimit::payload(0)).await.map(drop)
 }
 
 async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(SocketAddr, Parcel)>) {

@@ -1,20 +1,36 @@
 //! What the mesh tells its subscribers.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use mielin_mesh_core::{AgentId, Epoch, Location, LocationRecord, Member, NodeId, NodeRole};
+use mielin_mesh_core::{
+    AgentId, Epoch, Location, LocationRecord, Member, MemberState, Name, NodeId, NodeRole,
+};
 
 /// This node as the members see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNode {
     /// Hash of the node's public key.
     pub id: NodeId,
-    /// Chosen by its user; other nodes may have the same.
+    /// Chosen by its user.
     pub name: String,
     /// As its certificate says.
     pub role: NodeRole,
     /// The address that members dial.
     pub address: SocketAddr,
+}
+
+/// A member that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absence {
+    /// Which one.
+    pub node: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// Dead, stopped or left.
+    pub state: MemberState,
+    /// For how long this node has known.
+    pub since: Duration,
 }
 
 /// Something changed.

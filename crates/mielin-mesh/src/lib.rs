@@ -35,17 +35,17 @@ mod upkeep;
 
 pub use config::MeshConfig;
 pub use error::MeshError;
-pub use event::{LocalNode, MeshEvent};
+pub use event::{Absence, LocalNode, MeshEvent};
 pub use service::MeshService;
 pub use serving::{
     BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler,
 };
 
 // Users of this floor need no other crate for what its signatures name.
-pub use mielin_mesh_core::Preset;
+pub use mielin_mesh_core::{Departure, Preset};
 pub use mielin_mesh_wire::{
     Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
-    JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream, NodeCredentials,
-    PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError, create_mesh, join,
-    load_credentials,
+    IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream,
+    NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
+    create_mesh, join, load_credentials,
 };

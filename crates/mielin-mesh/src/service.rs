@@ -8,8 +8,8 @@ use bytes::Bytes;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::RegistryError;
 use mielin_mesh_core::{
-    AgentId, AgentRegistry, Identity, Location, LocationRecord, Member, Membership, Name, NodeId,
-    Preset, codec,
+    AgentId, AgentRegistry, Departure, Identity, Location, LocationRecord, Member, Membership,
+    Name, NodeId, Preset, codec,
 };
 use mielin_mesh_wire::{
     Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshId, MeshStream,
@@ -24,7 +24,7 @@ use crate::arrivals;
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel, hand_over};
 use crate::error::MeshError;
-use crate::event::{LocalNode, MeshEvent};
+use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler};
 use crate::state::{Cores, Shared};
 use crate::upkeep;
@@ -33,15 +33,15 @@ use crate::upkeep;
 const EVENTS_KEPT: usize = 1024;
 /// Protocols below this number are the mesh's own.
 const FIRST_PROTOCOL: u16 = 100;
-/// How long a leaving node tries to say so.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a node that goes tries to say so.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// Largest response header: a refusal with its message.
 const RESPONSE_HEADER_BYTES: u16 = 16 * 1024;
 
 /// One node's place in the mesh; clones share it.
 ///
-/// The service runs until [`shutdown`](Self::shutdown) or
-/// [`leave`](Self::leave); dropping the last clone does not end it.
+/// The service runs until [`depart`](Self::depart) or
+/// [`shutdown`](Self::shutdown); dropping the last clone does not end it.
 #[derive(Clone)]
 pub struct MeshService {
     shared: Arc<Shared>,
@@ -58,6 +58,10 @@ impl MeshService {
         credentials: NodeCredentials,
     ) -> Result<Self, MeshError> {
         let remembered = upkeep::remembered(&credentials)?;
+        if let Some(authority) = credentials.authority() {
+            let name = Name::new(credentials.name()).map_err(CredentialsError::from)?;
+            authority.note_name(credentials.id(), name);
+        }
         let bound = Endpoint::bind(config.bind_address, &credentials, liveness(config.preset));
         let (endpoint, arriving) = bound.await?;
         let known: Vec<_> = config
@@ -132,6 +136,20 @@ impl MeshService {
     #[must_use]
     pub fn issuer(&self) -> Option<NodeId> {
         self.shared.cores().issuer
+    }
+
+    /// A node that nothing can be asked of, because membership says that it is
+    /// dead, has stopped or has left; `None` for active and unknown nodes.
+    #[must_use]
+    pub fn absence(&self, node: &NodeId) -> Option<Absence> {
+        let now = self.shared.now();
+        let member = self.shared.cores().membership.member(node)?;
+        (!member.state.is_active()).then(|| Absence {
+            node: *node,
+            name: member.identity.name,
+            state: member.state,
+            since: now.since(member.since),
+        })
     }
 
     /// Every known node including this one, ordered by id.
@@ -227,17 +245,19 @@ impl MeshService {
         upkeep::renew(&self.shared).await
     }
 
-    /// Tells the members that this node goes for good, then shuts down. Its
-    /// credentials stay in the data directory: it may come back.
-    pub async fn leave(&self) {
+    /// Tells the members, for at most a second, that this node stops or leaves,
+    /// then shuts down. Its credentials stay in the data directory: it may come
+    /// back either way.
+    pub async fn depart(&self, departure: Departure) {
         if !self.shared.is_closing() && self.shared.config.enable_gossip {
-            say_farewell(&self.shared).await;
+            say_farewell(&self.shared, departure).await;
         }
         self.shutdown().await;
     }
 
-    /// Closes connections and stops every task, within a few seconds. The
-    /// members keep the node and will suspect it, unless it comes back.
+    /// Closes connections and stops every task, within a few seconds, and says
+    /// nothing to anybody, like a node that is cut off: the members will suspect
+    /// it and then take it for dead.
     pub async fn shutdown(&self) {
         if self.shared.closing.send_replace(true) {
             return;
@@ -325,11 +345,11 @@ async fn open_stream(
     Ok(peer.open(protocol).await?)
 }
 
-/// Delivers the news of leaving over streams, which, unlike datagrams, say when
-/// they have arrived.
-async fn say_farewell(shared: &Arc<Shared>) {
+/// Delivers the news of going over streams, which, unlike datagrams, say when
+/// they have been taken in.
+async fn say_farewell(shared: &Arc<Shared>, departure: Departure) {
     let mut farewells = JoinSet::new();
-    for transmit in shared.leave() {
+    for transmit in shared.depart(departure) {
         let endpoint = shared.endpoint.clone();
         farewells.spawn(async move {
             let peer = endpoint
@@ -362,7 +382,7 @@ fn cores(
         role: local.role,
         address: local.address,
         generation: since_1970.as_millis() as u64,
-        departed: false,
+        departed: None,
     };
     let membership =
         Membership::new(identity, config.preset, seed).expect("the identity has not departed");

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mielin_mesh_core::membership::Transmit;
 use mielin_mesh_core::{
-    AgentRegistry, Instant, MemberState, Membership, MembershipEvent, NodeId, RegistryEvent,
+    AgentRegistry, Departure, Instant, Member, MemberState, Membership, MembershipEvent, NodeId,
+    RegistryEvent,
 };
 use mielin_mesh_wire::{Authority, Endpoint, MeshId, NodeCredentials};
 use tokio::runtime::Handle;
@@ -107,15 +108,34 @@ impl Shared {
         *self.closing.borrow()
     }
 
-    /// What membership wants to be sent when the node leaves, for a caller that
+    /// What membership wants to be sent when the node goes, for a caller that
     /// makes sure it arrives.
-    pub(crate) fn leave(self: &Arc<Self>) -> Vec<Transmit> {
+    pub(crate) fn depart(self: &Arc<Self>, departure: Departure) -> Vec<Transmit> {
         let mut cores = self.cores();
         let now = self.now();
-        cores.membership.leave(now);
+        cores.membership.depart(now, departure);
         let farewell = std::iter::from_fn(|| cores.membership.poll_transmit()).collect();
         self.settle(&mut cores);
         farewell
+    }
+
+    /// Follows who bears which name: a node that left gives its own free.
+    fn note_name(&self, member: &Member) {
+        let identity = &member.identity;
+        if let Some(authority) = &self.authority {
+            if member.state == MemberState::Left {
+                authority.forget_name(&identity.id);
+            } else {
+                authority.note_name(identity.id, identity.name.clone());
+            }
+        }
+        if identity.name == *self.local.name && member.state == MemberState::Alive {
+            tracing::warn!(
+                "the node {} bears the name {} too; start one of the two with another name",
+                identity.id.short(),
+                identity.name,
+            );
+        }
     }
 
     fn settle(self: &Arc<Self>, cores: &mut Cores) {
@@ -129,14 +149,20 @@ impl Shared {
                     if cores.issuer == Some(member.identity.id) {
                         self.endpoint.issuer_is_at(Some(member.identity.address));
                     }
-                    if member.state == MemberState::Left {
+                    if matches!(member.state, MemberState::Stopped | MemberState::Left) {
                         self.couriers.forget(&member.identity.id);
                     }
+                    self.note_name(&member);
                     cores.unsaved = true;
                     let _ = self.events.send(MeshEvent::MemberChanged(member));
                 }
                 MembershipEvent::Rejoined { generation } => {
                     tracing::warn!(generation, "the members had given this node up; it is back");
+                }
+                MembershipEvent::Forgotten(node) => {
+                    if let Some(authority) = &self.authority {
+                        authority.forget_name(&node);
+                    }
                 }
             }
         }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    FrameLimit, JoinRequest, MeshConfig, MeshError, MeshEvent, MeshService, Refusal, StreamError,
-    WireError, create_mesh, join, load_credentials, request_handler, stream_handler,
+    Departure, FrameLimit, JoinError, JoinRequest, MeshConfig, MeshError, MeshEvent, MeshService,
+    Refusal, StreamError, WireError, create_mesh, join, load_credentials, request_handler,
+    stream_handler,
 };
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::{
@@ -172,7 +173,7 @@ async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
 
     let mut events = core.mesh.subscribe();
     let gone = edge.id();
-    edge.mesh.leave().await;
+    edge.mesh.depart(Departure::Left).await;
     let left = async {
         loop {
             if let MeshEvent::MemberChanged(member) = events.recv().await.unwrap()
@@ -193,6 +194,92 @@ async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
         .request(&core.id(), PROTOCOL, Bytes::new(), LIMIT)
         .await;
     assert!(matches!(refused, Err(MeshError::ShutDown)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_says_so_and_is_alive_again_at_its_return() {
+    let [core, relay, edge] = three().await;
+    edge.mesh.announce(record(1, edge.id(), 1)).unwrap();
+    until("the agent is known", || core.mesh.agents().len() == 1).await;
+    let gone = edge.id();
+    let mut events = core.mesh.subscribe();
+    let Node { mesh, dir } = edge;
+    mesh.depart(Departure::Stopped).await;
+    // It has waited until it was heard: both know now, without a suspicion.
+    for node in [&core, &relay] {
+        assert_eq!(node.state_of(gone), Some(MemberState::Stopped));
+        let absence = node.mesh.absence(&gone).unwrap();
+        assert_eq!(
+            (absence.name.as_str(), absence.state),
+            ("edge", MemberState::Stopped)
+        );
+    }
+    assert!(!core.mesh.agents()[0].reachable);
+
+    let credentials = load_credentials(dir.path()).unwrap().unwrap();
+    let mesh = MeshService::start(MeshConfig::new(any()), credentials)
+        .await
+        .unwrap();
+    let edge = Node { mesh, dir };
+    let mut states = Vec::new();
+    let back = async {
+        while states.last() != Some(&MemberState::Alive) {
+            if let MeshEvent::MemberChanged(member) = events.recv().await.unwrap()
+                && member.identity.id == gone
+            {
+                states.push(member.state);
+            }
+        }
+    };
+    timeout(DEADLINE, back)
+        .await
+        .expect("the news of its return");
+    assert_eq!(states, [MemberState::Stopped, MemberState::Alive]);
+    all_alive(&[core, relay, edge]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_belongs_to_one_node_until_that_leaves() {
+    let core = Node::founder().await;
+    let edge = core.admit("edge", NodeRole::Edge).await;
+    let token = core
+        .mesh
+        .authority()
+        .unwrap()
+        .issue_token(None, HOUR)
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ask = |name: &str| JoinRequest {
+        address: core.mesh.local().address,
+        token: Some(token.clone()),
+        name: name.into(),
+        role: NodeRole::Edge,
+    };
+    until("the member is known", || core.state_of(edge.id()).is_some()).await;
+    for (name, state) in [
+        ("founder", MemberState::Alive),
+        ("edge", MemberState::Alive),
+        ("edge", MemberState::Stopped),
+    ] {
+        if state == MemberState::Stopped {
+            edge.mesh.depart(Departure::Stopped).await;
+        }
+        let refused = join(dir.path(), ask(name), |_| {}).await;
+        assert!(
+            matches!(&refused, Err(JoinError::NameTaken { name: taken, .. }) if *taken == *name),
+            "{name} {state}: {refused:?}"
+        );
+    }
+    let credentials = load_credentials(edge.dir.path()).unwrap().unwrap();
+    let config = MeshConfig::new(any()).bootstrap(core.mesh.local().address);
+    let back = MeshService::start(config, credentials).await.unwrap();
+    until("it is back", || {
+        core.state_of(edge.id()) == Some(MemberState::Alive)
+    })
+    .await;
+    back.depart(Departure::Left).await;
+    // The refusals have not used the token up.
+    join(dir.path(), ask("edge"), |_| {}).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

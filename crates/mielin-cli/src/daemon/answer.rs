@@ -22,6 +22,9 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Why a command and its daemon may not understand each other.
+pub(super) const OTHER_VERSION: &str = "is the daemon of another version? Restart it with this one";
+
 /// A JSON body, whatever content type it claims.
 pub(super) struct Input<T>(pub(super) T);
 
@@ -36,9 +39,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
                     "the request was not read: {}",
                     rejection.body_text()
                 ))
+                .hint("a module and an input have at most 64 MiB each")
             })?;
-        serde_json::from_slice(&body)
-            .map(Input)
-            .map_err(|error| Failure::usage(format!("cannot understand the request: {error}")))
+        serde_json::from_slice(&body).map(Input).map_err(|error| {
+            Failure::usage(format!("cannot understand the request: {error}")).hint(OTHER_VERSION)
+        })
     }
 }

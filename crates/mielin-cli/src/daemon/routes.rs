@@ -9,15 +9,18 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use mielin_cells::{LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest};
+use mielin_cells::{
+    Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
+};
+use mielin_mesh::Departure;
 use mielin_mesh_core::AgentId;
 use mielin_wasm::{Address, Capability, Grants, Target};
 use tokio::sync::mpsc;
 
-use super::answer::Input;
+use super::NodeState;
+use super::answer::{Input, OTHER_VERSION};
 use super::body::{Gone, Writer, streamed};
 use super::spelling::{agent_state, member_state, role, role_name, strategy, strategy_name};
-use super::{NodeState, Stop};
 use crate::api;
 use crate::failure::Failure;
 
@@ -52,8 +55,7 @@ pub(super) fn router(state: NodeState) -> Router {
 }
 
 async fn no_such_route() -> Failure {
-    Failure::not_found("the daemon has no such route")
-        .hint("is it of another version? Restart it with this one")
+    Failure::not_found("the daemon has no such route").hint(OTHER_VERSION)
 }
 
 async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
@@ -75,12 +77,12 @@ async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
 }
 
 async fn stop(State(state): State<NodeState>) -> Json<api::Done> {
-    state.request_stop(Stop::ForNow);
+    state.request_stop(Departure::Stopped);
     Json(api::Done {})
 }
 
 async fn leave(State(state): State<NodeState>) -> Json<api::Done> {
-    state.request_stop(Stop::Leave);
+    state.request_stop(Departure::Left);
     Json(api::Done {})
 }
 
@@ -153,10 +155,10 @@ async fn approve(
             .hint("`mielin mesh approve` without a node lists those that wait"));
         }
         _ => {
-            return Err(Failure::usage(format!(
-                "`{}` fits several nodes; give more of the id",
-                approval.node
-            )));
+            return Err(
+                Failure::usage(format!("`{}` fits several nodes", approval.node))
+                    .hint("give more of the id; `mielin mesh approve` lists those that wait"),
+            );
         }
     };
     authority.approve(&waiting.node)?;
@@ -266,24 +268,29 @@ async fn inspect(
     }))
 }
 
-async fn pause(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
-    let agent = state.agent(&agent).await?;
-    state.cells.pause(agent).await?;
-    acted(agent)
+async fn pause(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
+    order(state, agent, async |cells, agent| cells.pause(agent).await).await
 }
 
-async fn resume(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
-    let agent = state.agent(&agent).await?;
-    state.cells.resume(agent).await?;
-    acted(agent)
+async fn resume(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
+    order(state, agent, async |cells, agent| cells.resume(agent).await).await
 }
 
-async fn terminate(
+async fn terminate(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
+    order(state, agent, async |cells, agent| {
+        cells.terminate(agent).await
+    })
+    .await
+}
+
+/// Does something with an agent that has no other answer than that it was done.
+async fn order(
     State(state): State<NodeState>,
     Path(agent): Path<String>,
+    act: impl AsyncFnOnce(&Cells, AgentId) -> Result<(), CellsError>,
 ) -> Answer<api::Spawned> {
     let agent = state.agent(&agent).await?;
-    state.cells.terminate(agent).await?;
+    act(&state.cells, agent).await?;
     acted(agent)
 }
 
@@ -333,6 +340,7 @@ async fn wait(State(state): State<NodeState>, Path(agent): Path<String>) -> Answ
 
 fn stopping() -> Failure {
     Failure::unreachable("the daemon is stopping")
+        .hint("ask another node, or start this one again with `mielin daemon`")
 }
 
 async fn migrate(
@@ -403,7 +411,8 @@ async fn logs(
     Path(agent): Path<String>,
     query: Result<Query<api::LogQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
-    let Query(query) = query.map_err(|rejection| Failure::usage(rejection.body_text()))?;
+    let Query(query) =
+        query.map_err(|rejection| Failure::usage(rejection.body_text()).hint(OTHER_VERSION))?;
     let agent = state.agent(&agent).await?;
     let kind = match query.stream {
         api::LogStream::Stdout => LogKind::Stdout,

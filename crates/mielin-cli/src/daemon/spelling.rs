@@ -17,9 +17,8 @@ pub(super) fn role(name: &str) -> Result<NodeRole, Failure> {
         "edge" => Ok(NodeRole::Edge),
         "relay" => Ok(NodeRole::Relay),
         "core" => Ok(NodeRole::Core),
-        _ => Err(Failure::usage(format!(
-            "`{name}` is not a role; use edge, relay or core"
-        ))),
+        _ => Err(Failure::usage(format!("`{name}` is not a role"))
+            .hint("there are edge, relay and core")),
     }
 }
 
@@ -41,8 +40,7 @@ pub(super) fn strategy(name: &str) -> Result<Option<MigrationStrategy>, Failure>
         "auto" => Ok(None),
         "stop-copy" => Ok(Some(MigrationStrategy::StopCopy)),
         "pre-copy" => Ok(Some(MigrationStrategy::PreCopy)),
-        _ => Err(Failure::usage(format!(
-            "`{name}` is not a strategy; use auto, stop-copy or pre-copy"
-        ))),
+        _ => Err(Failure::usage(format!("`{name}` is not a strategy"))
+            .hint("there are auto, stop-copy and pre-copy")),
     }
 }

@@ -7,7 +7,25 @@ use oxicode::de::Decoder;
 use oxicode::enc::Encoder;
 use oxicode::{Decode, Encode};
 
-use crate::{MemberState, Name, NodeId, NodeRole};
+use crate::{Instant, MemberState, Name, NodeId, NodeRole};
+
+/// How a node said goodbye.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Departure {
+    /// It stops and will be back.
+    Stopped,
+    /// It leaves for good.
+    Left,
+}
+
+impl From<Departure> for MemberState {
+    fn from(departure: Departure) -> MemberState {
+        match departure {
+            Departure::Stopped => MemberState::Stopped,
+            Departure::Left => MemberState::Left,
+        }
+    }
+}
 
 /// A node as the group knows it. One node has one identity at a time: the one with the highest generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,8 +41,8 @@ pub struct Identity {
     /// Rises with every start of the node (use the milliseconds since 1970) and whenever the node comes back
     /// from the dead, so that news about an earlier life cannot bury this one.
     pub generation: u64,
-    /// Whether the node said that it leaves. A local identity starts with `false`.
-    pub departed: bool,
+    /// Whether and how the node said goodbye. A local identity starts with `None`.
+    pub departed: Option<Departure>,
 }
 
 /// A member and what is believed about it.
@@ -34,6 +52,8 @@ pub struct Member {
     pub identity: Identity,
     /// What is believed about it.
     pub state: MemberState,
+    /// When this node came to believe it.
+    pub since: Instant,
 }
 
 impl foca::Identity for Identity {
@@ -43,7 +63,7 @@ impl foca::Identity for Identity {
         let generation = self.generation.checked_add(1)?;
         Some(Identity {
             generation,
-            departed: false,
+            departed: None,
             ..self.clone()
         })
     }

@@ -35,7 +35,7 @@ fn identity(index: u32, generation: u64) -> Identity {
         role: NodeRole::Edge,
         address: ([127, 0, 0, 1], 1000 + u16::try_from(index).unwrap()).into(),
         generation,
-        departed: false,
+        departed: None,
     }
 }
 
@@ -305,19 +305,38 @@ fn a_broken_connection_to_a_dead_peer_shortens_its_dying() {
 }
 
 #[test]
-fn leaving_is_not_dying() {
-    for (count, seed) in [(2, 9), (3, 10), (32, 11)] {
+fn stopping_and_leaving_are_not_dying() {
+    for (count, seed, departure) in [
+        (2, 9, Departure::Left),
+        (3, 10, Departure::Left),
+        (32, 11, Departure::Left),
+        (2, 20, Departure::Stopped),
+        (3, 21, Departure::Stopped),
+        (32, 22, Departure::Stopped),
+    ] {
+        let gone = MemberState::from(departure);
         let mut group = formed(count, 5, seed);
         let now = group.now;
-        group.nodes.get_mut(&id(1)).unwrap().leave(now);
+        group.events.clear();
+        group.nodes.get_mut(&id(1)).unwrap().depart(now, departure);
         assert_eq!(group.nodes[&id(1)].poll_timeout(), None);
-        group.run_until(10 * SECOND, "leave", |group| {
-            group.agree(1, MemberState::Left)
-        });
-        group.run_for(30 * SECOND);
+        group.run_until(10 * SECOND, "departure", |group| group.agree(1, gone));
+        let known = group.nodes[&id(0)].member(&id(1)).unwrap();
         assert!(
-            group.agree(1, MemberState::Left),
-            "seed {seed}: the departed came back"
+            known.since >= now && known.since <= group.now,
+            "seed {seed}"
+        );
+        group.run_for(30 * SECOND);
+        assert!(group.agree(1, gone), "seed {seed}: the departed came back");
+        let since = group.nodes[&id(0)].member(&id(1)).unwrap().since;
+        assert_eq!(since, known.since, "seed {seed}: it went once");
+        let buried = |(_, _, event): &(_, _, MembershipEvent)| {
+            matches!(event, MembershipEvent::MemberChanged(member)
+                if member.identity.id == id(1) && member.state == MemberState::Dead)
+        };
+        assert!(
+            !group.events.iter().any(buried),
+            "seed {seed}: taken for dead"
         );
         // A restart has a higher generation, and is welcome.
         group.start(1, 1_000, Preset::Lan);

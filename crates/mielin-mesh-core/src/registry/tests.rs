@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::vec;
-use core::time::Duration;
 use std::println;
 
 use proptest::prelude::*;
@@ -10,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::{Identity, MemberState, NodeRole};
+use crate::{Identity, NodeRole};
 
 fn node(index: u8) -> NodeId {
     NodeId([index; 32])
@@ -46,9 +45,10 @@ fn member(index: u8, state: MemberState) -> Member {
             role: NodeRole::Edge,
             address: ([127, 0, 0, 1], 1).into(),
             generation: 1,
-            departed: false,
+            departed: None,
         },
         state,
+        since: Instant::START,
     }
 }
 
@@ -162,6 +162,21 @@ fn a_record_lives_ten_minutes_and_the_dead_keep_theirs_as_unreachable() {
     let expired = RegistryEvent::LocationExpired(record(1, 1, 0, 0));
     assert_eq!(registry.poll_event(), Some(expired));
     assert!(registry.locate(&agent(1)).is_none());
+}
+
+#[test]
+fn the_agents_of_a_stopped_node_wait_for_it() {
+    let mut registry = AgentRegistry::new(node(9));
+    registry.member_changed(at(0), &member(1, MemberState::Alive));
+    merged(&mut registry, 1, record(1, 1, 0, 0));
+    registry.member_changed(at(3), &member(1, MemberState::Stopped));
+    registry.handle_timeout(at(3_600));
+    assert!(!registry.locate(&agent(1)).unwrap().reachable);
+    registry.handle_timeout(at(3 + DEAD_FORGOTTEN_AFTER.as_secs()));
+    assert!(
+        registry.locate(&agent(1)).is_none(),
+        "membership has forgotten the node too"
+    );
 }
 
 #[test]
