@@ -102,7 +102,8 @@ impl Cells {
         }
     }
 
-    /// Finds a node by id, name or unique prefix of its id. A name goes before a prefix, a living node before a dead one.
+    /// Finds a node by id, name or unique prefix of its id. A name goes before a prefix, a node that may come back
+    /// before one that is dead or has left.
     ///
     /// # Errors
     /// None fits, or several do.
@@ -393,7 +394,12 @@ impl Cells {
                     Err(_absent) => CellsError::AgentNotFound(agent.to_string()),
                 },
                 Place::There(peer, _) => {
-                    match operations::ask(&self.node, &peer, &call, progress).await {
+                    let asked = tokio::select! {
+                        biased;
+                        gone = self.node.out_of_reach(&agent) => return Err(gone),
+                        asked = operations::ask(&self.node, &peer, &call, progress) => asked,
+                    };
+                    match asked {
                         Ok((Answer::Failed(failure), _)) => return Err(failure.into_error(agent)),
                         Ok((Answer::Elsewhere { node, epoch }, _)) => {
                             if self.node.hear_of(agent, NodeId(node), epoch) {

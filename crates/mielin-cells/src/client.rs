@@ -60,12 +60,33 @@ impl Client {
         payload: Bytes,
     ) -> Result<u64, CellsError> {
         let deadline = Instant::now() + SEND_TIMEOUT;
-        let sequence = self.push(node, agent, payload, None, deadline).await?;
-        self.delivered(agent, sequence, deadline).await?;
-        Ok(sequence)
+        tokio::select! {
+            biased;
+            gone = node.out_of_reach(&agent) => Err(gone),
+            sent = async {
+                let sequence = self.push(node, agent, payload, None, deadline).await?;
+                self.delivered(agent, sequence, deadline).await?;
+                Ok::<_, CellsError>(sequence)
+            } => sent,
+        }
     }
 
     pub(crate) async fn request(
+        &self,
+        node: &Node,
+        agent: AgentId,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, CellsError> {
+        tokio::select! {
+            biased;
+            gone = node.out_of_reach(&agent) => Err(gone),
+            reply = self.converse(node, agent, payload, timeout) => reply,
+        }
+    }
+
+    /// Sends a request and waits for its reply.
+    async fn converse(
         &self,
         node: &Node,
         agent: AgentId,

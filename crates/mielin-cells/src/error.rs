@@ -1,6 +1,7 @@
 //! What can go wrong with an agent, said so that a person can act on it.
 
-use mielin_mesh_core::{AgentId, NodeId, RollbackReason};
+use mielin_mesh::Absence;
+use mielin_mesh_core::{AgentId, MemberState, NodeId, RollbackReason};
 use mielin_safepoint::InstrumentError;
 use mielin_wasm::EngineError;
 use thiserror::Error;
@@ -108,6 +109,9 @@ pub enum CellsError {
         /// What the mesh says.
         reason: String,
     },
+    /// Membership says that the node is not there. A message that was sent before it said so may still arrive.
+    #[error("{}", gone(.0))]
+    Gone(Absence),
     /// Nothing happened within the time allowed. A message may still arrive.
     #[error("no answer from agent {agent} within {after_ms} ms")]
     TimedOut {
@@ -156,6 +160,26 @@ pub enum CellsError {
     Internal(String),
 }
 
+/// Which node, what became of it, and when.
+fn gone(absence: &Absence) -> String {
+    let seconds = absence.since.as_secs();
+    let ago = match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    };
+    let what = match absence.state {
+        MemberState::Left => "left the mesh",
+        MemberState::Stopped => "was stopped",
+        _ => "was declared dead",
+    };
+    format!(
+        "node {} ({}) {what} {ago} ago",
+        absence.name,
+        absence.node.short()
+    )
+}
+
 impl CellsError {
     /// The class of this error.
     #[must_use]
@@ -167,6 +191,7 @@ impl CellsError {
             | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
             CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
             CellsError::Unreachable { .. }
+            | CellsError::Gone(_)
             | CellsError::TimedOut { .. }
             | CellsError::InDoubt(_) => ErrorKind::Unreachable,
             CellsError::RolledBack { reason, .. } => rolled_back(reason),

@@ -268,6 +268,21 @@ impl Node {
         }
     }
 
+    /// Completes when membership says that the node where the agent is has gone: until then it may answer.
+    pub(crate) async fn out_of_reach(&self, agent: &AgentId) -> CellsError {
+        let mut events = self.mesh.subscribe();
+        loop {
+            if let Place::There(peer, _) = self.place(agent)
+                && let Some(absence) = self.mesh.absence(&peer)
+            {
+                return CellsError::Gone(absence);
+            }
+            if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
+                return CellsError::ShuttingDown;
+            }
+        }
+    }
+
     /// Notes where an agent is said to be; whether that is news.
     pub(crate) fn hear_of(&self, agent: AgentId, node: NodeId, epoch: u64) -> bool {
         let epoch = Epoch(epoch);

@@ -19,6 +19,7 @@ use oxicode::{Decode, Encode};
 
 use crate::cell::{Cell, Parts, Tally};
 use crate::error::CellsError;
+use crate::lock::lock;
 use crate::logs::Logs;
 use crate::moving::Identified;
 use crate::node::Node;
@@ -212,6 +213,8 @@ async fn revive(node: &Arc<Node>, agent: AgentId, path: &Path) -> Result<(), Cel
     let cell = reading
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))??;
+    // A source that has been in doubt since before the restart learns that it is here.
+    let _started = lock(&node.arrivals).start(agent, cell.epoch());
     node.adopt(&cell, false)?;
     remove_stored(agent, path);
     cell.start();

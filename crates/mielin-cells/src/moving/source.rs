@@ -58,14 +58,11 @@ pub(crate) async fn move_agent(
         return Err(CellsError::ShuttingDown);
     }
     let members = node.mesh.members();
-    let Some(member) = members.iter().find(|member| member.identity.id == target) else {
+    if !members.iter().any(|member| member.identity.id == target) {
         return Err(CellsError::NodeNotFound(target.to_string()));
-    };
-    if !member.state.is_active() {
-        return Err(CellsError::Unreachable {
-            node: target,
-            reason: format!("it is {}", member.state),
-        });
+    }
+    if let Some(absence) = node.mesh.absence(&target) {
+        return Err(CellsError::Gone(absence));
     }
     let claim = cell.claim("it is moving to another node")?;
     let (done, outcome) = oneshot::channel();
