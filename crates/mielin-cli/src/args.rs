@@ -50,7 +50,7 @@ pub(crate) struct CommandLine {
     )]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// How to print the result
+    /// How to print the result [default: table]
     #[arg(
         id = "output_before",
         short = 'o',
@@ -146,6 +146,8 @@ Examples:
 pub(crate) enum WasmCommand {
     /// Rewrite a module so that it can be frozen and resumed; `agent spawn` does this by itself
     #[command(after_help = "\
+`-o` names the file here; `mielin -o json wasm instrument …` prints JSON.
+
 Examples:
   mielin wasm instrument prog.wasm -o prog.resumable.wasm")]
     Instrument(InstrumentArgs),
@@ -170,6 +172,10 @@ pub(crate) struct DemoArgs {
     /// The file that `digest` reads
     #[arg(long, default_value = "README.md", value_name = "FILE")]
     pub(crate) input: PathBuf,
+    /// Rounds that `digest` computes, or more if it is done before it has moved twice [default: some
+    /// seconds' worth]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: Option<u64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -183,6 +189,8 @@ Examples:
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub(crate) shell: Shell,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 impl CommandLine {
@@ -194,7 +202,8 @@ impl CommandLine {
             Command::Agent(command) => command.output(),
             Command::Node(NodeCommand::Info(output)) => *output,
             Command::Demo(arguments) => arguments.output,
-            Command::Wasm(_) | Command::Completions(_) => OutputArgs { output: None },
+            Command::Completions(arguments) => arguments.output,
+            Command::Wasm(_) => OutputArgs { output: None },
         };
         after.output.or(self.output).unwrap_or_default()
     }

@@ -106,9 +106,10 @@ impl Client {
                 "start one with `mielin mesh start`, `mielin mesh join ADDR` or `mielin daemon`, \
                      or name another directory with --data-dir",
             ),
-            io::ErrorKind::PermissionDenied => {
-                Failure::refused(format!("the daemon of {dir} belongs to another user"))
-            }
+            io::ErrorKind::PermissionDenied => Failure::refused(format!(
+                "the daemon of {dir} belongs to another user"
+            ))
+            .hint("run the command as that user, or name your own directory with --data-dir"),
             _ => Failure::io(format!("cannot reach the daemon of {dir}"), error),
         }
     }
@@ -178,5 +179,6 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Failure> {
 
 fn broken(error: &hyper::Error) -> Failure {
     Failure::unreachable(format!("the daemon broke the connection off: {error}"))
+        .hint("it may be stopping; `mielin node info` shows whether it runs")
         .hint("it may have been stopped; see what it wrote to its standard error")
 }

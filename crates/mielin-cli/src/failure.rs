@@ -1,6 +1,7 @@
 //! What went wrong, in the classes that become exit codes and HTTP statuses.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, io};
 
 use mielin_cells::{CellsError, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,11 @@ impl From<ErrorKind> for Class {
     }
 }
 
-/// Says what happened and, where something can be done about it, what.
+/// What may help with a failure that is nobody's intention.
+const INTERNAL_HINT: &str =
+    "this should not happen; with RUST_LOG=debug the daemon and this command say more about it";
+
+/// Says what happened and what can be done about it.
 ///
 /// In JSON: `{"code","message","hint"}`, where `code` is the class in kebab case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +52,14 @@ pub(crate) struct Failure {
     #[serde(rename = "code")]
     pub(crate) class: Class,
     pub(crate) message: String,
-    pub(crate) hint: Option<String>,
+    pub(crate) hint: String,
+}
+
+/// A failure that does not say yet what can be done about it.
+#[must_use]
+pub(crate) struct Unadvised {
+    class: Class,
+    message: String,
 }
 
 /// How a failure stands in a JSON document: `{"error": …}`.
@@ -56,55 +68,91 @@ pub(crate) struct ErrorDocument {
     pub(crate) error: Failure,
 }
 
-impl Failure {
-    pub(crate) fn new(class: Class, message: impl Into<String>) -> Failure {
+impl Unadvised {
+    /// Adds what the user can do.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Failure {
         Failure {
+            class: self.class,
+            message: self.message,
+            hint: hint.into(),
+        }
+    }
+}
+
+impl Failure {
+    pub(crate) fn of(class: Class, message: impl Into<String>) -> Unadvised {
+        Unadvised {
             class,
             message: message.into(),
-            hint: None,
         }
     }
 
-    pub(crate) fn usage(message: impl Into<String>) -> Failure {
-        Failure::new(Class::Usage, message)
+    pub(crate) fn usage(message: impl Into<String>) -> Unadvised {
+        Failure::of(Class::Usage, message)
     }
 
-    pub(crate) fn refused(message: impl Into<String>) -> Failure {
-        Failure::new(Class::Refused, message)
+    pub(crate) fn refused(message: impl Into<String>) -> Unadvised {
+        Failure::of(Class::Refused, message)
     }
 
-    pub(crate) fn not_found(message: impl Into<String>) -> Failure {
-        Failure::new(Class::NotFound, message)
+    pub(crate) fn not_found(message: impl Into<String>) -> Unadvised {
+        Failure::of(Class::NotFound, message)
     }
 
-    pub(crate) fn unreachable(message: impl Into<String>) -> Failure {
-        Failure::new(Class::Unreachable, message)
+    pub(crate) fn unreachable(message: impl Into<String>) -> Unadvised {
+        Failure::of(Class::Unreachable, message)
     }
 
+    /// With a hint that fits all faults of the program; [`Failure::hint`] gives a better one.
     pub(crate) fn internal(message: impl Into<String>) -> Failure {
-        Failure::new(Class::Internal, message)
+        Failure::of(Class::Internal, message).hint(INTERNAL_HINT)
     }
 
-    /// Adds what the user can do.
+    /// The same with another hint.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Failure {
-        self.hint = Some(hint.into());
+        self.hint = hint.into();
         self
     }
 
     /// A file or directory operation that the operating system denied.
-    pub(crate) fn io(what: impl fmt::Display, error: &std::io::Error) -> Failure {
-        let class = match error.kind() {
-            std::io::ErrorKind::NotFound => Class::NotFound,
-            std::io::ErrorKind::PermissionDenied => Class::Refused,
-            _ => Class::Internal,
+    pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Failure {
+        let (class, hint) = match error.kind() {
+            io::ErrorKind::NotFound => (Class::NotFound, "check the path"),
+            io::ErrorKind::PermissionDenied => (
+                Class::Refused,
+                "`ls -ld` shows who may; use another path, or run as a user who may",
+            ),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                (Class::Internal, "make room there, or use another path")
+            }
+            _ => (Class::Internal, INTERNAL_HINT),
         };
-        Failure::new(class, format!("{what}: {}", describe(error)))
+        Failure::of(class, format!("{what}: {}", describe(error))).hint(hint)
+    }
+
+    /// A file that the command line names and that cannot be read.
+    pub(crate) fn input(path: &Path, error: &io::Error) -> Failure {
+        let failure = Failure::io(format!("cannot read {}", path.display()), error);
+        let class = match failure.class {
+            Class::NotFound => Class::NotFound,
+            _ => Class::Usage,
+        };
+        let hint = match error.kind() {
+            io::ErrorKind::IsADirectory => "name a file",
+            io::ErrorKind::PermissionDenied => "name a file that you may read",
+            io::ErrorKind::NotFound => "check the path",
+            _ => "name another file",
+        };
+        Failure {
+            class,
+            ..failure.hint(hint)
+        }
     }
 }
 
 /// The operating system's words without Rust's "(os error 2)".
-fn describe(error: &std::io::Error) -> String {
+fn describe(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_lowercase(),
@@ -122,21 +170,66 @@ impl std::error::Error for Failure {}
 
 impl From<CellsError> for Failure {
     fn from(error: CellsError) -> Failure {
-        let failure = Failure::new(error.kind().into(), error.to_string());
-        match error {
-            CellsError::AgentNotFound(_) => failure.hint("`mielin agent list` shows the agents of the mesh"),
-            CellsError::NodeNotFound(_) => failure.hint("`mielin mesh status` shows the members"),
-            CellsError::NameTaken(_) => failure.hint("choose another --name, or end the other agent first"),
-            CellsError::SameNode { .. } => failure.hint("choose another node; `mielin mesh status` shows them"),
+        let hint = match &error {
+            CellsError::AgentNotFound(_) => "`mielin agent list` shows the agents of the mesh",
+            CellsError::AgentAmbiguous { .. } => "`mielin agent list` shows the whole ids",
+            CellsError::NodeNotFound(_) => "`mielin mesh status` shows the members",
+            CellsError::NodeAmbiguous { .. } => "`mielin mesh status -o json` shows the whole ids",
+            CellsError::BadName(_) => "choose another --name, or leave it out to get one",
+            CellsError::NameTaken(_) => "choose another --name, or end the other agent first",
+            CellsError::BadArgument(_) => "give the program text without zero bytes",
+            CellsError::BadModule(_) | CellsError::Engine(_) => {
+                "an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it"
+            }
+            CellsError::TooLarge { .. } => "make it smaller, or give it in parts as messages",
+            CellsError::Full { .. } => {
+                "end an agent or move it to another node, or spawn on another node"
+            }
+            CellsError::Busy { .. } => "`mielin agent inspect` shows its state",
+            CellsError::Alive(_) => "end it first with `mielin agent terminate`",
+            CellsError::Ended(_) => "`mielin agent logs` still prints what it wrote",
+            CellsError::SameNode { .. } => "choose another node; `mielin mesh status` shows them",
+            CellsError::Unreachable { .. } => {
+                "`mielin mesh status` shows who is there; try again when the node is"
+            }
+            CellsError::Gone(_) => {
+                "`mielin daemon` on its machine starts it again; `mielin mesh status` shows who is there"
+            }
             CellsError::TimedOut { .. } => {
-                failure.hint("look at its state with `mielin agent inspect`, or give it more time with --timeout")
+                "look at its state with `mielin agent inspect`, or give it more time with --timeout"
             }
-            CellsError::Alive(_) => failure.hint("end it first with `mielin agent terminate`"),
-            CellsError::Ended(_) => failure.hint("`mielin agent logs` still prints what it wrote"),
-            CellsError::BadModule(_) => {
-                failure.hint("an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it")
+            CellsError::RolledBack { .. } => {
+                "try again, or choose another node; `mielin mesh status` shows them"
             }
-            _ => failure,
+            CellsError::InDoubt(_) => {
+                "`mielin mesh status` shows whether the target is there; bring it back"
+            }
+            CellsError::MailboxFull(_) => "try again when it has received some of its messages",
+            CellsError::Remote { .. } => {
+                "the agent's node says so; `mielin agent inspect` shows the agent's state"
+            }
+            CellsError::ShuttingDown => "`mielin daemon` starts the node again",
+            CellsError::Io { what, source } => return Failure::io(what, source),
+            CellsError::Internal(_) => INTERNAL_HINT,
+        };
+        Failure::of(error.kind().into(), error.to_string()).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_command_line_names_wrongly_is_a_fault_of_the_command_line() {
+        for (kind, class) in [
+            (io::ErrorKind::NotFound, Class::NotFound),
+            (io::ErrorKind::PermissionDenied, Class::Usage),
+            (io::ErrorKind::IsADirectory, Class::Usage),
+        ] {
+            let failure = Failure::input(Path::new("/some/file"), &kind.into());
+            assert_eq!(failure.class, class, "{failure}");
+            assert!(failure.message.contains("/some/file"), "{failure}");
         }
     }
 }

@@ -22,6 +22,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use args::{Command, CommandLine, Format, NodeCommand, WasmCommand};
@@ -67,19 +69,27 @@ async fn run(command_line: CommandLine, output: Output) -> Result<(), Failure> {
         Command::Daemon(arguments) => commands::mesh::daemon(&data_dir()?, arguments, output).await,
         Command::Agent(command) => commands::agent::run(&data_dir()?, command, output).await,
         Command::Node(NodeCommand::Info(_)) => commands::node::info(&data_dir()?, output).await,
-        Command::Wasm(WasmCommand::Instrument(arguments)) => commands::wasm::instrument(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments, output).await,
-        Command::Completions(arguments) => {
-            let mut script = Vec::new();
-            clap_complete::generate(
-                arguments.shell,
-                &mut CommandLine::command(),
-                "mielin",
-                &mut script,
-            );
-            output::write_stdout(&script)
+        Command::Wasm(WasmCommand::Instrument(arguments)) => {
+            commands::wasm::instrument(&arguments, output)
         }
+        Command::Demo(arguments) => demo::run(&arguments, output).await,
+        Command::Completions(arguments) => completions(arguments.shell, output),
     }
+}
+
+/// What `completions -o json` prints.
+#[derive(Serialize)]
+struct Completions {
+    script: String,
+}
+
+fn completions(shell: Shell, output: Output) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "mielin", &mut script);
+    let script = String::from_utf8_lossy(&script).into_owned();
+    output.result(&Completions { script }, |completions| {
+        completions.script.clone()
+    })
 }
 
 /// Prints what clap has to say: help and version as they are, errors in the format asked for.
@@ -91,12 +101,15 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.render().to_string();
     let message = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+        // What is missing or possible stands in the lines up to the first empty one.
         _ => text
+            .trim_start_matches("error: ")
             .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_start_matches("error: "),
+            .map(str::trim)
+            .take_while(|line| !line.is_empty())
+            .collect::<Vec<_>>()
+            .join(" "),
     };
     let failure = Failure::usage(message).hint("`mielin --help` shows the commands");
     Output::new(Format::Json).failure(&failure);

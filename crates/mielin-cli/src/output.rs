@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::failure::{Class, ErrorDocument, Failure};
+use crate::failure::{ErrorDocument, Failure};
 
 /// Where a command prints its result.
 #[derive(Clone, Copy)]
@@ -56,12 +56,7 @@ impl Output {
     pub(crate) fn failure(self, failure: &Failure) {
         let mut text = match self.format {
             Format::Table => {
-                let mut text = format!("error: {}", failure.message);
-                if let Some(hint) = &failure.hint {
-                    text.push_str("\n  hint: ");
-                    text.push_str(hint);
-                }
-                text
+                format!("error: {}\n  hint: {}", failure.message, failure.hint)
             }
             Format::Json => serde_json::to_string(&ErrorDocument {
                 error: failure.clone(),
@@ -86,10 +81,7 @@ pub(crate) fn write_stdout(bytes: &[u8]) -> Result<(), Failure> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => Err(Failure::new(
-            Class::Internal,
-            format!("cannot write to standard output: {error}"),
-        )),
+        Err(error) => Err(Failure::io("cannot write to standard output", &error)),
     }
 }
 

@@ -237,6 +237,66 @@ fn what_one_node_answered_for_the_others_know() {
 }
 
 #[test]
+fn agents_of_a_node_that_is_gone_are_refused_with_its_name_and_not_waited_for() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    core.spawn(&[&sample("counter.wasm"), "--name", "here"]);
+    edge.spawn(&[&sample("counter.wasm"), "--name", "there"]);
+    core.sees(2);
+    core.json(&["agent", "send", "there", "x", "--wait"]);
+    let refused = |says: &str| {
+        for line in [
+            &["agent", "inspect", "there"][..],
+            &["agent", "wait", "there"],
+            &["agent", "logs", "-f", "there"],
+            &["agent", "pause", "there"],
+            &["agent", "send", "there", "x"],
+            &["agent", "send", "there", "x", "--wait"],
+            &["agent", "migrate", "there", "core"],
+            &["agent", "migrate", "here", "edge"],
+        ] {
+            let ran = core.mielin(line);
+            assert_eq!(ran.code(), 5, "{line:?}: {}", ran.stderr());
+            let stderr = ran.stderr();
+            assert!(
+                stderr.contains("node edge (") && stderr.contains(says),
+                "{line:?}: {stderr}"
+            );
+        }
+        let list = core.json(&["agent", "list"]);
+        let agents = list["agents"].as_array().unwrap();
+        let states: Vec<_> = agents.iter().map(|agent| agent["state"].clone()).collect();
+        assert_eq!(states, ["waiting", "unreachable"]);
+    };
+    let (id, dir) = (edge.id().to_owned(), edge.dir.clone());
+    let _kept = edge.stop();
+    refused("was stopped");
+    let mut edge = Node::run(&dir, &["daemon", "--bind", "127.0.0.1:0"]);
+    core.sees(2);
+    // It brought its agent back, which answers as if nothing had been.
+    until("the agent's return", || {
+        let ran = core.mielin(&["agent", "send", "there", "y", "--wait"]);
+        (ran.stdout() == "2: y\n").then_some(())
+    });
+    // A command that waits is told, too, when membership has decided.
+    let mut waiting = mielin()
+        .arg("--data-dir")
+        .arg(&core.dir)
+        .args(["agent", "wait", "there"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    edge.signal("-KILL");
+    edge.ended();
+    let status = until("the end of waiting", || waiting.try_wait().unwrap());
+    assert_eq!(status.code(), Some(5));
+    until("the node's death", || {
+        (core.state_of(&id).as_deref() == Some("dead")).then_some(())
+    });
+    refused("was declared dead");
+}
+
+#[test]
 fn following_a_log_shows_bytes_as_they_come() {
     let node = Node::found("alone");
     node.spawn(&[&sample("digest.wasm"), "--name", "digest", "--", LONG]);

@@ -5,11 +5,10 @@
 mod support;
 
 use std::fs;
-use std::net::UdpSocket;
-use std::path::Path;
+use std::net::{TcpListener, UdpSocket};
 
 use serde_json::Value;
-use support::{Node, Ran, run, sample, until};
+use support::{Node, Ran, run, run_in, sample, until};
 
 const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
@@ -20,10 +19,14 @@ const UNREACHABLE: i32 = 5;
 #[track_caller]
 fn check(ran: &Ran, code: i32, says: &str) {
     assert_eq!(ran.code(), code, "{}", ran.stderr());
+    let stderr = ran.stderr();
+    assert!(stderr.contains(says), "`{says}` is missing in: {stderr}");
+    // Ours have hints, those of the command-line parser point to the help or to what is possible.
     assert!(
-        ran.stderr().contains(says),
-        "`{says}` is missing in: {}",
-        ran.stderr()
+        ["\n  hint: ", "try '--help'"]
+            .iter()
+            .any(|next| stderr.contains(next)),
+        "what to do is missing in: {stderr}"
     );
     assert_eq!(ran.stdout(), "");
 }
@@ -54,7 +57,6 @@ fn command_lines() {
 fn no_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let data = data.to_str().unwrap();
     for command in [
         &["mesh", "status"][..],
         &["mesh", "leave"],
@@ -62,15 +64,10 @@ fn no_daemon() {
         &["agent", "wait", "x"],
         &["agent", "spawn", &sample("hello.wasm")],
     ] {
-        let line = [&["--data-dir", data], command].concat();
-        check(&run(&line), UNREACHABLE, "no daemon is running");
+        check(&run_in(&data, command), UNREACHABLE, "no daemon is running");
     }
-    check(
-        &run(&["--data-dir", data, "daemon"]),
-        NOT_FOUND,
-        "belongs to no node",
-    );
-    let failure = run(&["--data-dir", data, "mesh", "status", "-o", "json"]);
+    check(&run_in(&data, &["daemon"]), NOT_FOUND, "belongs to no node");
+    let failure = run_in(&data, &["mesh", "status", "-o", "json"]);
     let document: Value = serde_json::from_str(&failure.stderr()).unwrap();
     assert_eq!(document["error"]["code"], "unreachable");
     assert!(
@@ -79,7 +76,7 @@ fn no_daemon() {
             .unwrap()
             .contains("mielin mesh start")
     );
-    assert!(!Path::new(data).exists(), "asking made no directory");
+    assert!(!data.exists(), "asking made no directory");
 }
 
 #[test]
@@ -112,28 +109,13 @@ fn agents_and_nodes() {
     ] {
         check(&node.mielin(line), code, says);
     }
-    check(
-        &node.mielin(&[
-            "agent",
-            "spawn",
-            &sample("counter.wasm"),
-            "--name",
-            "counter",
-        ]),
-        REFUSED,
-        "taken",
-    );
-    check(
-        &node.mielin(&[
-            "agent",
-            "spawn",
-            &sample("counter.wasm"),
-            "--name",
-            "No Name",
-        ]),
-        USAGE,
-        "not a name",
-    );
+    for (name, code, says) in [
+        ("counter", REFUSED, "taken"),
+        ("No Name", USAGE, "not a name"),
+    ] {
+        let line = ["agent", "spawn", &sample("counter.wasm"), "--name", name];
+        check(&node.mielin(&line), code, says);
+    }
     assert_eq!(
         node.json(&["agent", "send", "counter", "alive", "--wait"])["reply"],
         "1: alive"
@@ -193,27 +175,19 @@ fn modules_and_inputs() {
     for (module, says) in &modules {
         check(&node.mielin(&["agent", "spawn", module]), REFUSED, says);
     }
-    check(
-        &node.mielin(&["agent", "spawn", "/nowhere/x.wasm"]),
-        NOT_FOUND,
-        "/nowhere/x.wasm",
-    );
     let hello = sample("hello.wasm");
-    check(
-        &node.mielin(&["agent", "spawn", &hello, "--stdin", "/nowhere/in"]),
-        NOT_FOUND,
-        "/nowhere/in",
-    );
-    check(
-        &node.mielin(&["agent", "spawn", &hello, "--allow", "everything"]),
-        USAGE,
-        "everything",
-    );
-    check(
-        &node.mielin(&["agent", "spawn", &hello, "--allow", "message:nobody"]),
-        NOT_FOUND,
-        "nobody",
-    );
+    let (hello, dir) = (hello.as_str(), node.dir.to_str().unwrap());
+    for (rest, code, says) in [
+        (&["/nowhere/x.wasm"][..], NOT_FOUND, "/nowhere/x.wasm"),
+        (&[dir], USAGE, dir),
+        (&[hello, "--stdin", "/nowhere/in"], NOT_FOUND, "/nowhere/in"),
+        (&[hello, "--stdin", dir], USAGE, dir),
+        (&[hello, "--allow", "everything"], USAGE, "everything"),
+        (&[hello, "--allow", "message:nobody"], NOT_FOUND, "nobody"),
+    ] {
+        let line = [&["agent", "spawn"][..], rest].concat();
+        check(&node.mielin(&line), code, says);
+    }
     let out = node.dir.join("out.wasm");
     let line = [
         "wasm",
@@ -238,20 +212,7 @@ fn tokens() {
     let core = Node::found("core");
     let other = Node::found("other");
     let dir = tempfile::tempdir().unwrap();
-    let join = |name: &str, token: &str| {
-        let data = dir.path().join(name);
-        run(&[
-            "--data-dir",
-            data.to_str().unwrap(),
-            "mesh",
-            "join",
-            core.address(),
-            "--token",
-            token,
-            "--bind",
-            "127.0.0.1:0",
-        ])
-    };
+    let join = |name: &str, token: &str| run_in(&dir.path().join(name), &core.joining(token));
     let token = core.token();
     check(
         &join("garbage", "sesame"),
@@ -266,26 +227,16 @@ fn tokens() {
     check(&join("foreign", &other.token()), REFUSED, "another mesh");
 
     let data = dir.path().join("first");
-    let first = Node::run(
-        &data,
-        &[
-            "mesh",
-            "join",
-            core.address(),
-            "--token",
-            &token,
-            "--bind",
-            "127.0.0.1:0",
-        ],
-    );
+    let first = Node::run(&data, &core.joining(&token));
     core.sees(2);
     check(&join("second", &token), REFUSED, "already used");
     drop(first);
 
-    let short = core.json(&["mesh", "token", "--ttl", "1s"])["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let token_with = |option: [&str; 2]| {
+        let issued = core.json(&[["mesh", "token"], option].concat());
+        issued["token"].as_str().unwrap().to_owned()
+    };
+    let short = token_with(["--ttl", "1s"]);
     // Joining for another reason than time would use it up, so time is waited for by a clock alone.
     let until_expired = std::time::Instant::now() + std::time::Duration::from_millis(2100);
     until("the token's end", || {
@@ -293,166 +244,81 @@ fn tokens() {
     });
     check(&join("late", &short), REFUSED, "expired");
 
-    let relay = core.json(&["mesh", "token", "--role", "relay"])["token"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let data = dir.path().join("role");
-    let line = [
-        "--data-dir",
-        data.to_str().unwrap(),
-        "mesh",
-        "join",
-        core.address(),
-        "--token",
-        &relay,
-        "--role",
-        "core",
-    ];
-    check(&run(&line), REFUSED, "role");
+    let relay = token_with(["--role", "relay"]);
+    let line = [&core.joining(&relay)[..], &["--role", "core"]].concat();
+    check(&run_in(&dir.path().join("role"), &line), REFUSED, "role");
 }
 
 #[test]
 fn only_the_founder_admits() {
     let core = Node::found("core");
     let edge = core.join("edge", "edge");
-    check(
-        &edge.mielin(&["mesh", "token"]),
-        REFUSED,
-        "does not hold the mesh's root",
-    );
-    check(
-        &edge.mielin(&["mesh", "approve"]),
-        REFUSED,
-        "does not hold the mesh's root",
-    );
+    for command in ["token", "approve"] {
+        let refused = edge.mielin(&["mesh", command]);
+        check(&refused, REFUSED, "does not hold the mesh's root");
+    }
 }
 
 #[test]
 fn addresses() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let data = data.to_str().unwrap();
+    let start = |address: &str| run_in(&data, &["mesh", "start", "--bind", address]);
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    check(
-        &run(&["--data-dir", data, "mesh", "start", "--bind", &address]),
-        REFUSED,
-        "in use",
-    );
-    check(
-        &run(&[
-            "--data-dir",
-            data,
-            "mesh",
-            "start",
-            "--bind",
-            "203.0.113.77:9000",
-        ]),
-        REFUSED,
-        "not an address of this machine",
-    );
-    check(
-        &run(&["--data-dir", data, "mesh", "join", "somewhere"]),
-        USAGE,
-        "HOST:PORT",
-    );
+    check(&start(&address), REFUSED, "in use");
+    let elsewhere = start("203.0.113.77:9000");
+    check(&elsewhere, REFUSED, "not an address of this machine");
 
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
-    let other = dir.path().join("other");
-    let line = [
-        "--data-dir",
-        other.to_str().unwrap(),
-        "mesh",
-        "join",
-        &closed,
-    ];
-    check(&run(&line), UNREACHABLE, &closed);
+    let data = dir.path().join("other");
+    let join = |address: &str| run_in(&data, &["mesh", "join", address]);
+    check(&join("somewhere"), USAGE, "HOST:PORT");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let closed = closed.unwrap().to_string();
+    check(&join(&closed), UNREACHABLE, &closed);
+    check(
+        &join(&closed),
+        UNREACHABLE,
+        "nobody listens on that TCP port",
+    );
 }
 
 #[test]
 fn data_directories() {
+    const START: [&str; 4] = ["mesh", "start", "--bind", "127.0.0.1:0"];
     let node = Node::found("home");
-    let data = node.dir.to_str().unwrap();
-    check(
-        &run(&["--data-dir", data, "daemon"]),
-        REFUSED,
-        "is using the data directory",
-    );
-    check(
-        &run(&["--data-dir", data, "mesh", "start"]),
-        REFUSED,
-        "is using the data directory",
-    );
+    for command in [&["daemon"][..], &["mesh", "start"]] {
+        let refused = run_in(&node.dir, command);
+        check(&refused, REFUSED, "is using the data directory");
+    }
 
     let dir = tempfile::tempdir().unwrap();
     let newer = dir.path().join("newer");
     fs::create_dir(&newer).unwrap();
     fs::write(newer.join("VERSION"), "99\n").unwrap();
-    let line = [
-        "--data-dir",
-        newer.to_str().unwrap(),
-        "mesh",
-        "start",
-        "--bind",
-        "127.0.0.1:0",
-    ];
-    check(&run(&line), REFUSED, "version 99");
+    check(&run_in(&newer, &START), REFUSED, "version 99");
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
     fs::write(foreign.join("thesis.txt"), "x").unwrap();
-    let line = [
-        "--data-dir",
-        foreign.to_str().unwrap(),
-        "mesh",
-        "start",
-        "--bind",
-        "127.0.0.1:0",
-    ];
-    check(&run(&line), REFUSED, "not a data directory");
+    check(&run_in(&foreign, &START), REFUSED, "not a data directory");
     assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1, "left as it was");
 
     let edge = node.join("edge", "edge");
     let data = edge.dir.clone();
     let _kept = edge.stop();
-    let data = data.to_str().unwrap();
-    check(
-        &run(&["--data-dir", data, "mesh", "start"]),
-        REFUSED,
-        "another node founded",
-    );
-    check(
-        &run(&[
-            "--data-dir",
-            data,
-            "mesh",
-            "join",
-            node.address(),
-            "--role",
-            "core",
-        ]),
-        REFUSED,
-        "certificate fixes",
-    );
+    let join = ["mesh", "join", node.address()];
     let token = Node::found("elsewhere").token();
-    check(
-        &run(&[
-            "--data-dir",
-            data,
-            "mesh",
-            "join",
-            node.address(),
-            "--token",
-            &token,
-        ]),
-        REFUSED,
-        "another mesh",
-    );
+    for (line, says) in [
+        (&["mesh", "start"][..], "another node founded"),
+        (
+            &[&join[..], &["--role", "core"]].concat(),
+            "certificate fixes",
+        ),
+        (&[&join[..], &["--token", &token]].concat(), "another mesh"),
+    ] {
+        check(&run_in(&data, line), REFUSED, says);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use support::{Node, keys, mielin, run, until};
+use support::{Node, keys, mielin, run, run_in, until};
 
 #[test]
 fn a_mesh_of_three_knows_itself() {
@@ -102,6 +102,8 @@ fn sigterm_stops_cleanly_and_daemon_comes_back() {
     );
     let _kept = edge.stop();
     assert!(!dir.join("control.sock").exists());
+    // It has waited until the others had heard: nobody has to suspect it first.
+    assert_eq!(core.state_of(&id).as_deref(), Some("stopped"));
     // It keeps the port that it was given by the system only if it asks for it, so ask.
     let edge = Node::run(&dir, &["daemon", "--bind", &address]);
     assert_eq!(edge.id(), id);
@@ -155,8 +157,52 @@ fn leaving_takes_a_node_out_of_the_mesh() {
     let mut edge = core.join("edge", "edge");
     core.sees(2);
     edge.mielin(&["mesh", "leave"]).ok();
+    assert_eq!(core.state_of(edge.id()).as_deref(), Some("left"));
+    // The daemon has ended by then: another one can have its directory at once.
+    let again = Node::run(&edge.dir, &["daemon", "--bind", "127.0.0.1:0"]);
     assert!(edge.ended().success());
-    core.sees(1);
+    assert_eq!(again.id(), edge.id());
+    core.sees(2);
+}
+
+#[test]
+fn a_name_is_borne_by_one_node() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    core.sees(2);
+    let (id, token) = (edge.id().to_owned(), core.token());
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other");
+    let join_as = |name| {
+        let line = [&core.joining(&token)[..], &["--name", name]].concat();
+        run_in(&other, &line)
+    };
+    for name in ["core", "edge"] {
+        let refused = join_as(name);
+        assert_eq!(refused.code(), 3, "{}", refused.stderr());
+        assert!(refused.stderr().contains("--name"), "{}", refused.stderr());
+    }
+    // A node that is stopped keeps its name, for itself.
+    let kept = edge.dir.clone();
+    let _kept = edge.stop();
+    let refused = join_as("edge");
+    assert_eq!(refused.code(), 3, "{}", refused.stderr());
+    let edge = Node::run(&kept, &["daemon", "--bind", "127.0.0.1:0"]);
+    assert_eq!((edge.id(), &edge.ready["name"]), (&*id, &"edge".into()));
+    core.sees(2);
+    // One that has left does not, and the token is still good.
+    edge.mielin(&["mesh", "leave"]).ok();
+    let line = [&core.joining(&token)[..], &["--name", "edge"]].concat();
+    let other = Node::run(&other, &line);
+    assert_ne!(other.id(), id);
+    core.sees(2);
+    // Neither of two on one machine has to be named.
+    let two = [core.token(), core.token()].map(|token| {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::run(&dir.path().join("data"), &core.joining(&token));
+        (node, dir)
+    });
+    assert_ne!(two[0].0.ready["name"], two[1].0.ready["name"]);
 }
 
 #[test]
@@ -206,5 +252,7 @@ fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = String::from_utf8(run(&["completions", shell]).ok()).unwrap();
         assert!(script.contains("migrate"), "{shell}");
+        let json = run(&["completions", shell, "-o", "json"]).json();
+        assert_eq!(json, serde_json::json!({ "script": script }), "{shell}");
     }
 }

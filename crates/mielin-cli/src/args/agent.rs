@@ -30,6 +30,8 @@ Examples:
   mielin agent inspect 8c1f -o json")]
     Inspect(AgentArgs),
     /// Print what an agent wrote, byte for byte
+    ///
+    /// `-o json` changes only how errors are printed.
     Logs(LogsArgs),
     /// Send a message to an agent
     Send(SendArgs),
@@ -59,10 +61,14 @@ Examples:
   mielin agent remove digest")]
     Remove(AgentArgs),
     /// Wait until an agent has ended, wherever it moves, and print its exit code
+    ///
+    /// What is printed is the program's own exit code, 134 after a trap or 137 after `agent
+    /// terminate`. The command itself exits with 0 when it has learned that code, whatever it is.
     #[command(after_help = "\
 Examples:
   mielin agent wait digest
-  mielin agent wait digest -o json")]
+  mielin agent wait digest -o json
+  test \"$(mielin agent wait digest)\" = 0 && mielin agent logs digest")]
     Wait(AgentArgs),
 }
 
@@ -83,13 +89,14 @@ Examples:
 pub(crate) struct SpawnArgs {
     /// The WebAssembly module
     pub(crate) file: PathBuf,
-    /// The agent's name [default: the file's name and a number]
+    /// The agent's name: at most 63 of A-Z, a-z, 0-9, `-`, `_` and `.`, first a letter or digit
+    /// [default: the file's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// A file for the agent's standard input; `-` for this command's own
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
-    /// A capability to grant; may be repeated
+    /// A capability to grant: clock, random, message or message:AGENT; may be repeated
     #[arg(long, value_name = "CAP")]
     pub(crate) allow: Vec<String>,
     /// An environment variable; may be repeated

@@ -25,6 +25,9 @@ pub(crate) enum MeshCommand {
     /// the mesh already just starts. It stops cleanly on SIGTERM or Ctrl-C.
     Join(JoinArgs),
     /// Show this node and the members of its mesh
+    ///
+    /// A member is `alive`; `suspect` when it did not answer; `dead` when it stayed silent; `stopped`
+    /// when its daemon was stopped and is expected back; or `left` after `mesh leave`.
     #[command(after_help = "\
 Examples:
   mielin mesh status
@@ -37,10 +40,17 @@ Examples:
   mielin mesh peers -o json")]
     Peers(OutputArgs),
     /// Print a token with which one node may join
+    ///
+    /// Only the node that founded the mesh has tokens to give.
     Token(TokenArgs),
     /// Admit a node that asked to join without a token; without NODE, list those that wait
+    ///
+    /// Only the node that founded the mesh can. Compare the id with the one that the node shows.
     Approve(ApproveArgs),
     /// Leave the mesh and stop the daemon
+    ///
+    /// The other members show this node as `left`, and its name is free for another. The command
+    /// returns when the daemon has ended.
     #[command(after_help = "\
 The identity stays in the data directory: `mielin daemon` comes back with it. Agents that live on
 this node stop and are kept there too; move them first if they should go on.
@@ -58,7 +68,7 @@ Examples:
 pub(crate) struct StartArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// The node's name in the mesh [default: the host's name and four digits]
+    /// The node's name, which no other in the mesh has [default: the host's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// What the node is for [default: core]
@@ -83,7 +93,7 @@ pub(crate) struct JoinArgs {
     pub(crate) token: Option<String>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
-    /// The node's name in the mesh [default: the host's name and four digits]
+    /// The node's name, which no other in the mesh has [default: the host's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// What the node is for [default: what the token says, else edge]
@@ -103,7 +113,7 @@ pub(crate) struct NodeArgs {
     /// How soon a silent member is suspected [default: lan]
     #[arg(long)]
     pub(crate) preset: Option<PresetChoice>,
-    /// The WebAssembly engine [default: wasmtime]
+    /// The WebAssembly engine: wasmtime or wasmi [default: wasmtime]
     #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
     pub(crate) engine: Option<EngineKind>,
     /// Stop when standard input ends, so that the node does not outlive its parent

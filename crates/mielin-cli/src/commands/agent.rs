@@ -101,8 +101,7 @@ async fn spawn(client: &Client, arguments: SpawnArgs, output: Output) -> Result<
 /// A file, or standard input for `-`.
 fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
     if path != Path::new("-") {
-        return fs::read(path)
-            .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error));
+        return fs::read(path).map_err(|error| Failure::input(path, &error));
     }
     let mut input = Vec::new();
     io::stdin()

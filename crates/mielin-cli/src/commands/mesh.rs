@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mielin_mesh::{
-    CredentialsError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshService,
-    NodeCredentials, TokenError, create_mesh, join, load_credentials,
+    CredentialsError, IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken,
+    MeshService, NodeCredentials, TokenError, create_mesh, join, load_credentials,
 };
 use mielin_mesh_core::NodeRole;
 use serde::Serialize;
@@ -19,12 +19,15 @@ use crate::args::{
     ApproveArgs, DaemonArgs, JoinArgs, MeshCommand, NodeArgs, RoleChoice, StartArgs, TokenArgs,
 };
 use crate::client::Client;
-use crate::control;
 use crate::daemon::{self, Node, role_name};
 use crate::duration::format_us;
 use crate::failure::Failure;
-use crate::home::{Home, Settings};
+use crate::home::{Home, is_in_use};
 use crate::output::{Output, fields, short, table};
+
+const HOST_AND_PORT: &str = "write it as HOST:PORT, such as 192.168.1.100:9000";
+const NEW_TOKEN: &str =
+    "`mielin mesh token`, on the node that founded the mesh, prints a new token";
 
 /// How long the token that `mesh start` prints is good for.
 const FIRST_TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -83,16 +86,7 @@ async fn start(data_dir: &Path, arguments: StartArgs, output: Output) -> Result<
             )?
         }
     };
-    let settings = home.settings(&arguments.node)?;
-    run_node(
-        home,
-        credentials,
-        settings,
-        Vec::new(),
-        &arguments.node,
-        output,
-    )
-    .await
+    run_node(home, credentials, None, &arguments.node, output).await
 }
 
 async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Result<(), Failure> {
@@ -135,17 +129,7 @@ async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Resu
             .await?
         }
     };
-    let mut settings = home.settings(&arguments.node)?;
-    settings.bind = Some(settings.bind.unwrap_or_else(daemon::free_default_bind));
-    run_node(
-        home,
-        credentials,
-        settings,
-        vec![address],
-        &arguments.node,
-        output,
-    )
-    .await
+    run_node(home, credentials, Some(address), &arguments.node, output).await
 }
 
 /// `mielin daemon`.
@@ -166,26 +150,22 @@ pub(crate) async fn daemon(
     }
     let home = Home::open(data_dir)?;
     let credentials = load_credentials(home.path())?.ok_or_else(nobody)?;
-    let settings = home.settings(&arguments.node)?;
-    run_node(
-        home,
-        credentials,
-        settings,
-        Vec::new(),
-        &arguments.node,
-        output,
-    )
-    .await
+    run_node(home, credentials, None, &arguments.node, output).await
 }
 
 async fn run_node(
     home: Home,
     credentials: NodeCredentials,
-    settings: Settings,
-    bootstrap: Vec<SocketAddr>,
+    joined: Option<SocketAddr>,
     arguments: &NodeArgs,
     output: Output,
 ) -> Result<(), Failure> {
+    let mut settings = home.settings(arguments)?;
+    if joined.is_some() {
+        // Unlike the node that others are told to join, it may listen anywhere.
+        settings.bind = Some(settings.bind.unwrap_or_else(daemon::free_default_bind));
+    }
+    let bootstrap = joined.into_iter().collect();
     let data_dir = home.path().to_path_buf();
     let node = Node::start(home, credentials, settings, bootstrap).await?;
     node.run(arguments.stop_on_stdin_end, |mesh| {
@@ -270,13 +250,12 @@ fn progress_text(progress: &JoinProgress) -> String {
 fn parse_token(text: &str) -> Result<JoinToken, Failure> {
     text.trim()
         .parse()
-        .map_err(|error: TokenError| Failure::usage(error.to_string()))
+        .map_err(|error: TokenError| Failure::usage(error.to_string()).hint(NEW_TOKEN))
 }
 
 async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     if !address.contains(':') {
-        return Err(Failure::usage(format!("`{address}` has no port"))
-            .hint("write it as HOST:PORT, such as 192.168.1.100:9000"));
+        return Err(Failure::usage(format!("`{address}` has no port")).hint(HOST_AND_PORT));
     }
     let found = tokio::net::lookup_host(address)
         .await
@@ -286,10 +265,11 @@ async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
                 .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))
         });
     found.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => Failure::usage(format!(
-            "`{address}` is not an address; write it as HOST:PORT"
-        )),
-        _ => Failure::unreachable(format!("cannot find {address}: {error}")),
+        io::ErrorKind::InvalidInput => {
+            Failure::usage(format!("`{address}` is not an address")).hint(HOST_AND_PORT)
+        }
+        _ => Failure::unreachable(format!("cannot find {address}: {error}"))
+            .hint("check the host's name, or give its IP address"),
     })
 }
 
@@ -406,14 +386,19 @@ async fn approve(client: &Client, node: String, output: Output) -> Result<(), Fa
     })
 }
 
-/// Returns when the daemon has ended.
+/// Returns when the daemon's process has ended.
 async fn leave(data_dir: &Path, client: &Client, output: Output) -> Result<(), Failure> {
     let done: Done = client.post("/v1/mesh/leave", &Done {}).await?;
     let deadline = Instant::now() + LEAVE_LIMIT;
-    while control::connect(data_dir).await.is_ok() {
+    while is_in_use(data_dir) {
         if Instant::now() > deadline {
+            let lock = data_dir.join("daemon.lock");
             return Err(Failure::internal(format!(
-                "the daemon did not end within {LEAVE_LIMIT:?}"
+                "the daemon has left the mesh, but did not end within {LEAVE_LIMIT:?}"
+            ))
+            .hint(format!(
+                "end it with `kill`; {} has its process id",
+                lock.display()
             )));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -427,11 +412,16 @@ impl From<CredentialsError> for Failure {
     fn from(error: CredentialsError) -> Failure {
         match error {
             CredentialsError::Directory(error) => error.into(),
-            CredentialsError::Name(_) => Failure::usage(error.to_string()),
-            CredentialsError::Exists { .. } | CredentialsError::Expired { .. } => {
-                Failure::refused(error.to_string())
+            CredentialsError::Name(_) => {
+                Failure::usage(error.to_string()).hint("choose another --name")
             }
-            _ => Failure::internal(format!("the node's identity cannot be used: {error}")),
+            CredentialsError::Exists { .. } => Failure::refused(error.to_string())
+                .hint("`mielin daemon` runs that node; a new one needs a directory of its own"),
+            CredentialsError::Expired { .. } => Failure::refused(error.to_string()).hint(
+                "give it a new directory with --data-dir; `mielin mesh token` prints a token",
+            ),
+            _ => Failure::internal(format!("the node's identity cannot be used: {error}"))
+                .hint("bring back a copy of the data directory, or join with another --data-dir"),
         }
     }
 }
@@ -442,20 +432,50 @@ impl From<JoinError> for Failure {
         match error {
             JoinError::Credentials(error) => error.into(),
             JoinError::Directory(error) => error.into(),
-            JoinError::Unreachable { .. }
-            | JoinError::Timeout { .. }
-            | JoinError::Introduction(_) => Failure::unreachable(message)
-                .hint("is a node running at that address, and may UDP pass?"),
-            JoinError::Address { .. } => Failure::usage(message),
-            JoinError::Token(TokenError::Malformed) => Failure::usage(message),
-            JoinError::Token(_) => Failure::refused(message)
-                .hint("`mielin mesh token`, on the node that founded the mesh, prints a new token"),
-            JoinError::NotApproved { .. }
-            | JoinError::Rejected
-            | JoinError::Busy
-            | JoinError::Role { .. } => Failure::refused(message),
-            JoinError::IssuerUnknown { .. } => Failure::refused(message),
+            JoinError::Introduction(error) => {
+                Failure::unreachable(message).hint(introduction_hint(&error))
+            }
+            JoinError::Unreachable { .. } | JoinError::Timeout { .. } => {
+                Failure::unreachable(message)
+                    .hint("is a node running at that address, and does a firewall let UDP pass?")
+            }
+            JoinError::Address { .. } => Failure::usage(message).hint(HOST_AND_PORT),
+            JoinError::Token(TokenError::Malformed) => Failure::usage(message).hint(NEW_TOKEN),
+            JoinError::Token(_) => Failure::refused(message).hint(NEW_TOKEN),
+            JoinError::NameTaken { .. } => {
+                Failure::refused(message).hint("choose another with --name")
+            }
+            JoinError::Role { .. } => Failure::refused(message).hint(
+                "leave --role out, or ask for another token with `mielin mesh token --role ROLE`",
+            ),
+            JoinError::NotApproved { .. } => Failure::refused(message)
+                .hint("or join with a token: `mielin mesh token` prints one there"),
+            JoinError::Rejected => {
+                Failure::refused(message).hint("ask whoever runs the node that founded the mesh")
+            }
+            JoinError::Busy => Failure::refused(message).hint("try again in a moment"),
+            JoinError::IssuerUnknown { .. } => Failure::refused(message)
+                .hint("`mielin mesh status` on a member shows the addresses of the others"),
+            JoinError::Peer { .. } => {
+                Failure::internal(message).hint("look at what that node has logged")
+            }
             _ => Failure::internal(message),
+        }
+    }
+}
+
+fn introduction_hint(error: &IntroductionError) -> &'static str {
+    match error {
+        IntroductionError::Unreachable { source, .. }
+            if source.kind() == io::ErrorKind::ConnectionRefused =>
+        {
+            "nobody listens on that TCP port: is a node running there, and is it this port?"
+        }
+        IntroductionError::Unreachable { .. } | IntroductionError::Timeout { .. } => {
+            "check the address, and that a firewall lets TCP and UDP pass to that port"
+        }
+        IntroductionError::Foreign { .. } | IntroductionError::Root { .. } => {
+            "another program listens there; give the address that `mielin mesh start` printed"
         }
     }
 }

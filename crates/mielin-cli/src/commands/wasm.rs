@@ -4,37 +4,54 @@ use std::fs;
 use std::path::Path;
 
 use mielin_safepoint::instrument as rewrite;
+use serde::Serialize;
 
 use crate::args::InstrumentArgs;
 use crate::duration::format_bytes;
 use crate::failure::Failure;
-use crate::output::write_stdout;
+use crate::output::Output;
 
-pub(crate) fn instrument(arguments: &InstrumentArgs) -> Result<(), Failure> {
+/// What `mielin -o json wasm instrument` prints.
+#[derive(Serialize)]
+struct Instrumented {
+    file: String,
+    module: String,
+    bytes: u64,
+    bytes_before: u64,
+}
+
+pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(), Failure> {
     let module = read_module(&arguments.input)?;
     let resumable = rewrite(&module).map_err(|error| {
         Failure::refused(format!(
             "{} cannot be made resumable: {error}",
             arguments.input.display()
         ))
+        .hint("build it for `wasm32-wasip1` without the feature that is named")
     })?;
     let out = arguments.out_file.display();
     fs::write(&arguments.out_file, resumable.bytes())
         .map_err(|error| Failure::io(format!("cannot write {out}"), &error))?;
-    let (before, after) = (module.len() as u64, resumable.bytes().len() as u64);
-    let line = format!(
-        "{out}: {} ({} before), module {}\n",
-        format_bytes(after),
-        format_bytes(before),
-        resumable.hash()
-    );
-    write_stdout(line.as_bytes())
+    let done = Instrumented {
+        file: out.to_string(),
+        module: resumable.hash().to_string(),
+        bytes: resumable.bytes().len() as u64,
+        bytes_before: module.len() as u64,
+    };
+    output.result(&done, |done| {
+        format!(
+            "{}: {} ({} before), module {}",
+            done.file,
+            format_bytes(done.bytes),
+            format_bytes(done.bytes_before),
+            done.module
+        )
+    })
 }
 
 /// Reads a file that should be a WebAssembly module, and says so early if it cannot be one.
 pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
-    let module = fs::read(path)
-        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
+    let module = fs::read(path).map_err(|error| Failure::input(path, &error))?;
     if !module.starts_with(b"\0asm") {
         return Err(
             Failure::refused(format!("{} is not a WebAssembly module", path.display())).hint(

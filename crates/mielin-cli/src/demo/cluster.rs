@@ -14,12 +14,14 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::api::{TokenIssued, TokenRequest};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::output::short;
 
 /// How long a node may take to come up, and to stop.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// Lines of each node's log that explain a failure.
+const LOG_LINES: usize = 3;
 
 pub(super) struct Cluster {
     dir: TempDir,
@@ -80,30 +82,38 @@ impl Cluster {
         Client::new(&self.data_dir(name))
     }
 
-    /// Adds the last lines that the nodes logged to a failure that has no better hint.
-    pub(super) fn explain(&self, failure: Failure) -> Failure {
-        if failure.hint.is_some() {
+    /// Says of a failure which node has ended, and what the nodes last logged, if that may be why.
+    pub(super) fn explain(&mut self, failure: Failure) -> Failure {
+        let ended = self.nodes.iter_mut().find_map(|node| {
+            let status = node.child.try_wait().ok().flatten()?;
+            Some(format!("the node {} has ended: {status}", node.name))
+        });
+        if ended.is_none() && failure.class != Class::Internal {
             return failure;
         }
-        let mut logs = String::new();
-        for node in &self.nodes {
-            let log = fs::read_to_string(self.log_file(node.name)).unwrap_or_default();
-            for line in log
-                .lines()
-                .rev()
-                .take(3)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-            {
-                logs.push_str(&format!("\n    {}: {line}", node.name));
-            }
+        let message = ended.map_or_else(
+            || failure.message.clone(),
+            |ended| format!("{ended} ({failure})"),
+        );
+        let logged: String = self
+            .nodes
+            .iter()
+            .map(|node| self.last_logged(node))
+            .collect();
+        match logged.as_str() {
+            "" => Failure::internal(message).hint(failure.hint),
+            lines => Failure::internal(message).hint(format!("the nodes last logged{lines}")),
         }
-        if logs.is_empty() {
-            failure
-        } else {
-            failure.hint(format!("the nodes last logged{logs}"))
-        }
+    }
+
+    /// The last lines of a node's log, each indented under the hint.
+    fn last_logged(&self, node: &DemoNode) -> String {
+        let log = fs::read_to_string(self.log_file(node.name)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        last.iter()
+            .map(|line| format!("\n    {}: {line}", node.name))
+            .collect()
     }
 
     /// Stops the nodes, the last one first, and kills those that do not.

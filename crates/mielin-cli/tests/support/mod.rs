@@ -39,6 +39,13 @@ pub fn run(args: &[&str]) -> Ran {
     Ran::of(args, mielin().args(args).output().unwrap())
 }
 
+/// Runs a command with this data directory.
+pub fn run_in(dir: &Path, args: &[&str]) -> Ran {
+    let mut command = mielin();
+    command.arg("--data-dir").arg(dir).args(args);
+    Ran::of(args, command.output().unwrap())
+}
+
 pub struct Ran {
     line: String,
     output: Output,
@@ -144,24 +151,24 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let token = self.token();
-        let mut node = Node::run(
-            &path,
-            &[
-                "mesh",
-                "join",
-                self.address(),
-                "--token",
-                &token,
-                "--bind",
-                "127.0.0.1:0",
-                "--name",
-                name,
-                "--role",
-                role,
-            ],
-        );
+        let line = [&self.joining(&token)[..], &["--name", name, "--role", role]].concat();
+        let mut node = Node::run(&path, &line);
         node._temporary = Some(dir);
         node
+    }
+
+    /// The command that joins this node's mesh with a token.
+    pub fn joining<'a>(&'a self, token: &'a str) -> [&'a str; 7] {
+        let address = self.address();
+        [
+            "mesh",
+            "join",
+            address,
+            "--token",
+            token,
+            "--bind",
+            "127.0.0.1:0",
+        ]
     }
 
     /// Runs a command that runs a node, until the node is up.
@@ -218,13 +225,7 @@ impl Node {
 
     /// Runs a command against this node.
     pub fn mielin(&self, args: &[&str]) -> Ran {
-        let output = mielin()
-            .arg("--data-dir")
-            .arg(&self.dir)
-            .args(args)
-            .output()
-            .unwrap();
-        Ran::of(args, output)
+        run_in(&self.dir, args)
     }
 
     /// Runs a command with `-o json` and reads its answer.
@@ -248,6 +249,15 @@ impl Node {
     pub fn spawn(&self, args: &[&str]) -> String {
         let line: Vec<&str> = ["agent", "spawn"].iter().chain(args).copied().collect();
         self.json(&line)["agent"].as_str().unwrap().to_owned()
+    }
+
+    /// What this node believes about a member.
+    #[track_caller]
+    pub fn state_of(&self, node: &str) -> Option<String> {
+        let status = self.json(&["mesh", "status"]);
+        let members = status["members"].as_array().unwrap();
+        let member = members.iter().find(|member| member["node"] == node)?;
+        Some(member["state"].as_str().unwrap().to_owned())
     }
 
     /// Waits until this node sees so many members alive.
