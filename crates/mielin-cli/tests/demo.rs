@@ -57,6 +57,20 @@ fn the_demo_moves_everything_and_cleans_up() {
     );
 }
 
+/// How long the digest takes is a guess; a wrong one costs time and nothing else.
+#[test]
+fn a_digest_that_is_done_too_soon_starts_again_with_more_to_do() {
+    let output = mielin()
+        .args(["demo", "-o", "json", "--rounds", "500000"])
+        .args(["--input", env!("CARGO_MANIFEST_PATH")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["moves"].as_array().unwrap().len(), 4);
+    assert!(report["rounds"].as_u64().unwrap() > 500_000);
+}
+
 #[test]
 fn an_interrupted_demo_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();

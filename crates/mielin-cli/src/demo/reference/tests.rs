@@ -17,7 +17,7 @@ const ECHO: &str = r#"(module
 #[test]
 fn prints_and_is_measured() {
     let module = wat::parse_str(ECHO).expect("valid text");
-    let mut reference = Reference::prepare(&module, b"").expect("compiles and runs");
+    let mut reference = Reference::prepare(&module, b"", None).expect("compiles and runs");
     assert!(reference.rounds() >= MEASURED_ROUNDS);
     reference.rounds = 100_000;
     assert_eq!(reference.compute().expect("runs"), b"100000");
