@@ -283,6 +283,10 @@ async fn terminate(state: State<NodeState>, agent: Path<String>) -> Answer<api::
     .await
 }
 
+async fn remove(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
+    order(state, agent, async |cells, agent| cells.remove(agent).await).await
+}
+
 /// Does something with an agent that has no other answer than that it was done.
 async fn order(
     State(state): State<NodeState>,
@@ -291,12 +295,6 @@ async fn order(
 ) -> Answer<api::Spawned> {
     let agent = state.agent(&agent).await?;
     act(&state.cells, agent).await?;
-    acted(agent)
-}
-
-async fn remove(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Spawned> {
-    let agent = state.agent(&agent).await?;
-    state.cells.remove(agent).await?;
     acted(agent)
 }
 
