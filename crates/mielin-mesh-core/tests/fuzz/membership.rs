@@ -7,8 +7,8 @@ use core::time::Duration;
 use mielin_fuzz::{Seed, Step, Steps, Target};
 use mielin_mesh_core::limits::{CODEC_BYTES_MAX, MEMBERSHIP_DATAGRAM_BYTES_MAX};
 use mielin_mesh_core::{
-    Identity, Instant, MemberState, Membership, MembershipError, MembershipEvent, Name, NodeId,
-    NodeRole, Preset,
+    Departure, Identity, Instant, MemberState, Membership, MembershipError, MembershipEvent, Name,
+    NodeId, NodeRole, Preset,
 };
 
 pub(crate) const TARGET: Target = Target {
@@ -39,7 +39,7 @@ fn identity(number: u8) -> Identity {
         role: NodeRole::Core,
         address: ([127, 0, 0, 1], 9000 + u16::from(number)).into(),
         generation: 1_000,
-        departed: false,
+        departed: None,
     }
 }
 
@@ -83,7 +83,7 @@ fn run(input: &[u8]) -> bool {
         }
         let itself = node.local();
         assert_eq!((itself.id, &itself.name), (local.id, &local.name));
-        assert!(!itself.departed && itself.generation >= generation);
+        assert!(itself.departed.is_none() && itself.generation >= generation);
         generation = itself.generation;
         let members = node.members();
         assert!(members.is_sorted_by(|a, b| a.identity.id < b.identity.id));
@@ -114,7 +114,7 @@ fn seeds() -> Vec<Seed> {
     group[2].announce(now, local.id, local.address);
     for round in 0..60 {
         if round == 50 {
-            group[2].leave(now);
+            group[2].depart(now, Departure::Left);
         }
         while let Some((from, sent)) = (0..3).find_map(|from| {
             let sent = group[from].poll_transmit()?;

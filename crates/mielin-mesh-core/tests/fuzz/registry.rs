@@ -62,9 +62,10 @@ fn member(number: u8, generation: u64, state: MemberState) -> Member {
             role: NodeRole::Edge,
             address: ([127, 0, 0, 1], 9000).into(),
             generation,
-            departed: false,
+            departed: None,
         },
         state,
+        since: Instant::START,
     }
 }
 

@@ -10,8 +10,8 @@ use mielin_mesh_core::delivery::{DeliveryReply, Envelope, MessageKind};
 use mielin_mesh_core::limits::CODEC_BYTES_MAX;
 use mielin_mesh_core::migration::{Query, QueryReply, RollbackReason};
 use mielin_mesh_core::{
-    AgentId, AgentState, Epoch, Identity, LocationRecord, MigrationFrame, Name, NodeId, NodeRole,
-    codec,
+    AgentId, AgentState, Departure, Epoch, Identity, LocationRecord, MigrationFrame, Name, NodeId,
+    NodeRole, codec,
 };
 use oxicode::{Decode, Encode};
 
@@ -96,7 +96,7 @@ fn seeds() -> Vec<Seed> {
         role: NodeRole::Relay,
         address: "[fe80::1]:9000".parse().unwrap(),
         generation: u64::MAX,
-        departed: true,
+        departed: Some(Departure::Left),
     };
     let envelope = Envelope {
         source: agent,
