@@ -258,10 +258,12 @@ async fn is_lost(nodes: &[Node], doomed: Doomed) {
     );
     for result in [at_source, elsewhere] {
         let error = refused(result);
-        assert!(
-            matches!(error, CellsError::Unreachable { node, .. } if node == doomed.target),
-            "{error}"
-        );
+        let node = match &error {
+            CellsError::Gone(absence) => absence.node,
+            CellsError::Unreachable { node, .. } => *node,
+            _ => panic!("{error}"),
+        };
+        assert_eq!(node, doomed.target, "{error}");
     }
 }
 
