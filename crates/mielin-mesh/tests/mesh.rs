@@ -273,8 +273,9 @@ async fn a_name_belongs_to_one_node_until_that_leaves() {
     let credentials = load_credentials(edge.dir.path()).unwrap().unwrap();
     let config = MeshConfig::new(any()).bootstrap(core.mesh.local().address);
     let back = MeshService::start(config, credentials).await.unwrap();
+    // It can say farewell to those whom it knows.
     until("it is back", || {
-        core.state_of(edge.id()) == Some(MemberState::Alive)
+        core.state_of(edge.id()) == Some(MemberState::Alive) && back.members().len() == 2
     })
     .await;
     back.depart(Departure::Left).await;
