@@ -143,13 +143,13 @@ async fn target(nodes: &[Node], name: &str, directory: &Path, phase: &str) -> (C
     (child, id.unwrap())
 }
 
-/// Sends numbered messages, some hundred in a second, until `stopped`, and then `stop`.
+/// Sends numbered messages, some forty in a second, until `stopped`, and then `stop`.
 async fn send_numbers(
     sender: Cells,
     agent: AgentId,
     mut stopped: tokio::sync::watch::Receiver<bool>,
 ) -> Result<u64, CellsError> {
-    let mut pace = tokio::time::interval(Duration::from_millis(5));
+    let mut pace = tokio::time::interval(Duration::from_millis(25));
     let mut count = 0;
     while !*stopped.borrow_and_update() {
         let number = Bytes::from(count.to_string());
