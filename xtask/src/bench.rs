@@ -31,19 +31,17 @@ enum Benchmark {
 }
 
 impl Benchmark {
-    /// Package, then cargo's choice of program in it, then arguments that come first.
-    fn program(
-        self,
-    ) -> (
-        &'static str,
-        &'static [&'static str],
-        &'static [&'static str],
-    ) {
+    /// Cargo's choice of program, where it is built, and arguments that come first.
+    fn program(self) -> ([&'static str; 2], &'static str, &'static [&'static str]) {
         match self {
-            Self::Safepoint => ("mielin-safepoint", &["--example", "overhead"], &[]),
-            Self::Migrate => ("mielin-cells", &["--example", "migrate_bench"], &[]),
-            Self::Spawn => ("mielin-cli", &["--bin", "mielin"], &["demo"]),
-            Self::Engine => ("mielin-wasm", &["--example", "figures"], &[]),
+            Self::Safepoint => (["--example", "overhead"], "examples/overhead", &[]),
+            Self::Migrate => (
+                ["--example", "migrate_bench"],
+                "examples/migrate_bench",
+                &[],
+            ),
+            Self::Spawn => (["--bin", "mielin"], "mielin", &["demo"]),
+            Self::Engine => (["--example", "figures"], "examples/figures", &[]),
         }
     }
 }
@@ -53,13 +51,14 @@ impl Benchmark {
 /// # Errors
 /// The build or the benchmark failed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let (package, program, first) = options.benchmark.program();
+    let (choice, program, first) = options.benchmark.program();
+    // The features of dependencies follow from the packages that are built together: with
+    // `--workspace` they are the same for every benchmark, and compiled once.
     let mut cargo = workspace.cargo();
-    cargo.args(["run", "--release", "--quiet", "--package", package]);
-    cargo
-        .args(program)
-        .arg("--")
-        .args(first)
-        .args(&options.arguments);
-    command::run(&mut cargo)
+    cargo.args(["build", "--release", "--quiet", "--workspace"]);
+    command::run(cargo.args(choice))?;
+    let program = workspace.target().join("release").join(program);
+    let mut benchmark = std::process::Command::new(program);
+    benchmark.current_dir(workspace.root());
+    command::run(benchmark.args(first).args(&options.arguments))
 }

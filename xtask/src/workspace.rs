@@ -30,6 +30,11 @@ impl Workspace {
         &self.root
     }
 
+    /// Where cargo builds.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Where xtask keeps what it makes: sysroots, built agents.
     pub(crate) fn output(&self) -> PathBuf {
         self.target.join("xtask")
