@@ -141,7 +141,7 @@ impl Node {
             stream_handler(move |from, stream| {
                 let node = weak
                     .upgrade()
-                    .filter(|node| !node.is_closing() && !node.dead.load(Ordering::Relaxed));
+                    .filter(|node| !node.is_closing() && !node.plays_dead());
                 async move {
                     let Some(node) = node else { return };
                     let mut closing = node.closing.subscribe();
@@ -175,9 +175,13 @@ impl Node {
         Instant::from_start(self.started.elapsed())
     }
 
-    /// Serves nobody any more.
+    /// Serves nobody any more, and announces nothing.
     pub(crate) fn play_dead(&self) {
         self.dead.store(true, Ordering::Relaxed);
+    }
+
+    fn plays_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -422,8 +426,12 @@ impl Node {
         }
     }
 
-    /// Whether the agent has just come, and its source must be the first to hear of that.
+    /// Whether the agent has just come, and its source must be the first to hear of that; or the node plays
+    /// dead, and nobody hears of anything.
     fn is_secret(&self, agent: &AgentId) -> bool {
+        if self.plays_dead() {
+            return true;
+        }
         let inbound = lock(&self.inbound).get(agent).cloned();
         inbound.is_some_and(|inbound| inbound.is_secret())
     }
