@@ -128,8 +128,6 @@ struct Turn {
     /// What keeps other operations away, in words.
     claimed: Option<&'static str>,
     wait: Option<Wait>,
-    /// Counts waits, so that an alarm of an earlier one is not taken for this one's.
-    wait_number: u64,
     /// The earliest alarm under way, so that a long series of waits does not fill the clock.
     alarm: Option<Instant>,
     deadline: Option<Instant>,
@@ -162,7 +160,6 @@ impl Turn {
             killed: false,
             claimed: None,
             wait: None,
-            wait_number: 0,
             alarm: None,
             deadline: None,
             holder: None,
@@ -390,7 +387,8 @@ impl Cell {
         })
     }
 
-    /// Takes the instance at the next safepoint. The caller has claimed the agent.
+    /// Takes the instance at the next safepoint, or when whoever has it puts it back. The caller has claimed the agent,
+    /// or the node stops and takes it from everybody.
     pub(crate) async fn hold(self: &Arc<Self>) -> Result<Held, CellsError> {
         let receiver = {
             let mut turn = lock(&self.turn);
@@ -423,8 +421,8 @@ impl Cell {
         }
     }
 
-    /// An alarm rang that was set for wait number `wait`.
-    pub(crate) fn deadline_passed(self: &Arc<Self>, _wait: u64) {
+    /// An alarm rang; it may be one of an earlier wait.
+    pub(crate) fn deadline_passed(self: &Arc<Self>) {
         let mut turn = lock(&self.turn);
         turn.alarm = None;
         if turn.place != Place::Waiting {
@@ -514,9 +512,7 @@ impl Cell {
     fn set_alarm(self: &Arc<Self>, turn: &mut Turn, deadline: Instant) {
         if turn.alarm.is_none_or(|alarm| deadline < alarm) {
             turn.alarm = Some(deadline);
-            turn.wait_number += 1;
-            self.scheduler
-                .arm(deadline, Arc::downgrade(self), turn.wait_number);
+            self.scheduler.arm(deadline, Arc::downgrade(self));
         }
     }
 

@@ -30,6 +30,8 @@ use crate::report::AgentSummary;
 use crate::scheduler::Scheduler;
 use crate::{moving, persist, wire};
 
+/// How long agents may take to come to a safepoint when the node stops.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a change between running and waiting may go unannounced; it happens at every message.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 /// Agents that left, and hearsay, are remembered up to this number each.
@@ -565,11 +567,9 @@ impl Node {
             return;
         }
         let scheduler = self.scheduler.clone();
-        if tokio::task::spawn_blocking(move || scheduler.close())
-            .await
-            .is_err()
-        {
-            tracing::error!("the scheduler did not end cleanly");
+        let closing = tokio::task::spawn_blocking(move || scheduler.close());
+        if !matches!(tokio::time::timeout(CLOSE_LIMIT, closing).await, Ok(Ok(()))) {
+            tracing::error!("an agent does not stop; its node goes on without it");
         }
         persist::store(self).await;
         for cell in self.living() {

@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh_core::{AgentId, Epoch, codec};
@@ -38,6 +39,9 @@ const VERSION: u16 = 1;
 /// Why an agent ended of which neither a snapshot nor an end was found.
 const LOST: &str = "lost: its node stopped without storing it";
 
+/// How long the moves that hold agents may take to end when the node stops.
+const HOLD_LIMIT: Duration = Duration::from_secs(5);
+
 /// What the node knows about an agent.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 struct About {
@@ -48,22 +52,41 @@ struct About {
     lines: Vec<wire::Line>,
 }
 
-/// Writes every living agent. The scheduler has stopped.
+/// Writes every living agent, however long that takes: what is not written is lost. The scheduler has stopped, so all
+/// of them are at rest but those that a move holds, whose end is waited for.
 pub(crate) async fn store(node: &Arc<Node>) {
-    for cell in node.living().into_iter().filter(|cell| cell.lives()) {
+    let living: Vec<Arc<Cell>> = node
+        .living()
+        .into_iter()
+        .filter(|cell| cell.lives())
+        .collect();
+    if living.is_empty() || node.directories().is_none() {
+        return;
+    }
+    tracing::info!(count = living.len(), "storing the agents of this node");
+    let deadline = tokio::time::Instant::now() + HOLD_LIMIT;
+    for cell in living {
         let Some(directory) = node.directory(&cell.id()) else {
-            return;
+            continue;
         };
         let agent = cell.id();
-        if let Err(error) = store_one(cell, directory).await {
+        if let Err(error) = store_one(cell, directory, deadline).await {
             tracing::error!(%agent, %error, "an agent could not be stored and is lost with this process");
         }
     }
 }
 
-async fn store_one(cell: Arc<Cell>, directory: std::path::PathBuf) -> Result<(), CellsError> {
+async fn store_one(
+    cell: Arc<Cell>,
+    directory: PathBuf,
+    deadline: tokio::time::Instant,
+) -> Result<(), CellsError> {
     let prepared = cell.prepared()?;
-    let held = cell.hold().await?;
+    let held = tokio::time::timeout_at(deadline, cell.hold());
+    let held = held.await.map_err(|_| CellsError::Busy {
+        agent: cell.id(),
+        doing: "it is on its way to another node, or cannot be stopped".to_owned(),
+    })??;
     let writing = tokio::task::spawn_blocking(move || {
         let mut snapshot = held.instance().snapshot();
         let (outbox, inbox) = cell.post.encode();

@@ -53,7 +53,6 @@ struct Running {
 struct Alarm {
     at: Instant,
     cell: Weak<Cell>,
-    wait: u64,
 }
 
 impl PartialEq for Alarm {
@@ -123,11 +122,11 @@ impl Scheduler {
         }
     }
 
-    /// Calls `cell.deadline_passed(wait)` at `at`.
-    pub(crate) fn arm(&self, at: Instant, cell: Weak<Cell>, wait: u64) {
+    /// Calls `cell.deadline_passed()` at `at`.
+    pub(crate) fn arm(&self, at: Instant, cell: Weak<Cell>) {
         lock(&self.shared.state)
             .alarms
-            .push(Reverse(Alarm { at, cell, wait }));
+            .push(Reverse(Alarm { at, cell }));
         self.shared.clock.notify_one();
     }
 
@@ -204,7 +203,7 @@ impl Shared {
                 drop(state);
                 for alarm in due {
                     if let Some(cell) = alarm.cell.upgrade() {
-                        cell.deadline_passed(alarm.wait);
+                        cell.deadline_passed();
                     }
                 }
                 state = lock(&self.state);

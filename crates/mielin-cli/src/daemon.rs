@@ -35,7 +35,7 @@ pub(crate) const DEFAULT_BIND: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000);
 /// How long an agent or node that nobody has heard of is waited for.
 const NEWS_LIMIT: Duration = Duration::from_secs(1);
-/// How long each step of stopping may take before the next one is taken.
+/// How long telling the members that the node stops may take.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How long commands that are being answered may hold up the end.
 const LAST_ANSWERS_LIMIT: Duration = Duration::from_secs(1);
@@ -214,7 +214,8 @@ impl Node {
             warn!("the control socket failed: {error}");
         }
         let mesh = self.cells.mesh().clone();
-        within(STOP_LIMIT, "the agents", self.cells.shutdown()).await;
+        // Writing the agents down takes as long as it takes: what is not written is lost.
+        self.cells.shutdown().await;
         within(STOP_LIMIT, "the mesh", mesh.depart(departure)).await;
         control::remove(self.home.path());
         info!("stopped");
