@@ -5,7 +5,7 @@ mod body;
 mod routes;
 mod spelling;
 
-use std::io::ErrorKind;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -129,7 +129,7 @@ impl Node {
         };
         let mesh = MeshService::start(config, credentials)
             .await
-            .map_err(|error| cannot_listen(bind, &error))?;
+            .map_err(|error| cannot_start(bind, &error))?;
         let cells_config = CellsConfig {
             data_dir: Some(home.path().to_path_buf()),
             engine,
@@ -246,31 +246,46 @@ async fn look_again<T, N: Clone>(
 
 /// An address to try when nothing was asked for: the default port if it is free, else any.
 pub(crate) fn free_default_bind() -> SocketAddr {
-    let free = UdpSocket::bind(DEFAULT_BIND).is_ok() && TcpListener::bind(DEFAULT_BIND).is_ok();
-    if free {
+    if bind_for_a_moment(DEFAULT_BIND).is_ok() {
         DEFAULT_BIND
     } else {
         SocketAddr::new(DEFAULT_BIND.ip(), 0)
     }
 }
 
-fn cannot_listen(bind: SocketAddr, error: &MeshError) -> Failure {
+/// Whether a node could listen there. To be asked before something is made that stays when it
+/// cannot: a mesh, or a token's use.
+pub(crate) fn check_bind(bind: SocketAddr) -> Result<(), Failure> {
+    bind_for_a_moment(bind).map_err(|error| cannot_listen(bind, &error))
+}
+
+fn bind_for_a_moment(bind: SocketAddr) -> io::Result<()> {
+    let _udp = UdpSocket::bind(bind)?;
+    TcpListener::bind(bind).map(drop)
+}
+
+fn cannot_start(bind: SocketAddr, error: &MeshError) -> Failure {
     match error {
         MeshError::Wire(WireError::AddressInUse { .. }) => {
+            cannot_listen(bind, &io::ErrorKind::AddrInUse.into())
+        }
+        MeshError::Wire(WireError::Bind { source, .. }) => cannot_listen(bind, source),
+        _ => Failure::internal(format!("cannot start the mesh on {bind}: {error}")),
+    }
+}
+
+fn cannot_listen(bind: SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
             Failure::refused(format!("port {} of {} is in use", bind.port(), bind.ip()))
                 .hint("choose another with --bind; port 0 takes a free one")
         }
-        MeshError::Wire(WireError::Bind { source, .. })
-            if source.kind() == ErrorKind::AddrNotAvailable =>
-        {
+        io::ErrorKind::AddrNotAvailable => {
             Failure::refused(format!("{} is not an address of this machine", bind.ip()))
                 .hint("0.0.0.0 listens on all of its addresses")
         }
-        MeshError::Wire(WireError::Bind { source, .. }) => {
-            Failure::io(format!("cannot listen on {bind}"), source)
-                .hint("choose another address with --bind")
-        }
-        _ => Failure::internal(format!("cannot start the mesh on {bind}: {error}")),
+        _ => Failure::io(format!("cannot listen on {bind}"), error)
+            .hint("choose another address with --bind"),
     }
 }
 

@@ -270,6 +270,18 @@ fn addresses() {
     let elsewhere = start("203.0.113.77:9000");
     check(&elsewhere, REFUSED, "not an address of this machine");
 
+    // Nothing was founded there, so the same directory may join, and a token is used by none
+    // that cannot listen.
+    let core = Node::found("core");
+    let token = core.token();
+    let line = [
+        &["mesh", "join", core.address(), "--token", &token][..],
+        &["--bind", &address],
+    ];
+    check(&run_in(&data, &line.concat()), REFUSED, "in use");
+    let _joined = Node::run(&data, &core.joining(&token));
+    core.sees(2);
+
     let data = dir.path().join("other");
     let join = |address: &str| run_in(&data, &["mesh", "join", address]);
     check(&join("somewhere"), USAGE, "HOST:PORT");

@@ -79,6 +79,8 @@ async fn start(data_dir: &Path, arguments: StartArgs, output: Output) -> Result<
         Some(credentials) => same_node(credentials, arguments.name.as_deref(), arguments.role)?,
         None => {
             let name = arguments.name.map_or_else(default_name, Ok)?;
+            let settings = home.settings(&arguments.node)?;
+            daemon::check_bind(settings.bind.unwrap_or(daemon::DEFAULT_BIND))?;
             create_mesh(
                 home.path(),
                 &name,
@@ -115,6 +117,9 @@ async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Resu
                 .map(NodeRole::from)
                 .or(granted)
                 .unwrap_or(NodeRole::Edge);
+            if let Some(bind) = home.settings(&arguments.node)?.bind {
+                daemon::check_bind(bind)?;
+            }
             let tell = |progress| output.progress(progress_text(&progress));
             join(
                 home.path(),
