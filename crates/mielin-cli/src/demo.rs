@@ -6,11 +6,11 @@ mod conversation;
 mod reference;
 mod report;
 
-use std::fs;
 use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::Method;
+use mielin_wasm::Limits;
 
 use crate::api::{AgentDetails, Ended, Moved, Spawn, Spawned};
 use crate::args::DemoArgs;
@@ -18,6 +18,7 @@ use crate::client::{Client, agent_path, next_data};
 use crate::commands::agent::move_agent;
 use crate::daemon::stop_signals;
 use crate::failure::Failure;
+use crate::input::{PROGRAM_INPUT, read_file};
 use crate::output::Output;
 use cluster::Cluster;
 use conversation::Conversation;
@@ -35,10 +36,9 @@ const WAY: [&str; 3] = ["edge", "relay", "core"];
 const ATTEMPTS: u32 = 4;
 
 pub(crate) async fn run(arguments: &DemoArgs, output: Output) -> Result<(), Failure> {
-    let input = fs::read(&arguments.input).map_err(|error| {
-        Failure::input(&arguments.input, &error)
-            .hint("name a file for the digest agent with --input FILE")
-    })?;
+    let max = Limits::default().input_bytes;
+    let input = read_file(&arguments.input, PROGRAM_INPUT, max)
+        .map_err(|failure| failure.hint("name a file for the digest agent with --input FILE"))?;
     let interrupted = stop_signals()?;
     let mut cluster = Cluster::new()?;
     let told = tokio::select! {

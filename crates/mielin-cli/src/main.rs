@@ -15,6 +15,7 @@ mod demo;
 mod duration;
 mod failure;
 mod home;
+mod input;
 mod machine;
 mod output;
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::net::{TcpListener, UdpSocket};
 
 use serde_json::Value;
-use support::{Node, Ran, run, run_in, sample, until};
+use support::{Node, Ran, run, run_in, run_in_with, sample, until};
 
 const USAGE: i32 = 2;
 const REFUSED: i32 = 3;
@@ -188,6 +188,36 @@ fn modules_and_inputs() {
         let line = [&["agent", "spawn"][..], rest].concat();
         check(&node.mielin(&line), code, says);
     }
+    let endless = "/dev/zero";
+    for (line, says) in [
+        (
+            &["agent", "spawn", endless][..],
+            "a module has at most 64.0 MiB",
+        ),
+        (
+            &["agent", "spawn", hello, "--stdin", endless],
+            "a program's input has at most 48.0 MiB",
+        ),
+        (
+            &["wasm", "instrument", endless, "-o", "/nowhere/out"],
+            "a module has at most 64.0 MiB",
+        ),
+    ] {
+        check(&node.mielin(line), REFUSED, says);
+    }
+    for (line, says) in [
+        (
+            &["agent", "spawn", hello, "--stdin", "-"][..],
+            "a program's input has at most 48.0 MiB",
+        ),
+        (
+            &["agent", "send", "nobody", "-"],
+            "a message has at most 16.0 MiB",
+        ),
+    ] {
+        let stdin = fs::File::open(endless).unwrap();
+        check(&run_in_with(&node.dir, line, stdin), REFUSED, says);
+    }
     let out = node.dir.join("out.wasm");
     let line = [
         "wasm",
@@ -198,6 +228,13 @@ fn modules_and_inputs() {
     ];
     check(&node.mielin(&line), REFUSED, "cannot be made resumable");
     assert!(!out.exists());
+    let line = ["wasm", "instrument", hello, "-o", out.to_str().unwrap()];
+    assert_eq!(node.mielin(&line).code(), 0);
+    let line = [
+        &["wasm", "instrument", out.to_str().unwrap()][..],
+        &["-o", "/nowhere/out"],
+    ];
+    check(&node.mielin(&line.concat()), REFUSED, "use it as it is");
     assert_eq!(
         node.json(&["agent", "list"])["agents"]
             .as_array()
@@ -340,4 +377,6 @@ fn the_demo_needs_its_input() {
         NOT_FOUND,
         "--input FILE",
     );
+    let endless = run(&["demo", "--input", "/dev/zero"]);
+    check(&endless, REFUSED, "a program's input has at most 48.0 MiB");
 }

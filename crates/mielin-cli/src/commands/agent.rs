@@ -1,13 +1,12 @@
 //! `mielin agent`.
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::Path;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
 use hyper::Method;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
+use mielin_wasm::Limits;
 use serde::Serialize;
 
 use super::wasm::read_module;
@@ -19,6 +18,7 @@ use crate::args::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, Stra
 use crate::client::{Client, JsonLines, agent_path, next_data};
 use crate::duration::{format_bytes, format_us};
 use crate::failure::Failure;
+use crate::input::{PROGRAM_INPUT, read_file, read_stdin};
 use crate::output::{Output, fields, short, stderr_is_terminal, table, write_stdout};
 
 pub(crate) async fn run(
@@ -100,15 +100,12 @@ async fn spawn(client: &Client, arguments: SpawnArgs, output: Output) -> Result<
 
 /// A file, or standard input for `-`.
 fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
-    if path != Path::new("-") {
-        return fs::read(path).map_err(|error| Failure::input(path, &error));
+    let max = Limits::default().input_bytes;
+    if path == Path::new("-") {
+        read_stdin(PROGRAM_INPUT, max)
+    } else {
+        read_file(path, PROGRAM_INPUT, max)
     }
-    let mut input = Vec::new();
-    io::stdin()
-        .lock()
-        .read_to_end(&mut input)
-        .map_err(|error| Failure::io("cannot read standard input", &error))?;
-    Ok(input)
 }
 
 async fn inspect(client: &Client, agent: &str, output: Output) -> Result<(), Failure> {
@@ -196,16 +193,9 @@ enum Sent {
 
 async fn send(client: &Client, arguments: SendArgs, output: Output) -> Result<(), Failure> {
     let payload = match arguments.message.as_str() {
-        "-" => read_input(Path::new("-"))?,
+        "-" => read_stdin("message", PAYLOAD_BYTES_MAX)?,
         _ => arguments.message.into_bytes(),
     };
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(Failure::refused(format!(
-            "the message has {} bytes; a message has at most {PAYLOAD_BYTES_MAX}",
-            payload.len()
-        ))
-        .hint("send it in parts, or give the agent a file with `agent spawn --stdin`"));
-    }
     let wait_ms = arguments
         .wait
         .then(|| u64::try_from(arguments.timeout.as_millis()).unwrap_or(u64::MAX));

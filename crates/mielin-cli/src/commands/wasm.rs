@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use mielin_safepoint::instrument as rewrite;
+use mielin_safepoint::{InstrumentError, instrument as rewrite};
+use mielin_wasm::Limits;
 use serde::Serialize;
 
 use crate::args::InstrumentArgs;
 use crate::duration::format_bytes;
 use crate::failure::Failure;
+use crate::input::read_file;
 use crate::output::Output;
 
 /// What `mielin -o json wasm instrument` prints.
@@ -27,7 +29,15 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
             "{} cannot be made resumable: {error}",
             arguments.input.display()
         ))
-        .hint("build it for `wasm32-wasip1` without the feature that is named")
+        .hint(match error {
+            InstrumentError::AlreadyRewritten => {
+                "use it as it is: `mielin agent spawn` takes it like any other"
+            }
+            InstrumentError::Unsupported { .. } => {
+                "build it for `wasm32-wasip1` without the feature that is named"
+            }
+            _ => "give it a WASI preview-1 command, as `--target wasm32-wasip1` builds it",
+        })
     })?;
     let out = arguments.out_file.display();
     fs::write(&arguments.out_file, resumable.bytes())
@@ -51,7 +61,7 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
 
 /// Reads a file that should be a WebAssembly module, and says so early if it cannot be one.
 pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
-    let module = fs::read(path).map_err(|error| Failure::input(path, &error))?;
+    let module = read_file(path, "module", Limits::default().module_bytes)?;
     if !module.starts_with(b"\0asm") {
         return Err(
             Failure::refused(format!("{} is not a WebAssembly module", path.display())).hint(

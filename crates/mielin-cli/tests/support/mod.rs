@@ -41,8 +41,13 @@ pub fn run(args: &[&str]) -> Ran {
 
 /// Runs a command with this data directory.
 pub fn run_in(dir: &Path, args: &[&str]) -> Ran {
+    run_in_with(dir, args, Stdio::null())
+}
+
+/// Runs a command with this data directory and this standard input.
+pub fn run_in_with(dir: &Path, args: &[&str], stdin: impl Into<Stdio>) -> Ran {
     let mut command = mielin();
-    command.arg("--data-dir").arg(dir).args(args);
+    command.arg("--data-dir").arg(dir).args(args).stdin(stdin);
     Ran::of(args, command.output().unwrap())
 }
 
