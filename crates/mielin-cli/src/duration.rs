@@ -22,6 +22,30 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// The longest life of a join token, as [`parse_lifetime`] reads it.
+const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Reads how long a token shall be good for.
+pub(crate) fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = parse_duration(text)?;
+    if lifetime > LIFETIME_MAX {
+        return Err("a token is good for at most 30d".to_owned());
+    }
+    Ok(lifetime)
+}
+
+/// A limit that somebody waits for, in whole seconds or minutes.
+pub(crate) fn format_span(span: Duration) -> String {
+    match span.as_secs() {
+        1 => "a second".to_owned(),
+        60 => "a minute".to_owned(),
+        seconds if seconds >= 60 && seconds.is_multiple_of(60) => {
+            format!("{} minutes", seconds / 60)
+        }
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
 /// Microseconds in the unit that reads best.
 pub(crate) fn format_us(us: u64) -> String {
     match us {
@@ -64,6 +88,26 @@ mod tests {
             "5µ",
         ] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_lives_a_month_at_most() {
+        assert_eq!(parse_lifetime("30d"), Ok(LIFETIME_MAX));
+        assert!(parse_lifetime("31d").is_err());
+        assert!(parse_lifetime("2592001s").is_err());
+    }
+
+    #[test]
+    fn limits() {
+        for (seconds, expected) in [
+            (1, "a second"),
+            (5, "5 seconds"),
+            (60, "a minute"),
+            (90, "90 seconds"),
+            (600, "10 minutes"),
+        ] {
+            assert_eq!(format_span(Duration::from_secs(seconds)), expected);
         }
     }
 

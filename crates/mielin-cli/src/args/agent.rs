@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::OutputArgs;
@@ -75,6 +76,7 @@ Examples:
 #[derive(Args)]
 pub(crate) struct AgentArgs {
     /// Id, unique prefix or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: String,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -116,6 +118,7 @@ Examples:
   mielin agent logs -f --stderr digest")]
 pub(crate) struct LogsArgs {
     /// Id, unique prefix or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: String,
     /// Go on printing until the agent has ended
     #[arg(short, long)]
@@ -135,6 +138,7 @@ Examples:
   mielin agent send counter - --wait < message.bin")]
 pub(crate) struct SendArgs {
     /// Id, unique prefix or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: String,
     /// The message; `-` reads it from standard input
     pub(crate) message: String,
@@ -155,8 +159,10 @@ Examples:
   mielin agent migrate digest 3f2a91 --strategy pre-copy -o json")]
 pub(crate) struct MigrateArgs {
     /// Id, unique prefix or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: String,
     /// Id, unique prefix or name of the node it shall go to
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: String,
     /// How to copy its memory
     #[arg(long, default_value = "auto")]

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use mielin_mesh_core::NodeRole;
 use mielin_wasm::EngineKind;
 
 use super::OutputArgs;
-use crate::duration::parse_duration;
+use crate::duration::parse_lifetime;
 
 #[derive(Subcommand)]
 pub(crate) enum MeshCommand {
@@ -62,6 +63,9 @@ Examples:
 
 #[derive(Args)]
 #[command(after_help = "\
+A new node listens on 0.0.0.0:9000 with the preset lan and the engine wasmtime. One that ran before
+keeps what it had, unless others are given.
+
 Examples:
   mielin mesh start --bind 0.0.0.0:9000
   mielin --data-dir /tmp/core mesh start --bind 127.0.0.1:0 --name core --role core --preset lan")]
@@ -71,7 +75,7 @@ pub(crate) struct StartArgs {
     /// The node's name, which no other in the mesh has [default: the host's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// What the node is for [default: core]
+    /// What the node is for [default: core]; shown to all, and changes nothing else
     #[arg(long)]
     pub(crate) role: Option<RoleChoice>,
     #[command(flatten)]
@@ -80,6 +84,9 @@ pub(crate) struct StartArgs {
 
 #[derive(Args)]
 #[command(after_help = "\
+A new node listens on 0.0.0.0:9000, or on another port if that is taken, with the preset lan and the
+engine wasmtime. One that ran before keeps what it had, unless others are given.
+
 Examples:
   mielin mesh join 192.168.1.100:9000 --token T
   mielin mesh join 192.168.1.100:9000
@@ -96,7 +103,8 @@ pub(crate) struct JoinArgs {
     /// The node's name, which no other in the mesh has [default: the host's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// What the node is for [default: what the token says, else edge]
+    /// What the node is for [default: what the token says, else edge]; shown to all, and changes
+    /// nothing else
     #[arg(long)]
     pub(crate) role: Option<RoleChoice>,
     #[command(flatten)]
@@ -106,14 +114,13 @@ pub(crate) struct JoinArgs {
 /// How a node runs, whichever command starts it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NodeArgs {
-    /// Address and UDP port to listen on; port 0 takes a free one [default: 0.0.0.0:9000, for
-    /// `join` another port if that is taken]
+    /// Address and port to listen on, for UDP and TCP; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) bind: Option<SocketAddr>,
-    /// How soon a silent member is suspected [default: lan]
+    /// How soon a silent member is suspected
     #[arg(long)]
     pub(crate) preset: Option<PresetChoice>,
-    /// The WebAssembly engine: wasmtime or wasmi [default: wasmtime]
+    /// The WebAssembly engine: wasmtime or wasmi
     #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
     pub(crate) engine: Option<EngineKind>,
     /// Stop when standard input ends, so that the node does not outlive its parent
@@ -127,11 +134,11 @@ Examples:
   mielin mesh token
   mielin mesh token --role relay --ttl 10m -o json")]
 pub(crate) struct TokenArgs {
-    /// What the joining node will be [default: what it asks for]
+    /// What the joining node will be for [default: what it asks for]
     #[arg(long)]
     pub(crate) role: Option<RoleChoice>,
-    /// How long the token is good for: a number with s, m, h or d
-    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    /// How long the token is good for: a number with s, m, h or d, at most 30d
+    #[arg(long, default_value = "1h", value_parser = parse_lifetime)]
     pub(crate) ttl: Duration,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -144,6 +151,7 @@ Examples:
   mielin mesh approve 3f2a91")]
 pub(crate) struct ApproveArgs {
     /// Id, unique prefix or name of the node that waits
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) node: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -151,11 +159,11 @@ pub(crate) struct ApproveArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleChoice {
-    /// May vanish; runs agents
+    /// A machine that comes and goes
     Edge,
-    /// Forwards for others
+    /// A machine between the others
     Relay,
-    /// Stable
+    /// A machine that stays
     Core,
 }
 

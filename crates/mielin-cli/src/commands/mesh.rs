@@ -20,7 +20,7 @@ use crate::args::{
 };
 use crate::client::Client;
 use crate::daemon::{self, Node, role_name};
-use crate::duration::format_us;
+use crate::duration::format_span;
 use crate::failure::Failure;
 use crate::home::{Home, is_in_use};
 use crate::output::{Output, fields, short, table};
@@ -244,9 +244,8 @@ fn progress_text(progress: &JoinProgress) -> String {
         ),
         JoinProgress::Redirected { issuer } => format!("sent on to {issuer}, which admits nodes"),
         JoinProgress::WaitingForApproval { node, limit } => format!(
-            "waiting up to {} for somebody to run there\n\n  mielin mesh approve {}\n",
-            format_us(u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)),
-            short(&node.to_string()),
+            "waiting up to {} for somebody to compare this node's id and run there\n\n  mielin mesh approve {node}\n",
+            format_span(*limit),
         ),
         JoinProgress::Admitted { role, .. } => format!("admitted as {}", role_name(*role)),
     }
