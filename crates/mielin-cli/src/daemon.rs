@@ -336,7 +336,7 @@ async fn within<T>(limit: Duration, what: &str, step: impl Future<Output = T>) -
     match tokio::time::timeout(limit, step).await {
         Ok(value) => Some(value),
         Err(_) => {
-            warn!("{what} took longer than {limit:?} and was not waited for");
+            warn!("gave up waiting for {what} after {limit:?}");
             None
         }
     }

@@ -99,7 +99,7 @@ pub enum StreamError {
     #[error("the peer refused a frame as oversized")]
     RefusedAsOversized,
     /// The peer stopped or reset the stream.
-    #[error("the peer abandoned the stream (code {code})")]
+    #[error("the peer broke off the exchange")]
     Abandoned {
         /// Its reason.
         code: u64,

@@ -180,7 +180,7 @@ impl From<RoleChoice> for NodeRole {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PresetChoice {
-    /// Seconds: machines that see each other well
+    /// Suspect after 2 s, dead after 5 s: machines that see each other well
     Lan,
     /// Suspect after 15 s, dead after 30 s
     Wan,
