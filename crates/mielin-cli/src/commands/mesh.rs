@@ -483,3 +483,21 @@ fn introduction_hint(error: &IntroductionError) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mielin_mesh_core::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn the_joiner_shows_the_whole_id_that_is_compared() {
+        let node = NodeId::of_public_key(b"key");
+        let text = progress_text(&JoinProgress::WaitingForApproval {
+            node,
+            limit: Duration::from_secs(600),
+        });
+        assert!(text.contains(&node.to_string()), "{text}");
+        assert!(text.contains("10 minutes"), "{text}");
+    }
+}
