@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`membership`] | who is there: SWIM with suspicion and refutation |
 //! | [`registry`] | where each agent is: location records with epochs |
+//! | [`kademlia`] | what is kept where: a table of records at the nodes nearest to their keys |
 //! | [`delivery`] | messages between agents exactly once and in order, while both move |
 //! | [`migration`] | handing a running agent over: one live copy, always |
 //! | [`codec`] | the only encoding and decoding functions of the project |
@@ -52,6 +53,7 @@ extern crate std;
 pub mod codec;
 pub mod delivery;
 mod ids;
+pub mod kademlia;
 pub mod limits;
 pub mod membership;
 pub mod migration;
@@ -61,6 +63,7 @@ mod time;
 pub use ids::{
     AgentId, AgentState, Epoch, IdError, MemberState, Name, NameError, NodeId, NodeRole,
 };
+pub use kademlia::Dht;
 pub use membership::{
     Departure, Identity, Member, Membership, MembershipError, MembershipEvent, Preset,
 };

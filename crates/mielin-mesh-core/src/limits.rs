@@ -42,6 +42,44 @@ pub const REGISTRY_RECORDS_PER_NODE_MAX: usize = 8_192;
 /// Records in one message: about 13 KB with the longest names.
 pub const REGISTRY_RECORDS_PER_MESSAGE_MAX: usize = 64;
 
+/// Nodes in a bucket, and in an answer. Kademlia's k; design: 20.
+pub const KADEMLIA_K: usize = 20;
+/// Disjoint paths of a search, each with one request in flight: together the α = 3 of the design.
+pub const KADEMLIA_PATHS: u8 = 3;
+/// Nodes that keep a record. Design: 3.
+pub const KADEMLIA_REPLICAS: usize = 3;
+/// Nodes that wait for a place in a full bucket.
+pub const KADEMLIA_REPLACEMENTS: usize = 20;
+/// Unanswered requests in a row after which a node is forgotten though nobody wants its place. The paper has 5.
+pub const KADEMLIA_FAILURES_MAX: u8 = 5;
+/// How long a request waits for its answer before it is repeated, and then given up. A connection may have to
+/// be made first.
+pub const KADEMLIA_RPC_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a request is sent at most.
+pub const KADEMLIA_RPC_ATTEMPTS: u8 = 2;
+/// A request without an answer for so long does not keep its search from asking the next node: several round
+/// trips of a long path.
+pub const KADEMLIA_SLOW_AFTER: Duration = Duration::from_millis(500);
+/// A bucket in which nothing was looked for is looked through this often. The paper: one hour.
+pub const KADEMLIA_REFRESH: Duration = Duration::from_secs(3_600);
+/// A node that was silent for this long is asked whether it lives; one for each bucket at a time.
+pub const KADEMLIA_SILENT_AFTER: Duration = Duration::from_secs(60);
+/// Addresses of a node in a table.
+pub const KADEMLIA_ADDRESSES_MAX: usize = 4;
+/// Nodes that one search remembers: several answers for each path.
+pub const KADEMLIA_CANDIDATES_MAX: usize = 256;
+/// Nodes that one search asks, so that liars cannot keep it going.
+pub const KADEMLIA_QUERIES_MAX: usize = 128;
+/// Searches of one node at a time; more are refused.
+pub const KADEMLIA_LOOKUPS_MAX: usize = 256;
+/// Searches at a time that a node makes to publish its own records.
+pub const KADEMLIA_PUBLISHING_MAX: usize = 16;
+/// Records that a node keeps for others: the share of one node when a thousand nodes have 8,192 agents each,
+/// under two keys and at three places.
+pub const KADEMLIA_RECORDS_MAX: usize = 65_536;
+/// Records under one key: so many agents of one name can be found by it.
+pub const KADEMLIA_RECORDS_PER_KEY: usize = 16;
+
 /// Messages that one agent may have unacknowledged towards all destinations.
 pub const OUTBOX_COUNT_MAX: usize = 1_024;
 /// Payload bytes that one agent may have unacknowledged: two of the largest messages.

@@ -37,6 +37,7 @@ use crate::limits::{
     WAN_DEAD_AFTER, WAN_SUSPECT_AFTER,
 };
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
+pub(crate) use identity::WireAddress;
 pub use identity::{Departure, Identity, Member};
 use wire::{OxiCodec, WireHeader};
 

@@ -98,7 +98,7 @@ impl foca::Identity for Identity {
 
 /// A socket address, all of it: an identity must be equal to itself after the journey.
 #[derive(Encode, Decode)]
-enum WireAddress {
+pub(crate) enum WireAddress {
     V4 {
         ip: [u8; 4],
         port: u16,

@@ -1,0 +1,110 @@
+//! The records that a node keeps for others.
+
+use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::Record;
+use super::key::Key;
+use super::wire::{Kept, StoreRefusal};
+use crate::Instant;
+use crate::limits::{KADEMLIA_RECORDS_MAX, KADEMLIA_RECORDS_PER_KEY, REGISTRY_TTL};
+
+/// Records by key and, under one key, by what they are about.
+#[derive(Clone, Debug)]
+pub(super) struct Store<R: Record> {
+    records: BTreeMap<Key, BTreeMap<R::Subject, Held<R>>>,
+    expiries: BTreeSet<(Instant, Key, R::Subject)>,
+}
+
+#[derive(Clone, Debug)]
+struct Held<R> {
+    record: R,
+    expires: Instant,
+}
+
+/// What became of a record that somebody wants kept.
+pub(super) enum Stored<R> {
+    Kept,
+    Superseded(Kept<R>),
+    Refused(StoreRefusal),
+}
+
+impl<R: Record> Store<R> {
+    pub(super) const fn new() -> Store<R> {
+        Store {
+            records: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, now: Instant, key: Key, kept: Kept<R>) -> Stored<R> {
+        let Kept { record, ttl_s } = kept;
+        if !record.is_genuine(&key) {
+            return Stored::Refused(StoreRefusal::NotGenuine);
+        }
+        let life = core::time::Duration::from_secs(ttl_s.into()).min(REGISTRY_TTL);
+        let mut expires = now + life;
+        let full = self.expiries.len() >= KADEMLIA_RECORDS_MAX;
+        let subject = record.subject();
+        let under_key = match self.records.entry(key) {
+            Entry::Vacant(_) if full => return Stored::Refused(StoreRefusal::Full),
+            entry => entry.or_default(),
+        };
+        match under_key.get(&subject) {
+            Some(held) if held.record != record && !record.supersedes(&held.record) => {
+                return Stored::Superseded(kept_of(now, held));
+            }
+            Some(held) => {
+                // A repair with the same record must not shorten its life.
+                if held.record == record {
+                    expires = expires.max(held.expires);
+                }
+                self.expiries.remove(&(held.expires, key, subject.clone()));
+            }
+            None if full || under_key.len() >= KADEMLIA_RECORDS_PER_KEY => {
+                return Stored::Refused(StoreRefusal::Full);
+            }
+            None => {}
+        }
+        self.expiries.insert((expires, key, subject.clone()));
+        under_key.insert(subject, Held { record, expires });
+        Stored::Kept
+    }
+
+    /// The records under a key.
+    pub(super) fn under(&self, now: Instant, key: &Key) -> Vec<Kept<R>> {
+        let records = self.records.get(key).into_iter().flatten();
+        records.map(|(_, held)| kept_of(now, held)).collect()
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((at, key, subject)) = self.expiries.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.expiries.remove(&(at, key, subject.clone()));
+            if let Entry::Occupied(mut under_key) = self.records.entry(key) {
+                under_key.get_mut().remove(&subject);
+                if under_key.get().is_empty() {
+                    under_key.remove();
+                }
+            }
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        self.expiries.first().map(|(at, _, _)| *at)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.expiries.len()
+    }
+}
+
+fn kept_of<R: Clone>(now: Instant, held: &Held<R>) -> Kept<R> {
+    Kept {
+        record: held.record.clone(),
+        ttl_s: held.expires.since(now).as_secs() as u32,
+    }
+}
