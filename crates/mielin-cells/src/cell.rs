@@ -297,6 +297,11 @@ impl Cell {
         lock(&self.turn).killed
     }
 
+    /// Whether an operation keeps others away.
+    pub(crate) fn is_claimed(&self) -> bool {
+        lock(&self.turn).claimed.is_some()
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         lock(&self.turn).paused
     }
@@ -635,6 +640,8 @@ impl Cell {
             let mut turn = lock(&self.turn);
             turn.place = Place::Gone;
             turn.prepared = None;
+            // Whoever waits for the instance waits in vain.
+            turn.holder = None;
         }
         self.standing.send_modify(|standing| standing.gone = true);
     }

@@ -354,9 +354,11 @@ impl Cells {
         .await
     }
 
-    /// Stops the agents, writes those that live to the data directory and ends the worker threads.
-    pub async fn shutdown(&self) {
-        self.node.shutdown().await;
+    /// Stops the agents, writes those that live to the data directory and ends the worker threads. Gives the agents
+    /// that could not be written, such as one that a move held for more than 5 s; the log says why. They are lost
+    /// unless the move still takes them along.
+    pub async fn shutdown(&self) -> Vec<AgentId> {
+        self.node.shutdown().await
     }
 
     async fn order(

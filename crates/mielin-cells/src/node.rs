@@ -562,20 +562,22 @@ impl Node {
         }
     }
 
-    pub(crate) async fn shutdown(self: &Arc<Self>) {
+    /// See [`Cells::shutdown`](crate::Cells::shutdown).
+    pub(crate) async fn shutdown(self: &Arc<Self>) -> Vec<AgentId> {
         if self.closing.send_replace(true) {
-            return;
+            return Vec::new();
         }
         let scheduler = self.scheduler.clone();
         let closing = tokio::task::spawn_blocking(move || scheduler.close());
         if !matches!(tokio::time::timeout(CLOSE_LIMIT, closing).await, Ok(Ok(()))) {
             tracing::error!("an agent does not stop; its node goes on without it");
         }
-        persist::store(self).await;
+        let lost = persist::store(self).await;
         for cell in self.living() {
             cell.post.close();
         }
         self.client.post.close();
+        lost
     }
 }
 

@@ -53,16 +53,19 @@ struct About {
 }
 
 /// Writes every living agent, however long that takes: what is not written is lost. The scheduler has stopped, so all
-/// of them are at rest but those that a move holds, whose end is waited for.
-pub(crate) async fn store(node: &Arc<Node>) {
-    let living: Vec<Arc<Cell>> = node
+/// of them are at rest but those that a move holds, whose end is waited for. Gives those that are lost.
+pub(crate) async fn store(node: &Arc<Node>) -> Vec<AgentId> {
+    let mut lost = Vec::new();
+    let mut living: Vec<Arc<Cell>> = node
         .living()
         .into_iter()
         .filter(|cell| cell.lives())
         .collect();
     if living.is_empty() || node.directories().is_none() {
-        return;
+        return lost;
     }
+    // Moves have until then to end.
+    living.sort_by_key(|cell| cell.is_claimed());
     tracing::info!(count = living.len(), "storing the agents of this node");
     let deadline = tokio::time::Instant::now() + HOLD_LIMIT;
     for cell in living {
@@ -70,14 +73,21 @@ pub(crate) async fn store(node: &Arc<Node>) {
             continue;
         };
         let agent = cell.id();
-        if let Err(error) = store_one(cell, directory, deadline).await {
-            tracing::error!(%agent, %error, "an agent could not be stored and is lost with this process");
+        match store_one(&cell, directory, deadline).await {
+            // Its move came to an end meanwhile, or it did.
+            Err(_) if !cell.lives() => {}
+            Err(error) => {
+                tracing::error!(%agent, %error, "an agent could not be stored and is lost with this process");
+                lost.push(agent);
+            }
+            Ok(()) => {}
         }
     }
+    lost
 }
 
 async fn store_one(
-    cell: Arc<Cell>,
+    cell: &Arc<Cell>,
     directory: PathBuf,
     deadline: tokio::time::Instant,
 ) -> Result<(), CellsError> {
@@ -87,6 +97,7 @@ async fn store_one(
         agent: cell.id(),
         doing: "it is on its way to another node, or cannot be stopped".to_owned(),
     })??;
+    let cell = Arc::clone(cell);
     let writing = tokio::task::spawn_blocking(move || {
         let mut snapshot = held.instance().snapshot();
         let (outbox, inbox) = cell.post.encode();

@@ -215,13 +215,21 @@ impl Node {
         }
         let mesh = self.cells.mesh().clone();
         // Writing the agents down takes as long as it takes: what is not written is lost.
-        self.cells.shutdown().await;
+        let unstored = self.cells.shutdown().await;
         within(STOP_LIMIT, "the mesh", mesh.depart(departure)).await;
         control::remove(self.home.path());
         info!("stopped");
         // Whoever waits for the directory waits for the end of the process.
         self.home.keep();
-        Ok(())
+        if unstored.is_empty() {
+            return Ok(());
+        }
+        let agents: Vec<String> = unstored.iter().map(AgentId::to_string).collect();
+        let agents = agents.join(", ");
+        Err(
+            Failure::internal(format!("not stored, and lost unless a move took them along: {agents}"))
+                .hint("the log says why; `mielin agent list` shows what became of them when the node runs again"),
+        )
     }
 }
 

@@ -238,15 +238,11 @@ impl<R: Record> Dht<R> {
     /// Forgets a node: it left, or may not be spoken to any more.
     pub fn remove(&mut self, now: Instant, node: &NodeId) {
         self.table.remove(node);
-        self.give_up_on(now, node);
+        self.unreachable(now, node);
     }
 
     /// Notes that nothing can be sent to a node at present.
     pub fn unreachable(&mut self, now: Instant, node: &NodeId) {
-        self.give_up_on(now, node);
-    }
-
-    fn give_up_on(&mut self, now: Instant, node: &NodeId) {
         let hopeless = |(id, rpc): (&u64, &Rpc<R>)| (rpc.to.id == *node).then_some(*id);
         let hopeless: Vec<u64> = self.rpcs.iter().filter_map(hopeless).collect();
         for id in hopeless {

@@ -1,11 +1,12 @@
 //! Moves that break.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_cells::{CellsError, MoveOptions, MoveProbe, MoveSide, ProbeAnswer};
 use mielin_mesh_core::{MigrationPhase, MigrationStrategy};
+use tokio::sync::watch;
 
 use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
@@ -221,5 +222,85 @@ async fn a_waiting_agent_moves_and_hears_what_came_before_and_after() {
         .await
         .unwrap();
     assert_eq!(nodes[0].whole_stdout(agent).await, "0\n1\n2\n3\nstop\n");
+    shut_down(nodes).await;
+}
+
+/// Moves stand still when their agents are frozen, until the returned sender is dropped; the watch says that one does.
+fn stuck_moves() -> (MoveProbe, watch::Receiver<bool>, mpsc::Sender<()>) {
+    let (frozen, reached) = watch::channel(false);
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let probe = MoveProbe(Arc::new(move |side, _, phase| {
+        if side == MoveSide::Source && *phase == MigrationPhase::Transferring {
+            frozen.send_replace(true);
+            let _ = released.lock().unwrap().recv();
+        }
+        ProbeAnswer::Continue
+    }));
+    (probe, reached, release)
+}
+
+/// A move that is stuck costs its own agent, no other, and does not keep the node from stopping.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stop_loses_only_the_agent_that_a_move_holds() {
+    let (probe, mut reached, release) = stuck_moves();
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let program = programs::compute(1 << 12, 0);
+    let (held, other) = (
+        nodes[0].spawn(&program, "held").await,
+        nodes[0].spawn(&program, "other").await,
+    );
+    nodes[0].lines(held, 1).await;
+    nodes[0].lines(other, 1).await;
+    let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+    let moving = tokio::spawn(async move {
+        cells
+            .migrate(held, target, MoveOptions::default(), None)
+            .await
+    });
+    within(reached.wait_for(|reached| *reached)).await.unwrap();
+    assert_eq!(within(nodes[0].cells.shutdown()).await, [held]);
+    drop(release);
+    within(moving).await.unwrap().unwrap();
+    shut_down(nodes).await;
+}
+
+/// A stop waits for the move, which ends well: nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stop_lets_a_move_that_holds_its_agent_end() {
+    let (probe, mut reached, release) = stuck_moves();
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let program = programs::compute(1 << 12, 0);
+    let (held, other) = (
+        nodes[0].spawn(&program, "held").await,
+        nodes[0].spawn(&program, "other").await,
+    );
+    nodes[0].lines(held, 1).await;
+    let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+    let moving = tokio::spawn(async move {
+        cells
+            .migrate(held, target, MoveOptions::default(), None)
+            .await
+    });
+    within(reached.wait_for(|reached| *reached)).await.unwrap();
+    let cells = nodes[0].cells.clone();
+    let stopping = tokio::spawn(async move { cells.shutdown().await });
+    // The held one is waited for when the other is written.
+    let agents = nodes[0].directory.path().join("cells/agents");
+    let written = agents.join(other.to_string()).join("snapshot");
+    within(async {
+        while !written.exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    drop(release);
+    assert_eq!(within(stopping).await.unwrap(), []);
+    within(moving).await.unwrap().unwrap();
+    let there = nodes[1].cells.inspect(held).await.unwrap();
+    assert_eq!(there.node, nodes[1].id());
     shut_down(nodes).await;
 }

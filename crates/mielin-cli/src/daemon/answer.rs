@@ -39,7 +39,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Input<T> {
                     "the request was not read: {}",
                     rejection.body_text()
                 ))
-                .hint("a module and an input have at most 64 MiB each")
+                .hint("a module has at most 64 MiB, its input 48 MiB")
             })?;
         serde_json::from_slice(&body).map(Input).map_err(|error| {
             Failure::usage(format!("cannot understand the request: {error}")).hint(OTHER_VERSION)

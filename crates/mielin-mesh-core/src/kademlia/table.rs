@@ -96,6 +96,25 @@ impl Table {
     /// Notes that a node did not answer. It loses its place when somebody waits for it, or has failed too
     /// often.
     pub(super) fn failed(&mut self, node: &NodeId) {
+        let Some(bucket) = self.bucket_of(node).and_then(|b| self.buckets.get_mut(&b)) else {
+            return;
+        };
+        if bucket.challenged == Some(*node) {
+            bucket.challenged = None;
+        }
+        take(&mut bucket.replacements, node);
+        let wanted = !bucket.replacements.is_empty();
+        let entry = bucket.entries.iter_mut().find(|e| e.contact.id == *node);
+        if let Some(entry) = entry {
+            entry.failures += 1;
+            if wanted || entry.failures >= KADEMLIA_FAILURES_MAX {
+                self.remove(node);
+            }
+        }
+    }
+
+    /// Forgets a node; who came last of those that wait gets its place, as the likeliest to be there still.
+    pub(super) fn remove(&mut self, node: &NodeId) {
         let Some(index) = self.bucket_of(node) else {
             return;
         };
@@ -106,25 +125,11 @@ impl Table {
             bucket.challenged = None;
         }
         take(&mut bucket.replacements, node);
-        let Some(entry) = bucket.entries.iter_mut().find(|e| e.contact.id == *node) else {
-            return;
-        };
-        entry.failures = entry.failures.saturating_add(1);
-        if bucket.replacements.is_empty() && entry.failures < KADEMLIA_FAILURES_MAX {
-            return;
+        if take(&mut bucket.entries, node).is_some() {
+            bucket.entries.extend(bucket.replacements.pop_back());
         }
-        take(&mut bucket.entries, node);
-        // Who came last is the likeliest to be there still.
-        bucket.entries.extend(bucket.replacements.pop_back());
         if bucket.entries.is_empty() {
             self.buckets.remove(&index);
-        }
-    }
-
-    /// Forgets a node, whatever it was.
-    pub(super) fn remove(&mut self, node: &NodeId) {
-        for _ in 0..KADEMLIA_FAILURES_MAX {
-            self.failed(node);
         }
     }
 

@@ -402,6 +402,9 @@ fn a_full_bucket_keeps_the_living_and_replaces_the_dead() {
         "who was seen last gets the place"
     );
     assert_eq!(table.len(), KADEMLIA_K);
+    table.remove(&newcomer.id);
+    assert!(table.entry(&newcomer.id).is_none());
+    assert!(table.entry(&contact(far[KADEMLIA_K + 1]).id).is_some());
     // Nobody is forgotten for one lost request when nobody waits.
     let mut table = Table::new(local);
     table.seen(at(1), oldest.clone(), None);
