@@ -116,13 +116,12 @@ impl Node {
         home: Home,
         credentials: NodeCredentials,
         settings: Settings,
-        bootstrap: Vec<SocketAddr>,
     ) -> Result<Node, Failure> {
         let bind = settings.bind.unwrap_or(DEFAULT_BIND);
         let engine = settings.engine()?;
         let mesh_id = credentials.mesh_id().to_string();
         let mut config = MeshConfig::new(bind);
-        config.bootstrap_nodes = bootstrap;
+        config.bootstrap_nodes = settings.bootstrap()?;
         config.preset = match settings.preset {
             Some(PresetChoice::Wan) => Preset::Wan,
             Some(PresetChoice::Lan) | None => Preset::Lan,

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use mielin_mesh::{DataDirectory, DirectoryError};
+use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError};
 use mielin_wasm::EngineKind;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub(crate) struct Home {
 #[serde(default)]
 pub(crate) struct Settings {
     pub(crate) bind: Option<SocketAddr>,
+    /// Members to contact first, each as HOST:PORT.
+    pub(crate) bootstrap: Vec<String>,
     pub(crate) preset: Option<PresetChoice>,
     /// `wasmtime` or `wasmi`.
     pub(crate) engine: Option<String>,
@@ -91,6 +93,11 @@ impl Home {
         };
         Ok(Settings {
             bind: given.bind.or(last.bind),
+            bootstrap: if given.bootstrap.is_empty() {
+                last.bootstrap
+            } else {
+                given.bootstrap.iter().map(ToString::to_string).collect()
+            },
             preset: given.preset.or(last.preset),
             engine: given
                 .engine
@@ -107,6 +114,25 @@ impl Home {
 }
 
 impl Settings {
+    /// The members to contact first.
+    pub(crate) fn bootstrap(&self) -> Result<Vec<BootstrapNode>, Failure> {
+        let parse = |text: &String| {
+            text.parse().map_err(|error| {
+                Failure::usage(format!("`{text}` is no bootstrap node: {error}"))
+                    .hint("give others with --bootstrap")
+            })
+        };
+        self.bootstrap.iter().map(parse).collect()
+    }
+
+    /// Contacts this member too, at every start.
+    pub(crate) fn add_bootstrap(&mut self, node: &BootstrapNode) {
+        let text = node.to_string();
+        if !self.bootstrap.contains(&text) {
+            self.bootstrap.push(text);
+        }
+    }
+
     pub(crate) fn engine(&self) -> Result<EngineKind, Failure> {
         let engine = self
             .engine
@@ -195,6 +221,7 @@ mod tests {
         let home = Home::open(dir.path()).expect("opens");
         let none = NodeArgs {
             bind: None,
+            bootstrap: Vec::new(),
             preset: None,
             engine: None,
             stop_on_stdin_end: false,
@@ -202,6 +229,7 @@ mod tests {
         assert_eq!(home.settings(&none).expect("none yet"), Settings::default());
         let given = NodeArgs {
             bind: "127.0.0.1:7".parse().ok(),
+            bootstrap: vec!["first.example:9000".parse().expect("a host and a port")],
             preset: Some(PresetChoice::Wan),
             ..none.clone()
         };
@@ -213,6 +241,10 @@ mod tests {
         };
         let settings = home.settings(&again).expect("reads");
         assert_eq!(settings.bind, given.bind);
+        assert_eq!(
+            settings.bootstrap().expect("what was given"),
+            given.bootstrap
+        );
         assert_eq!(settings.preset, Some(PresetChoice::Lan));
     }
 }

@@ -35,6 +35,29 @@ fn a_mesh_of_three_knows_itself() {
     );
 }
 
+/// `localhost` may have two addresses; the member listens on one of them.
+#[test]
+fn a_node_joins_and_comes_back_by_the_name_of_a_host() {
+    let core = Node::found("core");
+    let (_, port) = core.address().rsplit_once(':').unwrap();
+    let member = format!("localhost:{port}");
+    let token = core.json(&["mesh", "token"])["token"].clone();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("edge");
+    let join = ["mesh", "join", &member, "--bind", "127.0.0.1:0"];
+    let edge = Node::run(
+        &data,
+        &[&join[..], &["--token", token.as_str().unwrap()]].concat(),
+    );
+    edge.sees(2);
+    drop(edge);
+    let settings = std::fs::read_to_string(data.join("node.json")).unwrap();
+    assert!(settings.contains(&member), "{settings}");
+    std::fs::remove_file(data.join("peers")).unwrap();
+    // The name is all that is left of the others.
+    Node::run(&data, &["daemon"]).sees(2);
+}
+
 #[test]
 fn the_control_socket_is_private() {
     let node = Node::found("private");

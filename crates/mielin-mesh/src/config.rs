@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use mielin_mesh_core::Preset;
 
+use crate::discovery::bootstrap::BootstrapNode;
+
 /// Settings of one [`MeshService`](crate::MeshService). The node's name and
 /// role are not here: they belong to its credentials.
 #[derive(Clone, Debug)]
@@ -16,7 +18,8 @@ pub struct MeshConfig {
     /// to the first bootstrap node.
     pub advertise_address: Option<SocketAddr>,
     /// Members to contact first, besides those remembered from earlier runs.
-    pub bootstrap_nodes: Vec<SocketAddr>,
+    /// Names are looked up at every attempt, and all their addresses tried.
+    pub bootstrap_nodes: Vec<BootstrapNode>,
     /// Whether the node takes part in membership. Without it the node knows
     /// only itself and serves whoever dials it.
     pub enable_gossip: bool,
@@ -42,8 +45,8 @@ impl MeshConfig {
 
     /// The same with one more member to contact first.
     #[must_use]
-    pub fn bootstrap(mut self, address: SocketAddr) -> Self {
-        self.bootstrap_nodes.push(address);
+    pub fn bootstrap(mut self, node: impl Into<BootstrapNode>) -> Self {
+        self.bootstrap_nodes.push(node.into());
         self
     }
 }

@@ -26,6 +26,7 @@
 mod arrivals;
 mod config;
 mod courier;
+mod discovery;
 mod error;
 mod event;
 mod service;
@@ -34,6 +35,7 @@ mod state;
 mod upkeep;
 
 pub use config::MeshConfig;
+pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use service::MeshService;

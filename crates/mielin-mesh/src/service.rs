@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::arrivals;
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel, hand_over};
+use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler};
@@ -64,12 +65,8 @@ impl MeshService {
         }
         let bound = Endpoint::bind(config.bind_address, &credentials, liveness(config.preset));
         let (endpoint, arriving) = bound.await?;
-        let known: Vec<_> = config
-            .bootstrap_nodes
-            .iter()
-            .copied()
-            .chain(remembered.iter().map(|(_, address)| *address))
-            .collect();
+        let mut known = discovery::first_addresses(&config).await;
+        known.extend(remembered.iter().map(|(_, address)| *address));
         let address = config
             .advertise_address
             .unwrap_or_else(|| upkeep::advertised(endpoint.local_address(), &known));
@@ -107,7 +104,7 @@ impl MeshService {
         shared.spawn(upkeep::save_members(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_certificate(Arc::clone(&shared)));
         if shared.config.enable_gossip {
-            shared.spawn(upkeep::search(Arc::clone(&shared), remembered));
+            shared.spawn(discovery::search(Arc::clone(&shared), remembered));
         }
         Ok(MeshService { shared })
     }

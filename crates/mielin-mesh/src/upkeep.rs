@@ -1,16 +1,13 @@
-//! What a node does by itself: finding members, letting time pass in the cores,
-//! remembering members, renewing its certificate.
+//! What a node does by itself: letting time pass in the cores, remembering
+//! members, renewing its certificate.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh_core::{MemberState, NodeId};
-use mielin_mesh_wire::{
-    CredentialsError, DirectoryError, WireError, remember_peers, remembered_peers,
-};
+use mielin_mesh_wire::{CredentialsError, DirectoryError, remember_peers, remembered_peers};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::MeshError;
@@ -21,11 +18,6 @@ use crate::state::Shared;
 /// Requests that carry a certificate request and get a certificate.
 pub(crate) const RENEWAL: u16 = 3;
 
-/// Between two rounds of looking for members while there are none.
-const SEARCH_PAUSE_MIN: Duration = Duration::from_millis(500);
-const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// An announcement is a datagram: this long it may take to have an effect.
-const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 /// Between two looks at what has to be stored.
 const SAVE_PERIOD: Duration = Duration::from_secs(5);
 /// Between two looks at the certificate's end.
@@ -59,67 +51,6 @@ pub(crate) async fn clock(shared: Arc<Shared>) {
             () = shared.changed.notified() => {}
         }
     }
-}
-
-/// Contacts the known addresses whenever no other member is alive.
-pub(crate) async fn search(shared: Arc<Shared>, remembered: Vec<(NodeId, SocketAddr)>) {
-    let mut pause = SEARCH_PAUSE_MIN;
-    let mut complained = HashSet::new();
-    loop {
-        if is_alone(&shared) {
-            for address in &shared.config.bootstrap_nodes {
-                let outcome = shared.endpoint.connect_any(*address).await;
-                announce(&shared, *address, outcome, &mut complained).await;
-            }
-            for (node, address) in &remembered {
-                if is_alone(&shared) && *node != shared.local.id {
-                    let outcome = shared.endpoint.connect(node, *address).await;
-                    announce(&shared, *address, outcome, &mut complained).await;
-                }
-            }
-        } else {
-            pause = SEARCH_PAUSE_MIN;
-        }
-        // Jitter, so that nodes that start together do not dial each other in
-        // the same moment again and again.
-        sleep(pause.mul_f64(jitter())).await;
-        pause = (pause * 2).min(SEARCH_PAUSE_MAX);
-    }
-}
-
-async fn announce(
-    shared: &Arc<Shared>,
-    address: SocketAddr,
-    outcome: Result<mielin_mesh_wire::Peer, WireError>,
-    complained: &mut HashSet<SocketAddr>,
-) {
-    match outcome {
-        Ok(peer) => {
-            shared.with_cores(|cores, now| {
-                cores.membership.announce(now, peer.node(), address);
-            });
-            sleep(ANNOUNCE_PAUSE).await;
-        }
-        Err(WireError::Itself { .. }) => {}
-        Err(error) if complained.insert(address) => {
-            tracing::warn!(%error, "cannot reach a known member; trying on");
-        }
-        Err(error) => tracing::debug!(%error, "cannot reach a known member"),
-    }
-}
-
-/// A factor between 0.75 and 1.25; 1 when the system gives no randomness.
-fn jitter() -> f64 {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX)
-}
-
-fn is_alone(shared: &Shared) -> bool {
-    let local = shared.local.id;
-    let members = shared.cores().membership.members();
-    !members
-        .iter()
-        .any(|member| member.identity.id != local && member.state.is_active())
 }
 
 /// Stores the members from time to time, when they have changed.

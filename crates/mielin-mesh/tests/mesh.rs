@@ -608,6 +608,20 @@ async fn a_taken_port_and_a_foreign_directory_are_typed_errors() {
     assert!(refused.unwrap_err().to_string().contains("has version 99"));
 }
 
+/// `localhost` may have two addresses, of which one answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_found_by_the_name_of_its_host() {
+    let core = Node::founder().await;
+    let port = core.mesh.local().address.port();
+    let edge = core
+        .admit_with("edge", NodeRole::Edge, |config| MeshConfig {
+            bootstrap_nodes: vec![format!("localhost:{port}").parse().unwrap()],
+            ..config
+        })
+        .await;
+    all_alive(&[core, edge]).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_gossip_stays_unknown() {
     let core = Node::founder().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
+use mielin_mesh::BootstrapNode;
 use mielin_mesh_core::NodeRole;
 use mielin_wasm::EngineKind;
 
@@ -92,7 +93,7 @@ Examples:
   mielin mesh join 192.168.1.100:9000
   mielin --data-dir /tmp/edge mesh join 127.0.0.1:9000 --token T --bind 127.0.0.1:0 --name edge")]
 pub(crate) struct JoinArgs {
-    /// Address of a member, as HOST:PORT
+    /// Address of a member, as HOST:PORT; HOST may be a name
     #[arg(value_name = "ADDR")]
     pub(crate) address: String,
     /// The token that `mesh start` or `mesh token` printed
@@ -117,6 +118,10 @@ pub(crate) struct NodeArgs {
     /// Address and port to listen on, for UDP and TCP; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub(crate) bind: Option<SocketAddr>,
+    /// A member to contact first, as HOST:PORT; may be given several times, and
+    /// replaces those of the last run
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) bootstrap: Vec<BootstrapNode>,
     /// How soon a silent member is suspected
     #[arg(long)]
     pub(crate) preset: Option<PresetChoice>,

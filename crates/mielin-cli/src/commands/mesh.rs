@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mielin_mesh::{
-    CredentialsError, IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken,
-    MeshService, NodeCredentials, TokenError, create_mesh, join, load_credentials,
+    BootstrapNode, CredentialsError, IntroductionError, JoinError, JoinProgress, JoinRequest,
+    JoinToken, MeshService, NodeCredentials, TokenError, create_mesh, join, load_credentials,
 };
 use mielin_mesh_core::NodeRole;
 use serde::Serialize;
@@ -93,7 +93,7 @@ async fn start(data_dir: &Path, arguments: StartArgs, output: Output) -> Result<
 
 async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Result<(), Failure> {
     let token = arguments.token.as_deref().map(parse_token).transpose()?;
-    let address = resolve(&arguments.address).await?;
+    let member = parse_member(&arguments.address)?;
     let home = Home::open(data_dir)?;
     let credentials = match load_credentials(home.path())? {
         Some(credentials) => {
@@ -120,21 +120,16 @@ async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Resu
             if let Some(bind) = home.settings(&arguments.node)?.bind {
                 daemon::check_bind(bind)?;
             }
-            let tell = |progress| output.progress(progress_text(&progress));
-            join(
-                home.path(),
-                JoinRequest {
-                    address,
-                    token,
-                    name,
-                    role,
-                },
-                tell,
-            )
-            .await?
+            let request = |address| JoinRequest {
+                address,
+                token: token.clone(),
+                name: name.clone(),
+                role,
+            };
+            join_any(&home, &member, request, output).await?
         }
     };
-    run_node(home, credentials, Some(address), &arguments.node, output).await
+    run_node(home, credentials, Some(&member), &arguments.node, output).await
 }
 
 /// `mielin daemon`.
@@ -161,18 +156,18 @@ pub(crate) async fn daemon(
 async fn run_node(
     home: Home,
     credentials: NodeCredentials,
-    joined: Option<SocketAddr>,
+    joined: Option<&BootstrapNode>,
     arguments: &NodeArgs,
     output: Output,
 ) -> Result<(), Failure> {
     let mut settings = home.settings(arguments)?;
-    if joined.is_some() {
+    if let Some(member) = joined {
         // Unlike the node that others are told to join, it may listen anywhere.
         settings.bind = Some(settings.bind.unwrap_or_else(daemon::free_default_bind));
+        settings.add_bootstrap(member);
     }
-    let bootstrap = joined.into_iter().collect();
     let data_dir = home.path().to_path_buf();
-    let node = Node::start(home, credentials, settings, bootstrap).await?;
+    let node = Node::start(home, credentials, settings).await?;
     node.run(arguments.stop_on_stdin_end, |mesh| {
         announce(mesh, &data_dir, output)
     })
@@ -257,24 +252,36 @@ fn parse_token(text: &str) -> Result<JoinToken, Failure> {
         .map_err(|error: TokenError| Failure::usage(error.to_string()).hint(NEW_TOKEN))
 }
 
-async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
-    if !address.contains(':') {
-        return Err(Failure::usage(format!("`{address}` has no port")).hint(HOST_AND_PORT));
-    }
-    let found = tokio::net::lookup_host(address)
-        .await
-        .and_then(|mut addresses| {
-            addresses
-                .next()
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no address"))
-        });
-    found.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => {
-            Failure::usage(format!("`{address}` is not an address")).hint(HOST_AND_PORT)
-        }
-        _ => Failure::unreachable(format!("cannot find {address}: {error}"))
-            .hint("check the host's name, or give its IP address"),
+fn parse_member(address: &str) -> Result<BootstrapNode, Failure> {
+    address.parse().map_err(|error| {
+        Failure::usage(format!("`{address}` is not an address: {error}")).hint(HOST_AND_PORT)
     })
+}
+
+/// Joins at the first address of the member that answers.
+async fn join_any(
+    home: &Home,
+    member: &BootstrapNode,
+    request: impl Fn(SocketAddr) -> JoinRequest,
+    output: Output,
+) -> Result<NodeCredentials, Failure> {
+    let addresses = member.resolve().await.map_err(|error| {
+        Failure::unreachable(format!("cannot find {member}: {error}"))
+            .hint("check the host's name, or give its IP address")
+    })?;
+    let mut silence = None;
+    for address in addresses {
+        let tell = |progress| output.progress(progress_text(&progress));
+        match join(home.path(), request(address), tell).await {
+            Err(
+                error @ (JoinError::Introduction(_)
+                | JoinError::Unreachable { .. }
+                | JoinError::Timeout { .. }),
+            ) => silence = silence.or(Some(error)),
+            outcome => return Ok(outcome?),
+        }
+    }
+    Err(silence.expect("a name that resolves has an address").into())
 }
 
 /// The host's name and four digits, so that several nodes of one machine differ.
