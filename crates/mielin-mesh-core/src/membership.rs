@@ -51,18 +51,25 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// How often a member probes another: the protocol period.
+    #[must_use]
+    pub const fn probe_period(self) -> Duration {
+        match self {
+            Preset::Lan => LAN_PROBE_PERIOD,
+            Preset::Wan => Duration::from_millis(WAN_SUSPECT_AFTER.as_millis() as u64 / 2),
+        }
+    }
+
     /// Foca's settings for this preset.
     ///
     /// In a group of two the silent member is probed at the latest one period after it fell silent, and
     /// becomes a suspect when that probe's period ends; in a larger group somebody probes it sooner. So the
     /// longest time to suspicion is two periods.
     fn config(self) -> Config {
-        let (probe_period, probe_rtt, suspect_to_down_after) = match self {
-            Preset::Lan => (LAN_PROBE_PERIOD, LAN_PROBE_PERIOD / 3, LAN_SUSPECT_TO_DEAD),
-            Preset::Wan => {
-                let period = WAN_SUSPECT_AFTER / 2;
-                (period, period / 3, WAN_DEAD_AFTER - WAN_SUSPECT_AFTER)
-            }
+        let probe_period = self.probe_period();
+        let suspect_to_down_after = match self {
+            Preset::Lan => LAN_SUSPECT_TO_DEAD,
+            Preset::Wan => WAN_DEAD_AFTER - WAN_SUSPECT_AFTER,
         };
         let every = |frequency, count| {
             NonZeroUsize::new(count).map(|num_members| PeriodicParams {
@@ -72,7 +79,7 @@ impl Preset {
         };
         Config {
             probe_period,
-            probe_rtt,
+            probe_rtt: probe_period / 3,
             num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
             max_transmissions: NonZeroU8::MIN.saturating_add(9),
             suspect_to_down_after,

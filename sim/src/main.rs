@@ -1,0 +1,137 @@
+//! Runs the simulations from the command line and prints what came out as JSON.
+#![allow(clippy::print_stdout)]
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mielin_mesh_core::Preset;
+use mielin_sim::{lookup, membership};
+use serde::Serialize;
+
+/// The mesh's protocol cores on a virtual clock; the same seed gives the same output.
+#[derive(Parser)]
+#[command(name = "mielin-sim")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// How fast a death and a join are known to all, false deaths, and traffic.
+    Membership(MembershipArguments),
+    /// Success and hops of searches in the table.
+    Lookup(LookupArguments),
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
+    /// One line for each figure.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+#[derive(Args)]
+struct MembershipArguments {
+    /// Nodes in the group.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    nodes: u32,
+    /// Datagrams lost, in percent.
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Datagrams that arrive twice, in percent.
+    #[arg(long, default_value_t = 1.0)]
+    duplicate: f64,
+    /// Quiet hours of virtual time.
+    #[arg(long, default_value_t = 1.0)]
+    hours: f64,
+    /// The preset: lan or wan.
+    #[arg(long, default_value_t = Preset::Wan)]
+    preset: Preset,
+    /// The most that a clock gains or loses, in millionths.
+    #[arg(long, default_value_t = 200)]
+    drift_ppm: u32,
+    /// Nodes that get to everything late.
+    #[arg(long, default_value_t = 0)]
+    slow: usize,
+    /// How late, in milliseconds.
+    #[arg(long, default_value_t = 5_000)]
+    slow_ms: u64,
+    /// Links, each in one direction, that carry nothing in the quiet hours.
+    #[arg(long, default_value_t = 0)]
+    cuts: usize,
+    /// The one source of chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
+#[derive(Args)]
+struct LookupArguments {
+    /// Nodes in the table.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    nodes: u32,
+    /// Nodes replaced by others within one life of a record, in percent.
+    #[arg(long, default_value_t = 0.0)]
+    churn: f64,
+    /// Messages lost, in percent.
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Searches.
+    #[arg(long, default_value_t = 2_000)]
+    lookups: usize,
+    /// The one source of chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Membership(arguments) => {
+            let scenario = membership::Scenario {
+                nodes: arguments.nodes as usize,
+                loss_percent: arguments.loss,
+                duplicate_percent: arguments.duplicate,
+                hours: arguments.hours,
+                preset: arguments.preset,
+                drift_ppm: arguments.drift_ppm,
+                slow_nodes: arguments.slow,
+                slow_by: Duration::from_millis(arguments.slow_ms),
+                cuts: arguments.cuts,
+                seed: arguments.seed,
+            };
+            print(&membership::run(&scenario)?, arguments.output)
+        }
+        Command::Lookup(arguments) => {
+            let scenario = lookup::Scenario {
+                nodes: arguments.nodes as usize,
+                churn_percent: arguments.churn,
+                loss_percent: arguments.loss,
+                lookups: arguments.lookups,
+                seed: arguments.seed,
+            };
+            print(&lookup::run(&scenario)?, arguments.output)
+        }
+    }
+}
+
+fn print(outcome: &impl Serialize, form: Form) -> Result<()> {
+    match form {
+        Form::Json => println!("{}", serde_json::to_string(outcome)?),
+        Form::Text => {
+            let figures = serde_json::to_value(outcome)?;
+            for (name, value) in figures.as_object().into_iter().flatten() {
+                println!("{name}: {value}");
+            }
+        }
+    }
+    Ok(())
+}

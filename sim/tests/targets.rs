@@ -1,0 +1,63 @@
+//! The targets of the mesh at 200 nodes, and that a seed gives the same run again. A failure names its seed.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use mielin_mesh_core::Preset;
+use mielin_sim::{lookup, membership};
+
+const SEED: u64 = 1;
+
+fn table(nodes: usize, churn_percent: f64) -> lookup::Scenario {
+    lookup::Scenario {
+        nodes,
+        churn_percent,
+        loss_percent: 0.0,
+        lookups: 2_000,
+        seed: SEED,
+    }
+}
+
+#[test]
+fn records_are_found_over_few_hops() {
+    let nodes = 200;
+    let outcome = lookup::run(&table(nodes, 0.0)).unwrap();
+    assert!(outcome.success > 0.999, "seed {SEED}: {outcome:?}");
+    let hops_max = (nodes as f64).log2() / 2.0 + 1.0;
+    assert!(outcome.mean_hops <= hops_max, "seed {SEED}: {outcome:?}");
+    assert!(outcome.mean_hops > 0.5, "seed {SEED}: {outcome:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_output() {
+    let lookups = || serde_json::to_string(&lookup::run(&table(40, 10.0)).unwrap()).unwrap();
+    assert_eq!(lookups(), lookups());
+    let group = || {
+        let scenario = membership::Scenario {
+            slow_nodes: 2,
+            slow_by: Duration::from_millis(300),
+            cuts: 5,
+            preset: Preset::Lan,
+            ..membership::Scenario::new(20, 10.0, 0.05, SEED)
+        };
+        serde_json::to_string(&membership::run(&scenario).unwrap()).unwrap()
+    };
+    assert_eq!(group(), group());
+}
+
+#[test]
+fn a_group_learns_of_deaths_and_takes_nobody_for_dead() {
+    let scenario = membership::Scenario::new(200, 0.0, 0.1, SEED);
+    let outcome = membership::run(&scenario).unwrap();
+    assert_eq!(outcome.false_deaths, 0, "seed {SEED}: {outcome:?}");
+    assert!(
+        outcome.death_known_all_periods <= 10.0,
+        "seed {SEED}: {outcome:?}"
+    );
+    // Nobody can be suspected before a probe has gone unanswered, nor die before it could refute.
+    assert!(
+        outcome.death_known_all_periods > 2.0,
+        "seed {SEED}: {outcome:?}"
+    );
+    assert!(outcome.bytes_per_node_s > 1.0, "seed {SEED}: {outcome:?}");
+}
