@@ -12,6 +12,8 @@
 //! | `POST /v1/mesh/tokens` | [`TokenRequest`] | [`TokenIssued`] |
 //! | `GET /v1/mesh/pending` | | [`PendingNodes`] |
 //! | `POST /v1/mesh/approvals` | [`Approval`] | [`Approved`] |
+//! | `POST /v1/mesh/ping` | [`Ping`] | [`Pong`] |
+//! | `POST /v1/mesh/lookup` | [`Lookup`] | [`LookedUp`] |
 //! | `POST /v1/mesh/leave` | | `{}`; the daemon leaves the mesh and stops |
 //! | `GET /v1/agents` | | [`AgentList`] |
 //! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
@@ -100,6 +102,54 @@ pub(crate) struct Approval {
 pub(crate) struct Approved {
     pub(crate) node: String,
     pub(crate) name: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ping {
+    pub(crate) node: String,
+}
+
+/// A node has answered.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Pong {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) rtt_us: u64,
+}
+
+/// An agent to look for in the table: its whole id, or its name.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Lookup {
+    pub(crate) agent: String,
+}
+
+/// What the table says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LookedUp {
+    pub(crate) agents: Vec<FoundAgent>,
+    /// The nodes nearest to the key that answered, nearest first.
+    pub(crate) closest: Vec<NodeName>,
+    pub(crate) hops: u32,
+    /// Nodes that were asked.
+    pub(crate) queries: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FoundAgent {
+    pub(crate) agent: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    /// The node that holds it.
+    pub(crate) at: NodeName,
+    pub(crate) epoch: u64,
+}
+
+/// A node, with its name where that is known.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NodeName {
+    pub(crate) node: String,
+    pub(crate) name: Option<String>,
 }
 
 /// Nothing more to say.

@@ -10,7 +10,8 @@ use clap_complete::Shell;
 
 pub(crate) use agent::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
 pub(crate) use mesh::{
-    ApproveArgs, JoinArgs, MeshCommand, NodeArgs, PresetChoice, RoleChoice, StartArgs, TokenArgs,
+    ApproveArgs, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs, PresetChoice, RoleChoice,
+    StartArgs, TokenArgs,
 };
 
 const EXIT_CODES: &str = "\

@@ -3,4 +3,5 @@
 pub(crate) mod agent;
 pub(crate) mod mesh;
 pub(crate) mod node;
+mod reach;
 pub(crate) mod wasm;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod reach;
 mod routes;
 mod spelling;
 

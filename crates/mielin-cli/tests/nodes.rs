@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use support::{Node, keys, mielin, run, run_in, until};
+use support::{Node, keys, mielin, run, run_in, sample, until};
 
 #[test]
 fn a_mesh_of_three_knows_itself() {
@@ -56,6 +56,34 @@ fn a_node_joins_and_comes_back_by_the_name_of_a_host() {
     std::fs::remove_file(data.join("peers")).unwrap();
     // The name is all that is left of the others.
     Node::run(&data, &["daemon"]).sees(2);
+}
+
+#[test]
+fn members_are_pinged_and_agents_looked_up() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    core.sees(2);
+    edge.sees(2);
+    let pings = edge.json(&["mesh", "ping", "core", "--count", "3"]);
+    assert_eq!(pings["node"], core.id());
+    assert_eq!((&pings["sent"], &pings["answered"]), (&3.into(), &3.into()));
+    assert!(pings["rtt_min_us"].as_u64().unwrap() > 0);
+    let itself = edge.mielin(&["mesh", "ping", "edge"]);
+    assert_eq!(itself.code(), 2);
+    assert!(itself.stderr().contains("itself"), "{}", itself.stderr());
+    assert_eq!(edge.mielin(&["mesh", "ping", "nobody"]).code(), 4);
+
+    let agent = core.spawn(&[&sample("counter.wasm"), "--name", "worker"]);
+    let by_id = until("the table knows it", || {
+        let found = edge.mielin(&["mesh", "lookup", &agent, "-o", "json"]);
+        (found.code() == 0).then(|| found.json())
+    });
+    let found = &by_id["agents"][0];
+    assert_eq!(found["agent"], agent.as_str());
+    assert_eq!(found["at"]["name"], "core");
+    let by_name = edge.json(&["mesh", "lookup", "worker"]);
+    assert_eq!(by_name["agents"], by_id["agents"]);
+    assert_eq!(edge.mielin(&["mesh", "lookup", "nobody"]).code(), 4);
 }
 
 #[test]

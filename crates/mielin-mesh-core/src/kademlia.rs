@@ -235,10 +235,13 @@ impl<R: Record> Dht<R> {
         self.request(now, contact, Request::Ping, Reason::Liveness);
     }
 
-    /// Forgets a node: it left, or may not be spoken to any more.
+    /// Forgets a node: it is dead, left, or may not be spoken to any more. What it kept of this node's is brought to
+    /// another.
     pub fn remove(&mut self, now: Instant, node: &NodeId) {
         self.table.remove(node);
         self.unreachable(now, node);
+        self.publishing.replica_lost(now, node);
+        self.publish_due(now);
     }
 
     /// Notes that nothing can be sent to a node at present.

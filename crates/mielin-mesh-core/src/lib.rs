@@ -71,5 +71,5 @@ pub use migration::{
     MigrationCoordinator, MigrationFrame, MigrationMetrics, MigrationPhase, MigrationReceiver,
     MigrationStrategy, RollbackReason,
 };
-pub use registry::{AgentRegistry, Location, LocationRecord, RegistryEvent};
+pub use registry::{AgentRegistry, Location, LocationRecord, RegistryEvent, SignedLocation};
 pub use time::Instant;

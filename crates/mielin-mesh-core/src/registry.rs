@@ -8,8 +8,11 @@
 //! Announcements are repeated within the life of a record, and a new member is sent everything its peers hold.
 //! Should one be lost all the same, the digest that each holder shows to its peers in turn tells.
 //!
-//! This is the registry of one membership group, where everybody knows everything. Kademlia, which keeps each
-//! record at three nodes, takes its place behind the same type when groups grow.
+//! This is the registry of one membership group, where everybody knows everything. The same records, signed
+//! ([`SignedLocation`]), are kept at the three nodes nearest to them in the table of [`crate::kademlia`], where
+//! who has not heard of an agent finds it.
+
+mod signed;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
@@ -25,6 +28,7 @@ use crate::limits::{
     REGISTRY_RECORDS_PER_NODE_MAX, REGISTRY_REFRESH, REGISTRY_TTL,
 };
 use crate::{AgentId, AgentState, Epoch, Instant, Member, MemberState, Name, NodeId};
+pub use signed::{SignedLocation, Verify};
 
 /// Where an agent is and what it does, as announced by the node that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -314,6 +318,11 @@ impl AgentRegistry {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Takes a record that its holder has proved to have made, whoever brought it.
+    pub fn learn(&mut self, now: Instant, record: LocationRecord) -> Merge {
+        self.merge(now, record.node, record)
     }
 
     fn merge(&mut self, now: Instant, from: NodeId, record: LocationRecord) -> Merge {

@@ -14,6 +14,7 @@ use crate::certificate::{
 };
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::identity::{IdentityError, NodeKey};
+use crate::signature::Signer;
 use crate::tls;
 
 const KEY_FILE: &str = "identity/node.key";
@@ -185,6 +186,12 @@ impl NodeCredentials {
     #[must_use]
     pub fn directory(&self) -> &DataDirectory {
         &self.directory
+    }
+
+    /// Signs in the node's name.
+    #[must_use]
+    pub fn signer(&self) -> Signer {
+        Signer(Arc::clone(&self.key))
     }
 
     /// The power to admit nodes, on the holder of the root only.

@@ -23,6 +23,9 @@ pub enum IdentityError {
     /// The random generator or the signature code failed.
     #[error("cannot make a key pair: {0}")]
     Generate(rcgen::Error),
+    /// The signature code failed.
+    #[error("cannot sign with the node's key")]
+    Sign,
     /// The stored key is damaged.
     #[error("{file} is not a PKCS#8 Ed25519 key: {source}")]
     Malformed {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mielin_mesh_core::kademlia::DhtError;
 use mielin_mesh_core::limits::{MEMBERSHIP_DATAGRAM_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use mielin_mesh_core::{NodeId, codec};
 use mielin_mesh_wire::{FrameLimit, Incoming, MeshStream, Peer, StreamError, WireEvent};
@@ -11,8 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::courier::{MEMBERSHIP, REGISTRY};
+use crate::courier::{MEMBERSHIP, REGISTRY, TABLE};
 use crate::event::MeshEvent;
+use crate::service::{PING, ping_handler};
 use crate::serving::{Refusal, RequestHandler, Response, Served};
 use crate::state::Shared;
 use crate::upkeep::RENEWAL;
@@ -21,6 +23,9 @@ use crate::upkeep::RENEWAL;
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
 /// Largest registry message that is looked at; the core sends about 16 KB.
 const REGISTRY_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest message of the table that is looked at: 20 nodes and 16 records are about 12 KB.
+const TABLE_BYTES_MAX: usize = 64 * 1024;
 
 /// Takes the endpoint's events until the service ends.
 pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireEvent>) {
@@ -86,6 +91,13 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             })
             .await;
         }
+        TABLE => {
+            take_in(stream, TABLE_BYTES_MAX, |from, bytes| {
+                table(&shared, from, bytes);
+            })
+            .await;
+        }
+        PING => answer(stream, ping_handler(), place).await,
         RENEWAL => {
             let issue = crate::upkeep::renewal_handler(Arc::downgrade(&shared));
             answer(stream, issue, place).await;
@@ -112,6 +124,19 @@ fn registry(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
     let merged = shared.with_cores(|cores, now| cores.registry.handle_message(now, from, bytes));
     if let Err(error) = merged {
         tracing::warn!(?from, %error, "a registry message was refused");
+    }
+}
+
+fn table(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
+    if !shared.config.enable_registry {
+        return;
+    }
+    let taken = shared.with_cores(|cores, now| cores.table.handle_message(now, from, bytes));
+    match taken {
+        Ok(()) => {}
+        // Late answers are ordinary.
+        Err(DhtError::Unasked) => tracing::debug!(?from, "an answer that nobody waits for"),
+        Err(error) => tracing::warn!(?from, %error, "a message of the table was refused"),
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) const MEMBERSHIP: u16 = 1;
 /// Streams that carry one registry message.
 pub(crate) const REGISTRY: u16 = 2;
 
+/// Streams that carry one message of the table.
+pub(crate) const TABLE: u16 = 5;
+
 /// Parcels that wait for one destination.
 const QUEUE_LEN: usize = 128;
 /// A courier without work goes home.
@@ -35,6 +38,7 @@ const PARCEL_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Parcel {
     Membership(Bytes),
     Registry(Bytes),
+    Table(Bytes),
 }
 
 type Queue = mpsc::Sender<(SocketAddr, Parcel)>;
@@ -95,6 +99,7 @@ pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), Stream
     let (protocol, bytes) = match parcel {
         Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
         Parcel::Registry(bytes) => (REGISTRY, bytes),
+        Parcel::Table(bytes) => (TABLE, bytes),
     };
     let stream: MeshStream = peer.open(protocol).await?;
     let (mut send, mut recv) = stream.split();
@@ -111,6 +116,7 @@ async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(Soc
                 tracing::debug!(?to, %error, "cannot reach a member");
                 // What waited as long as the attempt took is out of date.
                 while waiting.try_recv().is_ok() {}
+                shared.with_cores(|cores, now| cores.table.unreachable(now, &to));
                 continue;
             }
         };

@@ -64,6 +64,12 @@ pub enum MeshError {
     /// No member that holds the mesh root is known.
     #[error("no member that holds the mesh root is known")]
     NoIssuer,
+    /// The node has no registry, because its settings say so.
+    #[error("the registry is switched off on this node")]
+    RegistryOff,
+    /// Too many searches run already.
+    #[error("too many searches run already; try again in a moment")]
+    Busy,
     /// The service has been shut down.
     #[error("the mesh service has been shut down")]
     ShutDown,

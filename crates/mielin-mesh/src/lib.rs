@@ -32,6 +32,7 @@ mod event;
 mod service;
 mod serving;
 mod state;
+mod table;
 mod upkeep;
 
 pub use config::MeshConfig;
@@ -42,6 +43,7 @@ pub use service::MeshService;
 pub use serving::{
     BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler,
 };
+pub use table::AgentLookup;
 
 // Users of this floor need no other crate for what its signatures name.
 pub use mielin_mesh_core::{Departure, Preset};

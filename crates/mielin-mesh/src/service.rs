@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use mielin_mesh_core::kademlia::Key;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::RegistryError;
 use mielin_mesh_core::{
@@ -26,9 +27,14 @@ use crate::courier::{Couriers, Parcel, hand_over};
 use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
-use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler};
+use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, request_handler};
 use crate::state::{Cores, Shared};
+use crate::table::{self, AgentLookup, Table};
 use crate::upkeep;
+
+/// Requests that are answered with what they carry.
+pub(crate) const PING: u16 = 6;
+const PING_CONTENT: Bytes = Bytes::from_static(b"mielin?!");
 
 /// Events that a subscriber may be behind.
 const EVENTS_KEPT: usize = 1024;
@@ -192,6 +198,35 @@ impl MeshService {
         self.shared.cores().registry.iter().cloned().collect()
     }
 
+    /// Asks the table where an agent is: the three nodes nearest to its id keep
+    /// the record that its holder has signed.
+    ///
+    /// # Errors
+    /// [`MeshError::RegistryOff`], [`MeshError::Busy`] and
+    /// [`MeshError::ShutDown`]. That nobody knows the agent is no error.
+    pub async fn look_up(&self, agent: &AgentId) -> Result<AgentLookup, MeshError> {
+        table::look_up(&self.shared, Key::of_agent(agent)).await
+    }
+
+    /// Asks the table for the agents of a name; at most 16 are kept.
+    ///
+    /// # Errors
+    /// As [`look_up`](Self::look_up).
+    pub async fn look_up_name(&self, name: &Name) -> Result<AgentLookup, MeshError> {
+        table::look_up(&self.shared, Key::of_name(name)).await
+    }
+
+    /// Measures the time of a request of 8 bytes and its answer, on the
+    /// connection that stands, or on a new one whose making counts too.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub async fn ping(&self, node: &NodeId, limit: Duration) -> Result<Duration, MeshError> {
+        let start = std::time::Instant::now();
+        self.request(node, PING, PING_CONTENT, limit).await?;
+        Ok(start.elapsed())
+    }
+
     /// Answers requests of `protocol` from now on.
     ///
     /// # Panics
@@ -275,6 +310,11 @@ impl MeshService {
             .unwrap_or_else(PoisonError::into_inner);
         table.insert(protocol, served);
     }
+}
+
+/// Answers pings.
+pub(crate) fn ping_handler() -> Arc<dyn RequestHandler> {
+    request_handler(|_, content: Bytes| async move { Ok(content) })
 }
 
 /// See [`MeshService::request`].
@@ -386,6 +426,7 @@ fn cores(
     Ok(Cores {
         membership,
         registry: AgentRegistry::new(local.id),
+        table: Table::new(local, credentials.signer(), seed),
         issuer: credentials.authority().map(|_| local.id),
         unsaved: false,
     })

@@ -21,6 +21,7 @@ use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel};
 use crate::event::{LocalNode, MeshEvent};
 use crate::serving::Served;
+use crate::table::Table;
 
 /// Everything that the tasks of one service share.
 pub(crate) struct Shared {
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
 pub(crate) struct Cores {
     pub(crate) membership: Membership,
     pub(crate) registry: AgentRegistry,
+    pub(crate) table: Table,
     /// The member that holds the mesh root, as its certificate says.
     pub(crate) issuer: Option<NodeId>,
     /// The set of members or an address has changed since it was last stored.
@@ -145,6 +147,7 @@ impl Shared {
                 MembershipEvent::MemberChanged(member) => {
                     if self.config.enable_registry {
                         cores.registry.member_changed(now, &member);
+                        cores.table.member_changed(now, &member);
                     }
                     if cores.issuer == Some(member.identity.id) {
                         self.endpoint.issuer_is_at(Some(member.identity.address));
@@ -166,6 +169,7 @@ impl Shared {
                 }
             }
         }
+        cores.table.settle(now, &mut cores.registry);
         while let Some(transmit) = cores.membership.poll_transmit() {
             let Transmit { to, address, bytes } = transmit;
             self.couriers
@@ -180,11 +184,37 @@ impl Shared {
                 .post(self, transmit.to, member.identity.address, parcel);
         }
         while let Some(event) = cores.registry.poll_event() {
+            if self.config.enable_registry {
+                self.follow(cores, now, &event);
+            }
             let _ = self.events.send(match event {
                 RegistryEvent::LocationChanged(location) => MeshEvent::LocationChanged(location),
                 RegistryEvent::LocationExpired(record) => MeshEvent::LocationExpired(record),
                 RegistryEvent::Fenced { agent, ours, by } => MeshEvent::Fenced { agent, ours, by },
             });
+        }
+        while let Some(transmit) = cores.table.poll_transmit() {
+            let told = transmit.to.addresses.first().copied();
+            let known = cores.membership.member(&transmit.to.id);
+            let Some(address) = told.or(known.map(|member| member.identity.address)) else {
+                continue;
+            };
+            let parcel = Parcel::Table(transmit.bytes.into());
+            self.couriers.post(self, transmit.to.id, address, parcel);
+        }
+    }
+
+    /// Keeps in the table what this node says about its agents.
+    fn follow(&self, cores: &mut Cores, now: Instant, event: &RegistryEvent) {
+        match event {
+            RegistryEvent::LocationChanged(location) if location.record.node == self.local.id => {
+                cores.table.publish(now, &location.record);
+            }
+            RegistryEvent::LocationExpired(record) if record.node == self.local.id => {
+                cores.table.withdraw(record);
+            }
+            RegistryEvent::Fenced { by, .. } => cores.table.withdraw(by),
+            _ => {}
         }
     }
 }

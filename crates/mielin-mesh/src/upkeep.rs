@@ -32,6 +32,7 @@ pub(crate) async fn clock(shared: Arc<Shared>) {
             let deadlines = [
                 cores.membership.poll_timeout(),
                 cores.registry.poll_timeout(),
+                cores.table.poll_timeout(shared.now()),
             ];
             deadlines.into_iter().flatten().min()
         };
@@ -46,6 +47,7 @@ pub(crate) async fn clock(shared: Arc<Shared>) {
                 shared.with_cores(|cores, now| {
                     cores.membership.handle_timeout(now);
                     cores.registry.handle_timeout(now);
+                    cores.table.handle_timeout(now);
                 });
             }
             () = shared.changed.notified() => {}

@@ -49,6 +49,17 @@ Examples:
     ///
     /// Only the node that founded the mesh can. Compare the id with the one that the node shows.
     Approve(ApproveArgs),
+    /// Measure the way to a member
+    ///
+    /// Sends requests, one after the other, over the connection that the nodes use, and prints how
+    /// long the answers took. The first may have to make the connection.
+    Ping(PingArgs),
+    /// Ask the mesh where an agent is
+    ///
+    /// Looks in the table that the nodes keep together: each agent's node signs where it is, and
+    /// the three nodes nearest to the agent's id, and to its name, keep that. Shows what was found
+    /// and how.
+    Lookup(LookupArgs),
     /// Leave the mesh and stop the daemon
     ///
     /// The other members show this node as `left`, and its name is free for another. The command
@@ -162,6 +173,35 @@ pub(crate) struct ApproveArgs {
     pub(crate) output: OutputArgs,
 }
 
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh ping edge
+  mielin mesh ping 3f2a91 --count 20 -o json")]
+pub(crate) struct PingArgs {
+    /// Id, unique prefix or name of the node
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node: String,
+    /// How many requests to send
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) count: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh lookup counter
+  mielin mesh lookup 00112233445566778899aabbccddeeff -o json")]
+pub(crate) struct LookupArgs {
+    /// Whole id or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleChoice {
     /// A machine that comes and goes
@@ -198,6 +238,8 @@ impl MeshCommand {
             MeshCommand::Join(arguments) => arguments.output,
             MeshCommand::Token(arguments) => arguments.output,
             MeshCommand::Approve(arguments) => arguments.output,
+            MeshCommand::Ping(arguments) => arguments.output,
+            MeshCommand::Lookup(arguments) => arguments.output,
             MeshCommand::Status(output)
             | MeshCommand::Peers(output)
             | MeshCommand::Leave(output) => *output,

@@ -12,6 +12,7 @@ use mielin_mesh::{
 use mielin_mesh_core::NodeRole;
 use serde::Serialize;
 
+use super::reach;
 use crate::api::{
     Approval, Approved, Done, MemberLine, MeshStatus, PendingNodes, TokenIssued, TokenRequest,
 };
@@ -50,6 +51,8 @@ pub(crate) async fn run(
             node: Some(node), ..
         }) => approve(&client, node, output).await,
         MeshCommand::Approve(ApproveArgs { node: None, .. }) => pending(&client, output).await,
+        MeshCommand::Ping(arguments) => reach::ping(&client, arguments, output).await,
+        MeshCommand::Lookup(arguments) => reach::look_up(&client, arguments, output).await,
         MeshCommand::Leave(_) => leave(data_dir, &client, output).await,
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::NodeState;
 use super::answer::{Input, OTHER_VERSION};
 use super::body::{Gone, Writer, streamed};
+use super::reach;
 use super::spelling::{agent_state, member_state, role, role_name, strategy, strategy_name};
 use crate::api;
 use crate::failure::Failure;
@@ -37,6 +38,8 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/mesh/tokens", post(issue_token))
         .route("/v1/mesh/pending", get(pending))
         .route("/v1/mesh/approvals", post(approve))
+        .route("/v1/mesh/ping", post(reach::ping))
+        .route("/v1/mesh/lookup", post(reach::look_up))
         .route("/v1/mesh/leave", post(leave))
         .route("/v1/agents", get(list_agents).post(spawn))
         .route("/v1/agents/{agent}", get(inspect))

@@ -67,6 +67,17 @@ impl<R: Record> Publishing<R> {
         }
     }
 
+    /// Brings what a lost node kept to another one at once, rather than with the next round.
+    pub(super) fn replica_lost(&mut self, now: Instant, node: &NodeId) {
+        for ((key, subject), own) in &mut self.own {
+            if own.progress == Progress::Resting && own.replicas.contains(node) && own.due > now {
+                self.due.remove(&(own.due, *key, subject.clone()));
+                own.due = now;
+                self.due.insert((now, *key, subject.clone()));
+            }
+        }
+    }
+
     pub(super) fn timeout(&self) -> Option<Instant> {
         let (at, _, _) = self.due.first()?;
         (self.searching < KADEMLIA_PUBLISHING_MAX).then_some(*at)

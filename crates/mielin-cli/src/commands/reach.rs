@@ -1,0 +1,123 @@
+//! `mielin mesh ping` and `mielin mesh lookup`.
+
+use serde::Serialize;
+
+use crate::api::{LookedUp, Lookup, NodeName, Ping, Pong};
+use crate::args::{LookupArgs, PingArgs};
+use crate::client::Client;
+use crate::failure::{Class, Failure};
+use crate::output::{Output, fields, short, table};
+
+/// What `mesh ping -o json` prints; times in microseconds.
+#[derive(Serialize)]
+struct Pings {
+    node: String,
+    name: String,
+    address: String,
+    sent: u32,
+    answered: usize,
+    rtt_min_us: u64,
+    rtt_median_us: u64,
+    rtt_max_us: u64,
+}
+
+pub(super) async fn ping(
+    client: &Client,
+    arguments: PingArgs,
+    output: Output,
+) -> Result<(), Failure> {
+    let request = Ping {
+        node: arguments.node,
+    };
+    let mut times = Vec::new();
+    let mut answered: Option<Pong> = None;
+    let mut lost = None;
+    for _ in 0..arguments.count {
+        match client.post::<Pong>("/v1/mesh/ping", &request).await {
+            Ok(pong) => {
+                times.push(pong.rtt_us);
+                answered = Some(pong);
+            }
+            Err(failure) if failure.class == Class::Unreachable => lost = Some(failure),
+            Err(failure) => return Err(failure),
+        }
+    }
+    times.sort_unstable();
+    let (pong, min, max) = match (answered, times.first(), times.last(), lost) {
+        (Some(pong), Some(min), Some(max), _) => (pong, *min, *max),
+        (.., Some(failure)) => return Err(failure),
+        _ => return Err(Failure::usage("nothing was sent").hint("give a --count of 1 or more")),
+    };
+    let pings = Pings {
+        node: pong.node,
+        name: pong.name,
+        address: pong.address,
+        sent: arguments.count,
+        answered: times.len(),
+        rtt_min_us: min,
+        rtt_median_us: times[times.len() / 2],
+        rtt_max_us: max,
+    };
+    output.result(&pings, |pings| {
+        format!(
+            "{} ({}) at {}: {} of {} answered; {} / {} / {} ms (min / median / max)\n",
+            pings.name,
+            short(&pings.node),
+            pings.address,
+            pings.answered,
+            pings.sent,
+            milliseconds(pings.rtt_min_us),
+            milliseconds(pings.rtt_median_us),
+            milliseconds(pings.rtt_max_us),
+        )
+    })
+}
+
+fn milliseconds(microseconds: u64) -> String {
+    format!("{:.2}", microseconds as f64 / 1000.0)
+}
+
+pub(super) async fn look_up(
+    client: &Client,
+    arguments: LookupArgs,
+    output: Output,
+) -> Result<(), Failure> {
+    let request = Lookup {
+        agent: arguments.agent,
+    };
+    let found: LookedUp = client.post("/v1/mesh/lookup", &request).await?;
+    output.result(&found, |found| {
+        let rows: Vec<_> = found
+            .agents
+            .iter()
+            .map(|agent| {
+                [
+                    agent.name.clone(),
+                    agent.state.clone(),
+                    node_name(&agent.at),
+                    agent.epoch.to_string(),
+                    agent.agent.clone(),
+                ]
+            })
+            .collect();
+        let nearest: Vec<String> = found.closest.iter().take(3).map(node_name).collect();
+        let nearest = match nearest.as_slice() {
+            [] => "no other node".to_owned(),
+            nearest => nearest.join(", "),
+        };
+        let how = fields(&[
+            ("hops", found.hops.to_string()),
+            ("asked", found.queries.to_string()),
+            ("nearest", nearest),
+        ]);
+        format!(
+            "{}\n{how}",
+            table(&["NAME", "STATE", "NODE", "EPOCH", "AGENT"], &rows)
+        )
+    })
+}
+
+fn node_name(node: &NodeName) -> String {
+    let short = || short(&node.node).to_owned();
+    node.name.clone().unwrap_or_else(short)
+}

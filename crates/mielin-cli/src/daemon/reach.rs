@@ -1,0 +1,117 @@
+//! Routes that ask the mesh itself: how far a node is, and where the table says that an agent is.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use mielin_cells::CellsError;
+use mielin_mesh::MeshError;
+use mielin_mesh_core::{AgentId, Name};
+
+use super::NodeState;
+use super::answer::Input;
+use super::spelling::agent_state;
+use crate::api;
+use crate::failure::Failure;
+
+/// A ping that takes longer counts as lost.
+const PING_LIMIT: Duration = Duration::from_secs(5);
+
+pub(super) async fn ping(
+    State(state): State<NodeState>,
+    Input(request): Input<api::Ping>,
+) -> Result<Json<api::Pong>, Failure> {
+    let node = state.node(&request.node).await?;
+    let mesh = state.mesh();
+    if let Some(absence) = mesh.absence(&node) {
+        return Err(CellsError::Gone(absence).into());
+    }
+    let rtt = mesh.ping(&node, PING_LIMIT).await?;
+    let mut members = mesh.members().into_iter();
+    let identity = members.find(|member| member.identity.id == node);
+    let identity = identity.map(|member| member.identity);
+    Ok(Json(api::Pong {
+        node: node.to_string(),
+        name: identity
+            .as_ref()
+            .map(|identity| identity.name.to_string())
+            .unwrap_or_default(),
+        address: identity
+            .map(|identity| identity.address.to_string())
+            .unwrap_or_default(),
+        rtt_us: rtt.as_micros() as u64,
+    }))
+}
+
+pub(super) async fn look_up(
+    State(state): State<NodeState>,
+    Input(request): Input<api::Lookup>,
+) -> Result<Json<api::LookedUp>, Failure> {
+    let query = request.agent;
+    let mesh = state.mesh();
+    let found = match query.parse::<AgentId>() {
+        Ok(agent) => mesh.look_up(&agent).await?,
+        Err(_) => {
+            let name = Name::new(query.as_str())
+                .map_err(|error| Failure::usage(error.to_string()).hint(WHOLE_ID))?;
+            mesh.look_up_name(&name).await?
+        }
+    };
+    if found.records.is_empty() {
+        return Err(Failure::not_found(format!(
+            "none of the {} nodes that were asked keeps a record of `{query}`",
+            found.queries
+        ))
+        .hint(WHOLE_ID));
+    }
+    let members = mesh.members();
+    let named = |node| {
+        let mut fitting = members.iter().filter(|m| m.identity.id == node);
+        api::NodeName {
+            node: node.to_string(),
+            name: fitting.next().map(|m| m.identity.name.to_string()),
+        }
+    };
+    let agents = found.records.iter().map(|record| api::FoundAgent {
+        agent: record.agent.to_string(),
+        name: record.name.to_string(),
+        state: agent_state(&record.state),
+        at: named(record.node),
+        epoch: record.epoch.0,
+    });
+    Ok(Json(api::LookedUp {
+        agents: agents.collect(),
+        closest: found.closest.into_iter().map(named).collect(),
+        hops: found.hops,
+        queries: found.queries,
+    }))
+}
+
+const WHOLE_ID: &str =
+    "give the whole id, or the name; `mielin agent list` shows the agents that this node knows";
+
+impl From<MeshError> for Failure {
+    fn from(error: MeshError) -> Failure {
+        let message = error.to_string();
+        match error {
+            MeshError::UnknownNode(_) => {
+                Failure::not_found(message).hint("`mielin mesh status` shows the members")
+            }
+            MeshError::IsLocal(_) => {
+                Failure::usage(message).hint("name another node; `mielin mesh peers` shows them")
+            }
+            MeshError::Wire(_) | MeshError::Stream(_) | MeshError::Timeout { .. } => {
+                Failure::unreachable(message)
+                    .hint("`mielin mesh status` shows who is there; try again when the node is")
+            }
+            MeshError::RegistryOff => {
+                Failure::refused(message).hint("ask a node whose registry is on")
+            }
+            MeshError::Busy => Failure::refused(message).hint("try again in a moment"),
+            MeshError::ShutDown => {
+                Failure::refused(message).hint("`mielin daemon` starts the node again")
+            }
+            _ => Failure::internal(message),
+        }
+    }
+}

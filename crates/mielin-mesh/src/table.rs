@@ -1,0 +1,178 @@
+//! This node's part of the table in which the locations of agents are kept.
+//!
+//! Every record of an agent that this node holds is signed and published under the agent's id and under its
+//! name, by which any member can look for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mielin_mesh_core::kademlia::{
+    Contact, DhtError, DhtEvent, DhtTransmit, Found, Key, LookupId, Record,
+};
+use mielin_mesh_core::limits::KADEMLIA_K;
+use mielin_mesh_core::{
+    AgentRegistry, AgentState, Dht, Instant, LocationRecord, Member, NodeId, SignedLocation,
+};
+use mielin_mesh_wire::{Ed25519, Signer};
+use tokio::sync::oneshot;
+
+use crate::error::MeshError;
+use crate::event::LocalNode;
+use crate::state::Shared;
+
+type Signed = SignedLocation<Ed25519>;
+
+/// What a search in the table has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentLookup {
+    /// The newest records under the key that their holders have signed: one for each agent, removed ones left
+    /// out.
+    pub records: Vec<LocationRecord>,
+    /// The nodes nearest to the key that answered, nearest first; the first three keep the records. This
+    /// node is not among them.
+    pub closest: Vec<NodeId>,
+    /// Requests that led, one by way of the other, to the first record or else to the nearest node; 0 when
+    /// this node keeps the records itself.
+    pub hops: u32,
+    /// Nodes that were asked.
+    pub queries: usize,
+}
+
+/// The core of the table with what it needs of this node.
+pub(crate) struct Table {
+    dht: Dht<Signed>,
+    signer: Signer,
+    lookups: HashMap<LookupId, oneshot::Sender<Found<Signed>>>,
+}
+
+impl Table {
+    pub(crate) fn new(local: &LocalNode, signer: Signer, seed: u64) -> Table {
+        let contact = Contact {
+            id: local.id,
+            addresses: vec![local.address],
+        };
+        Table {
+            dht: Dht::new(local.id, Some(contact), seed),
+            signer,
+            lookups: HashMap::new(),
+        }
+    }
+
+    /// Follows membership: the first members are asked in, later ones are met in searches, and those that went
+    /// are forgotten.
+    pub(crate) fn member_changed(&mut self, now: Instant, member: &Member) {
+        let contact = Contact {
+            id: member.identity.id,
+            addresses: vec![member.identity.address],
+        };
+        if !member.state.is_active() {
+            self.dht.remove(now, &member.identity.id);
+        } else if self.dht.contacts() == 0 {
+            self.dht.join(now, contact);
+        } else if self.dht.contacts() < KADEMLIA_K {
+            self.dht.add(now, contact);
+        }
+    }
+
+    /// Publishes what this node says about an agent that it holds.
+    pub(crate) fn publish(&mut self, now: Instant, record: &LocationRecord) {
+        match self.signer.sign_location(record.clone()) {
+            Ok(signed) => {
+                for key in keys(record) {
+                    self.dht.publish(now, key, signed.clone());
+                }
+            }
+            Err(error) => tracing::error!(%error, "a location was not published"),
+        }
+    }
+
+    /// Lets what this node said about an agent expire.
+    pub(crate) fn withdraw(&mut self, record: &LocationRecord) {
+        for key in keys(record) {
+            self.dht.withdraw(&key, &record.agent);
+        }
+    }
+
+    /// A peer cannot be reached.
+    pub(crate) fn unreachable(&mut self, now: Instant, node: &NodeId) {
+        self.dht.unreachable(now, node);
+    }
+
+    pub(crate) fn handle_message(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        bytes: &[u8],
+    ) -> Result<(), DhtError> {
+        self.dht.handle_message(now, from, bytes)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.dht.handle_timeout(now);
+    }
+
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        self.dht.poll_timeout(now)
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<DhtTransmit> {
+        self.dht.poll_transmit()
+    }
+
+    /// Tells those who wait what was found, and the registry what supersedes its own records.
+    pub(crate) fn settle(&mut self, now: Instant, registry: &mut AgentRegistry) {
+        while let Some(event) = self.dht.poll_event() {
+            match event {
+                DhtEvent::Found(found) => {
+                    if let Some(waiting) = self.lookups.remove(&found.lookup) {
+                        // Nobody waits any more when this fails.
+                        let _ = waiting.send(found);
+                    }
+                }
+                DhtEvent::Superseded { by, .. } => {
+                    registry.learn(now, by.record().clone());
+                }
+                DhtEvent::Published {
+                    record, replicas, ..
+                } => {
+                    let agent = record.subject();
+                    tracing::trace!(?agent, replicas = replicas.len(), "published");
+                }
+            }
+        }
+    }
+}
+
+/// Where a record is kept.
+fn keys(record: &LocationRecord) -> [Key; 2] {
+    [Key::of_agent(&record.agent), Key::of_name(&record.name)]
+}
+
+/// Searches the table.
+pub(crate) async fn look_up(shared: &Arc<Shared>, key: Key) -> Result<AgentLookup, MeshError> {
+    if !shared.config.enable_registry {
+        return Err(MeshError::RegistryOff);
+    }
+    let (waiting, found) = oneshot::channel();
+    shared
+        .with_cores(|cores, now| {
+            let lookup = cores.table.dht.find_value(now, key)?;
+            cores.table.lookups.insert(lookup, waiting);
+            Ok::<_, DhtError>(())
+        })
+        .map_err(|_| MeshError::Busy)?;
+    let mut closing = shared.closing.subscribe();
+    let found = tokio::select! {
+        found = found => found.map_err(|_| MeshError::ShutDown)?,
+        _ = closing.wait_for(|closing| *closing) => return Err(MeshError::ShutDown),
+    };
+    let records = found.records.iter().map(|signed| signed.record().clone());
+    Ok(AgentLookup {
+        records: records
+            .filter(|record| record.state != AgentState::Removed)
+            .collect(),
+        closest: found.closest.iter().map(|contact| contact.id).collect(),
+        hops: found.hops,
+        queries: found.queries,
+    })
+}
