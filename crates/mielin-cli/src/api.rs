@@ -12,6 +12,7 @@
 //! | `POST /v1/mesh/tokens` | [`TokenRequest`] | [`TokenIssued`] |
 //! | `GET /v1/mesh/pending` | | [`PendingNodes`] |
 //! | `POST /v1/mesh/approvals` | [`Approval`] | [`Approved`] |
+//! | `GET /v1/mesh/metrics` | | what the node measures, in the text format of Prometheus |
 //! | `POST /v1/mesh/ping` | [`Ping`] | [`Pong`] |
 //! | `POST /v1/mesh/lookup` | [`Lookup`] | [`LookedUp`] |
 //! | `POST /v1/mesh/leave` | | `{}`; the daemon leaves the mesh and stops |

@@ -41,6 +41,15 @@ impl Client {
         read_json(self.post_for_stream(path, body).await?).await
     }
 
+    /// Gets a text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
+        let response = self.open(Method::GET, path, Bytes::new()).await?;
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| broken(&error))?.to_bytes();
+        String::from_utf8(body.into())
+            .map_err(|_| Failure::internal("the daemon's answer is not text"))
+    }
+
     /// Posts, and gives the answer while it is still being written.
     pub(crate) async fn post_for_stream(
         &self,

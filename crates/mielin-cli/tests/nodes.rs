@@ -73,6 +73,10 @@ fn members_are_pinged_and_agents_looked_up() {
     assert!(itself.stderr().contains("itself"), "{}", itself.stderr());
     assert_eq!(edge.mielin(&["mesh", "ping", "nobody"]).code(), 4);
 
+    let metrics = String::from_utf8(edge.mielin(&["mesh", "metrics"]).ok()).unwrap();
+    let alive = "\nmielin_members{state=\"alive\"} 2\n";
+    assert!(metrics.contains(alive), "{metrics}");
+
     let agent = core.spawn(&[&sample("counter.wasm"), "--name", "worker"]);
     let by_id = until("the table knows it", || {
         let found = edge.mielin(&["mesh", "lookup", &agent, "-o", "json"]);

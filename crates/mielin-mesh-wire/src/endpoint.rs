@@ -5,6 +5,7 @@
 //! the same moment get two; both stay usable, the newest is preferred.
 
 mod pool;
+mod traffic;
 
 use std::any::Any;
 use std::io;
@@ -28,6 +29,7 @@ use crate::peer::{Incoming, Peer, WireEvent};
 use crate::stream::MeshStream;
 use crate::tls::{self, ALPN_JOIN, ALPN_MESH, TlsError};
 use pool::Pool;
+pub use traffic::Traffic;
 
 /// From the first packet to a verified peer.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -259,6 +261,18 @@ impl Endpoint {
     #[must_use]
     pub fn peer(&self, node: &NodeId) -> Option<Peer> {
         self.shared.pool().preferred(node)
+    }
+
+    /// The preferred live connection to every node that has one.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Peer> {
+        self.shared.pool().peers()
+    }
+
+    /// What went over all connections with members so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.shared.pool().traffic()
     }
 
     /// Closes every connection to a node.

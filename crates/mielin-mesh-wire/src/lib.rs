@@ -38,7 +38,7 @@ pub use authority::{Authority, AuthorityError, PendingJoin};
 pub use certificate::{CertificateError, MeshId, RootCertificate};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};
 pub use directory::{DATA_VERSION, DataDirectory, DirectoryError};
-pub use endpoint::{Endpoint, Liveness, WireError};
+pub use endpoint::{Endpoint, Liveness, Traffic, WireError};
 pub use identity::{IdentityError, NodeKey};
 pub use introduction::IntroductionError;
 pub use joining::{JoinError, JoinProgress, JoinRequest, join};

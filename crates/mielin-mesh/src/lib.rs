@@ -29,6 +29,7 @@ mod courier;
 mod discovery;
 mod error;
 mod event;
+mod metrics;
 mod service;
 mod serving;
 mod state;
@@ -39,6 +40,7 @@ pub use config::MeshConfig;
 pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
+pub use metrics::METRICS_CONTENT_TYPE;
 pub use service::MeshService;
 pub use serving::{
     BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler,

@@ -27,6 +27,7 @@ use crate::courier::{Couriers, Parcel, hand_over};
 use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
+use crate::metrics::{self, Counts};
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, request_handler};
 use crate::state::{Cores, Shared};
 use crate::table::{self, AgentLookup, Table};
@@ -225,6 +226,13 @@ impl MeshService {
         let start = std::time::Instant::now();
         self.request(node, PING, PING_CONTENT, limit).await?;
         Ok(start.elapsed())
+    }
+
+    /// What this node measures: members, connections, bytes, round trip times,
+    /// searches. In the text format of Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        metrics::text(&self.shared)
     }
 
     /// Answers requests of `protocol` from now on.
@@ -427,6 +435,7 @@ fn cores(
         membership,
         registry: AgentRegistry::new(local.id),
         table: Table::new(local, credentials.signer(), seed),
+        counts: Counts::default(),
         issuer: credentials.authority().map(|_| local.id),
         unsaved: false,
     })

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel};
 use crate::event::{LocalNode, MeshEvent};
+use crate::metrics::Counts;
 use crate::serving::Served;
 use crate::table::Table;
 
@@ -47,6 +48,7 @@ pub(crate) struct Cores {
     pub(crate) membership: Membership,
     pub(crate) registry: AgentRegistry,
     pub(crate) table: Table,
+    pub(crate) counts: Counts,
     /// The member that holds the mesh root, as its certificate says.
     pub(crate) issuer: Option<NodeId>,
     /// The set of members or an address has changed since it was last stored.
@@ -157,6 +159,7 @@ impl Shared {
                     }
                     self.note_name(&member);
                     cores.unsaved = true;
+                    *cores.counts.changes.entry(member.state).or_default() += 1;
                     let _ = self.events.send(MeshEvent::MemberChanged(member));
                 }
                 MembershipEvent::Rejoined { generation } => {

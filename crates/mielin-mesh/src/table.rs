@@ -93,6 +93,16 @@ impl Table {
         }
     }
 
+    /// Nodes in the table.
+    pub(crate) fn contacts(&self) -> usize {
+        self.dht.contacts()
+    }
+
+    /// Records that are kept here for the mesh.
+    pub(crate) fn records(&self) -> usize {
+        self.dht.records()
+    }
+
     /// A peer cannot be reached.
     pub(crate) fn unreachable(&mut self, now: Instant, node: &NodeId) {
         self.dht.unreachable(now, node);
@@ -167,10 +177,18 @@ pub(crate) async fn look_up(shared: &Arc<Shared>, key: Key) -> Result<AgentLooku
         _ = closing.wait_for(|closing| *closing) => return Err(MeshError::ShutDown),
     };
     let records = found.records.iter().map(|signed| signed.record().clone());
+    let records: Vec<LocationRecord> = records
+        .filter(|record| record.state != AgentState::Removed)
+        .collect();
+    let mut cores = shared.cores();
+    match records.is_empty() {
+        true => cores.counts.lookups_empty += 1,
+        false => cores.counts.lookups_found += 1,
+    }
+    cores.counts.lookup_queries += found.queries as u64;
+    drop(cores);
     Ok(AgentLookup {
-        records: records
-            .filter(|record| record.state != AgentState::Removed)
-            .collect(),
+        records,
         closest: found.closest.iter().map(|contact| contact.id).collect(),
         hops: found.hops,
         queries: found.queries,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mielin_mesh::{
-    AgentLookup, JoinRequest, MeshConfig, MeshError, MeshService, create_mesh, join,
+    AgentLookup, Departure, JoinRequest, MeshConfig, MeshError, MeshService, create_mesh, join,
 };
 use mielin_mesh_core::kademlia::Key;
 use mielin_mesh_core::limits::KADEMLIA_REPLICAS;
@@ -145,6 +145,51 @@ async fn an_agent_is_found_when_two_of_three_keepers_die_at_once() {
 
     holder.mesh.withdraw(&agent);
     found(asker, &agent, |found| found.records.is_empty()).await;
+}
+
+/// The value of one line of the metrics.
+fn sample(node: &Node, line: &str) -> f64 {
+    let text = node.mesh.metrics();
+    let found = text.lines().find_map(|l| l.strip_prefix(line));
+    let value = found.unwrap_or_else(|| panic!("no {line} in\n{text}"));
+    value.trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_follow_what_happens() {
+    let nodes = mesh_of(3).await;
+    let watched = &nodes[0];
+    let empty = "mielin_lookups_total{outcome=\"empty\"}";
+    let sent = "mielin_bytes_total{direction=\"sent\"}";
+    assert_eq!(sample(watched, "mielin_members{state=\"alive\"}"), 3.0);
+    assert_eq!(sample(watched, empty), 0.0);
+    watched.mesh.look_up(&AgentId([9; 16])).await.unwrap();
+    assert_eq!(sample(watched, empty), 1.0);
+
+    let before = sample(watched, sent);
+    let peer = nodes[1].id();
+    watched.mesh.ping(&peer, LIMIT).await.unwrap();
+    assert!(sample(watched, sent) > before);
+    assert!(sample(watched, "mielin_connections ") >= 1.0);
+    let rtt = format!("mielin_peer_rtt_seconds{{node=\"{peer}\",name=\"node-1\"}}");
+    assert!(sample(watched, &rtt) > 0.0);
+
+    let before = sample(watched, sent);
+    nodes[1].mesh.depart(Departure::Left).await;
+    let mut look = interval(Duration::from_millis(10));
+    timeout(DEADLINE, async {
+        while sample(watched, "mielin_membership_changes_total{state=\"left\"}") != 1.0
+            || watched.mesh.metrics().contains(&rtt)
+        {
+            look.tick().await;
+        }
+    })
+    .await
+    .expect("the departure is counted, and the connection gone");
+    assert!(
+        sample(watched, sent) >= before,
+        "an ended connection counts"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,6 +60,16 @@ Examples:
     /// the three nodes nearest to the agent's id, and to its name, keep that. Shows what was found
     /// and how.
     Lookup(LookupArgs),
+    /// Print what this node measures, in the text format of Prometheus
+    ///
+    /// Members by state and their changes, connections, bytes, lost packets and round trip times,
+    /// searches. `GET /v1/mesh/metrics` on the daemon's socket gives the same.
+    #[command(after_help = "\
+Examples:
+  mielin mesh metrics
+  mielin mesh metrics | grep rtt
+  curl --unix-socket /tmp/edge/control.sock http://localhost/v1/mesh/metrics")]
+    Metrics(OutputArgs),
     /// Leave the mesh and stop the daemon
     ///
     /// The other members show this node as `left`, and its name is free for another. The command
@@ -242,6 +252,7 @@ impl MeshCommand {
             MeshCommand::Lookup(arguments) => arguments.output,
             MeshCommand::Status(output)
             | MeshCommand::Peers(output)
+            | MeshCommand::Metrics(output)
             | MeshCommand::Leave(output) => *output,
         }
     }

@@ -51,6 +51,7 @@ pub(crate) async fn run(
             node: Some(node), ..
         }) => approve(&client, node, output).await,
         MeshCommand::Approve(ApproveArgs { node: None, .. }) => pending(&client, output).await,
+        MeshCommand::Metrics(_) => reach::metrics(&client, output).await,
         MeshCommand::Ping(arguments) => reach::ping(&client, arguments, output).await,
         MeshCommand::Lookup(arguments) => reach::look_up(&client, arguments, output).await,
         MeshCommand::Leave(_) => leave(data_dir, &client, output).await,

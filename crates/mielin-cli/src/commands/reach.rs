@@ -1,4 +1,4 @@
-//! `mielin mesh ping` and `mielin mesh lookup`.
+//! `mielin mesh ping`, `lookup` and `metrics`.
 
 use serde::Serialize;
 
@@ -71,6 +71,19 @@ pub(super) async fn ping(
             milliseconds(pings.rtt_max_us),
         )
     })
+}
+
+/// What `mesh metrics -o json` prints.
+#[derive(Serialize)]
+struct Metrics {
+    prometheus: String,
+}
+
+pub(super) async fn metrics(client: &Client, output: Output) -> Result<(), Failure> {
+    let metrics = Metrics {
+        prometheus: client.text("/v1/mesh/metrics").await?,
+    };
+    output.result(&metrics, |metrics| metrics.prometheus.clone())
 }
 
 fn milliseconds(microseconds: u64) -> String {

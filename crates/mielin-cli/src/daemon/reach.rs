@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
 use mielin_cells::CellsError;
-use mielin_mesh::MeshError;
+use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError};
 use mielin_mesh_core::{AgentId, Name};
 
 use super::NodeState;
@@ -41,6 +43,11 @@ pub(super) async fn ping(
             .unwrap_or_default(),
         rtt_us: rtt.as_micros() as u64,
     }))
+}
+
+pub(super) async fn metrics(State(state): State<NodeState>) -> impl IntoResponse {
+    let kind = [(header::CONTENT_TYPE, METRICS_CONTENT_TYPE)];
+    (kind, state.mesh().metrics())
 }
 
 pub(super) async fn look_up(

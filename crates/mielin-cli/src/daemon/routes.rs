@@ -38,6 +38,7 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/mesh/tokens", post(issue_token))
         .route("/v1/mesh/pending", get(pending))
         .route("/v1/mesh/approvals", post(approve))
+        .route("/v1/mesh/metrics", get(reach::metrics))
         .route("/v1/mesh/ping", post(reach::ping))
         .route("/v1/mesh/lookup", post(reach::look_up))
         .route("/v1/mesh/leave", post(leave))

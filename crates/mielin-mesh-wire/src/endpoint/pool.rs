@@ -7,6 +7,7 @@ use mielin_mesh_core::NodeId;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::CLOSE_SUPERSEDED;
+use super::traffic::Traffic;
 use crate::peer::Peer;
 
 /// Connections to one peer; simultaneous dials make two, a peer that has
@@ -17,6 +18,8 @@ const CONNECTIONS_PER_PEER: usize = 4;
 #[derive(Default)]
 pub(crate) struct Pool {
     nodes: HashMap<NodeId, Entry>,
+    /// What went over the connections that have ended.
+    ended: Traffic,
 }
 
 #[derive(Default)]
@@ -47,6 +50,23 @@ impl Pool {
         self.nodes
             .get(node)
             .map_or_else(Vec::new, |entry| entry.connections.clone())
+    }
+
+    /// The preferred connection to every node that has one.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let nodes = self.nodes.keys();
+        nodes.filter_map(|node| self.preferred(node)).collect()
+    }
+
+    /// What went over all connections, those that have ended included.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let mut traffic = self.ended;
+        for entry in self.nodes.values() {
+            for peer in &entry.connections {
+                traffic += Traffic::over(peer);
+            }
+        }
+        traffic
     }
 
     /// The lock that lets one task at a time dial a node.
@@ -89,6 +109,10 @@ impl Pool {
         entry
             .connections
             .retain(|other| other.connection().stable_id() != id);
-        before > 0 && entry.connections.is_empty()
+        let after = entry.connections.len();
+        if after < before {
+            self.ended += Traffic::over(peer);
+        }
+        before > 0 && after == 0
     }
 }
