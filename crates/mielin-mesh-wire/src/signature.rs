@@ -46,8 +46,10 @@ impl Signer {
 
 #[cfg(test)]
 mod tests {
-    use mielin_mesh_core::kademlia::{Key, Record};
-    use mielin_mesh_core::{AgentId, AgentState, Epoch, Name, codec};
+    use std::collections::BTreeMap;
+
+    use mielin_mesh_core::kademlia::{Contact, DhtEvent, DhtTransmit, Key, Record};
+    use mielin_mesh_core::{AgentId, AgentState, Dht, Epoch, Instant, Name, NodeId, codec};
 
     use super::*;
 
@@ -77,6 +79,111 @@ mod tests {
 
         let forged = Signer(other).sign_location(said).unwrap();
         assert!(!forged.is_genuine(&agent), "another node signed it");
+    }
+
+    type Table = Dht<SignedLocation<Ed25519>>;
+
+    /// Nodes of a table, and a network that loses nothing.
+    struct Tables(BTreeMap<NodeId, Table>);
+
+    impl Tables {
+        fn of(keys: &[Arc<NodeKey>]) -> Tables {
+            let contact = |key: &NodeKey| Contact {
+                id: key.id(),
+                addresses: vec![([127, 0, 0, 1], 1).into()],
+            };
+            let nodes = keys.iter().map(|key| {
+                let mut table = Dht::new(key.id(), Some(contact(key)), 1);
+                table.join(Instant::START, contact(&keys[0]));
+                (key.id(), table)
+            });
+            let mut tables = Tables(nodes.collect());
+            tables.carry();
+            tables
+        }
+
+        fn carry(&mut self) {
+            loop {
+                let sent = self.0.iter_mut().filter_map(|(from, table)| {
+                    let sent = table.poll_transmit()?;
+                    Some((*from, sent))
+                });
+                let sent: Vec<_> = sent.collect();
+                if sent.is_empty() {
+                    return;
+                }
+                for (from, DhtTransmit { to, bytes }) in sent {
+                    let table = self.0.get_mut(&to.id).unwrap();
+                    table.handle_message(Instant::START, from, &bytes).unwrap();
+                }
+            }
+        }
+
+        /// Has a node publish a record; what it is told.
+        fn publish(
+            &mut self,
+            node: &NodeKey,
+            record: &SignedLocation<Ed25519>,
+        ) -> Vec<DhtEvent<SignedLocation<Ed25519>>> {
+            let table = self.0.get_mut(&node.id()).unwrap();
+            let key = Key::of_agent(&record.record().agent);
+            table.publish(Instant::START, key, record.clone());
+            self.carry();
+            let table = self.0.get_mut(&node.id()).unwrap();
+            std::iter::from_fn(|| table.poll_event()).collect()
+        }
+
+        fn look_up(&mut self, node: &NodeKey, agent: &AgentId) -> Vec<LocationRecord> {
+            let table = self.0.get_mut(&node.id()).unwrap();
+            let lookup = table.find_value(Instant::START, Key::of_agent(agent));
+            self.carry();
+            let table = self.0.get_mut(&node.id()).unwrap();
+            let mut events = std::iter::from_fn(|| table.poll_event());
+            let found = events.find_map(|event| match event {
+                DhtEvent::Found(found) if Ok(found.lookup) == lookup => Some(found.records),
+                _ => None,
+            });
+            let found = found.expect("the search has ended");
+            found.iter().map(|signed| signed.record().clone()).collect()
+        }
+    }
+
+    #[test]
+    fn replayed_and_forged_records_change_nothing() {
+        let keys: Vec<_> = (0..6)
+            .map(|_| Arc::new(NodeKey::generate().unwrap()))
+            .collect();
+        let [holder, attacker, asker] = [1, 2, 3].map(|index: usize| &keys[index]);
+        let mut tables = Tables::of(&keys);
+        let newest = record(holder);
+        let agent = newest.agent;
+        let signer = Signer(holder.clone());
+        let old = LocationRecord {
+            epoch: Epoch(3),
+            ..newest.clone()
+        };
+        let old = signer.sign_location(old).unwrap();
+        tables.publish(holder, &old);
+        let current = signer.sign_location(newest.clone()).unwrap();
+        tables.publish(holder, &current);
+        assert_eq!(tables.look_up(asker, &agent), [newest.clone()]);
+
+        // What the holder once said, said again.
+        let told = tables.publish(attacker, &old);
+        let superseded = |event: &DhtEvent<_>| matches!(event, DhtEvent::Superseded { by, .. } if *by == current);
+        assert!(told.iter().any(superseded), "{told:?}");
+        assert_eq!(tables.look_up(asker, &agent), [newest.clone()]);
+
+        // In the holder's name, with a higher epoch.
+        let forged = LocationRecord {
+            epoch: Epoch(9),
+            ..newest.clone()
+        };
+        let forged = Signer(attacker.clone()).sign_location(forged).unwrap();
+        let told = tables.publish(attacker, &forged);
+        let kept = |event: &DhtEvent<_>| matches!(event, DhtEvent::Published { replicas, .. } if !replicas.is_empty());
+        assert!(!told.iter().any(kept), "{told:?}");
+        assert_eq!(tables.look_up(asker, &agent), [newest]);
     }
 
     #[test]
