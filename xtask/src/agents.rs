@@ -136,24 +136,33 @@ fn build_rust(workspace: &Workspace, toolchain: &Toolchain, output: &Path) -> Re
     run_command(&mut cargo)
 }
 
+/// Compiles and links in two steps: clang's link step would run whatever
+/// `wasm-opt` is on PATH if it were told to optimise, and other bytes would come
+/// out where there is one than where there is none.
 fn build_c(workspace: &Workspace, toolchain: &Toolchain, name: &str, module: &Path) -> Result<()> {
-    let mut clang = Command::new(&toolchain.c.clang);
-    clang
-        .current_dir(workspace.root())
-        .args(&toolchain.c.arguments)
-        .args([
-            "-std=c11",
-            "-O2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-Wl,--strip-all",
-        ])
-        .args(["-I", "crates/mielin-agent/include"])
-        .arg(format!("agents/{name}/{name}.c"))
-        .arg("-o")
-        .arg(module);
-    run_command(&mut clang)
+    let clang = || {
+        let mut clang = Command::new(&toolchain.c.clang);
+        clang
+            .current_dir(workspace.root())
+            .args(&toolchain.c.arguments);
+        clang
+    };
+    let object = module.with_extension("o");
+    run_command(
+        clang()
+            .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-c"])
+            .args(["-I", "crates/mielin-agent/include"])
+            .arg(format!("agents/{name}/{name}.c"))
+            .arg("-o")
+            .arg(&object),
+    )?;
+    run_command(
+        clang()
+            .arg("-Wl,--strip-all")
+            .arg(&object)
+            .arg("-o")
+            .arg(module),
+    )
 }
 
 /// The compilers as they are recorded.
