@@ -55,7 +55,7 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 19] = [
+const TARGETS: [Target; 20] = [
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     public("host_calls", "mielin-wasm"),
@@ -76,6 +76,7 @@ const TARGETS: [Target; 19] = [
     public("registry", "mielin-mesh-core"),
     public("resume", "mielin-wasm"),
     public("rewritten", "mielin-safepoint"),
+    public("routed", "mielin-mesh-core"),
     public("snapshot", "mielin-safepoint"),
     public("token", "mielin-mesh-wire"),
     public("wire_types", "mielin-mesh-core"),

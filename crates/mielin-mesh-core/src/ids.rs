@@ -11,6 +11,11 @@ use thiserror::Error;
 
 use crate::limits::NAME_BYTES_MAX;
 
+/// What stands before an Ed25519 public key in its SubjectPublicKeyInfo (RFC 8410, sections 3 and 4).
+const ED25519_SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
 /// Text that is not the id, role or state it should be. The caller is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdError {
@@ -45,6 +50,14 @@ impl NodeId {
     #[must_use]
     pub fn of_public_key(spki_der: &[u8]) -> NodeId {
         NodeId(*blake3::hash(spki_der).as_bytes())
+    }
+
+    /// The id of the node that holds this Ed25519 public key.
+    #[must_use]
+    pub fn of_ed25519_key(key: &[u8; 32]) -> NodeId {
+        let mut spki = ED25519_SPKI_PREFIX.to_vec();
+        spki.extend_from_slice(key);
+        NodeId::of_public_key(&spki)
     }
 
     /// The DNS name that the node's certificate carries: 52 base32 digits (RFC 4648, lower-case, no padding,

@@ -10,6 +10,7 @@
 //! | [`membership`] | who is there: SWIM with suspicion and refutation |
 //! | [`registry`] | where each agent is: location records with epochs |
 //! | [`kademlia`] | what is kept where: a table of records at the nodes nearest to their keys |
+//! | [`routing`] | forwarding to a node that the sender cannot reach: [`RoutedMessage`] |
 //! | [`delivery`] | messages between agents exactly once and in order, while both move |
 //! | [`migration`] | handing a running agent over: one live copy, always |
 //! | [`codec`] | the only encoding and decoding functions of the project |
@@ -58,6 +59,7 @@ pub mod limits;
 pub mod membership;
 pub mod migration;
 pub mod registry;
+pub mod routing;
 mod time;
 
 pub use ids::{
@@ -72,4 +74,5 @@ pub use migration::{
     MigrationStrategy, RollbackReason,
 };
 pub use registry::{AgentRegistry, Location, LocationRecord, RegistryEvent, SignedLocation};
+pub use routing::{RoutedMessage, Router};
 pub use time::Instant;

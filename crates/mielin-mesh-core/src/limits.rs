@@ -133,3 +133,19 @@ pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// At twice 64 MiB of logs for each that is 64 GiB at the very worst, where kilobytes are usual, and their records
 /// and those of the living stay below [`REGISTRY_RECORDS_PER_NODE_MAX`].
 pub const ENDED_AGENTS_MAX: usize = 512;
+
+/// Links that a routed message crosses at most. Design: 16.
+pub const ROUTED_HOPS_MAX: u8 = 16;
+/// The longest life of a routed message. Whoever sends one has given up by then.
+pub const ROUTED_TTL_MAX: Duration = Duration::from_secs(30);
+/// Neighbours that one node tries for one message, one after the other. A message is taken in once by each node, so
+/// it crosses at most so many times as many links as there are nodes.
+pub const ROUTED_WAYS_MAX: usize = 3;
+/// How long a node remembers a message: twice its longest life, so that no honest copy outlives the memory.
+pub const ROUTED_SEEN_FOR: Duration = Duration::from_secs(60);
+/// Messages of one source that a node remembers; more within [`ROUTED_SEEN_FOR`] are refused.
+pub const ROUTED_SEEN_PER_SOURCE: usize = 8_192;
+/// Messages of all sources that a node remembers; more are refused.
+pub const ROUTED_SEEN_MAX: usize = 65_536;
+/// Sources whose newest number a node remembers, when their messages are forgotten: several times a group's size.
+pub const ROUTED_SOURCES_MAX: usize = 4_096;

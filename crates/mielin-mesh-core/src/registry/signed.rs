@@ -12,10 +12,6 @@ use super::LocationRecord;
 use crate::kademlia::{Key, Record};
 use crate::{AgentId, NodeId, codec};
 
-/// What stands before an Ed25519 public key in its SubjectPublicKeyInfo (RFC 8410, sections 3 and 4).
-const ED25519_SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
 /// What a signature is made for, so that none of another kind passes for it.
 const PURPOSE: &[u8] = b"mielin 2026 location record\0";
 
@@ -63,9 +59,7 @@ impl<V> SignedLocation<V> {
     }
 
     fn names_its_signer(&self) -> bool {
-        let mut spki = ED25519_SPKI_PREFIX.to_vec();
-        spki.extend_from_slice(&self.key);
-        NodeId::of_public_key(&spki) == self.record.node
+        NodeId::of_ed25519_key(&self.key) == self.record.node
     }
 }
 

@@ -8,6 +8,7 @@ mod mailbox;
 mod membership;
 mod migration;
 mod registry;
+mod routed;
 mod wire_types;
 
 #[test]
@@ -28,6 +29,11 @@ fn migration() {
 #[test]
 fn registry() {
     registry::TARGET.replay();
+}
+
+#[test]
+fn routed() {
+    routed::TARGET.replay();
 }
 
 #[test]
