@@ -197,6 +197,8 @@ impl Group {
             address: address(node),
             generation: 1,
             departed: None,
+            revision: 0,
+            relays: Vec::new(),
         };
         let drift = i64::from(self.scenario.drift_ppm);
         let clock = Clock {

@@ -33,6 +33,8 @@
 //!     address: ([127, 0, 0, 1], port).into(),
 //!     generation: 1,
 //!     departed: None,
+//!     revision: 0,
+//!     relays: Vec::new(),
 //! };
 //! let (a, b) = (node(b"key a", 1), node(b"key b", 2));
 //! let now = Instant::from_start(Duration::ZERO);

@@ -134,6 +134,9 @@ pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// and those of the living stay below [`REGISTRY_RECORDS_PER_NODE_MAX`].
 pub const ENDED_AGENTS_MAX: usize = 512;
 
+/// Relays with which an undialable node is registered, and that it advertises: one may die and another be on its way
+/// out. They cross the wire with every mention of the node, at 32 bytes each.
+pub const RELAYS_MAX: usize = 3;
 /// Links that a routed message crosses at most. Design: 16.
 pub const ROUTED_HOPS_MAX: u8 = 16;
 /// The longest life of a routed message. Whoever sends one has given up by then.

@@ -34,7 +34,7 @@ use thiserror::Error;
 use crate::codec;
 use crate::limits::{
     DEAD_FORGOTTEN_AFTER, LAN_PROBE_PERIOD, LAN_SUSPECT_TO_DEAD, MEMBERSHIP_DATAGRAM_BYTES_MAX,
-    WAN_DEAD_AFTER, WAN_SUSPECT_AFTER,
+    RELAYS_MAX, WAN_DEAD_AFTER, WAN_SUSPECT_AFTER,
 };
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
 pub(crate) use identity::WireAddress;
@@ -256,6 +256,28 @@ impl Membership {
         self.foca.identity()
     }
 
+    /// Tells the group through which relays this node is reached; none if its address can be dialled. At most
+    /// [`RELAYS_MAX`] are told.
+    ///
+    /// This makes a new identity of the same generation. foca spreads that the former is dead, and only this node
+    /// does: always under the name of the new one, which everybody takes in first. So nobody sees this node die.
+    pub fn advertise_relays(&mut self, now: Instant, mut relays: Vec<NodeId>) {
+        relays.truncate(RELAYS_MAX);
+        if self.departed.is_some() || relays == self.local().relays {
+            return;
+        }
+        let local = self.local();
+        let identity = Identity {
+            revision: local.revision.saturating_add(1),
+            relays,
+            ..local.clone()
+        };
+        self.effects.now = now;
+        let result = self.foca.change_identity(identity, &mut self.effects);
+        self.settle(result);
+        self.wake();
+    }
+
     /// Asks the node at an address to take this node in. Repeat it until a member is known: the datagram may
     /// be lost.
     pub fn announce(&mut self, now: Instant, to: NodeId, address: SocketAddr) {
@@ -271,6 +293,8 @@ impl Membership {
             address,
             generation: 0,
             departed: None,
+            revision: 0,
+            relays: Vec::new(),
         };
         self.effects.now = now;
         let result = self.foca.announce(to, &mut self.effects);
@@ -445,6 +469,13 @@ impl Membership {
         })
     }
 
+    /// A foca with a new identity probes again only when it next applies an update: gives it an empty one.
+    fn wake(&mut self) {
+        let _ = self
+            .foca
+            .apply_many(core::iter::empty(), false, &mut self.effects);
+    }
+
     fn local_member(&self) -> Member {
         Member {
             identity: self.local().clone(),
@@ -462,10 +493,7 @@ impl Membership {
             let generation = self.foca.identity().generation;
             self.events
                 .push_back(MembershipEvent::Rejoined { generation });
-            // A renewed foca probes again only when it next applies an update: give it an empty one.
-            let _ = self
-                .foca
-                .apply_many(core::iter::empty(), false, &mut self.effects);
+            self.wake();
         }
         let local = self.foca.identity().id;
         let mut count = 0;

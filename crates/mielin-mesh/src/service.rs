@@ -428,6 +428,8 @@ fn cores(
         address: local.address,
         generation: since_1970.as_millis() as u64,
         departed: None,
+        revision: 0,
+        relays: Vec::new(),
     };
     let membership =
         Membership::new(identity, config.preset, seed).expect("the identity has not departed");

@@ -1,12 +1,14 @@
 //! What a member says of itself, and its form on the wire.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use oxicode::de::Decoder;
 use oxicode::enc::Encoder;
 use oxicode::{Decode, Encode};
 
+use crate::limits::RELAYS_MAX;
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
 
 /// How a node said goodbye.
@@ -27,7 +29,8 @@ impl From<Departure> for MemberState {
     }
 }
 
-/// A node as the group knows it. One node has one identity at a time: the one with the highest generation.
+/// A node as the group knows it. One node has one identity at a time: the one with the highest generation
+/// and, of these, the highest revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The node.
@@ -43,6 +46,11 @@ pub struct Identity {
     pub generation: u64,
     /// Whether and how the node said goodbye. A local identity starts with `None`.
     pub departed: Option<Departure>,
+    /// Rises when the node says something new of itself within one life.
+    pub revision: u32,
+    /// The relays through which the node is reached, at most [`RELAYS_MAX`], best first. Empty when others can dial
+    /// its address.
+    pub relays: Vec<NodeId>,
 }
 
 /// A member and what is believed about it.
@@ -82,14 +90,18 @@ impl foca::Identity for Identity {
                 address,
                 generation,
                 departed,
+                revision,
+                relays,
                 ..
             } = identity;
             (
                 *generation,
                 *departed,
+                *revision,
                 *address,
                 *role,
                 String::from(name.clone()),
+                relays.clone(),
             )
         };
         order(self) > order(adversary)
@@ -153,25 +165,37 @@ impl Encode for Identity {
             address,
             generation,
             departed,
+            revision,
+            relays,
         } = self;
         id.encode(encoder)?;
         name.encode(encoder)?;
         role.encode(encoder)?;
         WireAddress::from(*address).encode(encoder)?;
         generation.encode(encoder)?;
-        departed.encode(encoder)
+        departed.encode(encoder)?;
+        revision.encode(encoder)?;
+        relays.encode(encoder)
     }
 }
 
 impl Decode for Identity {
     fn decode<D: Decoder<Context = ()>>(decoder: &mut D) -> Result<Self, oxicode::Error> {
-        Ok(Identity {
+        let identity = Identity {
             id: Decode::decode(decoder)?,
             name: Decode::decode(decoder)?,
             role: Decode::decode(decoder)?,
             address: <WireAddress as Decode>::decode(decoder)?.into(),
             generation: Decode::decode(decoder)?,
             departed: Decode::decode(decoder)?,
-        })
+            revision: Decode::decode(decoder)?,
+            relays: Decode::decode(decoder)?,
+        };
+        if identity.relays.len() > RELAYS_MAX {
+            return Err(oxicode::Error::Custom {
+                message: "too many relays",
+            });
+        }
+        Ok(identity)
     }
 }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
+use alloc::{format, vec};
 use std::println;
 
 use rand::RngExt;
@@ -36,6 +36,8 @@ fn identity(index: u32, generation: u64) -> Identity {
         address: ([127, 0, 0, 1], 1000 + u16::try_from(index).unwrap()).into(),
         generation,
         departed: None,
+        revision: 0,
+        relays: Vec::new(),
     }
 }
 
@@ -396,6 +398,44 @@ fn a_partition_buries_and_its_healing_resurrects() {
             "seed {seed}: the buried come back with a higher generation"
         );
     }
+}
+
+#[test]
+fn everyone_learns_the_relays_of_a_node_and_nobody_sees_it_die() {
+    for (count, seed) in [(3, 11), (32, 12), (32, 13)] {
+        let mut group = formed(count, 10, seed);
+        group.events.clear();
+        for relays in [vec![id(0)], vec![id(2), id(0)], Vec::new()] {
+            let node = group.nodes.get_mut(&id(1)).unwrap();
+            node.advertise_relays(group.now, relays.clone());
+            group.run_until(60 * SECOND, "the relays are known", |group| {
+                let known = |node: &Membership| node.member(&id(1)).unwrap().identity.relays;
+                group.nodes.values().all(|node| known(node) == relays)
+            });
+        }
+        group.run_for(30 * SECOND);
+        for (_, _, event) in &group.events {
+            let MembershipEvent::MemberChanged(member) = event else {
+                panic!("seed {seed}: {event:?}")
+            };
+            // With so much lost some are suspected and refute.
+            assert!(member.state.is_active(), "seed {seed}: {member:?}");
+            assert_eq!(member.identity.generation, 1, "seed {seed}");
+        }
+        assert!(group.all_alive(), "seed {seed}");
+    }
+}
+
+#[test]
+fn no_more_relays_than_three_are_told_or_taken() {
+    let mut node = Membership::new(identity(0, 1), Preset::Lan, 1).unwrap();
+    node.advertise_relays(Instant::START, (1..6).map(id).collect());
+    assert_eq!(node.local().relays, [id(1), id(2), id(3)]);
+    let greedy = Identity {
+        relays: (1..5).map(id).collect(),
+        ..identity(0, 1)
+    };
+    assert!(codec::decode::<Identity>(&codec::encode(&greedy)).is_err());
 }
 
 #[test]

@@ -46,6 +46,8 @@ fn member(index: u8, state: MemberState) -> Member {
             address: ([127, 0, 0, 1], 1).into(),
             generation: 1,
             departed: None,
+            revision: 0,
+            relays: Vec::new(),
         },
         state,
         since: Instant::START,

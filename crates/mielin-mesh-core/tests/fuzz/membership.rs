@@ -40,6 +40,8 @@ fn identity(number: u8) -> Identity {
         address: ([127, 0, 0, 1], 9000 + u16::from(number)).into(),
         generation: 1_000,
         departed: None,
+        revision: 0,
+        relays: Vec::new(),
     }
 }
 

@@ -63,6 +63,8 @@ fn member(number: u8, generation: u64, state: MemberState) -> Member {
             address: ([127, 0, 0, 1], 9000).into(),
             generation,
             departed: None,
+            revision: 0,
+            relays: Vec::new(),
         },
         state,
         since: Instant::START,

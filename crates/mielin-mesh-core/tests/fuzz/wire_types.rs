@@ -97,6 +97,8 @@ fn seeds() -> Vec<Seed> {
         address: "[fe80::1]:9000".parse().unwrap(),
         generation: u64::MAX,
         departed: Some(Departure::Left),
+        revision: 2,
+        relays: vec![NodeId([9; 32])],
     };
     let envelope = Envelope {
         source: agent,
