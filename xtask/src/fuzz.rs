@@ -55,8 +55,9 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 20] = [
+const TARGETS: [Target; 21] = [
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
+    private("circuit", "mielin-mesh-wire", "hostile::circuit"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     public("host_calls", "mielin-wasm"),
     public("host_state", "mielin-wasm"),

@@ -14,14 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
-use quinn::{ConnectionError, TransportErrorCode, VarInt};
+use quinn::{ConnectionError, Runtime, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::certificate::{CertificateError, MEMBER_NAME, NodeCertificate};
+use crate::circuit::{CIRCUIT_WINDOW, CircuitSocket, Circuits, is_virtual};
 use crate::credentials::NodeCredentials;
 use crate::exchange::JoinDesk;
 use crate::introduction;
@@ -54,6 +55,12 @@ const BIND_ATTEMPTS: usize = 32;
 /// The acceptor's word that it has verified the dialler. In TLS 1.3 the dialler
 /// finishes its handshake before its own certificate was looked at.
 const ACCEPTED: [u8; 1] = [1];
+
+/// Without a word for so long on its streams, a connection over circuits gives way to a direct one. Longer than a
+/// move waits for anything.
+const RETIRE_PERIOD: Duration = Duration::from_secs(30);
+/// A connection over circuits outlives the silence that ends a relay's by this factor, so that another can take over.
+const CIRCUIT_PATIENCE: u32 = 3;
 
 const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);
 const CLOSE_NOT_A_MEMBER: VarInt = VarInt::from_u32(17);
@@ -138,6 +145,12 @@ pub enum WireError {
         /// Who is there.
         actual: NodeId,
     },
+    /// No circuit to the node stands, so a connection cannot go over one.
+    #[error("no circuit to {node} stands")]
+    NoCircuit {
+        /// Who was wanted.
+        node: NodeId,
+    },
     /// The address is this node's own.
     #[error("{address} is this node itself")]
     Itself {
@@ -157,11 +170,35 @@ struct Shared {
     local: NodeId,
     address: SocketAddr,
     liveness: Liveness,
-    client: Mutex<quinn::ClientConfig>,
+    configs: Mutex<Configs>,
+    circuits: Circuits,
     pool: Mutex<Pool>,
     desk: Arc<JoinDesk>,
     events: mpsc::Sender<WireEvent>,
     introduction: AbortHandle,
+}
+
+/// What connections are made with, from the newest credentials.
+struct Configs {
+    client: quinn::ClientConfig,
+    circuit_client: quinn::ClientConfig,
+    circuit_server: Arc<quinn::ServerConfig>,
+}
+
+impl Configs {
+    fn new(credentials: &NodeCredentials, liveness: Liveness) -> Result<Configs, TlsError> {
+        let over_circuits = Arc::new(liveness.circuit_transport());
+        let client = client_config(credentials, liveness)?;
+        let mut circuit_client = client.clone();
+        circuit_client.transport_config(Arc::clone(&over_circuits));
+        let mut circuit_server = server_config(credentials, liveness)?;
+        circuit_server.transport_config(over_circuits);
+        Ok(Configs {
+            client,
+            circuit_client,
+            circuit_server: Arc::new(circuit_server),
+        })
+    }
 }
 
 impl Endpoint {
@@ -177,11 +214,14 @@ impl Endpoint {
     ) -> Result<(Self, mpsc::Receiver<WireEvent>), WireError> {
         let (udp, tcp) = bind_sockets(address)?;
         let cannot_bind = |source| WireError::Bind { address, source };
-        let quinn = quinn::Endpoint::new(
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let real = runtime.wrap_udp_socket(udp).map_err(cannot_bind)?;
+        let circuits = Circuits::default();
+        let quinn = quinn::Endpoint::new_with_abstract_socket(
             quinn::EndpointConfig::default(),
             Some(server_config(credentials, liveness)?),
-            udp,
-            Arc::new(quinn::TokioRuntime),
+            Arc::new(CircuitSocket::new(real, circuits.clone())),
+            runtime,
         )
         .map_err(cannot_bind)?;
         let bound = quinn.local_addr().map_err(cannot_bind)?;
@@ -194,7 +234,8 @@ impl Endpoint {
             local: credentials.id(),
             address: bound,
             liveness,
-            client: Mutex::new(client_config(credentials, liveness)?),
+            configs: Mutex::new(Configs::new(credentials, liveness)?),
+            circuits,
             pool: Mutex::new(Pool::default()),
             desk: Arc::new(desk),
             events,
@@ -218,6 +259,51 @@ impl Endpoint {
         if let Some(peer) = self.peer(node) {
             return Ok(peer);
         }
+        self.dial_node(node, address, |peer| peer).await
+    }
+
+    /// A connection to `node` that goes over no relay, dialled at `address` when there is none.
+    ///
+    /// # Errors
+    /// [`WireError`]; the pool is as before.
+    pub async fn connect_directly(
+        &self,
+        node: &NodeId,
+        address: SocketAddr,
+    ) -> Result<Peer, WireError> {
+        let direct = |peer: Option<Peer>| peer.filter(|peer| !peer.is_relayed());
+        if let Some(peer) = direct(self.peer(node)) {
+            return Ok(peer);
+        }
+        self.dial_node(node, address, direct).await
+    }
+
+    /// A connection to `node` over the circuits to it, when there is none. It outlives a circuit for as long as
+    /// silence may last; another circuit takes over.
+    ///
+    /// # Errors
+    /// [`WireError`]; the pool is as before.
+    pub async fn connect_over_circuit(&self, node: &NodeId) -> Result<Peer, WireError> {
+        if let Some(peer) = self.peer(node) {
+            return Ok(peer);
+        }
+        let address = self.shared.circuits.address(node);
+        let address = address.ok_or(WireError::NoCircuit { node: *node })?;
+        self.dial_checked(node, address).await
+    }
+
+    /// The circuits through relays.
+    #[must_use]
+    pub fn circuits(&self) -> &Circuits {
+        &self.shared.circuits
+    }
+
+    async fn dial_node(
+        &self,
+        node: &NodeId,
+        address: SocketAddr,
+        suits: impl Fn(Option<Peer>) -> Option<Peer>,
+    ) -> Result<Peer, WireError> {
         // Only one dial per node at a time: those who wait find the first one's
         // connection.
         let turn = self.shared.pool().turn(node);
@@ -227,9 +313,13 @@ impl Endpoint {
                 address,
                 limit: CONNECT_LIMIT,
             })?;
-        if let Some(peer) = self.peer(node) {
+        if let Some(peer) = suits(self.peer(node)) {
             return Ok(peer);
         }
+        self.dial_checked(node, address).await
+    }
+
+    async fn dial_checked(&self, node: &NodeId, address: SocketAddr) -> Result<Peer, WireError> {
         if *node == self.shared.local {
             return Err(WireError::Itself { address });
         }
@@ -294,13 +384,9 @@ impl Endpoint {
     /// [`WireError::Tls`]; the old credentials stay in use.
     pub fn renew(&self, credentials: &NodeCredentials) -> Result<(), WireError> {
         let server = server_config(credentials, self.shared.liveness)?;
-        let client = client_config(credentials, self.shared.liveness)?;
+        let configs = Configs::new(credentials, self.shared.liveness)?;
         self.shared.quinn.set_server_config(Some(server));
-        *self
-            .shared
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = client;
+        *self.shared.configs() = configs;
         Ok(())
     }
 
@@ -314,11 +400,11 @@ impl Endpoint {
 
 impl Shared {
     async fn dial(&self, address: SocketAddr, server: &str) -> Result<Peer, WireError> {
-        let config = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let config = if is_virtual(&address) {
+            self.configs().circuit_client.clone()
+        } else {
+            self.configs().client.clone()
+        };
         let connecting = self
             .quinn
             .connect_with(config, address, server)
@@ -374,7 +460,14 @@ impl Shared {
         if first {
             let _ = self.events.send(WireEvent::Connected(peer.clone())).await;
         }
+        if peer.is_relayed() {
+            tokio::spawn(retire(Arc::clone(self), peer.clone()));
+        }
         tokio::spawn(listen(Arc::clone(self), peer, places));
+    }
+
+    fn configs(&self) -> MutexGuard<'_, Configs> {
+        self.configs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -393,8 +486,13 @@ async fn accept(shared: Arc<Shared>) {
         tokio::spawn(async move {
             let from = incoming.remote_address();
             let handshake = async {
-                let connection = incoming.await?;
-                Ok::<_, ConnectionError>(connection)
+                let connecting = if is_virtual(&from) {
+                    let config = Arc::clone(&shared.configs().circuit_server);
+                    incoming.accept_with(config)?
+                } else {
+                    incoming.accept()?
+                };
+                connecting.await
             };
             match timeout(CONNECT_LIMIT, handshake).await {
                 Ok(Ok(connection)) => {
@@ -449,6 +547,27 @@ async fn listen(shared: Arc<Shared>, peer: Peer, places: Arc<Semaphore>) {
     }
 }
 
+/// Closes a connection over circuits when a direct one has replaced it and what was said on it has come to its end.
+async fn retire(shared: Arc<Shared>, peer: Peer) {
+    let mut look = interval(RETIRE_PERIOD);
+    let mut said = None;
+    loop {
+        tokio::select! {
+            _ = peer.connection().closed() => return,
+            _ = look.tick() => {}
+        }
+        let direct = shared.pool().preferred(&peer.node());
+        let direct = direct.is_some_and(|preferred| !preferred.is_relayed());
+        let stats = peer.connection().stats();
+        let now = (stats.frame_tx.stream, stats.frame_rx.stream);
+        if direct && said.replace(now) == Some(now) {
+            peer.connection().close(CLOSE_SUPERSEDED, b"direct now");
+            shared.circuits.close(&peer.node());
+            return;
+        }
+    }
+}
+
 async fn take_datagrams(shared: &Shared, peer: &Peer) -> ConnectionError {
     loop {
         match peer.connection().read_datagram().await {
@@ -499,6 +618,20 @@ impl Liveness {
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
             .send_window(u64::from(CONNECTION_WINDOW));
+        transport
+    }
+
+    /// For connections over circuits: little on its way, and patience while one circuit replaces another.
+    fn circuit_transport(&self) -> quinn::TransportConfig {
+        let patient = Liveness {
+            idle: self.idle * CIRCUIT_PATIENCE,
+            keep_alive: self.keep_alive,
+        };
+        let mut transport = patient.transport();
+        transport
+            .stream_receive_window(VarInt::from_u32(CIRCUIT_WINDOW))
+            .receive_window(VarInt::from_u32(CIRCUIT_WINDOW))
+            .send_window(u64::from(CIRCUIT_WINDOW));
         transport
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mielin_fuzz::{Seed, Target};
 use mielin_mesh_core::limits::CODEC_BYTES_MAX;
 use mielin_mesh_core::{Name, NodeId, NodeRole, codec};
@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 
 use crate::authority::{Issued, decode_tokens, encode_tokens};
 use crate::certificate::{NodeCertificate, VerifiedRequest, make_request};
+use crate::circuit::{MalformedPacket, PACKET_BYTES_MAX, split};
 use crate::credentials::create_mesh;
+use crate::dial_back::is_answer;
 use crate::endpoint::{Endpoint, Liveness};
 use crate::exchange::{FromJoiner, FromMember, IssuerPlace, JoinRefusal};
 use crate::identity::NodeKey;
@@ -55,6 +57,51 @@ const CERTIFICATE: Target = Target {
         ]
     },
 };
+
+/// Packets on a circuit, as a relay or the node behind it may send them; and answers to a dial-back.
+const CIRCUIT: Target = Target {
+    name: "circuit",
+    mutations: 20_000,
+    fixed_bytes: 16 << 10,
+    bytes_per_byte: 8,
+    run: |bytes| {
+        is_answer(bytes, &[1; 8], &[2; 8]);
+        let whole = packets(bytes, bytes.len().max(1));
+        // However the bytes arrive, the packets are the same.
+        assert_eq!(whole, packets(bytes, 1));
+        assert_eq!(whole, packets(bytes, 700));
+        whole.is_ok_and(|packets| !packets.is_empty())
+    },
+    seeds: || {
+        let two = [&[0, 3][..], b"abc", &[0, 1], b"d"].concat();
+        let longest = [&[0x05, 0xc0][..], &[7; PACKET_BYTES_MAX]].concat();
+        vec![
+            Seed::good("two-packets", two.clone()),
+            Seed::good("longest", longest.clone()),
+            Seed::good("second-cut-off", &two[..6]),
+            Seed::bad("cut-off", &longest[..100]),
+            Seed::bad("too-long", [&[0x05, 0xc1][..], &[7; 1473]].concat()),
+            Seed::bad("empty", [0, 0, 0, 1, 7]),
+        ]
+    },
+};
+
+/// The packets in bytes that arrive in pieces of this length.
+fn packets(bytes: &[u8], piece: usize) -> Result<Vec<Bytes>, MalformedPacket> {
+    let (mut buffer, mut packets) = (BytesMut::new(), Vec::new());
+    for piece in bytes.chunks(piece) {
+        buffer.extend_from_slice(piece);
+        while let Some(packet) = split(&mut buffer)? {
+            assert!((1..=PACKET_BYTES_MAX).contains(&packet.len()));
+            packets.push(packet);
+        }
+        assert!(
+            buffer.len() <= PACKET_BYTES_MAX + 2,
+            "more is kept than is needed"
+        );
+    }
+    Ok(packets)
+}
 
 /// What joiners and members say: before either has proved anything.
 const JOIN_MESSAGES: Target = Target {
@@ -325,6 +372,11 @@ impl Pair {
 #[test]
 fn certificate() {
     CERTIFICATE.replay();
+}
+
+#[test]
+fn circuit() {
+    CIRCUIT.replay();
 }
 
 #[test]

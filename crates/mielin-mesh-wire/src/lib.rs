@@ -10,7 +10,9 @@
 //! - **joining** ([`join`], [`Authority`], [`JoinToken`]): how a node without a
 //!   certificate obtains one, by a one-time token or by approval;
 //! - the **wire** ([`Endpoint`], [`Peer`], [`MeshStream`]): one QUIC endpoint
-//!   that listens and dials, pooled connections, datagrams and framed streams.
+//!   that listens and dials, pooled connections, datagrams and framed streams;
+//! - **circuits** ([`Circuits`]): the same connections through a relay, and
+//!   whether a node can be dialled at all ([`answers_unasked`]).
 //!
 //! Who is a member, where an agent lives and what a stream says is decided
 //! above, in `mielin-mesh`. Certificates are verified by rustls's ordinary
@@ -18,7 +20,9 @@
 
 mod authority;
 mod certificate;
+mod circuit;
 mod credentials;
+mod dial_back;
 mod directory;
 mod endpoint;
 mod exchange;
@@ -36,7 +40,9 @@ mod token;
 
 pub use authority::{Authority, AuthorityError, PendingJoin};
 pub use certificate::{CertificateError, MeshId, RootCertificate};
+pub use circuit::{CircuitError, CircuitTraffic, Circuits};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};
+pub use dial_back::answers_unasked;
 pub use directory::{DATA_VERSION, DataDirectory, DirectoryError};
 pub use endpoint::{Endpoint, Liveness, Traffic, WireError};
 pub use identity::{IdentityError, NodeKey};

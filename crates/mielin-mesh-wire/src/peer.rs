@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mielin_mesh_core::{NodeId, NodeRole};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::circuit::is_virtual;
 use crate::stream::{MeshStream, StreamError};
 
 /// A live connection to a member that has proved its id; clones share it.
@@ -105,6 +106,13 @@ impl Peer {
     pub fn remote_address(&self) -> SocketAddr {
         let address = self.connection.remote_address();
         SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// Whether its packets come over circuits through a relay; [`remote_address`](Self::remote_address) means
+    /// nothing then.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        is_virtual(&self.connection.remote_address())
     }
 
     /// The estimated round trip time.

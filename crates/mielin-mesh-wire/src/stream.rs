@@ -272,6 +272,12 @@ impl SendHalf {
         self.inner.finish().map_err(|_| StreamError::Closed)
     }
 
+    /// Lets every other stream of the connection go first, whenever it has something to send.
+    pub fn yield_to_others(&self) {
+        // An error says that the stream has ended already.
+        let _ = self.inner.set_priority(-1);
+    }
+
     /// Waits until the peer's transport has acknowledged everything after
     /// [`finish`](Self::finish), or has stopped reading.
     ///

@@ -33,16 +33,13 @@ struct Entry {
 }
 
 impl Pool {
-    /// The newest live connection: after a restart of the peer the older one is
-    /// dead, though nobody here may know it yet.
+    /// The newest live connection, one over no relay first: after a restart of the
+    /// peer the older one is dead, though nobody here may know it yet.
     pub(crate) fn preferred(&self, node: &NodeId) -> Option<Peer> {
         let entry = self.nodes.get(node)?;
-        entry
-            .connections
-            .iter()
-            .rev()
-            .find(|peer| peer.is_live())
-            .cloned()
+        let newest = || entry.connections.iter().rev().filter(|peer| peer.is_live());
+        let direct = newest().find(|peer| !peer.is_relayed());
+        direct.or_else(|| newest().next()).cloned()
     }
 
     /// Every connection to a node.

@@ -1,3 +1,5 @@
+mod circuits;
+
 use bytes::Bytes;
 use mielin_mesh_core::NodeRole;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
