@@ -10,6 +10,7 @@
 //! | [`membership`] | who is there: SWIM with suspicion and refutation |
 //! | [`registry`] | where each agent is: location records with epochs |
 //! | [`kademlia`] | what is kept where: a table of records at the nodes nearest to their keys |
+//! | [`reach`] | who can be dialled, and by which relays the others are reached |
 //! | [`routing`] | forwarding to a node that the sender cannot reach: [`RoutedMessage`] |
 //! | [`delivery`] | messages between agents exactly once and in order, while both move |
 //! | [`migration`] | handing a running agent over: one live copy, always |
@@ -60,6 +61,7 @@ pub mod kademlia;
 pub mod limits;
 pub mod membership;
 pub mod migration;
+pub mod reach;
 pub mod registry;
 pub mod routing;
 mod time;

@@ -137,6 +137,14 @@ pub const ENDED_AGENTS_MAX: usize = 512;
 /// Relays with which an undialable node is registered, and that it advertises: one may die and another be on its way
 /// out. They cross the wire with every mention of the node, at 32 bytes each.
 pub const RELAYS_MAX: usize = 3;
+/// Relays with which a node tries to be registered: one for when the other dies.
+pub const RELAYS_WANTED: usize = 2;
+/// How soon a direct way is tried when a connection goes through a relay.
+pub const DIRECT_RETRY_MIN: Duration = Duration::from_secs(1);
+/// How often a direct way is tried in the long run.
+pub const DIRECT_RETRY_MAX: Duration = Duration::from_secs(60);
+/// How often a node has one peer dial it back at most.
+pub const DIAL_BACK_PERIOD: Duration = Duration::from_secs(10);
 /// Links that a routed message crosses at most. Design: 16.
 pub const ROUTED_HOPS_MAX: u8 = 16;
 /// The longest life of a routed message. Whoever sends one has given up by then.

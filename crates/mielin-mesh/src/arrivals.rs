@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::courier::{MEMBERSHIP, REGISTRY, TABLE};
 use crate::event::MeshEvent;
+use crate::relay::{self, CIRCUIT};
 use crate::service::{PING, ping_handler};
 use crate::serving::{Refusal, RequestHandler, Response, Served};
 use crate::state::Shared;
@@ -96,6 +97,10 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
                 table(&shared, from, bytes);
             })
             .await;
+        }
+        CIRCUIT => {
+            let _place = place;
+            relay::serve(shared, stream).await;
         }
         PING => answer(stream, ping_handler(), place).await,
         RENEWAL => {

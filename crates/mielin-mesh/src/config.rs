@@ -27,6 +27,18 @@ pub struct MeshConfig {
     pub enable_registry: bool,
     /// How fast silence turns into suspicion and death.
     pub preset: Preset,
+    /// Whether others may be able to dial this node.
+    pub dialling: Dialling,
+}
+
+/// Whether others can dial a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialling {
+    /// Its peers are asked to try. A node that they cannot dial registers with relays.
+    #[default]
+    Tried,
+    /// It is known that they cannot: the node registers with relays at once.
+    Impossible,
 }
 
 impl MeshConfig {
@@ -40,6 +52,7 @@ impl MeshConfig {
             enable_gossip: true,
             enable_registry: true,
             preset: Preset::Lan,
+            dialling: Dialling::Tried,
         }
     }
 

@@ -16,6 +16,7 @@ use mielin_mesh_wire::{FrameLimit, MeshStream, Peer, StreamError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::reach::reach;
 use crate::state::Shared;
 
 /// Streams that carry one membership datagram which did not fit the path.
@@ -110,7 +111,7 @@ pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), Stream
 
 async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(SocketAddr, Parcel)>) {
     while let Ok(Some((address, parcel))) = timeout(IDLE_LIMIT, waiting.recv()).await {
-        let peer = match shared.endpoint.connect(&to, address).await {
+        let peer = match reach(&shared, &to, Some(address)).await {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::debug!(?to, %error, "cannot reach a member");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
+use mielin_mesh_core::reach::CircuitRefusal;
 use mielin_mesh_wire::{CredentialsError, DirectoryError, StreamError, WireError};
 
 use crate::serving::Refusal;
@@ -22,6 +23,26 @@ pub enum MeshError {
     /// The endpoint could not be opened, or the peer not be reached.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// There is neither a direct way to the node nor one through a relay.
+    #[error(
+        "{node} cannot be reached: {direct}; none of the {relays} relays that were asked has a way to it either"
+    )]
+    NoPath {
+        /// Who was wanted.
+        node: NodeId,
+        /// Why not directly.
+        direct: Box<WireError>,
+        /// How many relays were asked.
+        relays: usize,
+    },
+    /// A relay gave no circuit.
+    #[error("the relay {relay} gave no circuit: {refusal}")]
+    NoCircuit {
+        /// Who was asked.
+        relay: NodeId,
+        /// What it said.
+        refusal: CircuitRefusal,
+    },
     /// The stream broke after it was opened.
     #[error(transparent)]
     Stream(#[from] StreamError),

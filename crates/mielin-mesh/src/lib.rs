@@ -30,17 +30,20 @@ mod discovery;
 mod error;
 mod event;
 mod metrics;
+mod reach;
+mod relay;
 mod service;
 mod serving;
 mod state;
 mod table;
 mod upkeep;
 
-pub use config::MeshConfig;
+pub use config::{Dialling, MeshConfig};
 pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use metrics::METRICS_CONTENT_TYPE;
+pub use reach::{Path, Reachability};
 pub use service::MeshService;
 pub use serving::{
     BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler,

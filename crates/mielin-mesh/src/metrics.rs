@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mielin_mesh_core::{Member, MemberState};
 
@@ -104,6 +105,7 @@ pub(crate) fn text(shared: &Shared) -> String {
         "Packets that were taken for lost.",
         traffic.packets_lost,
     );
+    circuits(shared, &mut page);
     let name = "mielin_peer_rtt_seconds";
     page.family(
         name,
@@ -118,6 +120,47 @@ pub(crate) fn text(shared: &Shared) -> String {
         page.sample(name, &labels, peer.rtt().as_secs_f64());
     }
     page.0
+}
+
+/// What went through relays, and what this node carried for others.
+fn circuits(shared: &Shared, page: &mut Page) {
+    let own = shared.endpoint.circuits().traffic();
+    let relaying = &shared.relaying;
+    let name = "mielin_circuits";
+    page.family(name, "gauge", "Circuits that stand, by this node's part.");
+    page.sample(name, &[("part", &"end")], own.circuits);
+    page.sample(name, &[("part", &"relay")], relaying.circuits());
+    let name = "mielin_circuit_bytes_total";
+    page.family(
+        name,
+        "counter",
+        "Bytes of packets over this node's circuits.",
+    );
+    page.sample(name, &[("direction", &"sent")], own.bytes_sent);
+    page.sample(name, &[("direction", &"received")], own.bytes_received);
+    page.single(
+        "mielin_circuit_packets_dropped_total",
+        "counter",
+        "Packets for which a circuit had no room.",
+        own.packets_dropped,
+    );
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    page.single(
+        "mielin_relayed_bytes_total",
+        "counter",
+        "Bytes carried for others as a relay.",
+        count(&relaying.bytes),
+    );
+    page.single(
+        "mielin_relay_registrations",
+        "gauge",
+        "Nodes registered with this relay.",
+        relaying.registrations(),
+    );
+    let name = "mielin_relay_circuits_total";
+    page.family(name, "counter", "Circuits asked of this relay, by outcome.");
+    page.sample(name, &[("outcome", &"joined")], count(&relaying.joined));
+    page.sample(name, &[("outcome", &"refused")], count(&relaying.refused));
 }
 
 #[derive(Default)]

@@ -28,6 +28,8 @@ use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::metrics::{self, Counts};
+use crate::reach::{self, Path, Reach, Reachability};
+use crate::relay::Relaying;
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, request_handler};
 use crate::state::{Cores, Shared};
 use crate::table::{self, AgentLookup, Table};
@@ -99,6 +101,8 @@ impl MeshService {
             served: RwLock::new(HashMap::new()),
             events: broadcast::Sender::new(EVENTS_KEPT),
             couriers: Couriers::default(),
+            reach: Reach::default(),
+            relaying: Relaying::default(),
             changed: Notify::new(),
             closing: watch::Sender::new(false),
             runtime: Handle::current(),
@@ -110,6 +114,9 @@ impl MeshService {
         shared.spawn(upkeep::clock(Arc::clone(&shared)));
         shared.spawn(upkeep::save_members(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_certificate(Arc::clone(&shared)));
+        shared.spawn(reach::seek_direct(Arc::clone(&shared)));
+        shared.spawn(reach::learn_dialable(Arc::clone(&shared)));
+        shared.spawn(reach::keep_registered(Arc::clone(&shared)));
         if shared.config.enable_gossip {
             shared.spawn(discovery::search(Arc::clone(&shared), remembered));
         }
@@ -154,6 +161,19 @@ impl MeshService {
             state: member.state,
             since: now.since(member.since),
         })
+    }
+
+    /// How a node is reached now; `None` when it is not connected.
+    #[must_use]
+    pub fn path(&self, node: &NodeId) -> Option<Path> {
+        let peer = self.shared.endpoint.peer(node)?;
+        Some(reach::path(&self.shared, &peer))
+    }
+
+    /// Whether others can dial this node, and the relays through which they reach it otherwise.
+    #[must_use]
+    pub fn reachability(&self) -> Reachability {
+        self.shared.reach.own()
     }
 
     /// Every known node including this one, ordered by id.
@@ -383,10 +403,7 @@ async fn open_stream(
             opened => return Ok(opened?),
         }
     }
-    let address = shared
-        .address_of(node)
-        .ok_or(MeshError::UnknownNode(*node))?;
-    let peer = shared.endpoint.connect(node, address).await?;
+    let peer = reach::reach(shared, node, None).await?;
     Ok(peer.open(protocol).await?)
 }
 
@@ -395,10 +412,9 @@ async fn open_stream(
 async fn say_farewell(shared: &Arc<Shared>, departure: Departure) {
     let mut farewells = JoinSet::new();
     for transmit in shared.depart(departure) {
-        let endpoint = shared.endpoint.clone();
+        let shared = Arc::clone(shared);
         farewells.spawn(async move {
-            let peer = endpoint
-                .connect(&transmit.to, transmit.address)
+            let peer = reach::reach(&shared, &transmit.to, Some(transmit.address))
                 .await
                 .ok()?;
             hand_over(&peer, &Parcel::Membership(transmit.bytes.into()))

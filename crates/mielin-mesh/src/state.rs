@@ -21,6 +21,8 @@ use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel};
 use crate::event::{LocalNode, MeshEvent};
 use crate::metrics::Counts;
+use crate::reach::Reach;
+use crate::relay::Relaying;
 use crate::serving::Served;
 use crate::table::Table;
 
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) served: RwLock<HashMap<u16, Served>>,
     pub(crate) events: broadcast::Sender<MeshEvent>,
     pub(crate) couriers: Couriers,
+    pub(crate) reach: Reach,
+    pub(crate) relaying: Relaying,
     /// Wakes the clock task, because a deadline may have changed.
     pub(crate) changed: Notify,
     pub(crate) closing: watch::Sender<bool>,

@@ -107,6 +107,11 @@ impl From<MeshError> for Failure {
             MeshError::IsLocal(_) => {
                 Failure::usage(message).hint("name another node; `mielin mesh peers` shows them")
             }
+            MeshError::NoPath { .. } | MeshError::NoCircuit { .. } => Failure::unreachable(message)
+                .hint(
+                    "a node that cannot be dialled needs a running member of role relay or core; \
+                     `mielin mesh status` shows who is there",
+                ),
             MeshError::Wire(_) | MeshError::Stream(_) | MeshError::Timeout { .. } => {
                 Failure::unreachable(message)
                     .hint("`mielin mesh status` shows who is there; try again when the node is")

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use core::fmt::Debug;
+use core::net::SocketAddr;
 
 use bytes::Bytes;
 use mielin_fuzz::{Seed, Target};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope, MessageKind};
 use mielin_mesh_core::limits::CODEC_BYTES_MAX;
 use mielin_mesh_core::migration::{Query, QueryReply, RollbackReason};
+use mielin_mesh_core::reach::{CircuitAnswer, CircuitRefusal, CircuitRequest};
 use mielin_mesh_core::{
     AgentId, AgentState, Departure, Epoch, Identity, LocationRecord, MigrationFrame, Name, NodeId,
     NodeRole, codec,
@@ -34,6 +36,8 @@ const REPLY: u8 = 4;
 const QUERY: u8 = 5;
 const ANSWER: u8 = 6;
 const STATE: u8 = 7;
+const CIRCUIT: u8 = 8;
+const CIRCUIT_ANSWER: u8 = 9;
 
 fn run(bytes: &[u8]) -> bool {
     let Some((kind, bytes)) = bytes.split_first() else {
@@ -61,6 +65,8 @@ fn run(bytes: &[u8]) -> bool {
         QUERY => comes_back::<Query>(bytes),
         ANSWER => comes_back::<QueryReply>(bytes),
         STATE => comes_back::<AgentState>(bytes),
+        CIRCUIT => comes_back::<CircuitRequest>(bytes),
+        CIRCUIT_ANSWER => comes_back::<CircuitAnswer>(bytes),
         _ => false,
     }
 }
@@ -111,6 +117,10 @@ fn seeds() -> Vec<Seed> {
     let abort = MigrationFrame::Abort {
         reason: RollbackReason::TargetFailed("why".into()),
     };
+    let connect = CircuitRequest::Connect { destination: node };
+    let claimed: SocketAddr = "10.0.0.1:9000".parse().unwrap();
+    let dial_back = CircuitRequest::DialBack(claimed.into());
+    let full = CircuitAnswer::Refused(CircuitRefusal::Full);
     let mut claims = codec::encode(&record);
     // The name's length stands behind the agent's id.
     claims.splice(16..17, [253, 0, 0, 0, 0, 0, 0, 0, 16]);
@@ -128,6 +138,9 @@ fn seeds() -> Vec<Seed> {
             "answer",
             of(ANSWER, codec::encode(&QueryReply::NotHere { last: epoch })),
         ),
+        Seed::good("circuit", of(CIRCUIT, codec::encode(&connect))),
+        Seed::good("dial-back", of(CIRCUIT, codec::encode(&dial_back))),
+        Seed::good("circuit-refused", of(CIRCUIT_ANSWER, codec::encode(&full))),
         Seed::good("state", of(STATE, codec::encode(&AgentState::Running))),
         Seed::bad("record-with-a-name-of-2-to-the-60", of(RECORD, claims)),
     ]

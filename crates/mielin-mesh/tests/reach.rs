@@ -1,0 +1,297 @@
+//! Nodes that cannot be dialled, over loopback. What stands before them is a socket of the test: it swallows what
+//! comes to the address that the node tells others, until the test opens it.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh::{
+    Dialling, JoinRequest, MeshConfig, MeshError, MeshService, Path, create_mesh, join,
+    request_handler,
+};
+use mielin_mesh_core::{MemberState, NodeId, NodeRole};
+use tempfile::TempDir;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{interval, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+const HOUR: Duration = Duration::from_secs(3600);
+const LIMIT: Duration = Duration::from_secs(30);
+const ECHO: u16 = 100;
+
+struct Node {
+    mesh: MeshService,
+    _dir: TempDir,
+}
+
+impl Node {
+    fn id(&self) -> NodeId {
+        self.mesh.local().id
+    }
+
+    fn new(mesh: MeshService, dir: TempDir) -> Node {
+        mesh.serve(ECHO, request_handler(|_, bytes| async { Ok(bytes) }));
+        Node { mesh, _dir: dir }
+    }
+
+    async fn founder(role: NodeRole) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let credentials = create_mesh(dir.path(), "founder", role).unwrap();
+        let mesh = MeshService::start(MeshConfig::new(any()), credentials);
+        Node::new(mesh.await.unwrap(), dir)
+    }
+
+    async fn admit(
+        &self,
+        name: &str,
+        role: NodeRole,
+        adapt: impl FnOnce(MeshConfig) -> MeshConfig,
+    ) -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let address = self.mesh.local().address;
+        let authority = self.mesh.authority().unwrap();
+        let request = JoinRequest {
+            address,
+            token: Some(authority.issue_token(None, HOUR).unwrap()),
+            name: name.into(),
+            role,
+        };
+        let credentials = join(dir.path(), request, |_| {}).await.unwrap();
+        let config = adapt(MeshConfig::new(any()).bootstrap(address));
+        let mesh = MeshService::start(config, credentials);
+        Node::new(mesh.await.unwrap(), dir)
+    }
+
+    async fn behind(&self, name: &str, wall: &Wall) -> Node {
+        let advertised = wall.address;
+        self.admit(name, NodeRole::Edge, |config| MeshConfig {
+            advertise_address: Some(advertised),
+            ..config
+        })
+        .await
+    }
+
+    fn sees_alive(&self, other: &Node) -> bool {
+        let members = self.mesh.members();
+        let mut of = members.iter().filter(|m| m.identity.id == other.id());
+        of.any(|m| m.state == MemberState::Alive)
+    }
+
+    async fn echo(&self, to: &Node, bytes: &Bytes) -> Result<(), MeshError> {
+        let to = to.id();
+        let answer = self.mesh.request(&to, ECHO, bytes.clone(), LIMIT);
+        assert_eq!(answer.await?, *bytes);
+        Ok(())
+    }
+
+    fn relay_to(&self, other: &Node) -> Option<NodeId> {
+        match self.mesh.path(&other.id())? {
+            Path::Relayed { relay, .. } => relay,
+            Path::Direct { .. } => None,
+        }
+    }
+
+    fn is_direct_to(&self, other: &Node) -> bool {
+        matches!(self.mesh.path(&other.id()), Some(Path::Direct { .. }))
+    }
+}
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Waits for a condition; polls, because some conditions concern several nodes.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        let mut look = interval(Duration::from_millis(10));
+        while !condition() {
+            look.tick().await;
+        }
+    };
+    timeout(DEADLINE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// A socket at the address that a node tells others.
+struct Wall {
+    address: SocketAddr,
+    open: watch::Sender<Option<SocketAddr>>,
+}
+
+impl Wall {
+    async fn closed() -> Wall {
+        let socket = UdpSocket::bind(any()).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (open, opened) = watch::channel(None);
+        tokio::spawn(guard(Arc::new(socket), opened));
+        Wall { address, open }
+    }
+
+    /// From now on packets go through, as through a forwarded port.
+    fn open_to(&self, node: &Node, port: u16) {
+        assert_ne!(node.mesh.local().address.port(), port);
+        self.open.send_replace(Some(([127, 0, 0, 1], port).into()));
+    }
+}
+
+/// Swallows packets; once open, hands them on, and the answers back.
+async fn guard(socket: Arc<UdpSocket>, open: watch::Receiver<Option<SocketAddr>>) {
+    let mut inside: HashMap<SocketAddr, mpsc::Sender<Bytes>> = HashMap::new();
+    let mut buffer = vec![0; 65536];
+    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+        let Some(to) = *open.borrow() else {
+            continue;
+        };
+        let sender = inside.entry(from).or_insert_with(|| {
+            let (sender, mut packets) = mpsc::channel::<Bytes>(1024);
+            let back = Arc::clone(&socket);
+            tokio::spawn(async move {
+                let own = UdpSocket::bind(any()).await.unwrap();
+                own.connect(to).await.unwrap();
+                let mut answer = vec![0; 65536];
+                loop {
+                    tokio::select! {
+                        Some(packet) = packets.recv() => { let _ = own.send(&packet).await; }
+                        Ok(len) = own.recv(&mut answer) => {
+                            let _ = back.send_to(&answer[..len], from).await;
+                        }
+                        else => return,
+                    }
+                }
+            });
+            sender
+        });
+        let _ = sender.try_send(Bytes::copy_from_slice(&buffer[..len]));
+    }
+}
+
+/// A port for a node, since the test must know where a wall leads. Free a moment ago.
+fn free_port() -> u16 {
+    let udp = std::net::UdpSocket::bind(any()).unwrap();
+    let address = udp.local_addr().unwrap();
+    let tcp = std::net::TcpListener::bind(address);
+    drop(udp);
+    tcp.map_or_else(|_| free_port(), |_| address.port())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_behind_walls_reach_each_other_through_relays_until_a_wall_opens() {
+    let founder = Node::founder(NodeRole::Core).await;
+    let relay = founder
+        .admit("relay", NodeRole::Relay, |config| config)
+        .await;
+    let (left_wall, right_wall) = (Wall::closed().await, Wall::closed().await);
+    let left = founder.behind("left", &left_wall).await;
+    let port = free_port();
+    let right = founder
+        .admit("right", NodeRole::Edge, |config| MeshConfig {
+            bind_address: ([127, 0, 0, 1], port).into(),
+            advertise_address: Some(right_wall.address),
+            ..config
+        })
+        .await;
+    let all = [&founder, &relay, &left, &right];
+    until("everybody is alive to everybody", || {
+        all.iter()
+            .all(|a| all.iter().all(|b| a.id() == b.id() || a.sees_alive(b)))
+    })
+    .await;
+
+    // Both find out that nobody can dial them, register with both relays, and everybody learns it.
+    for hidden in [&left, &right] {
+        until("a node behind a wall is registered with both", || {
+            let own = hidden.mesh.reachability();
+            own.dialable == Some(false) && own.relays.len() == 2
+        })
+        .await;
+        until("its relays are known", || {
+            all.iter().all(|node| {
+                let members = node.mesh.members();
+                let mut of = members.iter().filter(|m| m.identity.id == hidden.id());
+                of.any(|m| m.identity.relays.len() == 2)
+            })
+        })
+        .await;
+    }
+    until("the others find that they can be dialled", || {
+        [&founder, &relay]
+            .iter()
+            .all(|node| node.mesh.reachability().dialable == Some(true))
+    })
+    .await;
+
+    let large = Bytes::from(vec![7; 2 << 20]);
+    left.echo(&right, &large).await.unwrap();
+    right.echo(&left, &large).await.unwrap();
+    let first = left.relay_to(&right).expect("through a relay");
+    assert!(
+        founder
+            .mesh
+            .metrics()
+            .contains("mielin_relayed_bytes_total")
+    );
+
+    // The relay in use goes without a word. Requests may fail until that is noticed; the other takes over.
+    let [gone, stays] = if first == relay.id() {
+        [&relay, &founder]
+    } else {
+        [&founder, &relay]
+    };
+    gone.mesh.shutdown().await;
+    until("the other relay takes over", || {
+        left.relay_to(&right) == Some(stays.id())
+    })
+    .await;
+    left.echo(&right, &large).await.unwrap();
+    assert_eq!(left.relay_to(&right), Some(stays.id()));
+
+    right_wall.open_to(&right, port);
+    until("the way is direct", || left.is_direct_to(&right)).await;
+    left.echo(&right, &large).await.unwrap();
+    right.echo(&left, &large).await.unwrap();
+    until("it is so at both ends", || right.is_direct_to(&left)).await;
+    for node in [&left, &right, stays] {
+        node.mesh.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_relay_that_knows_the_node_there_is_a_typed_error() {
+    let founder = Node::founder(NodeRole::Core).await;
+    let near = founder.admit("near", NodeRole::Edge, |config| config).await;
+    let wall = Wall::closed().await;
+    let far = founder
+        .admit("far", NodeRole::Edge, |config| MeshConfig {
+            advertise_address: Some(wall.address),
+            dialling: Dialling::Impossible,
+            ..config
+        })
+        .await;
+    until("its relay is known", || {
+        let members = near.mesh.members();
+        let mut of = members.iter().filter(|m| m.identity.id == far.id());
+        of.any(|m| m.identity.relays == [founder.id()])
+    })
+    .await;
+    let small = Bytes::from_static(b"small");
+    near.echo(&far, &small).await.unwrap();
+    far.mesh.shutdown().await;
+    until("the connection is gone", || {
+        near.mesh.path(&far.id()).is_none()
+    })
+    .await;
+    match near.echo(&far, &small).await {
+        Err(MeshError::NoPath {
+            node, relays: 1, ..
+        }) => assert_eq!(node, far.id()),
+        other => panic!("{other:?}"),
+    }
+    for node in [&founder, &near] {
+        node.mesh.shutdown().await;
+    }
+}
