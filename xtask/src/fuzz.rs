@@ -55,10 +55,11 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 21] = [
+const TARGETS: [Target; 22] = [
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
+    private("handed_on", "mielin-cells", "courier::tests::handed_on"),
     public("host_calls", "mielin-wasm"),
     public("host_state", "mielin-wasm"),
     public("instrument", "mielin-safepoint"),

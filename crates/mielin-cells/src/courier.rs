@@ -2,13 +2,16 @@
 //!
 //! A stream of this protocol has one frame for each message, header and raw payload, all of one sender to one
 //! destination in ascending order, and is answered by one frame with a [`DeliveryReply`].
+//!
+//! To a node to which no connection can be made the same goes as a request that members hand on: each message behind
+//! its length (u32, big endian), and the reply as the answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use mielin_mesh::{FrameLimit, MeshStream};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use mielin_mesh::{FrameLimit, MeshStream, Refusal};
 use mielin_mesh_core::delivery::{Advice, DeliveryReply, Envelope};
 use mielin_mesh_core::limits::{DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_COUNT, PAYLOAD_BYTES_MAX};
 use mielin_mesh_core::{AgentId, NodeId, codec};
@@ -16,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::node::{Node, Route};
 use crate::post::Post;
+use crate::wire;
 
 /// How long one stream may take, from its opening to the answer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +27,9 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 const HAND_OVER: Duration = Duration::from_secs(2);
 /// Header bytes of one message; it holds ids and numbers.
 const HEADER_BYTES_MAX: u16 = 1024;
+const LENGTH_BYTES: usize = 4;
+/// The code with which malformed messages are refused.
+const MALFORMED: u16 = 100;
 /// A pause instead of a sleep for ever, when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -120,7 +127,18 @@ async fn transmit(
     peer: &NodeId,
     envelopes: Vec<Envelope>,
 ) -> Result<DeliveryReply, Box<dyn std::error::Error + Send + Sync>> {
-    let mut stream = node.mesh.open_stream(peer, crate::wire::DELIVERY).await?;
+    if node.mesh.is_unreached(peer) {
+        // Membership goes on looking for a way; messages need not wait for that.
+        let request = join(&envelopes);
+        let routed = node
+            .mesh
+            .request_routed(peer, wire::DELIVERY, request, DELIVERY_TIMEOUT);
+        match routed.await {
+            Ok((answer, _)) => return Ok(codec::decode(&answer)?),
+            Err(error) => tracing::debug!(node = %peer, %error, "messages were not handed on"),
+        }
+    }
+    let mut stream = node.mesh.open_stream(peer, wire::DELIVERY).await?;
     for envelope in envelopes {
         stream
             .send_frame_bytes(&envelope.header(), envelope.payload)
@@ -174,29 +192,81 @@ async fn deliver(node: &Arc<Node>, to: AgentId, envelopes: Vec<Envelope>) -> Del
     }
 }
 
+/// As many messages as one request holds, from the first on. The reply says how far it came.
+fn join(envelopes: &[Envelope]) -> Bytes {
+    let mut request = BytesMut::new();
+    for envelope in envelopes {
+        let message = envelope.encode();
+        if request.len() + LENGTH_BYTES + message.len() > PAYLOAD_BYTES_MAX {
+            break;
+        }
+        request.put_u32(message.len() as u32);
+        request.put_slice(&message);
+    }
+    request.freeze()
+}
+
+/// The messages of one request; `None` if they are malformed or more than a sender may have in flight.
+fn split(mut request: Bytes) -> Option<Vec<Envelope>> {
+    let mut batch = Batch::default();
+    while !request.is_empty() {
+        let len = request.try_get_u32().ok()? as usize;
+        if len > request.len() {
+            return None;
+        }
+        batch.add(Envelope::decode(&request.split_to(len)).ok()?)?;
+    }
+    Some(batch.envelopes)
+}
+
+/// Serves messages that members have handed on.
+pub(crate) async fn serve_routed(node: Arc<Node>, request: Bytes) -> Result<Bytes, Refusal> {
+    let malformed = || Refusal::new(MALFORMED, "the messages are malformed");
+    let received = split(request).ok_or_else(malformed)?;
+    let first = received.first().ok_or_else(malformed)?;
+    let reply = deliver(&node, first.destination, received).await;
+    Ok(codec::encode(&reply).into())
+}
+
 /// The messages of one stream; `None` if they are malformed or more than a sender may have in flight.
 async fn receive(stream: &mut MeshStream) -> Option<Vec<Envelope>> {
     let limit = FrameLimit {
         header_bytes: HEADER_BYTES_MAX,
         payload_bytes: PAYLOAD_BYTES_MAX,
     };
-    let (mut envelopes, mut bytes) = (Vec::<Envelope>::new(), 0);
+    let mut batch = Batch::default();
     while let Some(frame) = stream.recv_frame(limit).await.ok()? {
-        // One message of any size may fly; beyond that the window holds.
-        if envelopes.len() == DELIVERY_WINDOW_COUNT || bytes > DELIVERY_WINDOW_BYTES {
-            return None;
-        }
-        bytes += frame.payload.len();
-        let envelope = Envelope {
+        batch.add(Envelope {
             payload: frame.payload,
             ..Envelope::decode(&Bytes::clone(&frame.header)).ok()?
-        };
-        if envelopes.first().is_some_and(|first| {
-            (first.source, first.destination) != (envelope.source, envelope.destination)
-        }) {
+        })?;
+    }
+    Some(batch.envelopes)
+}
+
+/// Messages of one sender to one destination, no more than may be in flight.
+#[derive(Default)]
+struct Batch {
+    envelopes: Vec<Envelope>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, envelope: Envelope) -> Option<()> {
+        // One message of any size may fly; beyond that the window holds.
+        if self.envelopes.len() == DELIVERY_WINDOW_COUNT || self.bytes > DELIVERY_WINDOW_BYTES {
             return None;
         }
-        envelopes.push(envelope);
+        let ends = |envelope: &Envelope| (envelope.source, envelope.destination);
+        let first = self.envelopes.first();
+        if first.is_some_and(|first| ends(first) != ends(&envelope)) {
+            return None;
+        }
+        self.bytes += envelope.payload.len();
+        self.envelopes.push(envelope);
+        Some(())
     }
-    Some(envelopes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use mielin_mesh::{MeshEvent, MeshService, stream_handler};
+use mielin_mesh::{MeshEvent, MeshService, Refusal, request_handler, stream_handler};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::migration::Arrivals;
 use mielin_mesh_core::{
@@ -166,6 +166,17 @@ impl Node {
         for protocol in [wire::DELIVERY, wire::OPERATIONS, wire::MOVES] {
             self.mesh.serve_streams(protocol, with(protocol));
         }
+        let weak = Arc::downgrade(self);
+        let handed_on = request_handler(move |_, request| {
+            let node = weak
+                .upgrade()
+                .filter(|node| !node.is_closing() && !node.plays_dead());
+            async move {
+                let stopping = || Refusal::new(Refusal::NOT_HERE, "the node is stopping");
+                courier::serve_routed(node.ok_or_else(stopping)?, request).await
+            }
+        });
+        self.mesh.serve_routed(wire::DELIVERY, handed_on);
     }
 
     pub(crate) fn id(&self) -> NodeId {

@@ -14,6 +14,7 @@
 //! | `POST /v1/mesh/approvals` | [`Approval`] | [`Approved`] |
 //! | `GET /v1/mesh/metrics` | | what the node measures, in the text format of Prometheus |
 //! | `POST /v1/mesh/ping` | [`Ping`] | [`Pong`] |
+//! | `POST /v1/mesh/route` | [`Ping`] | [`Route`] |
 //! | `POST /v1/mesh/lookup` | [`Lookup`] | [`LookedUp`] |
 //! | `POST /v1/mesh/leave` | | `{}`; the daemon leaves the mesh and stops |
 //! | `GET /v1/agents` | | [`AgentList`] |
@@ -67,6 +68,54 @@ pub(crate) struct MemberLine {
     pub(crate) role: String,
     pub(crate) state: String,
     pub(crate) address: String,
+    /// How it is connected with this node; `None` when it is not.
+    pub(crate) path: Option<PathLine>,
+    /// The relays through which it is reached; none when it can be dialled.
+    pub(crate) relays: Vec<NodeName>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub(crate) enum PathLine {
+    Direct,
+    /// The relay is missing in the moment in which one replaces another.
+    Relayed {
+        relay: Option<NodeName>,
+    },
+}
+
+/// The way to a node that was taken just now; times in microseconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Route {
+    pub(crate) node: String,
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) way: Way,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub(crate) enum Way {
+    Direct {
+        address: String,
+        rtt_us: u64,
+    },
+    Relayed {
+        relay: Option<NodeName>,
+        rtt_us: u64,
+    },
+    /// Members hand messages on; the last hop is the node itself.
+    Routed {
+        hops: Vec<HopLine>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HopLine {
+    #[serde(flatten)]
+    pub(crate) node: NodeName,
+    /// From the node before, to the end of the way and back.
+    pub(crate) rtt_us: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -147,7 +196,7 @@ pub(crate) struct FoundAgent {
 }
 
 /// A node, with its name where that is known.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct NodeName {
     pub(crate) node: String,
     pub(crate) name: Option<String>,

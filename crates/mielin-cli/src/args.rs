@@ -10,8 +10,8 @@ use clap_complete::Shell;
 
 pub(crate) use agent::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
 pub(crate) use mesh::{
-    ApproveArgs, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs, PresetChoice, RoleChoice,
-    StartArgs, TokenArgs,
+    ApproveArgs, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,
+    PresetChoice, RoleChoice, RouteArgs, StartArgs, TokenArgs,
 };
 
 const EXIT_CODES: &str = "\

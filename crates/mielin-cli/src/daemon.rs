@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use mielin_cells::{Cells, CellsConfig, CellsError};
 use mielin_mesh::{
-    Authority, AuthorityError, Departure, MeshConfig, MeshError, MeshService, NodeCredentials,
-    Preset, WireError,
+    Authority, AuthorityError, Departure, Dialling, MeshConfig, MeshError, MeshService,
+    NodeCredentials, Preset, WireError,
 };
 use mielin_mesh_core::{AgentId, NodeId};
 use tokio::io::AsyncReadExt;
@@ -24,7 +24,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{info, warn};
 
-use crate::args::PresetChoice;
+use crate::args::{DialableChoice, PresetChoice};
 use crate::control;
 use crate::failure::Failure;
 use crate::home::{Home, Settings};
@@ -126,6 +126,10 @@ impl Node {
         config.preset = match settings.preset {
             Some(PresetChoice::Wan) => Preset::Wan,
             Some(PresetChoice::Lan) | None => Preset::Lan,
+        };
+        config.dialling = match settings.dialable {
+            Some(DialableChoice::No) => Dialling::Impossible,
+            Some(DialableChoice::Auto) | None => Dialling::Tried,
         };
         let mesh = MeshService::start(config, credentials)
             .await

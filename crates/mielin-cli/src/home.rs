@@ -10,7 +10,7 @@ use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError};
 use mielin_wasm::EngineKind;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{NodeArgs, PresetChoice};
+use crate::args::{DialableChoice, NodeArgs, PresetChoice};
 use crate::failure::Failure;
 
 const LOCK_FILE: &str = "daemon.lock";
@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     /// Members to contact first, each as HOST:PORT.
     pub(crate) bootstrap: Vec<String>,
     pub(crate) preset: Option<PresetChoice>,
+    pub(crate) dialable: Option<DialableChoice>,
     /// `wasmtime` or `wasmi`.
     pub(crate) engine: Option<String>,
 }
@@ -99,6 +100,7 @@ impl Home {
                 given.bootstrap.iter().map(ToString::to_string).collect()
             },
             preset: given.preset.or(last.preset),
+            dialable: given.dialable.or(last.dialable),
             engine: given
                 .engine
                 .map(|engine| engine.to_string())
@@ -223,6 +225,7 @@ mod tests {
             bind: None,
             bootstrap: Vec::new(),
             preset: None,
+            dialable: None,
             engine: None,
             stop_on_stdin_end: false,
         };
@@ -231,6 +234,7 @@ mod tests {
             bind: "127.0.0.1:7".parse().ok(),
             bootstrap: vec!["first.example:9000".parse().expect("a host and a port")],
             preset: Some(PresetChoice::Wan),
+            dialable: Some(DialableChoice::No),
             ..none.clone()
         };
         home.save(&home.settings(&given).expect("merges"))
@@ -246,5 +250,6 @@ mod tests {
             given.bootstrap
         );
         assert_eq!(settings.preset, Some(PresetChoice::Lan));
+        assert_eq!(settings.dialable, Some(DialableChoice::No));
     }
 }

@@ -25,7 +25,17 @@ fn a_mesh_of_three_knows_itself() {
             assert_eq!(member["node"].as_str().unwrap().len(), 64);
         }
         let peers = node.json(&["mesh", "peers"]);
-        assert_eq!(peers["peers"].as_array().unwrap().len(), 2);
+        let peers = peers["peers"].as_array().unwrap();
+        assert_eq!(peers.len(), 2);
+        for peer in peers {
+            let expected = ["address", "name", "node", "path", "relays", "role", "state"];
+            assert_eq!(keys(peer), expected);
+            assert_eq!(peer["relays"].as_array().unwrap().len(), 0);
+        }
+        let route = node.json(&["mesh", "route", peers[0]["node"].as_str().unwrap()]);
+        assert_eq!(keys(&route), ["address", "kind", "name", "node", "rtt_us"]);
+        assert_eq!(route["kind"], "direct");
+        assert_eq!(route["address"], peers[0]["address"]);
     }
     let text = edge.mielin(&["mesh", "status"]).ok();
     let text = String::from_utf8(text).unwrap();

@@ -26,6 +26,23 @@ impl Verify for Ed25519 {
 pub struct Signer(pub(crate) Arc<NodeKey>);
 
 impl Signer {
+    /// The public half of the key, whose hash is the node's id.
+    #[must_use]
+    pub fn public_key(&self) -> [u8; 32] {
+        let key = self.0.pair().der_bytes();
+        key.try_into().expect("an Ed25519 key has 32 bytes")
+    }
+
+    /// Signs a message, which should say what it is for.
+    ///
+    /// # Errors
+    /// [`IdentityError::Sign`] when the signature code fails.
+    pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], IdentityError> {
+        let signature = self.0.pair().sign(message);
+        let signature = signature.map_err(|_| IdentityError::Sign)?;
+        signature.try_into().map_err(|_| IdentityError::Sign)
+    }
+
     /// Signs a location record, which should name this node as the holder: others refuse it otherwise.
     ///
     /// # Errors
@@ -34,13 +51,7 @@ impl Signer {
         &self,
         record: LocationRecord,
     ) -> Result<SignedLocation<Ed25519>, IdentityError> {
-        let pair = self.0.pair();
-        let key = pair.der_bytes().try_into();
-        let key = key.map_err(|_| IdentityError::Sign)?;
-        SignedLocation::sign(record, key, |message| {
-            let signature = pair.sign(message).map_err(|_| IdentityError::Sign)?;
-            signature.try_into().map_err(|_| IdentityError::Sign)
-        })
+        SignedLocation::sign(record, self.public_key(), |message| self.sign(message))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::courier::{MEMBERSHIP, REGISTRY, TABLE};
 use crate::event::MeshEvent;
 use crate::relay::{self, CIRCUIT};
+use crate::routed::{self, ROUTED};
 use crate::service::{PING, ping_handler};
 use crate::serving::{Refusal, RequestHandler, Response, Served};
 use crate::state::Shared;
@@ -101,6 +102,10 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
         CIRCUIT => {
             let _place = place;
             relay::serve(shared, stream).await;
+        }
+        ROUTED => {
+            let _place = place;
+            routed::serve(shared, stream).await;
         }
         PING => answer(stream, ping_handler(), place).await,
         RENEWAL => {

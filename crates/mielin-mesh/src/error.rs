@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
 use mielin_mesh_core::reach::CircuitRefusal;
+use mielin_mesh_core::routing::RouteRefusal;
 use mielin_mesh_wire::{CredentialsError, DirectoryError, StreamError, WireError};
 
 use crate::serving::Refusal;
@@ -34,6 +35,16 @@ pub enum MeshError {
         direct: Box<WireError>,
         /// How many relays were asked.
         relays: usize,
+    },
+    /// The members could not hand a message on to the node.
+    #[error("no message reached {node} by way of the members: {refusal} (at {by})")]
+    NotRouted {
+        /// Who was wanted.
+        node: NodeId,
+        /// Where it ended.
+        by: NodeId,
+        /// Why.
+        refusal: RouteRefusal,
     },
     /// A relay gave no circuit.
     #[error("the relay {relay} gave no circuit: {refusal}")]

@@ -32,6 +32,7 @@ mod event;
 mod metrics;
 mod reach;
 mod relay;
+mod routed;
 mod service;
 mod serving;
 mod state;
@@ -43,7 +44,8 @@ pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use metrics::METRICS_CONTENT_TYPE;
-pub use reach::{Path, Reachability};
+pub use reach::{Path, Reachability, Route};
+pub use routed::ROUTED_ANSWER_BYTES_MAX;
 pub use service::MeshService;
 pub use serving::{
     BoxFuture, Refusal, RequestHandler, StreamHandler, request_handler, stream_handler,

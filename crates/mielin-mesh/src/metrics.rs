@@ -106,6 +106,7 @@ pub(crate) fn text(shared: &Shared) -> String {
         traffic.packets_lost,
     );
     circuits(shared, &mut page);
+    routed(shared, &mut page);
     let name = "mielin_peer_rtt_seconds";
     page.family(
         name,
@@ -161,6 +162,22 @@ fn circuits(shared: &Shared, page: &mut Page) {
     page.family(name, "counter", "Circuits asked of this relay, by outcome.");
     page.sample(name, &[("outcome", &"joined")], count(&relaying.joined));
     page.sample(name, &[("outcome", &"refused")], count(&relaying.refused));
+}
+
+/// Messages that members hand on.
+fn routed(shared: &Shared, page: &mut Page) {
+    let name = "mielin_routed_messages_total";
+    let routing = &shared.routing;
+    page.family(name, "counter", "Routed messages by what this node did.");
+    for (part, counter) in [
+        ("sent", &routing.sent),
+        ("forwarded", &routing.forwarded),
+        ("answered", &routing.delivered),
+        ("refused", &routing.refused),
+    ] {
+        let count = counter.load(Ordering::Relaxed);
+        page.sample(name, &[("part", &part)], count);
+    }
 }
 
 #[derive(Default)]

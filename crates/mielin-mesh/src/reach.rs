@@ -14,6 +14,7 @@ use mielin_mesh_core::reach::{
     CircuitAnswer, CircuitRequest, DialBack, DirectRetry, RelayCandidate, choose_relays,
     is_dialable, is_relay,
 };
+use mielin_mesh_core::routing::Hop;
 use mielin_mesh_core::{MemberState, NodeId};
 use mielin_mesh_wire::{MeshStream, Peer, WireError};
 use tokio::sync::Notify;
@@ -30,6 +31,8 @@ const HEAD_START_UNDIALABLE: Duration = Duration::from_millis(250);
 const HEAD_START: Duration = Duration::from_secs(2);
 /// All ways together.
 const REACH_LIMIT: Duration = Duration::from_secs(12);
+/// Nodes that are remembered as unreached.
+const UNREACHED_MAX: usize = 1024;
 /// Between two looks at the connections that go through relays.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// Peers that are asked to dial back.
@@ -60,6 +63,30 @@ pub enum Path {
     },
 }
 
+/// The way to a node that was taken just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Over a connection of its own.
+    Direct {
+        /// Where its packets come from.
+        address: SocketAddr,
+        /// The time of a request and its answer.
+        rtt: Duration,
+    },
+    /// Over a connection through a relay.
+    Relayed {
+        /// The relay; `None` in the moment in which one replaces another.
+        relay: Option<NodeId>,
+        /// The time of a request and its answer.
+        rtt: Duration,
+    },
+    /// Handed on by members; there is no connection.
+    Routed {
+        /// The nodes on the way, the last one the node itself, each with the time as the one before measured it.
+        hops: Vec<Hop>,
+    },
+}
+
 /// Whether others can dial a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reachability {
@@ -74,6 +101,8 @@ pub struct Reachability {
 pub(crate) struct Reach {
     turns: Mutex<HashMap<NodeId, Weak<tokio::sync::Mutex<()>>>>,
     own: Mutex<Reachability>,
+    /// Nodes to which the last search has found no way.
+    unreached: Mutex<HashSet<NodeId>>,
     /// Whether the node can be dialled, a registration has ended, or a circuit has.
     changed: Notify,
     circuit_ended: Notify,
@@ -86,6 +115,16 @@ impl Reach {
 
     fn lock_own(&self) -> MutexGuard<'_, Reachability> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the last search for a way to a node has found none.
+    pub(crate) fn is_unreached(&self, node: &NodeId) -> bool {
+        self.lock_unreached().contains(node)
+    }
+
+    fn lock_unreached(&self) -> MutexGuard<'_, HashSet<NodeId>> {
+        let unreached = &self.unreached;
+        unreached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets one task at a time look for ways to a node; the others find its connection.
@@ -135,11 +174,31 @@ pub(crate) async fn reach(
     let limit = REACH_LIMIT;
     let search = async {
         let _turn = turn.lock().await;
-        race(shared, node, address, advertised).await
+        let search = Search { shared, node };
+        let peer = race(shared, node, address, advertised).await?;
+        // Found: what the end of the search notes is undone.
+        drop(search);
+        shared.reach.lock_unreached().remove(node);
+        Ok(peer)
     };
     timeout(limit, search)
         .await
         .map_err(|_| MeshError::Wire(WireError::Timeout { address, limit }))?
+}
+
+/// A search for a way. It has found none when it ends, also when whoever wanted it waits no longer.
+struct Search<'a> {
+    shared: &'a Shared,
+    node: &'a NodeId,
+}
+
+impl Drop for Search<'_> {
+    fn drop(&mut self) {
+        let mut unreached = self.shared.reach.lock_unreached();
+        if unreached.len() < UNREACHED_MAX {
+            unreached.insert(*self.node);
+        }
+    }
 }
 
 /// Tries the direct way and, a little later or when that has failed, the relays.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use mielin_mesh_core::kademlia::Key;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::RegistryError;
+use mielin_mesh_core::routing::Hop;
 use mielin_mesh_core::{
     AgentId, AgentRegistry, Departure, Identity, Location, LocationRecord, Member, Membership,
     Name, NodeId, Preset, codec,
@@ -28,8 +29,9 @@ use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::metrics::{self, Counts};
-use crate::reach::{self, Path, Reach, Reachability};
+use crate::reach::{self, Path, Reach, Reachability, Route};
 use crate::relay::Relaying;
+use crate::routed::{self, Routing};
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, request_handler};
 use crate::state::{Cores, Shared};
 use crate::table::{self, AgentLookup, Table};
@@ -92,6 +94,7 @@ impl MeshService {
                 return Err(error);
             }
         };
+        let routing = Routing::new(local.id, credentials.signer());
         let shared = Arc::new(Shared {
             local,
             mesh: credentials.mesh_id(),
@@ -103,6 +106,7 @@ impl MeshService {
             couriers: Couriers::default(),
             reach: Reach::default(),
             relaying: Relaying::default(),
+            routing,
             changed: Notify::new(),
             closing: watch::Sender::new(false),
             runtime: Handle::current(),
@@ -284,6 +288,66 @@ impl MeshService {
         limit: Duration,
     ) -> Result<Bytes, MeshError> {
         self::request(&self.shared, node, protocol, request, limit).await
+    }
+
+    /// Answers routed requests of `protocol` from now on. They are proved to come from their source, but may be
+    /// repeated by those who carried them after this node has restarted.
+    ///
+    /// # Panics
+    /// When `protocol` is below 100: those are the mesh's own.
+    pub fn serve_routed(&self, protocol: u16, handler: Arc<dyn RequestHandler>) {
+        assert!(
+            protocol >= FIRST_PROTOCOL,
+            "protocol {protocol} belongs to the mesh itself"
+        );
+        self.shared.routing.serve(protocol, handler);
+    }
+
+    /// Sends a request by way of other members, for a node to which no connection can be made, and waits for its
+    /// answer of at most [`ROUTED_ANSWER_BYTES_MAX`](crate::ROUTED_ANSWER_BYTES_MAX). Those who carry it can read
+    /// it. The answer comes with the way that it took.
+    ///
+    /// # Errors
+    /// [`MeshError::NotRouted`], [`MeshError::Oversized`] and [`MeshError::MalformedResponse`].
+    pub async fn request_routed(
+        &self,
+        node: &NodeId,
+        protocol: u16,
+        request: Bytes,
+        limit: Duration,
+    ) -> Result<(Bytes, Vec<Hop>), MeshError> {
+        routed::request(&self.shared, node, protocol, request, limit).await
+    }
+
+    /// Whether the last search for a way to a node has found none, and no connection has come up since. Searches are
+    /// made again and again as long as membership holds the node for active.
+    #[must_use]
+    pub fn is_unreached(&self, node: &NodeId) -> bool {
+        self.shared.endpoint.peer(node).is_none() && self.shared.reach.is_unreached(node)
+    }
+
+    /// The way to a node that is taken now: over a connection, which is made where there is none, or else by way of
+    /// the members.
+    ///
+    /// # Errors
+    /// Those of the last way that was tried: [`MeshError::NotRouted`].
+    pub async fn route(&self, node: &NodeId, limit: Duration) -> Result<Route, MeshError> {
+        match self.ping(node, limit).await {
+            Ok(rtt) => match self.path(node) {
+                Some(Path::Direct { address, .. }) => return Ok(Route::Direct { address, rtt }),
+                Some(Path::Relayed { relay, .. }) => return Ok(Route::Relayed { relay, rtt }),
+                // It was there a moment ago.
+                None => {}
+            },
+            Err(
+                error @ (MeshError::UnknownNode(_) | MeshError::IsLocal(_) | MeshError::ShutDown),
+            ) => {
+                return Err(error);
+            }
+            Err(error) => tracing::debug!(?node, %error, "no connection; asking the members"),
+        }
+        let (_, hops) = self.request_routed(node, PING, PING_CONTENT, limit).await?;
+        Ok(Route::Routed { hops })
     }
 
     /// Opens a stream, connecting first where needed (at most 10 s).

@@ -23,6 +23,7 @@ use crate::event::{LocalNode, MeshEvent};
 use crate::metrics::Counts;
 use crate::reach::Reach;
 use crate::relay::Relaying;
+use crate::routed::Routing;
 use crate::serving::Served;
 use crate::table::Table;
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) couriers: Couriers,
     pub(crate) reach: Reach,
     pub(crate) relaying: Relaying,
+    pub(crate) routing: Routing,
     /// Wakes the clock task, because a deadline may have changed.
     pub(crate) changed: Notify,
     pub(crate) closing: watch::Sender<bool>,

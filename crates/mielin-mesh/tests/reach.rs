@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    Dialling, JoinRequest, MeshConfig, MeshError, MeshService, Path, create_mesh, join,
+    Dialling, JoinRequest, MeshConfig, MeshError, MeshService, Path, Route, create_mesh, join,
     request_handler,
 };
+use mielin_mesh_core::routing::RouteRefusal;
 use mielin_mesh_core::{MemberState, NodeId, NodeRole};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -256,6 +257,89 @@ async fn nodes_behind_walls_reach_each_other_through_relays_until_a_wall_opens()
     right.echo(&left, &large).await.unwrap();
     until("it is so at both ends", || right.is_direct_to(&left)).await;
     for node in [&left, &right, stays] {
+        node.mesh.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_relay_is_members_hand_messages_on() {
+    let founder = Node::founder(NodeRole::Edge).await;
+    let (left_wall, right_wall) = (Wall::closed().await, Wall::closed().await);
+    let left = founder.behind("left", &left_wall).await;
+    let right = founder.behind("right", &right_wall).await;
+    until("everybody is known to everybody", || {
+        left.sees_alive(&right) && right.sees_alive(&left)
+    })
+    .await;
+    let seen_by = right.id();
+    right.mesh.serve_routed(
+        ECHO,
+        request_handler(move |from: NodeId, bytes: Bytes| async move {
+            assert_ne!(from, seen_by);
+            Ok(Bytes::from([&from.0[..], &bytes].concat()))
+        }),
+    );
+    let large = Bytes::from(vec![7; 1 << 20]);
+    let small = Bytes::from_static(b"small");
+    let there = right.id();
+    let asked = left.mesh.request_routed(&there, ECHO, small, LIMIT);
+    let (answer, hops) = asked.await.unwrap();
+    assert_eq!(answer, [&left.id().0[..], b"small"].concat());
+    let way: Vec<_> = hops.iter().map(|hop| hop.node).collect();
+    assert_eq!(way, [founder.id(), right.id()]);
+    assert!(hops[0].rtt_us >= hops[1].rtt_us);
+
+    // An answer may not be as large as the question, and other protocols are not served.
+    for (protocol, expected) in [
+        (ECHO, RouteRefusal::Failed),
+        (ECHO + 1, RouteRefusal::Unserved),
+    ] {
+        let asked = left
+            .mesh
+            .request_routed(&there, protocol, large.clone(), LIMIT);
+        match asked.await {
+            Err(MeshError::NotRouted { by, refusal, .. }) => {
+                assert_eq!((by, refusal), (right.id(), expected));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    // What `mesh route` shows: there is no connection, and members hand it on.
+    match left.mesh.route(&right.id(), LIMIT).await.unwrap() {
+        Route::Routed { hops } => assert_eq!(hops.len(), 2),
+        other => panic!("{other:?}"),
+    }
+    assert!(left.mesh.is_unreached(&right.id()));
+    match left.mesh.route(&founder.id(), LIMIT).await.unwrap() {
+        Route::Direct { address, .. } => assert_eq!(address, founder.mesh.local().address),
+        other => panic!("{other:?}"),
+    }
+    let metrics = founder.mesh.metrics();
+    assert!(
+        metrics.contains("mielin_routed_messages_total{part=\"forwarded\"} 4"),
+        "{metrics}"
+    );
+
+    // The only way leads through the founder.
+    founder.mesh.shutdown().await;
+    until("the founder is gone", || {
+        left.mesh.path(&founder.id()).is_none()
+    })
+    .await;
+    let small = Bytes::from_static(b"small");
+    match left
+        .mesh
+        .request_routed(&right.id(), ECHO, small, LIMIT)
+        .await
+    {
+        Err(MeshError::NotRouted {
+            refusal: RouteRefusal::NoWay,
+            ..
+        }) => {}
+        other => panic!("{other:?}"),
+    }
+    for node in [&left, &right] {
         node.mesh.shutdown().await;
     }
 }

@@ -35,7 +35,10 @@ Examples:
   mielin mesh status
   mielin --data-dir /tmp/edge mesh status -o json")]
     Status(OutputArgs),
-    /// List the other members of the mesh
+    /// List the other members of the mesh, and how they are connected with this node
+    ///
+    /// PATH is `direct`, or `via` the relay through which a member's packets come, or `-` while there
+    /// is no connection. A member that cannot be dialled names its relays in the JSON output.
     #[command(after_help = "\
 Examples:
   mielin mesh peers
@@ -54,6 +57,13 @@ Examples:
     /// Sends requests, one after the other, over the connection that the nodes use, and prints how
     /// long the answers took. The first may have to make the connection.
     Ping(PingArgs),
+    /// Show the way that is taken to a member
+    ///
+    /// `direct` with the member's address; `via` a relay, for a member that cannot be dialled; or the
+    /// members that hand messages on, where no connection can be made. Times are those of a request
+    /// and its answer. The way is searched for as for a message: when there is no connection yet,
+    /// that can take some seconds.
+    Route(RouteArgs),
     /// Ask the mesh where an agent is
     ///
     /// Looks in the table that the nodes keep together: each agent's node signs where it is, and
@@ -97,7 +107,7 @@ pub(crate) struct StartArgs {
     /// The node's name, which no other in the mesh has [default: the host's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// What the node is for [default: core]; shown to all, and changes nothing else
+    /// What the node is for [default: core]; relay and core join members that cannot dial each other
     #[arg(long)]
     pub(crate) role: Option<RoleChoice>,
     #[command(flatten)]
@@ -125,8 +135,8 @@ pub(crate) struct JoinArgs {
     /// The node's name, which no other in the mesh has [default: the host's name and hex digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// What the node is for [default: what the token says, else edge]; shown to all, and changes
-    /// nothing else
+    /// What the node is for [default: what the token says, else edge]; relay and core join members
+    /// that cannot dial each other
     #[arg(long)]
     pub(crate) role: Option<RoleChoice>,
     #[command(flatten)]
@@ -146,6 +156,9 @@ pub(crate) struct NodeArgs {
     /// How soon a silent member is suspected
     #[arg(long)]
     pub(crate) preset: Option<PresetChoice>,
+    /// Whether others can dial this node [default: auto]
+    #[arg(long)]
+    pub(crate) dialable: Option<DialableChoice>,
     /// The WebAssembly engine: wasmtime or wasmi
     #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
     pub(crate) engine: Option<EngineKind>,
@@ -202,6 +215,19 @@ pub(crate) struct PingArgs {
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+  mielin mesh route edge
+  mielin mesh route 3f2a91 -o json")]
+pub(crate) struct RouteArgs {
+    /// Id, unique prefix or name of the node
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
   mielin mesh lookup counter
   mielin mesh lookup 00112233445566778899aabbccddeeff -o json")]
 pub(crate) struct LookupArgs {
@@ -216,7 +242,7 @@ pub(crate) struct LookupArgs {
 pub(crate) enum RoleChoice {
     /// A machine that comes and goes
     Edge,
-    /// A machine between the others
+    /// A machine that others can dial: joins members that cannot dial each other
     Relay,
     /// A machine that stays
     Core,
@@ -241,6 +267,15 @@ pub(crate) enum PresetChoice {
     Wan,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DialableChoice {
+    /// Members try it; a node that they cannot dial is reached through relays
+    Auto,
+    /// They cannot: the node is reached through relays from the start
+    No,
+}
+
 impl MeshCommand {
     pub(super) fn output(&self) -> OutputArgs {
         match self {
@@ -249,6 +284,7 @@ impl MeshCommand {
             MeshCommand::Token(arguments) => arguments.output,
             MeshCommand::Approve(arguments) => arguments.output,
             MeshCommand::Ping(arguments) => arguments.output,
+            MeshCommand::Route(arguments) => arguments.output,
             MeshCommand::Lookup(arguments) => arguments.output,
             MeshCommand::Status(output)
             | MeshCommand::Peers(output)

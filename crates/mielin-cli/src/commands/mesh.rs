@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::reach;
 use crate::api::{
-    Approval, Approved, Done, MemberLine, MeshStatus, PendingNodes, TokenIssued, TokenRequest,
+    Approval, Approved, Done, MemberLine, MeshStatus, PathLine, PendingNodes, TokenIssued,
+    TokenRequest,
 };
 use crate::args::{
     ApproveArgs, DaemonArgs, JoinArgs, MeshCommand, NodeArgs, RoleChoice, StartArgs, TokenArgs,
@@ -53,6 +54,7 @@ pub(crate) async fn run(
         MeshCommand::Approve(ApproveArgs { node: None, .. }) => pending(&client, output).await,
         MeshCommand::Metrics(_) => reach::metrics(&client, output).await,
         MeshCommand::Ping(arguments) => reach::ping(&client, arguments, output).await,
+        MeshCommand::Route(arguments) => reach::route(&client, arguments, output).await,
         MeshCommand::Lookup(arguments) => reach::look_up(&client, arguments, output).await,
         MeshCommand::Leave(_) => leave(data_dir, &client, output).await,
     }
@@ -312,9 +314,45 @@ fn default_name() -> Result<String, Failure> {
     Ok(format!("{host}-{:04x}", u16::from_be_bytes(random)))
 }
 
+/// What `mesh status -o json` prints.
+#[derive(Serialize)]
+struct Status<'a> {
+    node: &'a str,
+    name: &'a str,
+    role: &'a str,
+    members: Vec<StatusLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct StatusLine<'a> {
+    node: &'a str,
+    name: &'a str,
+    role: &'a str,
+    state: &'a str,
+    address: &'a str,
+}
+
+impl Status<'_> {
+    fn of(status: &MeshStatus) -> Status<'_> {
+        let members = status.members.iter().map(|member| StatusLine {
+            node: &member.node,
+            name: &member.name,
+            role: &member.role,
+            state: &member.state,
+            address: &member.address,
+        });
+        Status {
+            node: &status.node,
+            name: &status.name,
+            role: &status.role,
+            members: members.collect(),
+        }
+    }
+}
+
 async fn status(client: &Client, output: Output) -> Result<(), Failure> {
     let status: MeshStatus = client.get("/v1/mesh").await?;
-    output.result(&status, |status| {
+    output.result(&Status::of(&status), |_| {
         format!(
             "{} ({}), node {}\n\n{}",
             status.name,
@@ -354,11 +392,24 @@ fn members_table(members: &[MemberLine]) -> String {
                 member.role.clone(),
                 member.state.clone(),
                 member.address.clone(),
+                path(member),
                 short(&member.node).to_owned(),
             ]
         })
         .collect();
-    table(&["NAME", "ROLE", "STATE", "ADDRESS", "NODE"], &rows)
+    let titles = ["NAME", "ROLE", "STATE", "ADDRESS", "PATH", "NODE"];
+    table(&titles, &rows)
+}
+
+fn path(member: &MemberLine) -> String {
+    match &member.path {
+        None => "-".to_owned(),
+        Some(PathLine::Direct) => "direct".to_owned(),
+        Some(PathLine::Relayed { relay: None }) => "via a relay".to_owned(),
+        Some(PathLine::Relayed { relay: Some(relay) }) => {
+            format!("via {}", reach::node_name(relay))
+        }
+    }
 }
 
 async fn token(client: &Client, arguments: &TokenArgs, output: Output) -> Result<(), Failure> {

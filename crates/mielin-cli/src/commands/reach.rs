@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::api::{LookedUp, Lookup, NodeName, Ping, Pong};
-use crate::args::{LookupArgs, PingArgs};
+use crate::api::{LookedUp, Lookup, NodeName, Ping, Pong, Route, Way};
+use crate::args::{LookupArgs, PingArgs, RouteArgs};
 use crate::client::Client;
 use crate::failure::{Class, Failure};
 use crate::output::{Output, fields, short, table};
@@ -73,6 +73,46 @@ pub(super) async fn ping(
     })
 }
 
+pub(super) async fn route(
+    client: &Client,
+    arguments: RouteArgs,
+    output: Output,
+) -> Result<(), Failure> {
+    let request = Ping {
+        node: arguments.node,
+    };
+    let route: Route = client.post("/v1/mesh/route", &request).await?;
+    output.result(&route, |route| {
+        let to = format!("{} ({})", route.name, short(&route.node));
+        match &route.way {
+            Way::Direct { address, rtt_us } => {
+                let rtt = milliseconds(*rtt_us);
+                format!("{to}: direct, {address}, {rtt} ms\n")
+            }
+            Way::Relayed { relay, rtt_us } => {
+                let relay = relay.as_ref().map_or("a relay".to_owned(), node_name);
+                format!("{to}: via {relay}, {} ms\n", milliseconds(*rtt_us))
+            }
+            Way::Routed { hops } => {
+                let rows: Vec<_> = hops
+                    .iter()
+                    .enumerate()
+                    .map(|(index, hop)| {
+                        [
+                            (index + 1).to_string(),
+                            node_name(&hop.node),
+                            milliseconds(hop.rtt_us),
+                            short(&hop.node.node).to_owned(),
+                        ]
+                    })
+                    .collect();
+                let hops = table(&["HOP", "NAME", "MS", "NODE"], &rows);
+                format!("{to}: no connection; members hand messages on\n\n{hops}")
+            }
+        }
+    })
+}
+
 /// What `mesh metrics -o json` prints.
 #[derive(Serialize)]
 struct Metrics {
@@ -130,7 +170,7 @@ pub(super) async fn look_up(
     })
 }
 
-fn node_name(node: &NodeName) -> String {
+pub(super) fn node_name(node: &NodeName) -> String {
     let short = || short(&node.node).to_owned();
     node.name.clone().unwrap_or_else(short)
 }

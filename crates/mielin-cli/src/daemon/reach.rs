@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use mielin_cells::CellsError;
-use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError};
-use mielin_mesh_core::{AgentId, Name};
+use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError, Route};
+use mielin_mesh_core::{AgentId, Member, Name, NodeId};
 
 use super::NodeState;
 use super::answer::Input;
@@ -18,6 +18,8 @@ use crate::failure::Failure;
 
 /// A ping that takes longer counts as lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
+/// The search for a direct way and relays may take 12 s; messages over the members come after that.
+const ROUTE_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) async fn ping(
     State(state): State<NodeState>,
@@ -42,6 +44,54 @@ pub(super) async fn ping(
             .map(|identity| identity.address.to_string())
             .unwrap_or_default(),
         rtt_us: rtt.as_micros() as u64,
+    }))
+}
+
+/// A node with its name, if it is a member.
+pub(super) fn node_name(members: &[Member], node: &NodeId) -> api::NodeName {
+    let mut fitting = members.iter().filter(|m| m.identity.id == *node);
+    api::NodeName {
+        node: node.to_string(),
+        name: fitting.next().map(|m| m.identity.name.to_string()),
+    }
+}
+
+pub(super) async fn route(
+    State(state): State<NodeState>,
+    Input(request): Input<api::Ping>,
+) -> Result<Json<api::Route>, Failure> {
+    let node = state.node(&request.node).await?;
+    let mesh = state.mesh();
+    if let Some(absence) = mesh.absence(&node) {
+        return Err(CellsError::Gone(absence).into());
+    }
+    let route = mesh.route(&node, ROUTE_LIMIT).await?;
+    let members = mesh.members();
+    let named = |node: &NodeId| node_name(&members, node);
+    let way = match route {
+        Route::Direct { address, rtt } => api::Way::Direct {
+            address: address.to_string(),
+            rtt_us: rtt.as_micros() as u64,
+        },
+        Route::Relayed { relay, rtt } => api::Way::Relayed {
+            relay: relay.as_ref().map(named),
+            rtt_us: rtt.as_micros() as u64,
+        },
+        Route::Routed { hops } => api::Way::Routed {
+            hops: hops
+                .iter()
+                .map(|hop| api::HopLine {
+                    node: named(&hop.node),
+                    rtt_us: hop.rtt_us.into(),
+                })
+                .collect(),
+        },
+    };
+    let api::NodeName { node, name } = named(&node);
+    Ok(Json(api::Route {
+        node,
+        name: name.unwrap_or_default(),
+        way,
     }))
 }
 
@@ -72,13 +122,7 @@ pub(super) async fn look_up(
         .hint(WHOLE_ID));
     }
     let members = mesh.members();
-    let named = |node| {
-        let mut fitting = members.iter().filter(|m| m.identity.id == node);
-        api::NodeName {
-            node: node.to_string(),
-            name: fitting.next().map(|m| m.identity.name.to_string()),
-        }
-    };
+    let named = |node| node_name(&members, &node);
     let agents = found.records.iter().map(|record| api::FoundAgent {
         agent: record.agent.to_string(),
         name: record.name.to_string(),
@@ -107,11 +151,12 @@ impl From<MeshError> for Failure {
             MeshError::IsLocal(_) => {
                 Failure::usage(message).hint("name another node; `mielin mesh peers` shows them")
             }
-            MeshError::NoPath { .. } | MeshError::NoCircuit { .. } => Failure::unreachable(message)
-                .hint(
-                    "a node that cannot be dialled needs a running member of role relay or core; \
+            MeshError::NoPath { .. }
+            | MeshError::NoCircuit { .. }
+            | MeshError::NotRouted { .. } => Failure::unreachable(message).hint(
+                "a node that cannot be dialled needs a running member of role relay or core; \
                      `mielin mesh status` shows who is there",
-                ),
+            ),
             MeshError::Wire(_) | MeshError::Stream(_) | MeshError::Timeout { .. } => {
                 Failure::unreachable(message)
                     .hint("`mielin mesh status` shows who is there; try again when the node is")

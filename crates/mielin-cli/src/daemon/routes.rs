@@ -12,15 +12,15 @@ use axum::{Json, Router};
 use mielin_cells::{
     Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
 };
-use mielin_mesh::Departure;
-use mielin_mesh_core::AgentId;
+use mielin_mesh::{Departure, Path as MeshPath};
+use mielin_mesh_core::{AgentId, NodeId};
 use mielin_wasm::{Address, Capability, Grants, Target};
 use tokio::sync::mpsc;
 
 use super::NodeState;
 use super::answer::{Input, OTHER_VERSION};
 use super::body::{Gone, Writer, streamed};
-use super::reach;
+use super::reach::{self, node_name};
 use super::spelling::{agent_state, member_state, role, role_name, strategy, strategy_name};
 use crate::api;
 use crate::failure::Failure;
@@ -40,6 +40,7 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/mesh/approvals", post(approve))
         .route("/v1/mesh/metrics", get(reach::metrics))
         .route("/v1/mesh/ping", post(reach::ping))
+        .route("/v1/mesh/route", post(reach::route))
         .route("/v1/mesh/lookup", post(reach::look_up))
         .route("/v1/mesh/leave", post(leave))
         .route("/v1/agents", get(list_agents).post(spawn))
@@ -93,7 +94,16 @@ async fn leave(State(state): State<NodeState>) -> Json<api::Done> {
 async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
     let mesh = state.mesh();
     let local = mesh.local();
-    let members = mesh.members().into_iter().map(|member| api::MemberLine {
+    let members = mesh.members();
+    let named = |node: &NodeId| node_name(&members, node);
+    let members = members.iter().map(|member| api::MemberLine {
+        path: mesh.path(&member.identity.id).map(|path| match path {
+            MeshPath::Direct { .. } => api::PathLine::Direct,
+            MeshPath::Relayed { relay, .. } => api::PathLine::Relayed {
+                relay: relay.as_ref().map(named),
+            },
+        }),
+        relays: member.identity.relays.iter().map(named).collect(),
         node: member.identity.id.to_string(),
         name: member.identity.name.to_string(),
         role: role_name(member.identity.role).to_owned(),

@@ -1,0 +1,69 @@
+#![allow(clippy::unwrap_used)]
+
+use mielin_fuzz::{Seed, Target};
+use mielin_mesh_core::Epoch;
+use mielin_mesh_core::delivery::MessageKind;
+
+use super::*;
+
+/// Messages that came by way of the members.
+const HANDED_ON: Target = Target {
+    name: "handed_on",
+    mutations: 20_000,
+    fixed_bytes: 16 << 10,
+    bytes_per_byte: 32,
+    run: |bytes| {
+        let Some(envelopes) = split(Bytes::copy_from_slice(bytes)) else {
+            return false;
+        };
+        assert!(envelopes.len() <= DELIVERY_WINDOW_COUNT);
+        assert_eq!(split(join(&envelopes)), Some(envelopes.clone()));
+        !envelopes.is_empty()
+    },
+    seeds: || {
+        let three = [1, 2, 3].map(|sequence| envelope(sequence, 4));
+        let mut other = three.to_vec();
+        other[1].destination = AgentId([9; 16]);
+        let many: Vec<_> = (1..=33).map(|sequence| envelope(sequence, 0)).collect();
+        let one = join(&three[..1]);
+        vec![
+            Seed::good("one", &one[..]),
+            Seed::good("three", &join(&three)[..]),
+            Seed::bad("cut-off", &one[..one.len() - 1]),
+            Seed::bad("two-destinations", &join(&other)[..]),
+            Seed::bad("too-many", &join(&many)[..]),
+        ]
+    },
+};
+
+fn envelope(sequence: u64, len: usize) -> Envelope {
+    Envelope {
+        source: AgentId([1; 16]),
+        source_epoch: Epoch(2),
+        destination: AgentId([3; 16]),
+        sequence,
+        kind: MessageKind::Send,
+        payload: Bytes::from(vec![7; len]),
+    }
+}
+
+#[test]
+fn handed_on() {
+    HANDED_ON.replay();
+}
+
+#[test]
+fn as_many_messages_as_fit_are_joined() {
+    let half = PAYLOAD_BYTES_MAX / 2 - 100;
+    let large = [1, 2, 3].map(|sequence| envelope(sequence, half));
+    let mut joined = join(&large);
+    assert!(joined.len() <= PAYLOAD_BYTES_MAX);
+    let first = joined.get_u32() as usize;
+    let first = Envelope::decode(&joined.split_to(first)).unwrap();
+    let second = joined.get_u32() as usize;
+    let second = Envelope::decode(&joined.split_to(second)).unwrap();
+    assert_eq!(
+        ([first, second], joined.len()),
+        ([large[0].clone(), large[1].clone()], 0)
+    );
+}
