@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    Dialling, JoinRequest, MeshConfig, MeshError, MeshService, Path, Route, create_mesh, join,
-    request_handler,
+    Dialling, FrameLimit, JoinRequest, MeshConfig, MeshError, MeshService, MeshStream, Path, Route,
+    create_mesh, join, request_handler, stream_handler,
 };
 use mielin_mesh_core::routing::RouteRefusal;
 use mielin_mesh_core::{MemberState, NodeId, NodeRole};
@@ -23,6 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
 const LIMIT: Duration = Duration::from_secs(30);
 const ECHO: u16 = 100;
+/// Streams whose frames come back.
+const FRAMES: u16 = 101;
 
 struct Node {
     mesh: MeshService,
@@ -36,6 +38,12 @@ impl Node {
 
     fn new(mesh: MeshService, dir: TempDir) -> Node {
         mesh.serve(ECHO, request_handler(|_, bytes| async { Ok(bytes) }));
+        let back = |_, mut stream: MeshStream| async move {
+            while let Ok(Some(frame)) = stream.recv_frame(FrameLimit::default()).await {
+                stream.send_frame_bytes(&[], frame.payload).await.unwrap();
+            }
+        };
+        mesh.serve_streams(FRAMES, stream_handler(back));
         Node { mesh, _dir: dir }
     }
 
@@ -237,7 +245,11 @@ async fn nodes_behind_walls_reach_each_other_through_relays_until_a_wall_opens()
             .contains("mielin_relayed_bytes_total")
     );
 
-    // The relay in use goes without a word. Requests may fail until that is noticed; the other takes over.
+    // The relay in use goes without a word. When that is noticed the other takes over, and what was begun goes on.
+    let small = Bytes::from_static(b"small");
+    let mut stream = left.mesh.open_stream(&right.id(), FRAMES).await.unwrap();
+    stream.send_frame_bytes(&[], small.clone()).await.unwrap();
+    stream.recv_frame(FrameLimit::default()).await.unwrap();
     let [gone, stays] = if first == relay.id() {
         [&relay, &founder]
     } else {
@@ -248,6 +260,9 @@ async fn nodes_behind_walls_reach_each_other_through_relays_until_a_wall_opens()
         left.relay_to(&right) == Some(stays.id())
     })
     .await;
+    stream.send_frame_bytes(&[], small.clone()).await.unwrap();
+    let frame = timeout(DEADLINE, stream.recv_frame(FrameLimit::default())).await;
+    assert_eq!(frame.unwrap().unwrap().unwrap().payload, small);
     left.echo(&right, &large).await.unwrap();
     assert_eq!(left.relay_to(&right), Some(stays.id()));
 

@@ -25,7 +25,17 @@ pub fn sample(name: &str) -> String {
 
 /// The executable without the caller's settings.
 pub fn mielin() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mielin"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_mielin")))
+}
+
+/// The same, run by another program.
+pub fn mielin_by(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).arg(env!("CARGO_BIN_EXE_mielin"));
+    without_settings(command)
+}
+
+fn without_settings(mut command: Command) -> Command {
     command
         .env_remove("MIELIN_DATA_DIR")
         .env_remove("MIELIN_TOKEN")
@@ -179,7 +189,13 @@ impl Node {
     /// Runs a command that runs a node, until the node is up.
     #[track_caller]
     pub fn run(dir: &Path, args: &[&str]) -> Node {
-        let mut child = mielin()
+        Node::run_by(mielin(), dir, args)
+    }
+
+    /// The same with an executable that is not run directly.
+    #[track_caller]
+    pub fn run_by(mut mielin: Command, dir: &Path, args: &[&str]) -> Node {
+        let mut child = mielin
             .args(args)
             .args(["-o", "json", "--data-dir"])
             .arg(dir)

@@ -1,0 +1,243 @@
+//! A node that nobody can dial, on a host of its own behind a firewall: network namespaces on a link, and nftables.
+//!
+//! Needs Linux, `ip`, `nft` and root. Nothing of this machine's own network is touched.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::{Node, mielin_by, sample, until};
+use tempfile::TempDir;
+
+const SETUP: &str = "this test needs Linux, the programs `ip` and `nft`, and the right to make network namespaces: \
+     install iproute2 and nftables (on Debian: apt-get install iproute2 nftables) and run it as root, or in a \
+     container as root with the capabilities NET_ADMIN and SYS_ADMIN";
+/// Rounds of the agent that is moved while it runs: some seconds of work.
+const LONG: &str = "4000000";
+
+/// The hosts.
+const CORE: usize = 0;
+const RELAY: usize = 1;
+const NEAR: usize = 2;
+const HIDDEN: usize = 3;
+
+/// Hosts on one link, removed when this is dropped.
+struct Link {
+    hosts: Vec<String>,
+}
+
+impl Link {
+    fn new(count: usize) -> Link {
+        // Not the prefix of other tests, which remove what has been left over.
+        let prefix = format!("mielin-relayed-{}", std::process::id());
+        let hub = format!("{prefix}-hub");
+        let mut link = Link {
+            hosts: vec![hub.clone()],
+        };
+        ip(&["netns", "add", &hub]);
+        ip(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]);
+        ip(&["-n", &hub, "link", "set", "bridge", "up"]);
+        for number in 0..count {
+            let (host, port) = (format!("{prefix}-{number}"), format!("port{number}"));
+            ip(&["netns", "add", &host]);
+            link.hosts.push(host.clone());
+            let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host];
+            ip(&[&["-n", &hub, "link", "add", &port][..], &peer].concat());
+            ip(&["-n", &hub, "link", "set", &port, "master", "bridge", "up"]);
+            ip(&["-n", &host, "link", "set", "lo", "up"]);
+            let address = format!("{}/24", address(number));
+            ip(&["-n", &host, "addr", "add", &address, "dev", "eth0"]);
+            ip(&["-n", &host, "link", "set", "eth0", "up"]);
+        }
+        link
+    }
+
+    fn host(&self, number: usize) -> &str {
+        &self.hosts[number + 1]
+    }
+
+    /// Runs a node on a host.
+    fn node(&self, number: usize, dir: &Path, args: &[&str]) -> Node {
+        let mielin = mielin_by("ip", &["netns", "exec", self.host(number)]);
+        Node::run_by(mielin, dir, args)
+    }
+
+    /// Gives a host these rules instead of those that it has.
+    fn firewall(&self, number: usize, rules: &str) {
+        let mut nft = Command::new("ip")
+            .args(["netns", "exec", self.host(number), "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{error}; {SETUP}"));
+        let rules = format!("flush ruleset\n{rules}\n");
+        let mut input = nft.stdin.take().unwrap();
+        input.write_all(rules.as_bytes()).unwrap();
+        drop(input);
+        assert!(nft.wait().unwrap().success(), "nft; {SETUP}");
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            let _ = Command::new("ip").args(["netns", "del", host]).status();
+        }
+    }
+}
+
+fn address(host: usize) -> String {
+    format!("10.78.0.{}", host + 1)
+}
+
+/// Runs `ip`, and says what to do if it cannot.
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run `ip`: {error}; {SETUP}"));
+    assert!(
+        output.status.success(),
+        "`ip {}`: {}; {SETUP}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim(),
+    );
+}
+
+/// How one node says that another is connected with it.
+fn path(from: &Node, to: &Node) -> Value {
+    let peers = from.json(&["mesh", "peers"]);
+    let mut peers = peers["peers"].as_array().unwrap().iter();
+    let peer = peers.find(|peer| peer["node"] == to.id());
+    peer.map(|peer| peer["path"].clone()).unwrap_or_default()
+}
+
+/// The relay that `mesh route` shows; nothing if the way is another.
+fn relay(from: &Node, to: &Node) -> Option<String> {
+    let ran = from.mielin(&["mesh", "route", to.id(), "-o", "json"]);
+    let route: Value = serde_json::from_str(&ran.stdout()).ok()?;
+    let is_relayed = route["kind"] == "relayed" && route["rtt_us"].as_u64()? > 0;
+    let relay = route["relay"]["node"].as_str().map(str::to_owned);
+    relay.filter(|_| is_relayed)
+}
+
+fn reply(from: &Node, agent: &str, text: &str) -> Option<String> {
+    let ran = from.mielin(&["agent", "send", agent, text, "--wait"]);
+    Some(ran.stdout()).filter(|reply| !reply.is_empty())
+}
+
+#[test]
+fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens() {
+    let link = Link::new(4);
+    let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let dir = |host: usize| dirs[host].path().join("data");
+
+    // Nothing that the hidden host has not asked for comes in, and nothing at all from the near one: else it
+    // would be asked, as both try to reach each other.
+    let near = address(NEAR);
+    link.firewall(
+        HIDDEN,
+        &format!(
+            "table inet wall {{
+                chain input {{
+                    type filter hook input priority 0; policy drop;
+                    iif lo accept
+                    ip saddr {near} drop
+                    ct state established,related accept
+                }}
+            }}"
+        ),
+    );
+
+    let bind = |host| format!("{}:9000", address(host));
+    let core_bind = bind(CORE);
+    let start = ["mesh", "start", "--bind", &core_bind, "--name", "core"];
+    let core = link.node(CORE, &dir(CORE), &start);
+    let join = |host, at: &str, name: &str, role: &str| {
+        let (token, bind) = (core.token(), bind(host));
+        let line = [
+            "mesh", "join", at, "--token", &token, "--bind", &bind, "--name", name, "--role", role,
+        ];
+        link.node(host, &dir(host), &line)
+    };
+    let relaying = join(RELAY, &core_bind, "relay", "relay");
+    let near = join(NEAR, &core_bind, "near", "edge");
+    // The hidden node knows the relay only.
+    let hidden = join(HIDDEN, &bind(RELAY), "hidden", "edge");
+    for node in [&core, &relaying, &near, &hidden] {
+        node.sees(4);
+    }
+
+    // It finds out that it cannot be dialled, and everybody learns its relays.
+    until("two relays are advertised", || {
+        let peers = near.json(&["mesh", "peers"]);
+        let mut peers = peers["peers"].as_array().unwrap().iter();
+        let hidden = peers.find(|peer| peer["node"] == hidden.id())?;
+        (hidden["relays"].as_array().unwrap().len() == 2).then_some(())
+    });
+    let first = until("the way through a relay", || relay(&near, &hidden));
+    until("the other end sees it too", || relay(&hidden, &near));
+
+    // Messages, and a running agent, go there and back.
+    near.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    let input = dirs[NEAR].path().join("input.txt");
+    std::fs::write(&input, "to be or not to be").unwrap();
+    let stdin = input.to_str().unwrap();
+    let digest = sample("digest.wasm");
+    for name in ["traveller", "homebody"] {
+        near.spawn(&[&digest, "--name", name, "--stdin", stdin, "--", LONG]);
+    }
+    assert_eq!(reply(&near, "counter", "a").unwrap(), "1: a\n");
+    for (agent, strategy) in [("counter", "stop-copy"), ("traveller", "pre-copy")] {
+        let line = ["agent", "migrate", agent, "hidden", "--strategy", strategy];
+        let moved = near.json(&line);
+        assert_eq!(moved["to"], hidden.id());
+    }
+    assert_eq!(reply(&near, "counter", "b").unwrap(), "2: b\n");
+    assert_eq!(reply(&hidden, "counter", "c").unwrap(), "3: c\n");
+    let back = hidden.json(&["agent", "migrate", "traveller", "near"]);
+    assert_eq!(back["to"], near.id());
+    assert_eq!(path(&near, &hidden)["kind"], "relayed");
+    for agent in ["traveller", "homebody"] {
+        assert_eq!(near.json(&["agent", "wait", agent])["exit_code"], 0);
+    }
+    let log = |agent: &str| near.mielin(&["agent", "logs", agent]).ok();
+    assert_eq!(log("traveller"), log("homebody"));
+
+    // The relay in use is killed; the other takes over.
+    let (gone, stays) = if first == core.id() {
+        (core, &relaying)
+    } else {
+        assert_eq!(first, relaying.id());
+        (relaying, &core)
+    };
+    let metrics = gone.mielin(&["mesh", "metrics"]).stdout();
+    let carried = metrics
+        .lines()
+        .find(|l| l.starts_with("mielin_relayed_bytes_total "));
+    assert!(!carried.unwrap().ends_with(" 0"), "{carried:?}");
+    gone.signal("-KILL");
+    drop(gone);
+    until("the other relay takes over", || {
+        relay(&near, &hidden).filter(|relay| relay == stays.id())
+    });
+    let answer = until("an answer over the other relay", || {
+        reply(&near, "counter", "d")
+    });
+    assert!(answer.ends_with(": d\n"), "{answer}");
+
+    // The firewall opens, and the way becomes direct, at both ends.
+    link.firewall(HIDDEN, "");
+    for (from, to) in [(&near, &hidden), (&hidden, &near)] {
+        until("a direct way", || {
+            (path(from, to)["kind"] == "direct").then_some(())
+        });
+    }
+    let route = near.json(&["mesh", "route", hidden.id()]);
+    assert_eq!(route["kind"], "direct");
+    assert!(reply(&near, "counter", "e").unwrap().ends_with(": e\n"));
+    let back = near.json(&["agent", "migrate", "counter", "near"]);
+    assert_eq!(back["to"], near.id());
+}
