@@ -3,12 +3,14 @@
 //! Needs Linux, `ip`, `nft` and root. Nothing of this machine's own network is touched.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, reason = "it says what was measured")]
 
 mod support;
 
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 use support::{Node, mielin_by, sample, until};
@@ -123,6 +125,15 @@ fn relay(from: &Node, to: &Node) -> Option<String> {
     relay.filter(|_| is_relayed)
 }
 
+/// Says how long things take on a way; `--nocapture` shows it.
+fn measure(way: &str, from: &Node, to: &Node, moved: &Value) {
+    let pings = from.json(&["mesh", "ping", to.id(), "--count", "200"]);
+    let [min, median, max] = ["min", "median", "max"].map(|of| &pings[format!("rtt_{of}_us")]);
+    let (downtime, total, bytes) = (&moved["downtime_us"], &moved["total_us"], &moved["bytes"]);
+    println!("{way}: round trip {min} / {median} / {max} us (min / median / max)");
+    println!("{way}: a move of {bytes} bytes took {total} us, of them {downtime} stopped");
+}
+
 fn reply(from: &Node, agent: &str, text: &str) -> Option<String> {
     let ran = from.mielin(&["agent", "send", agent, text, "--wait"]);
     Some(ran.stdout()).filter(|reply| !reply.is_empty())
@@ -196,10 +207,12 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
         assert_eq!(moved["to"], hidden.id());
     }
     assert_eq!(reply(&near, "counter", "b").unwrap(), "2: b\n");
+    assert_eq!(path(&near, &hidden)["kind"], "relayed");
     assert_eq!(reply(&hidden, "counter", "c").unwrap(), "3: c\n");
     let back = hidden.json(&["agent", "migrate", "traveller", "near"]);
     assert_eq!(back["to"], near.id());
     assert_eq!(path(&near, &hidden)["kind"], "relayed");
+    measure("relayed", &near, &hidden, &back);
     for agent in ["traveller", "homebody"] {
         assert_eq!(near.json(&["agent", "wait", agent])["exit_code"], 0);
     }
@@ -219,6 +232,7 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
         .find(|l| l.starts_with("mielin_relayed_bytes_total "));
     assert!(!carried.unwrap().ends_with(" 0"), "{carried:?}");
     gone.signal("-KILL");
+    let killed = Instant::now();
     drop(gone);
     until("the other relay takes over", || {
         relay(&near, &hidden).filter(|relay| relay == stays.id())
@@ -227,6 +241,8 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
         reply(&near, "counter", "d")
     });
     assert!(answer.ends_with(": d\n"), "{answer}");
+    let passed = killed.elapsed();
+    println!("an answer over the other relay {passed:?} after the kill");
 
     // The firewall opens, and the way becomes direct, at both ends.
     link.firewall(HIDDEN, "");
@@ -240,4 +256,7 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
     assert!(reply(&near, "counter", "e").unwrap().ends_with(": e\n"));
     let back = near.json(&["agent", "migrate", "counter", "near"]);
     assert_eq!(back["to"], near.id());
+    near.spawn(&[&digest, "--name", "direct", "--stdin", stdin, "--", LONG]);
+    let there = near.json(&["agent", "migrate", "direct", "hidden"]);
+    measure("direct", &near, &hidden, &there);
 }
