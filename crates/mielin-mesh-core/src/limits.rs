@@ -19,6 +19,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// left for a DATAGRAM frame's payload is at least 1,150 with quinn's header and tag sizes.
 pub const MEMBERSHIP_DATAGRAM_BYTES_MAX: usize = 1_100;
 
+/// Datagrams with which a member answers a digest that differs from its own; about ten members are in one, so a
+/// newcomer learns of a thousand in some seven periods.
+pub const MEMBERSHIP_SYNC_DATAGRAMS_MAX: usize = 16;
 /// WAN: a vanished member is a suspect after at most this long. Design: 15 s.
 pub const WAN_SUSPECT_AFTER: Duration = Duration::from_secs(15);
 /// WAN: a vanished member is dead after at most this long. Design: 30 s.

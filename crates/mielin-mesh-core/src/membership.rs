@@ -2,12 +2,14 @@
 //!
 //! The protocol is SWIM (Das, Gupta, Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process
 //! Group Membership Protocol", DSN 2002) with the suspicion of its section 4.2, as implemented by the crate
-//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in four points:
+//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in five points:
 //!
 //! - A member that stops or leaves says so: it spreads its own death under an identity marked as departed, so
 //!   that the group can tell [`MemberState::Stopped`] and [`MemberState::Left`] from [`MemberState::Dead`].
 //! - A member that was buried alive comes back by itself, with a higher generation.
 //! - The dead are announced to from time to time, so that a healed partition heals (anti-entropy).
+//! - Two members at a time compare what they know, so that everybody learns in the end what gossip did not
+//!   bring (anti-entropy; module `sync` has the protocol). Each datagram begins with its kind.
 //! - A broken connection is a hint: the peer is a suspect at once, and refutes if it lives.
 //!
 //! Datagrams come from authenticated peers, and one that names another sender is refused; but a peer may
@@ -15,20 +17,23 @@
 //! trusted that far.
 
 mod identity;
+mod sync;
 mod wire;
 
 use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
 use core::net::SocketAddr;
 use core::num::{NonZeroU8, NonZeroUsize};
 use core::str::FromStr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, State, Timer};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use thiserror::Error;
 
 use crate::codec;
@@ -39,7 +44,8 @@ use crate::limits::{
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
 pub(crate) use identity::WireAddress;
 pub use identity::{Departure, Identity, Member};
-use wire::{OxiCodec, WireHeader};
+use sync::{Digest, EntriesHeader};
+use wire::{OxiCodec, WireHeader, WireMember};
 
 /// How fast silence becomes death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +90,7 @@ impl Preset {
             max_transmissions: NonZeroU8::MIN.saturating_add(9),
             suspect_to_down_after,
             remove_down_after: Some(DEAD_FORGOTTEN_AFTER),
-            max_packet_size: NonZeroUsize::MIN.saturating_add(MEMBERSHIP_DATAGRAM_BYTES_MAX - 1),
+            max_packet_size: NonZeroUsize::MIN.saturating_add(MEMBERSHIP_DATAGRAM_BYTES_MAX - 2),
             notify_down_members: true,
             periodic_announce: every(probe_period * 10, 1),
             periodic_announce_to_down_members: every(probe_period * 5, 2),
@@ -163,12 +169,23 @@ pub enum MembershipError {
     Departed,
 }
 
+/// The first byte of a datagram: one of foca's follows.
+const KIND_SWIM: u8 = 0;
+/// A [`Digest`] follows.
+const KIND_DIGEST: u8 = 1;
+/// An [`EntriesHeader`] and members follow.
+const KIND_ENTRIES: u8 = 2;
+
 /// One node's view of the group.
 pub struct Membership {
     foca: Foca<Identity, OxiCodec, StdRng, NoCustomBroadcast>,
     suspect_to_dead: Duration,
     departed: Option<Departure>,
     known: BTreeMap<NodeId, Member>,
+    period: Duration,
+    /// When to compare what is known with somebody; `None` without others.
+    sync_at: Option<Instant>,
+    random: StdRng,
     effects: Effects,
     events: VecDeque<MembershipEvent>,
 }
@@ -184,12 +201,14 @@ struct Effects {
     /// The token of the current probe cycle: timers with an older one are void.
     token: Option<foca::TimerToken>,
     rejoined: bool,
+    /// Whether members may have changed. foca does not say when one becomes a suspect, but whatever changes it
+    /// also writes down to be spread, which sets this too.
+    changed: Arc<AtomicBool>,
 }
 
 impl foca::Runtime<Identity> for Effects {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
-        // Members are compared with what was known after every call, because foca does not say when one
-        // becomes a suspect.
+        self.changed.store(true, Ordering::Relaxed);
         if let Notification::Rejoin(_) = notification {
             self.rejoined = true;
         }
@@ -201,10 +220,13 @@ impl foca::Runtime<Identity> for Effects {
         if to.id == self.local {
             return;
         }
+        let mut bytes = Vec::with_capacity(1 + data.len());
+        bytes.push(KIND_SWIM);
+        bytes.extend_from_slice(data);
         self.transmits.push_back(Transmit {
             to: to.id,
             address: to.address,
-            bytes: data.to_vec(),
+            bytes,
         });
     }
 
@@ -231,12 +253,18 @@ impl Membership {
         let config = preset.config();
         let suspect_to_dead = config.suspect_to_down_after;
         let id = local.id;
-        let foca = Foca::new(local, config, StdRng::seed_from_u64(seed), OxiCodec);
+        let changed = Arc::new(AtomicBool::new(false));
+        let codec = OxiCodec::new(Arc::clone(&changed));
+        let mut random = StdRng::seed_from_u64(seed);
+        let foca = Foca::new(local, config, StdRng::seed_from_u64(random.random()), codec);
         Ok(Membership {
             foca,
             suspect_to_dead,
             departed: None,
             known: BTreeMap::new(),
+            period: preset.probe_period(),
+            sync_at: None,
+            random,
             effects: Effects {
                 local: id,
                 now: Instant::START,
@@ -245,6 +273,7 @@ impl Membership {
                 submitted: 0,
                 token: None,
                 rejoined: false,
+                changed,
             },
             events: VecDeque::new(),
         })
@@ -315,15 +344,23 @@ impl Membership {
         if self.departed.is_some() {
             return Ok(());
         }
+        if bytes.len() > MEMBERSHIP_DATAGRAM_BYTES_MAX {
+            return Err(MembershipError::Malformed);
+        }
+        let (kind, body) = bytes.split_first().ok_or(MembershipError::Malformed)?;
+        self.effects.now = now;
+        match *kind {
+            KIND_SWIM => self.handle_swim(from, body),
+            KIND_DIGEST => self.handle_digest(from, body),
+            KIND_ENTRIES => self.handle_entries(from, body),
+            _ => Err(MembershipError::Malformed),
+        }
+    }
+
+    fn handle_swim(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), MembershipError> {
         let (header, _) =
             codec::decode_prefix::<WireHeader>(bytes).map_err(|_| MembershipError::Malformed)?;
-        if header.source.id != from {
-            return Err(MembershipError::Spoofed {
-                from,
-                claimed: header.source.id,
-            });
-        }
-        self.effects.now = now;
+        proves(from, header.source.id)?;
         let result = self.foca.handle_data(bytes, &mut self.effects);
         let understood = result.is_ok();
         self.settle(result);
@@ -332,6 +369,92 @@ impl Membership {
         } else {
             Err(MembershipError::Malformed)
         }
+    }
+
+    /// Shows somebody at random whom this node takes to be there.
+    fn sync(&mut self) {
+        let count = self.foca.num_members();
+        if count == 0 {
+            return;
+        }
+        let index = self.random.random_range(0..count);
+        let Some(peer) = self.foca.iter_members().nth(index) else {
+            return;
+        };
+        let peer = peer.id().clone();
+        let (local, salt) = (self.local().id, self.random.random());
+        let members = self.foca.iter_membership_state();
+        let digest = Digest::new(local, peer.id, false, salt, members);
+        self.show(&peer, &digest);
+    }
+
+    fn show(&mut self, peer: &Identity, digest: &Digest) {
+        let mut bytes = alloc::vec![KIND_DIGEST];
+        bytes.extend(codec::encode(digest));
+        self.transmit(peer, bytes);
+    }
+
+    fn transmit(&mut self, to: &Identity, bytes: Vec<u8>) {
+        self.effects.transmits.push_back(Transmit {
+            to: to.id,
+            address: to.address,
+            bytes,
+        });
+    }
+
+    fn handle_digest(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), MembershipError> {
+        let theirs = codec::decode::<Digest>(bytes).map_err(|_| MembershipError::Malformed)?;
+        proves(from, theirs.source)?;
+        // Who is not known to be there is not told anything: it has to announce itself first.
+        let Some(peer) = self.foca.iter_members().find(|m| m.id().id == from) else {
+            return Ok(());
+        };
+        let peer = peer.id().clone();
+        let local = self.local().id;
+        let ours = theirs.counterpart(local, self.foca.iter_membership_state());
+        if ours.agrees(&theirs) {
+            return Ok(());
+        }
+        let members = self.foca.iter_membership_state();
+        for datagram in sync::entries(&ours, &theirs, KIND_ENTRIES, members) {
+            self.transmit(&peer, datagram);
+        }
+        if !theirs.answer {
+            self.show(&peer, &ours);
+        }
+        Ok(())
+    }
+
+    fn handle_entries(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), MembershipError> {
+        let (header, mut rest) =
+            codec::decode_prefix::<EntriesHeader>(bytes).map_err(|_| MembershipError::Malformed)?;
+        proves(from, header.source)?;
+        let mut members = Vec::new();
+        while !rest.is_empty() {
+            let (member, after) =
+                codec::decode_prefix::<WireMember>(rest).map_err(|_| MembershipError::Malformed)?;
+            let member = foca::Member::from(member);
+            // Nobody learns of an unknown dead member this way.
+            if member.state() != State::Down || self.known.contains_key(&member.id().id) {
+                members.push(member);
+            }
+            rest = after;
+        }
+        if !self.foca.iter_members().any(|m| m.id().id == from) {
+            return Ok(());
+        }
+        // What is news about a known member is spread. An unknown one is not: the group knows it already, as a
+        // rule, and a newcomer would repeat all its members to everybody.
+        let (known, unknown): (Vec<_>, Vec<_>) = members
+            .into_iter()
+            .partition(|m| self.known.contains_key(&m.id().id));
+        for (news, spread) in [(known, true), (unknown, false)] {
+            let result = self
+                .foca
+                .apply_many(news.into_iter(), spread, &mut self.effects);
+            self.settle(result);
+        }
+        Ok(())
     }
 
     /// Takes the hint that the connection to a peer broke (not that it was closed for being idle): an alive
@@ -393,11 +516,16 @@ impl Membership {
         }
         self.departed = Some(departure);
         self.effects.timers.clear();
+        self.sync_at = None;
     }
 
     /// Lets time pass. Call it at or after [`Membership::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.effects.now = now;
+        if self.sync_at.is_some_and(|at| at <= now) {
+            self.sync_at = Some(now + self.period);
+            self.sync();
+        }
         while let Some(Reverse((at, _, _))) = self.effects.timers.peek() {
             if *at > now {
                 break;
@@ -408,6 +536,9 @@ impl Membership {
             if self.is_void(&timer) {
                 continue;
             }
+            if matches!(timer, Timer::RemoveDown(_)) {
+                self.effects.changed.store(true, Ordering::Relaxed);
+            }
             let result = self.foca.handle_timer(timer, &mut self.effects);
             self.settle(result);
         }
@@ -416,7 +547,8 @@ impl Membership {
     /// When to call [`Membership::handle_timeout`]; ask again after every other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.effects.timers.peek().map(|Reverse((at, _, _))| *at)
+        let timer = self.effects.timers.peek().map(|Reverse((at, _, _))| *at);
+        timer.into_iter().chain(self.sync_at).min()
     }
 
     /// The next datagram to send; ask after every call until there is none.
@@ -495,6 +627,16 @@ impl Membership {
                 .push_back(MembershipEvent::Rejoined { generation });
             self.wake();
         }
+        if !self.effects.changed.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if self.foca.num_members() == 0 {
+            self.sync_at = None;
+        } else if self.sync_at.is_none() {
+            // At a moment of its own, so that the members do not all compare at once.
+            let share = self.random.random_range(0..1_000);
+            self.sync_at = Some(self.effects.now + self.period * share / 1_000);
+        }
         let local = self.foca.identity().id;
         let mut count = 0;
         for member in self
@@ -535,6 +677,15 @@ impl Membership {
                 keep
             });
         }
+    }
+}
+
+/// Whether a datagram names the peer that it came from.
+fn proves(from: NodeId, claimed: NodeId) -> Result<(), MembershipError> {
+    if claimed == from {
+        Ok(())
+    } else {
+        Err(MembershipError::Spoofed { from, claimed })
     }
 }
 

@@ -17,6 +17,10 @@ struct Group {
     /// Datagrams on their way, by arrival and a running number.
     flying: BTreeMap<(Instant, u64), (NodeId, Transmit)>,
     sent: u64,
+    /// Datagrams sent, by their first byte.
+    sent_by_kind: [u64; 3],
+    /// Whether everything but comparisons is lost.
+    swim_lost: bool,
     loss_percent: u32,
     /// Nodes that neither send nor receive.
     silent: BTreeSet<NodeId>,
@@ -56,6 +60,8 @@ impl Group {
             nodes: BTreeMap::new(),
             flying: BTreeMap::new(),
             sent: 0,
+            sent_by_kind: [0; 3],
+            swim_lost: false,
             loss_percent,
             silent: BTreeSet::new(),
             side: BTreeSet::new(),
@@ -92,7 +98,10 @@ impl Group {
             while let Some(transmit) = node.poll_transmit() {
                 assert!(transmit.bytes.len() <= MEMBERSHIP_DATAGRAM_BYTES_MAX);
                 self.sent += 1;
-                let lost = self.rng.random_range(0..100) < self.loss_percent;
+                let kind = transmit.bytes[0];
+                self.sent_by_kind[usize::from(kind)] += 1;
+                let lost = self.rng.random_range(0..100) < self.loss_percent
+                    || self.swim_lost && kind == KIND_SWIM;
                 if lost || self.silent.contains(from) {
                     continue;
                 }
@@ -465,6 +474,94 @@ fn a_datagram_in_anothers_name_is_refused() {
     assert_eq!(node.members().len(), 1);
     assert_eq!(node.handle_datagram(now, id(1), &bytes), Ok(()));
     assert_eq!(node.members().len(), 2);
+}
+
+#[test]
+fn what_gossip_did_not_bring_is_found_by_comparing() {
+    for (count, seed) in [(8, 31), (32, 32)] {
+        let mut group = formed(count, 0, seed);
+        group.start(count, 1, Preset::Lan);
+        // The newcomer is told to node 0 alone, and what node 0 would gossip about it is thrown away.
+        group.join(count);
+        let key = *group.flying.keys().next_back().unwrap();
+        let (from, announcement) = group.flying.remove(&key).unwrap();
+        group
+            .nodes
+            .get_mut(&id(0))
+            .unwrap()
+            .handle_datagram(group.now, from, &announcement.bytes)
+            .unwrap();
+        group.swim_lost = true;
+        let knows = move |node: &Membership| node.members().len() == count as usize + 1;
+        group.run_until(30 * SECOND, "comparison alone brings it", |group| {
+            group.nodes.values().filter(|node| knows(node)).count() > count as usize / 2
+        });
+    }
+}
+
+#[test]
+fn who_agrees_answers_a_comparison_with_nothing() {
+    let mut group = formed(8, 0, 33);
+    group.run_for(10 * SECOND);
+    group.sent_by_kind = [0; 3];
+    group.run_for(20 * SECOND);
+    let [swim, digests, entries] = group.sent_by_kind;
+    assert!(swim > 0);
+    // One from each node and period, and no answer.
+    assert!((150..=170).contains(&digests), "{digests}");
+    assert_eq!(entries, 0);
+}
+
+#[test]
+fn an_unknown_dead_member_is_not_taken_from_a_comparison() {
+    let now = Instant::START;
+    let mut node = Membership::new(identity(0, 1), Preset::Lan, 1).unwrap();
+    let mut peer = Membership::new(identity(1, 1), Preset::Lan, 2).unwrap();
+    peer.announce(now, id(0), identity(0, 1).address);
+    let hello = peer.poll_transmit().unwrap().bytes;
+    node.handle_datagram(now, id(1), &hello).unwrap();
+    let entries = |member: foca::Member<Identity>| {
+        let mut bytes = vec![KIND_ENTRIES];
+        bytes.extend(codec::encode(&EntriesHeader { source: id(1) }));
+        bytes.extend(codec::encode(&WireMember::from(&member)));
+        bytes
+    };
+    let dead = entries(foca::Member::down(identity(2, 1)));
+    node.handle_datagram(now, id(1), &dead).unwrap();
+    assert_eq!(node.member(&id(2)), None);
+    let alive = entries(foca::Member::alive(identity(2, 1)));
+    // Nor is anything taken from somebody else's mouth, or from somebody who is not there.
+    assert!(node.handle_datagram(now, id(3), &alive).is_err());
+    let mut alone = Membership::new(identity(0, 1), Preset::Lan, 1).unwrap();
+    alone.handle_datagram(now, id(1), &alive).unwrap();
+    assert_eq!(alone.members().len(), 1);
+    node.handle_datagram(now, id(1), &alive).unwrap();
+    assert_eq!(node.member(&id(2)).unwrap().state, MemberState::Alive);
+    node.handle_datagram(now, id(1), &dead).unwrap();
+    assert_eq!(node.member(&id(2)).unwrap().state, MemberState::Dead);
+}
+
+#[test]
+fn a_digest_tells_generations_incarnations_and_revisions_apart() {
+    let members = |change: fn(&mut Identity), incarnation| {
+        let mut changed = identity(2, 1);
+        change(&mut changed);
+        [
+            foca::Member::alive(identity(3, 1)),
+            foca::Member::new(changed, incarnation, State::Alive),
+        ]
+    };
+    let digest =
+        |members: &[foca::Member<Identity>]| Digest::new(id(0), id(1), false, 7, members.iter());
+    let plain = digest(&members(|_| {}, 0));
+    assert!(plain.agrees(&digest(&members(|_| {}, 0))));
+    for other in [
+        members(|identity| identity.generation = 2, 0),
+        members(|identity| identity.revision = 1, 0),
+        members(|_| {}, 1),
+    ] {
+        assert!(!plain.agrees(&digest(&other)));
+    }
 }
 
 proptest::proptest! {

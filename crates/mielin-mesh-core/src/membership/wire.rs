@@ -1,5 +1,8 @@
 //! The form of membership messages on the wire: `foca`'s headers and members through the project's codec.
 
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Incarnation, Member, Message, ProbeNumber, State};
 use oxicode::{Decode, Encode};
@@ -47,7 +50,7 @@ enum WireMessage {
 
 /// Mirrors [`foca::Member`].
 #[derive(Encode, Decode)]
-struct WireMember {
+pub(super) struct WireMember {
     identity: Identity,
     incarnation: Incarnation,
     state: WireState,
@@ -68,7 +71,41 @@ pub(super) enum WireError {
     NoRoom,
 }
 
-pub(super) struct OxiCodec;
+/// foca writes each member down that has changed, to spread it; the codec notes that.
+pub(super) struct OxiCodec {
+    changed: Arc<AtomicBool>,
+}
+
+impl OxiCodec {
+    pub(super) const fn new(changed: Arc<AtomicBool>) -> OxiCodec {
+        OxiCodec { changed }
+    }
+}
+
+impl From<&Member<Identity>> for WireMember {
+    fn from(member: &Member<Identity>) -> WireMember {
+        WireMember {
+            identity: member.id().clone(),
+            incarnation: member.incarnation(),
+            state: match member.state() {
+                State::Alive => WireState::Alive,
+                State::Suspect => WireState::Suspect,
+                State::Down => WireState::Down,
+            },
+        }
+    }
+}
+
+impl From<WireMember> for Member<Identity> {
+    fn from(member: WireMember) -> Member<Identity> {
+        let state = match member.state {
+            WireState::Alive => State::Alive,
+            WireState::Suspect => State::Suspect,
+            WireState::Down => State::Down,
+        };
+        Member::new(member.identity, member.incarnation, state)
+    }
+}
 
 fn put<T: Encode>(value: &T, mut buffer: impl BufMut) -> Result<(), WireError> {
     let bytes = codec::encode(value);
@@ -195,26 +232,11 @@ impl Codec<Identity> for OxiCodec {
         member: &Member<Identity>,
         buffer: impl BufMut,
     ) -> Result<(), WireError> {
-        let state = match member.state() {
-            State::Alive => WireState::Alive,
-            State::Suspect => WireState::Suspect,
-            State::Down => WireState::Down,
-        };
-        let member = WireMember {
-            identity: member.id().clone(),
-            incarnation: member.incarnation(),
-            state,
-        };
-        put(&member, buffer)
+        self.changed.store(true, Ordering::Relaxed);
+        put(&WireMember::from(member), buffer)
     }
 
     fn decode_member(&mut self, buffer: impl Buf) -> Result<Member<Identity>, WireError> {
-        let member: WireMember = take(buffer)?;
-        let state = match member.state {
-            WireState::Alive => State::Alive,
-            WireState::Suspect => State::Suspect,
-            WireState::Down => State::Down,
-        };
-        Ok(Member::new(member.identity, member.incarnation, state))
+        take::<WireMember>(buffer).map(Member::from)
     }
 }

@@ -45,6 +45,11 @@ fn identity(number: u8) -> Identity {
     }
 }
 
+/// A datagram begins with its kind, then its source, and that with the node's id.
+fn source(datagram: &[u8]) -> Option<NodeId> {
+    id_at_the_front(datagram.get(1..)?)
+}
+
 fn id_at_the_front(bytes: &[u8]) -> Option<NodeId> {
     bytes.first_chunk().copied().map(NodeId)
 }
@@ -57,14 +62,13 @@ fn run(input: &[u8]) -> bool {
     for (kind, bytes) in Steps::new(input).take(STEPS_MAX) {
         match kind {
             DATAGRAM => {
-                // A header begins with its source, and that with the node's id.
-                let Some(from) = id_at_the_front(bytes).filter(|from| *from != local.id) else {
+                let Some(from) = source(bytes).filter(|from| *from != local.id) else {
                     continue;
                 };
                 understood |= node.handle_datagram(now, from, bytes).is_ok();
             }
             SPOOFED => {
-                let mut from = id_at_the_front(bytes).unwrap_or(NodeId([1; 32]));
+                let mut from = source(bytes).unwrap_or(NodeId([1; 32]));
                 from.0[0] ^= 1;
                 let refused = node.handle_datagram(now, from, bytes).unwrap_err();
                 assert!(matches!(
@@ -151,7 +155,49 @@ fn seeds() -> Vec<Seed> {
         Seed::good("two-join", steps(&heard[..2])),
         Seed::good("probes", steps(&heard[2..10])),
         Seed::good("one-leaves", steps(&heard[last..])),
+        Seed::good("comparison", steps(&comparison())),
         Seed::bad("spoofed", Steps::write(&[(SPOOFED, &heard[0])])),
         Seed::bad("cut-off", Steps::write(&[(DATAGRAM, &heard[0][..60])])),
     ]
+}
+
+/// What a node says to the local one that knows somebody more, when after its announcement all gossip is lost.
+fn comparison() -> Vec<Vec<u8>> {
+    let mut group: Vec<Membership> = (0..3)
+        .map(|number| Membership::new(identity(number), Preset::Lan, number.into()).unwrap())
+        .collect();
+    let (mut now, mut heard) = (Instant::START, Vec::new());
+    for (from, to) in [(2, 1), (1, 0)] {
+        let known = identity(to);
+        group[from].announce(now, known.id, known.address);
+        let hello = group[from].poll_transmit().unwrap().bytes;
+        let id = NodeId([from as u8; 32]);
+        group[usize::from(to)]
+            .handle_datagram(now, id, &hello)
+            .unwrap();
+        if to == 0 {
+            heard.push(hello);
+        }
+    }
+    while heard.len() < 4 {
+        while let Some((from, sent)) = (0..3).find_map(|from| {
+            let sent = group[from].poll_transmit()?;
+            Some((NodeId([from as u8; 32]), sent))
+        }) {
+            // The first byte is 0 where it is foca's, which is lost but for the answers to announcements.
+            if sent.bytes[0] == 0 && now > Instant::START {
+                continue;
+            }
+            if sent.to == NodeId([0; 32]) {
+                heard.push(sent.bytes.clone());
+            }
+            let to = &mut group[usize::from(sent.to.0[0])];
+            to.handle_datagram(now, from, &sent.bytes).unwrap();
+        }
+        now = now + Duration::from_millis(100);
+        for node in &mut group {
+            node.handle_timeout(now);
+        }
+    }
+    heard
 }
