@@ -10,6 +10,7 @@ mod support;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -28,6 +29,8 @@ const RELAY: usize = 1;
 const NEAR: usize = 2;
 const HIDDEN: usize = 3;
 
+static LINKS: AtomicU32 = AtomicU32::new(0);
+
 /// Hosts on one link, removed when this is dropped.
 struct Link {
     hosts: Vec<String>,
@@ -36,7 +39,8 @@ struct Link {
 impl Link {
     fn new(count: usize) -> Link {
         // Not the prefix of other tests, which remove what has been left over.
-        let prefix = format!("mielin-relayed-{}", std::process::id());
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("mielin-relayed-{}-{number}", std::process::id());
         let hub = format!("{prefix}-hub");
         let mut link = Link {
             hosts: vec![hub.clone()],
@@ -81,6 +85,27 @@ impl Link {
         input.write_all(rules.as_bytes()).unwrap();
         drop(input);
         assert!(nft.wait().unwrap().success(), "nft; {SETUP}");
+    }
+}
+
+impl Link {
+    /// Nothing that the hidden host has not asked for comes in, and nothing at all from the near one: else it would
+    /// be asked, as both try to reach each other.
+    fn wall(&self) {
+        let near = address(NEAR);
+        self.firewall(
+            HIDDEN,
+            &format!(
+                "table inet wall {{
+                    chain input {{
+                        type filter hook input priority 0; policy drop;
+                        iif lo accept
+                        ip saddr {near} drop
+                        ct state established,related accept
+                    }}
+                }}"
+            ),
+        );
     }
 }
 
@@ -145,23 +170,7 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
     let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
     let dir = |host: usize| dirs[host].path().join("data");
 
-    // Nothing that the hidden host has not asked for comes in, and nothing at all from the near one: else it
-    // would be asked, as both try to reach each other.
-    let near = address(NEAR);
-    link.firewall(
-        HIDDEN,
-        &format!(
-            "table inet wall {{
-                chain input {{
-                    type filter hook input priority 0; policy drop;
-                    iif lo accept
-                    ip saddr {near} drop
-                    ct state established,related accept
-                }}
-            }}"
-        ),
-    );
-
+    link.wall();
     let bind = |host| format!("{}:9000", address(host));
     let core_bind = bind(CORE);
     let start = ["mesh", "start", "--bind", &core_bind, "--name", "core"];
@@ -259,4 +268,42 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
     near.spawn(&[&digest, "--name", "direct", "--stdin", stdin, "--", LONG]);
     let there = near.json(&["agent", "migrate", "direct", "hidden"]);
     measure("direct", &near, &hidden, &there);
+}
+
+#[test]
+fn where_no_relay_is_members_hand_messages_to_agents_on() {
+    let link = Link::new(4);
+    let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let dir = |host: usize| dirs[host].path().join("data");
+    link.wall();
+    let bind = |host| format!("{}:9000", address(host));
+    let core_bind = bind(CORE);
+    let start = [
+        "mesh", "start", "--bind", &core_bind, "--name", "middle", "--role", "edge",
+    ];
+    let middle = link.node(CORE, &dir(CORE), &start);
+    let join = |host, name: &str| {
+        let (token, bind) = (middle.token(), bind(host));
+        let line = [
+            "mesh", "join", &core_bind, "--token", &token, "--bind", &bind, "--name", name,
+            "--role", "edge",
+        ];
+        link.node(host, &dir(host), &line)
+    };
+    let (near, hidden) = (join(NEAR, "near"), join(HIDDEN, "hidden"));
+    for node in [&middle, &near, &hidden] {
+        node.sees(3);
+    }
+    let route = near.json(&["mesh", "route", "hidden"]);
+    assert_eq!(route["kind"], "routed");
+    let hops = route["hops"].as_array().unwrap().iter();
+    let hops: Vec<_> = hops.map(|hop| hop["node"].as_str().unwrap()).collect();
+    assert_eq!(hops, [middle.id(), hidden.id()]);
+
+    hidden.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    let answer = until("an answer by way of the members", || {
+        reply(&near, "counter", "a")
+    });
+    assert!(answer.ends_with(": a\n"), "{answer}");
+    assert!(path(&near, &hidden).is_null());
 }

@@ -127,6 +127,16 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
     }
 }
 
+/// Takes in a parcel that members have handed on; whether it was one.
+pub(crate) fn handed_on(shared: &Arc<Shared>, from: NodeId, protocol: u16, bytes: &[u8]) -> bool {
+    match protocol {
+        REGISTRY if bytes.len() <= REGISTRY_BYTES_MAX => registry(shared, from, bytes),
+        TABLE if bytes.len() <= TABLE_BYTES_MAX => table(shared, from, bytes),
+        _ => return false,
+    }
+    true
+}
+
 fn registry(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
     if !shared.config.enable_registry {
         return;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::reach::reach;
+use crate::routed;
 use crate::state::Shared;
 
 /// Streams that carry one membership datagram which did not fit the path.
@@ -109,15 +110,35 @@ pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), Stream
     recv.recv_frame(FrameLimit::payload(0)).await.map(drop)
 }
 
+/// Sends a parcel by way of the members; whether it was taken in. Membership is not: it probes ways, and has its own
+/// way around.
+async fn hand_on(shared: &Arc<Shared>, to: &NodeId, parcel: Parcel) -> bool {
+    let (protocol, bytes) = match parcel {
+        Parcel::Membership(_) => return false,
+        Parcel::Registry(bytes) => (REGISTRY, bytes),
+        Parcel::Table(bytes) => (TABLE, bytes),
+    };
+    let routed = routed::request(shared, to, protocol, bytes, PARCEL_LIMIT).await;
+    if let Err(error) = &routed {
+        tracing::debug!(?to, %error, "a parcel was not handed on");
+    }
+    routed.is_ok()
+}
+
 async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(SocketAddr, Parcel)>) {
     while let Ok(Some((address, parcel))) = timeout(IDLE_LIMIT, waiting.recv()).await {
         let peer = match reach(&shared, &to, Some(address)).await {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::debug!(?to, %error, "cannot reach a member");
-                // What waited as long as the attempt took is out of date.
-                while waiting.try_recv().is_ok() {}
-                shared.with_cores(|cores, now| cores.table.unreachable(now, &to));
+                let mut taken = hand_on(&shared, &to, parcel).await;
+                // Probes that waited as long as the attempt took are out of date.
+                while let Ok((_, parcel)) = waiting.try_recv() {
+                    taken |= hand_on(&shared, &to, parcel).await;
+                }
+                if !taken {
+                    shared.with_cores(|cores, now| cores.table.unreachable(now, &to));
+                }
                 continue;
             }
         };

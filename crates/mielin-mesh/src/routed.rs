@@ -19,6 +19,7 @@ use mielin_mesh_wire::{Ed25519, FrameLimit, MeshStream, Signer, StreamError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::arrivals::handed_on;
 use crate::error::MeshError;
 use crate::service::PING;
 use crate::serving::RequestHandler;
@@ -210,6 +211,9 @@ async fn answer(shared: &Arc<Shared>, message: RoutedMessage) -> (RoutedAnswer, 
     if !member.is_some_and(|member| member.state.is_active()) {
         return refused(RouteRefusal::NotGenuine);
     }
+    if handed_on(shared, message.source, message.protocol, &message.payload) {
+        return answered(shared, &message, Bytes::new());
+    }
     let Some(handler) = shared.routing.served(message.protocol) else {
         return refused(RouteRefusal::Unserved);
     };
@@ -219,21 +223,25 @@ async fn answer(shared: &Arc<Shared>, message: RoutedMessage) -> (RoutedAnswer, 
     let handling = tokio::spawn(async move { handler.handle(source, request).await });
     match timeout(ttl, handling).await {
         Ok(Ok(Ok(content))) if content.len() <= ROUTED_ANSWER_BYTES_MAX => {
-            let signer = &shared.routing.signer;
-            let Ok(signature) = signer.sign(&message.answer_signed(&content)) else {
-                return refused(RouteRefusal::Failed);
-            };
-            shared.routing.delivered.fetch_add(1, Ordering::Relaxed);
-            let answered = RoutedAnswer::Answered {
-                key: signer.public_key(),
-                signature,
-                hops: Vec::new(),
-            };
-            (answered, content)
+            answered(shared, &message, content)
         }
         Ok(_) => refused(RouteRefusal::Failed),
         Err(_) => refused(RouteRefusal::Expired),
     }
+}
+
+fn answered(shared: &Shared, message: &RoutedMessage, content: Bytes) -> (RoutedAnswer, Bytes) {
+    let signer = &shared.routing.signer;
+    let Ok(signature) = signer.sign(&message.answer_signed(&content)) else {
+        return (refusal(shared, RouteRefusal::Failed), Bytes::new());
+    };
+    shared.routing.delivered.fetch_add(1, Ordering::Relaxed);
+    let answer = RoutedAnswer::Answered {
+        key: signer.public_key(),
+        signature,
+        hops: Vec::new(),
+    };
+    (answer, content)
 }
 
 fn refusal(shared: &Shared, refusal: RouteRefusal) -> RoutedAnswer {

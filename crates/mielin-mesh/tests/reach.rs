@@ -330,11 +330,11 @@ async fn where_no_relay_is_members_hand_messages_on() {
         Route::Direct { address, .. } => assert_eq!(address, founder.mesh.local().address),
         other => panic!("{other:?}"),
     }
+    // What the nodes themselves have to say goes the same way, so there may be more.
     let metrics = founder.mesh.metrics();
-    assert!(
-        metrics.contains("mielin_routed_messages_total{part=\"forwarded\"} 4"),
-        "{metrics}"
-    );
+    let name = "mielin_routed_messages_total{part=\"forwarded\"} ";
+    let forwarded = metrics.lines().find_map(|line| line.strip_prefix(name));
+    assert!(forwarded.unwrap().parse::<u64>().unwrap() >= 4, "{metrics}");
 
     // The only way leads through the founder.
     founder.mesh.shutdown().await;
