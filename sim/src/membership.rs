@@ -67,7 +67,7 @@ pub struct Outcome {
     pub join_known_all_periods: f64,
     /// Lives that somebody took for ended while they were not.
     pub false_deaths: usize,
-    /// Bytes of datagrams sent by a node in a second of the quiet hours.
+    /// Bytes of datagrams sent by a node in a second of the quiet hours' second half.
     pub bytes_per_node_s: f64,
     /// Datagrams likewise.
     pub msgs_per_node_s: f64,
@@ -144,8 +144,10 @@ pub fn run(scenario: &Scenario) -> Result<Outcome> {
     let mut group = Group::new(scenario.clone());
     group.form()?;
     group.disturb();
+    let quiet = Duration::from_secs_f64(scenario.hours * 3_600.0) / 2;
+    // In the first half the news of how the group formed are still told.
+    group.run_for(quiet);
     let before = group.world.traffic();
-    let quiet = Duration::from_secs_f64(scenario.hours * 3_600.0);
     group.run_for(quiet);
     let after = group.world.traffic();
     group.world.heal();
@@ -212,23 +214,26 @@ impl Group {
         self.world.start(Participant(core), clock)
     }
 
-    /// The nodes start during one period, each knowing one that is there, and find each other.
+    /// The nodes start during one period, each knowing the first one, and find each other.
     fn form(&mut self) -> Result<()> {
         let gap = self.period / self.scenario.nodes.max(1) as u32;
         for _ in 0..self.scenario.nodes {
             let node = self.start();
-            self.greet(node);
+            self.greet_first(node);
             self.run_for(gap);
         }
         let all = self.scenario.nodes;
         for _ in 0..PERIODS_MAX {
             let missing = |group: &Group, node: usize| {
                 let known = group.beliefs[node].iter();
-                all - 1 - known.filter(|b| **b == Some(MemberState::Alive)).count()
+                all - 1
+                    - known
+                        .filter(|b| b.is_some_and(MemberState::is_active))
+                        .count()
             };
             let lonely: Vec<usize> = (1..all).filter(|n| missing(self, *n) == all - 1).collect();
             for node in lonely {
-                self.greet(node);
+                self.greet_first(node);
             }
             if (0..all).all(|node| missing(self, node) == 0) {
                 return Ok(());
@@ -236,6 +241,15 @@ impl Group {
             self.run_for(self.period);
         }
         bail!("seed {}: the group did not form", self.scenario.seed)
+    }
+
+    /// Has a node announce itself to the first one. Newcomers that greeted one another, while what they said to the
+    /// others was lost, would be a group of their own.
+    fn greet_first(&mut self, node: usize) {
+        if node > 0 {
+            self.world
+                .with(node, |core, now| core.0.announce(now, id(0), address(0)));
+        }
     }
 
     /// Has a node announce itself to some node that was there before it.
@@ -289,12 +303,17 @@ impl Group {
         }
     }
 
-    /// Whether all that are up believe this of a node.
+    /// Whether all that are up believe this of a node. Whom some suspect, they know to be there: where much is lost,
+    /// somebody is a suspect at any time.
     fn all_believe(&self, subject: usize, state: MemberState) -> bool {
         let others = (0..self.world.len()).filter(|n| *n != subject && self.world.is_up(*n));
         others
             .map(|observer| self.beliefs[observer].get(subject))
-            .all(|belief| belief.copied().flatten() == Some(state))
+            .all(|belief| {
+                let belief = belief.copied().flatten();
+                belief == Some(state)
+                    || state.is_active() && belief.is_some_and(MemberState::is_active)
+            })
     }
 
     /// Periods until all believe this of a node.
