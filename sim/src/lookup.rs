@@ -71,6 +71,14 @@ impl Record for Numbered {
         self.version > other.version
     }
 
+    fn publisher(&self) -> Option<NodeId> {
+        None
+    }
+
+    fn gives_way(&self) -> bool {
+        false
+    }
+
     fn is_genuine(&self, key: &Key) -> bool {
         *key == key_of(self.number)
     }

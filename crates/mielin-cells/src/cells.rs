@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{MeshEvent, MeshService};
+use mielin_mesh_core::registry::Prefix;
 use mielin_mesh_core::{AgentId, MemberState, NodeId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,12 +18,12 @@ use crate::moving;
 use crate::node::{Node, Place};
 use crate::operations::{self, Absent};
 use crate::report::{
-    AgentEnd, AgentReport, AgentSummary, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress,
-    MoveReport, SpawnRequest,
+    AgentDirectory, AgentEnd, AgentReport, AgentSummary, HostLine, LogChunk, LogKind, MoveOptions,
+    MoveProgress, MoveReport, SpawnRequest,
 };
 use crate::wire::{self, Answer, Call, Operation};
 
-/// How long an operation looks for an agent that no node seems to have, while records about a move spread.
+/// How long an operation looks for an agent that no node seems to have, while it moves or its record is being published.
 const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two looks, if no record arrives in between.
 const FIND_PAUSE: Duration = Duration::from_millis(200);
@@ -60,33 +61,50 @@ impl Cells {
         crate::spawn::spawn(&self.node, request).await
     }
 
-    /// Every agent of the mesh that this node knows of, ordered by name.
+    /// The agents of this node, ordered by name.
     #[must_use]
-    pub fn agents(&self) -> Vec<AgentSummary> {
-        self.node.agents()
+    pub fn residents(&self) -> Vec<AgentSummary> {
+        self.node.residents()
+    }
+
+    /// Every agent of the mesh, ordered by name. All members are asked; those that do not answer are named.
+    ///
+    /// # Errors
+    /// The node is shutting down.
+    pub async fn agents(&self) -> Result<AgentDirectory, CellsError> {
+        self.node.agents(Prefix::default()).await
     }
 
     /// Finds an agent by id, name or unique prefix of its id. A name goes before a prefix, and means the living agent
-    /// that has it, else the one that was spawned last.
+    /// that has it, else the one that was spawned last. Only what the mesh does not find by a name or a whole id
+    /// makes this node ask every member.
     ///
     /// # Errors
     /// None fits, or several do.
-    pub fn resolve(&self, query: &str) -> Result<AgentId, CellsError> {
-        let agents = self.agents();
-        let named: Vec<&AgentSummary> = agents.iter().filter(|agent| agent.name == query).collect();
+    pub async fn resolve(&self, query: &str) -> Result<AgentId, CellsError> {
+        if let Ok(agent) = query.parse::<AgentId>()
+            && !matches!(self.node.sought(&agent).await, Place::Unknown)
+        {
+            return Ok(agent);
+        }
+        let mut named = self.node.named(query).await?;
+        let mut prefixed = Vec::new();
+        if named.is_empty() {
+            let prefix = Prefix::new(query).ok().filter(|_| is_prefix(query));
+            if prefix.is_some() {
+                prefixed = self.node.agents(prefix.unwrap_or_default()).await?.agents;
+            } else {
+                named = self.agents().await?.agents;
+                named.retain(|agent| agent.name == query);
+            }
+        }
         // An ended agent gives its name free.
-        let living: Vec<&AgentSummary> = named
-            .iter()
-            .copied()
-            .filter(|agent| !agent.state.is_final())
-            .collect();
+        let living = named.iter().filter(|agent| !agent.state.is_final());
+        let living: Vec<&AgentSummary> = living.collect();
         let fitting = match (living.len(), named.len()) {
-            (0, 0) if is_prefix(query) => agents
-                .iter()
-                .filter(|agent| agent.agent.to_string().starts_with(&query.to_lowercase()))
-                .collect(),
+            (0, 0) => prefixed.iter().collect(),
             (0, _) => named
-                .into_iter()
+                .iter()
                 .max_by_key(|agent| (agent.started_ms, agent.agent))
                 .into_iter()
                 .collect(),
@@ -390,7 +408,11 @@ impl Cells {
         let mut events = self.node.mesh.subscribe();
         let mut deadline = Instant::now() + FIND_TIMEOUT;
         loop {
-            let error = match self.node.place(&agent) {
+            let place = match self.node.place(&agent) {
+                Place::Unknown => self.node.sought(&agent).await,
+                known => known,
+            };
+            let error = match place {
                 Place::Here(cell) => match here(cell).await? {
                     Ok(done) => return Ok(done),
                     Err(_absent) => CellsError::AgentNotFound(agent.to_string()),
@@ -439,6 +461,7 @@ impl Cells {
                 }
             };
             let _ = tokio::time::timeout(FIND_PAUSE, heard).await;
+            let _ = tokio::time::timeout_at(deadline, self.node.sought(&agent)).await;
         }
     }
 }

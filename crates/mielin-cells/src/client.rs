@@ -123,9 +123,10 @@ impl Client {
         mut reply: Option<oneshot::Sender<Bytes>>,
         deadline: Instant,
     ) -> Result<u64, CellsError> {
-        match node.place(&agent) {
-            Place::Unknown => return Err(CellsError::AgentNotFound(agent.to_string())),
-            Place::Here(_) | Place::There(..) => {}
+        if let Place::Unknown = node.place(&agent)
+            && let Place::Unknown = node.sought(&agent).await
+        {
+            return Err(CellsError::AgentNotFound(agent.to_string()));
         }
         if node
             .mesh

@@ -104,8 +104,17 @@ fn land(node: &Node, post: &Post, to: &AgentId, reply: Option<DeliveryReply>) {
     }
 }
 
-/// Brings messages to wherever the destination is; `None` if nobody answered.
+/// Brings messages to wherever the destination is; `None` if nobody answered. Where nobody has it, the mesh is asked
+/// for the next attempt.
 async fn carry(node: &Arc<Node>, to: AgentId, envelopes: Vec<Envelope>) -> Option<DeliveryReply> {
+    let reply = attempt(node, to, envelopes).await;
+    if matches!(reply, None | Some(DeliveryReply::Unknown)) {
+        node.sought(&to).await;
+    }
+    reply
+}
+
+async fn attempt(node: &Arc<Node>, to: AgentId, envelopes: Vec<Envelope>) -> Option<DeliveryReply> {
     match node.route(&to) {
         Route::Local => Some(deliver(node, to, envelopes).await),
         Route::Remote(peer) => {

@@ -1,6 +1,6 @@
 //! What can go wrong with an agent, said so that a person can act on it.
 
-use mielin_mesh::Absence;
+use mielin_mesh::{Absence, MeshError};
 use mielin_mesh_core::{AgentId, MemberState, NodeId, RollbackReason};
 use mielin_safepoint::InstrumentError;
 use mielin_wasm::EngineError;
@@ -101,6 +101,9 @@ pub enum CellsError {
         /// Where it is.
         node: NodeId,
     },
+    /// The mesh could not be asked where agents are.
+    #[error("the mesh could not be asked: {0}")]
+    Mesh(#[from] MeshError),
     /// The node does not answer.
     #[error("node {node} does not answer: {reason}")]
     Unreachable {

@@ -49,8 +49,9 @@ pub use cells::{Cells, LogReader};
 pub use config::{CellsConfig, MoveProbe, MoveSide, ProbeAnswer};
 pub use error::{CellsError, ErrorKind};
 pub use report::{
-    AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_TERMINATED, EXIT_TRAPPED,
-    HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime, SpawnRequest,
+    AgentDirectory, AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_TERMINATED,
+    EXIT_TRAPPED, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime,
+    SpawnRequest,
 };
 
 #[cfg(test)]

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use mielin_mesh::{MeshEvent, MeshService, Refusal, request_handler, stream_handler};
+use mielin_mesh::{
+    MeshAgents, MeshError, MeshEvent, MeshService, Refusal, request_handler, stream_handler,
+};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::migration::Arrivals;
+use mielin_mesh_core::registry::Prefix;
 use mielin_mesh_core::{
     AgentId, AgentState, Epoch, Instant, Location, LocationRecord, Name, NodeId,
 };
@@ -26,12 +29,14 @@ use crate::modules::Modules;
 use crate::moving::Inbound;
 use crate::operations::{self, Absent};
 use crate::post::Post;
-use crate::report::AgentSummary;
+use crate::report::{AgentDirectory, AgentSummary};
 use crate::scheduler::Scheduler;
 use crate::{moving, persist, wire};
 
 /// How long agents may take to come to a safepoint when the node stops.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a spawn waits to hear whether its name is taken.
+const NAME_LIMIT: Duration = Duration::from_secs(1);
 /// How long a change between running and waiting may go unannounced; it happens at every message.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 /// Agents that left, and hearsay, are remembered up to this number each.
@@ -51,7 +56,7 @@ pub(crate) struct Node {
     /// Counts the ends of moves, which messages wait for.
     moves: watch::Sender<u64>,
     table: Mutex<Table>,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
     started: std::time::Instant,
     /// The same in milliseconds since the Unix epoch: records of this run outnumber those of earlier ones.
     started_ms: u64,
@@ -267,6 +272,14 @@ impl Node {
         }
     }
 
+    /// Where the agent is after the mesh was asked: for those who have found it nowhere, or not where it should be.
+    pub(crate) async fn sought(&self, agent: &AgentId) -> Place {
+        if let Err(error) = self.mesh.look_up(agent).await {
+            tracing::debug!(%agent, %error, "an agent could not be looked up");
+        }
+        self.place(agent)
+    }
+
     /// The way to the mailbox of an agent or of a node's command line.
     pub(crate) fn route(&self, to: &AgentId) -> Route {
         if *to == self.client.id() {
@@ -285,12 +298,17 @@ impl Node {
         }
     }
 
-    /// Completes when membership says that the node where the agent is has gone: until then it may answer.
+    /// Completes when membership says that the node where the agent is has gone, and the mesh knows of no other place:
+    /// until then it may answer.
     pub(crate) async fn out_of_reach(&self, agent: &AgentId) -> CellsError {
         let mut events = self.mesh.subscribe();
+        let absent = |place: Place| match place {
+            Place::There(peer, _) => self.mesh.absence(&peer),
+            Place::Here(_) | Place::Unknown => None,
+        };
         loop {
-            if let Place::There(peer, _) = self.place(agent)
-                && let Some(absence) = self.mesh.absence(&peer)
+            if absent(self.place(agent)).is_some()
+                && let Some(absence) = absent(self.sought(agent).await)
             {
                 return CellsError::Gone(absence);
             }
@@ -376,6 +394,7 @@ impl Node {
 
     /// Replaces a resident by a tombstone: it lives on `node` now.
     pub(crate) fn entomb(&self, cell: &Cell, node: NodeId, epoch: Epoch) {
+        self.mesh.release(&cell.id());
         let mut table = lock(&self.table);
         table
             .residents
@@ -390,18 +409,63 @@ impl Node {
         }
     }
 
-    /// Whether a living agent of the mesh has this name, as far as this node knows.
-    pub(crate) fn is_taken(&self, name: &str) -> bool {
-        self.agents()
-            .iter()
-            .any(|agent| agent.name == name && !agent.state.is_final())
+    /// Whether a living agent of the mesh has this name, as far as this node can tell within a second.
+    pub(crate) async fn is_taken(&self, name: &str) -> bool {
+        let named = async { self.named(name).await.unwrap_or_default() };
+        let named = tokio::time::timeout(NAME_LIMIT, named).await;
+        let living = |agent: &AgentSummary| !agent.state.is_final();
+        let here = self.residents();
+        let mut known = here.iter().filter(|agent| agent.name == name);
+        known.any(living) || named.unwrap_or_default().iter().any(living)
     }
 
-    /// Every agent of the mesh that this node knows of, ordered by name.
-    pub(crate) fn agents(&self) -> Vec<AgentSummary> {
-        let summary = |Location {
-                           record, reachable, ..
-                       }: Location| AgentSummary {
+    /// The agents of this node, ordered by name.
+    pub(crate) fn residents(&self) -> Vec<AgentSummary> {
+        let table = lock(&self.table);
+        let here = table
+            .residents
+            .values()
+            .filter_map(|resident| match resident {
+                Resident::Here(cell) => Some(self.summary(cell)),
+                Resident::Left(..) => None,
+            });
+        in_order(here)
+    }
+
+    /// The agents that have this name: those of this node, and those that the mesh finds by it.
+    pub(crate) async fn named(&self, name: &str) -> Result<Vec<AgentSummary>, CellsError> {
+        let mut found = Vec::new();
+        if let Ok(name) = Name::new(name) {
+            found = match self.mesh.look_up_name(&name).await {
+                Ok(lookup) => lookup.records,
+                Err(MeshError::RegistryOff) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+        }
+        let found = found.into_iter().map(|record| Location {
+            reachable: self.mesh.absence(&record.node).is_none(),
+            record,
+        });
+        let mut agents = self.with_residents(found);
+        agents.retain(|agent| agent.name == name);
+        Ok(agents)
+    }
+
+    /// Every agent of the mesh whose id begins so, as far as the members answer.
+    pub(crate) async fn agents(&self, prefix: Prefix) -> Result<AgentDirectory, CellsError> {
+        let MeshAgents { agents, silent } = match self.mesh.agents(prefix.clone()).await {
+            Ok(found) => found,
+            Err(MeshError::RegistryOff) => MeshAgents::default(),
+            Err(error) => return Err(error.into()),
+        };
+        let mut agents = self.with_residents(agents.into_iter());
+        agents.retain(|agent| prefix.fits(&agent.agent));
+        Ok(AgentDirectory { agents, silent })
+    }
+
+    /// What others say of agents, with what this node itself knows of those that it holds.
+    fn with_residents(&self, found: impl Iterator<Item = Location>) -> Vec<AgentSummary> {
+        let summary = |Location { record, reachable }: Location| AgentSummary {
             agent: record.agent,
             name: record.name.to_string(),
             state: record.state,
@@ -411,20 +475,13 @@ impl Node {
             reachable,
         };
         // A record that names this node is overwritten below, or of an agent that this node has forgotten.
-        let records = self
-            .mesh
-            .agents()
-            .into_iter()
-            .map(|location| (location.record.agent, summary(location)));
-        let mut agents: HashMap<AgentId, AgentSummary> = records.collect();
-        for resident in lock(&self.table).residents.values() {
-            if let Resident::Here(cell) = resident {
-                agents.insert(cell.id(), self.summary(cell));
-            }
-        }
-        let mut agents: Vec<AgentSummary> = agents.into_values().collect();
-        agents.sort_by(|a, b| (&a.name, a.agent).cmp(&(&b.name, b.agent)));
-        agents
+        let elsewhere = found.filter(|location| location.record.node != self.id());
+        let mut agents: HashMap<AgentId, AgentSummary> = elsewhere
+            .map(|location| (location.record.agent, summary(location)))
+            .collect();
+        let here = self.residents().into_iter();
+        agents.extend(here.map(|resident| (resident.agent, resident)));
+        in_order(agents.into_values())
     }
 
     fn summary(&self, cell: &Cell) -> AgentSummary {
@@ -601,6 +658,12 @@ impl Table {
                 Resident::Here(_) | Resident::Left(..) => None,
             })
     }
+}
+
+fn in_order(agents: impl Iterator<Item = AgentSummary>) -> Vec<AgentSummary> {
+    let mut agents: Vec<AgentSummary> = agents.collect();
+    agents.sort_by(|a, b| (&a.name, a.agent).cmp(&(&b.name, b.agent)));
+    agents
 }
 
 /// Announces what agents do: the going back and forth between running and waiting at leisure, all else at once.

@@ -252,6 +252,7 @@ async fn revive(node: &Arc<Node>, agent: AgentId, path: &Path) -> Result<(), Cel
     node.adopt(&cell, false)?;
     remove_stored(agent, path);
     cell.start();
+    fence(node, &agent).await;
     Ok(())
 }
 
@@ -269,8 +270,13 @@ async fn bury(node: &Arc<Node>, path: &Path, remains: Remains) {
         return;
     }
     node.keep_ended(agent);
-    // What was lost here may live elsewhere: the node may have been killed in the middle of a move.
-    if let Some(location) = node.mesh.locate(&agent) {
+    fence(node, &agent).await;
+}
+
+/// Gives an agent up that is known to live elsewhere: the node may have been killed in the middle of a move. What is not
+/// known yet, those who keep the newer record say when this node publishes its own.
+async fn fence(node: &Arc<Node>, agent: &AgentId) {
+    if let Some(location) = node.mesh.locate(agent) {
         node.fence(&location.record).await;
     }
 }

@@ -43,6 +43,15 @@ impl SpawnRequest {
     }
 }
 
+/// The agents of the mesh, as far as its members could be asked.
+#[derive(Clone, Debug)]
+pub struct AgentDirectory {
+    /// Every agent, ordered by name.
+    pub agents: Vec<AgentSummary>,
+    /// Members that did not answer: agents that they hold may be missing.
+    pub silent: Vec<NodeId>,
+}
+
 /// One line of the list of agents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentSummary {

@@ -14,6 +14,9 @@ use crate::node::Node;
 use crate::post::Post;
 use crate::report::SpawnRequest;
 
+/// How long a spawn waits until every member can find the agent.
+const PUBLISH_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Makes an agent and starts it. Whatever takes long happens on a thread for blocking work.
 pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<AgentId, CellsError> {
     if node.is_closing() {
@@ -23,7 +26,7 @@ pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<Age
         .limits
         .clone()
         .unwrap_or_else(|| node.config.limits.clone());
-    check(node, &request, &limits)?;
+    check(node, &request, &limits).await?;
     let making = {
         let node = Arc::clone(node);
         tokio::task::spawn_blocking(move || make(&node, request, limits))
@@ -37,14 +40,17 @@ pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<Age
         return Err(error);
     }
     cell.start();
-    Ok(cell.id())
+    let agent = cell.id();
+    // Whoever is told of the agent should find it. Where that takes long it will be found later.
+    let _ = tokio::time::timeout(PUBLISH_LIMIT, node.mesh.published(&agent)).await;
+    Ok(agent)
 }
 
-fn check(node: &Node, request: &SpawnRequest, limits: &Limits) -> Result<(), CellsError> {
+async fn check(node: &Node, request: &SpawnRequest, limits: &Limits) -> Result<(), CellsError> {
     node.has_room()?;
     if let Some(name) = &request.name {
         name::check(name)?;
-        if node.is_taken(name) {
+        if node.is_taken(name).await {
             return Err(CellsError::NameTaken(name.clone()));
         }
     }
@@ -82,7 +88,10 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
     let id = AgentId::derive(&prepared.module().hash().0, &node.id(), &nonce);
     let name = match request.name {
         Some(name) => name,
-        None => name::generate(request.hint.as_deref(), &id.0, |name| node.is_taken(name)),
+        None => {
+            let is_taken = |name: &str| node.runtime.block_on(node.is_taken(name));
+            name::generate(request.hint.as_deref(), &id.0, is_taken)
+        }
     };
     let program = request.hint.unwrap_or_else(|| name.clone());
     let env = request

@@ -209,6 +209,9 @@ pub(crate) struct Done {}
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AgentList {
     pub(crate) agents: Vec<AgentLine>,
+    /// Members that did not answer: their agents may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) silent: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -77,19 +77,15 @@ impl NodeState {
         })
     }
 
-    /// The agent of this id, prefix or name, which may just have been started elsewhere.
+    /// The agent of this id, prefix or name.
     pub(crate) async fn agent(&self, query: &str) -> Result<AgentId, Failure> {
-        self.find(|cells| cells.resolve(query)).await
+        Ok(self.cells.resolve(query).await?)
     }
 
     /// The node of this id, prefix or name, which may just have joined.
     pub(crate) async fn node(&self, query: &str) -> Result<NodeId, Failure> {
-        self.find(|cells| cells.resolve_node(query)).await
-    }
-
-    async fn find<T>(&self, look: impl Fn(&Cells) -> Result<T, CellsError>) -> Result<T, Failure> {
         let news = self.mesh().subscribe();
-        let look = || look(&self.cells);
+        let look = || self.cells.resolve_node(query);
         let found = if self.mesh().members().len() < 2 {
             look()
         } else {

@@ -192,6 +192,7 @@ impl From<CellsError> for Failure {
             CellsError::Unreachable { .. } => {
                 "`mielin mesh status` shows who is there; try again when the node is"
             }
+            CellsError::Mesh(_) => "try again in a moment",
             CellsError::Gone(_) => {
                 "`mielin daemon` on its machine starts it again; `mielin mesh status` shows who is there"
             }

@@ -8,6 +8,8 @@
 //!   and no crypto puzzles are needed; admission to the mesh bounds how many somebody gets.
 //! - A node enters a bucket only when it has answered, never on hearsay. One that cannot be dialled asks,
 //!   but is in no table.
+//! - A node that publishes a record answers for it, also when it is not among those that keep it; and those that
+//!   replace a record by another node's show it to the former publisher.
 //! - Records are kept at the 3 nearest of the nodes that answered, not at all k; who publishes them comes
 //!   again every 200 s. A search for a record ends when two nodes agree on the newest; one that
 //!   has seen all k brings the nearest three up to date.
@@ -15,6 +17,7 @@
 //!
 //! Memory is bounded: 256 buckets of 20 nodes and 20 that wait, 65,536 records, 256 searches.
 
+mod keeping;
 mod key;
 mod lookup;
 mod publishing;
@@ -34,14 +37,14 @@ use thiserror::Error;
 
 use crate::codec;
 use crate::limits::{
-    KADEMLIA_K, KADEMLIA_LOOKUPS_MAX, KADEMLIA_REFRESH, KADEMLIA_REPLICAS, KADEMLIA_RPC_ATTEMPTS,
+    KADEMLIA_K, KADEMLIA_LOOKUPS_MAX, KADEMLIA_REFRESH, KADEMLIA_RPC_ATTEMPTS,
     KADEMLIA_RPC_TIMEOUT, KADEMLIA_SILENT_AFTER, REGISTRY_TTL,
 };
 use crate::{Instant, NodeId};
 pub use key::{Distance, Key};
 use lookup::Lookup;
 use publishing::Publishing;
-use store::{Store, Stored};
+use store::Store;
 use table::Table;
 pub use wire::{Contact, StoreRefusal};
 use wire::{Kept, Message, Request, Response};
@@ -57,6 +60,10 @@ pub trait Record: Clone + Debug + PartialEq + Encode + Decode {
     fn supersedes(&self, other: &Self) -> bool;
     /// Whether it was made by whoever may make it, and belongs under this key.
     fn is_genuine(&self, key: &Key) -> bool;
+    /// Who publishes it, and is told when another node's record supersedes it; `None` if nobody need be.
+    fn publisher(&self) -> Option<NodeId>;
+    /// Whether it may be dropped for another record when too many lie under its key.
+    fn gives_way(&self) -> bool;
 }
 
 /// Names a search of this node.
@@ -302,6 +309,32 @@ impl<R: Record> Dht<R> {
         self.publish_due(now);
     }
 
+    /// Changes what is published under a key without haste: others get it when they would have been told of the old
+    /// record again. Publishes it if nothing was.
+    pub fn revise(&mut self, now: Instant, key: Key, record: R) {
+        if !self.publishing.revise(key, &record) {
+            self.publish(now, key, record);
+        }
+    }
+
+    /// What this node publishes about something under a key.
+    #[must_use]
+    pub fn published_record(&self, key: &Key, subject: &R::Subject) -> Option<&R> {
+        self.publishing.record(key, subject)
+    }
+
+    /// The nodes that have said that they keep what this node publishes about something; `None` while they are still
+    /// being looked for and asked, or when nothing is published.
+    #[must_use]
+    pub fn replicas(&self, key: &Key, subject: &R::Subject) -> Option<&[NodeId]> {
+        self.publishing.replicas(key, subject)
+    }
+
+    /// The records that are kept here for the mesh, with their keys.
+    pub fn kept(&self) -> impl Iterator<Item = (&Key, &R)> {
+        self.store.iter()
+    }
+
     /// Lets a record expire.
     pub fn withdraw(&mut self, key: &Key, subject: &R::Subject) {
         self.publishing.remove(key, subject);
@@ -372,7 +405,7 @@ impl<R: Record> Dht<R> {
             Request::FindValue(key) => {
                 self.store.expire(now);
                 Response::Found {
-                    records: self.store.under(now, &key),
+                    records: self.known(now, &key),
                     nodes: self.nodes_for(&from, &key),
                 }
             }
@@ -399,21 +432,6 @@ impl<R: Record> Dht<R> {
         let entries = self.table.closest(target, KADEMLIA_K + 1, false);
         let others = entries.into_iter().filter(|e| e.contact.id != *asker);
         others.take(KADEMLIA_K).map(|e| e.contact.clone()).collect()
-    }
-
-    fn keep(&mut self, now: Instant, key: Key, kept: Kept<R>) -> Response<R> {
-        self.store.expire(now);
-        let nearer = self.table.closest(&key, KADEMLIA_K, false);
-        let own = key.distance(&self.local.into());
-        let is_nearer = |e: &&table::Entry| key.distance(&e.contact.id.into()) < own;
-        if nearer.iter().filter(|e| is_nearer(e)).count() == KADEMLIA_K {
-            return Response::Refused(StoreRefusal::TooFar);
-        }
-        match self.store.insert(now, key, kept) {
-            Stored::Kept => Response::Stored,
-            Stored::Superseded(by) => Response::Superseded(by),
-            Stored::Refused(refusal) => Response::Refused(refusal),
-        }
     }
 
     fn handle_response(
@@ -455,8 +473,14 @@ impl<R: Record> Dht<R> {
     /// Notes a sign of life.
     fn note(&mut self, now: Instant, contact: Contact, rtt: Option<Duration>) {
         self.upkeep_at.get_or_insert(now + KADEMLIA_SILENT_AFTER);
+        let id = contact.id;
+        let is_new = self.table.entry(&id).is_none();
         if let Some(oldest) = self.table.seen(now, contact, rtt) {
             self.request(now, oldest, Request::Ping, Reason::Liveness);
+        }
+        if is_new && self.table.entry(&id).is_some() {
+            self.publishing.node_came(now, &id);
+            self.publish_due(now);
         }
     }
 
@@ -532,7 +556,7 @@ impl<R: Record> Dht<R> {
         };
         if matches!(search.purpose, Purpose::Values) {
             self.store.expire(now);
-            for kept in self.store.under(now, &target) {
+            for kept in self.known(now, &target) {
                 search.records_from(self.local, kept);
                 search.hops = Some(0);
             }
@@ -634,22 +658,6 @@ impl<R: Record> Dht<R> {
                         .map(|a| a.newest.record)
                         .collect(),
                 }));
-            }
-        }
-    }
-
-    /// Brings those of the nearest up to date that should keep the newest record and do not.
-    fn repair(&mut self, now: Instant, search: &Search<R>, closest: &[Contact]) {
-        let key = search.lookup.target();
-        for answers in search.records.values() {
-            let lacking = closest.iter().take(KADEMLIA_REPLICAS);
-            let lacking: Vec<Contact> = lacking
-                .filter(|c| !answers.from.contains(&c.id))
-                .cloned()
-                .collect();
-            for contact in lacking {
-                let request = Request::Store(key, answers.newest.clone());
-                self.request(now, contact, request, Reason::Repair);
             }
         }
     }

@@ -33,17 +33,17 @@ pub const LAN_SUSPECT_TO_DEAD: Duration = Duration::from_secs(3);
 /// How long a dead member is remembered (and announced to, so that a healed partition heals).
 pub const DEAD_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a location record lives without being announced again. Design: 10 min.
+/// How long a location record lives without being published again. Design: 10 min.
 pub const REGISTRY_TTL: Duration = Duration::from_secs(600);
-/// How often a holder announces its records again: three chances within a life.
+/// How often a holder publishes its records again: three chances within a life.
 pub const REGISTRY_REFRESH: Duration = Duration::from_secs(200);
-/// How often a holder tells one member the digest of what it holds, so that a lost announcement is
-/// noticed long before the next refresh.
-pub const REGISTRY_DIGEST_PERIOD: Duration = Duration::from_secs(15);
 /// Records one node may have in the registry.
 pub const REGISTRY_RECORDS_PER_NODE_MAX: usize = 8_192;
-/// Records in one message: about 13 KB with the longest names.
-pub const REGISTRY_RECORDS_PER_MESSAGE_MAX: usize = 64;
+/// Records that a node remembers, found ones included: 16 MB with the longest names.
+pub const REGISTRY_RECORDS_MAX: usize = 65_536;
+/// Records in one answer of a member that is asked for all it knows: about 340 KB with the longest names and a
+/// signature under each.
+pub const REGISTRY_PAGE_MAX: usize = 1_024;
 
 /// Nodes in a bucket, and in an answer. Kademlia's k; design: 20.
 pub const KADEMLIA_K: usize = 20;

@@ -1,33 +1,29 @@
-//! Where each agent is: location records with epochs, spread to all members.
+//! Where each agent is: location records with epochs, as one node knows them.
 //!
-//! The node that holds an agent announces it to every member, and only that node may: a record from anybody
-//! else is refused. The higher epoch wins; within an epoch only the holder may revise, and the higher revision
-//! wins. A holder that learns of a higher epoch elsewhere has a stale copy and is told so
-//! ([`RegistryEvent::Fenced`]).
+//! The node that holds an agent announces it, and only that node may. The higher epoch wins; within an epoch only the
+//! holder may revise, and the higher revision wins. A holder that learns of a higher epoch elsewhere has a stale copy
+//! and is told so ([`RegistryEvent::Fenced`]).
 //!
-//! Announcements are repeated within the life of a record, and a new member is sent everything its peers hold.
-//! Should one be lost all the same, the digest that each holder shows to its peers in turn tells.
-//!
-//! This is the registry of one membership group, where everybody knows everything. The same records, signed
-//! ([`SignedLocation`]), are kept at the three nodes nearest to them in the table of [`crate::kademlia`], where
-//! who has not heard of an agent finds it.
+//! The mesh keeps the records, signed ([`SignedLocation`]), at the three nodes nearest to them in the table of
+//! [`crate::kademlia`]. [`AgentRegistry`] is what one node needs beside that: the records of the agents that it holds,
+//! which it publishes, and a cache of those that it has found, which expire, and which whoever is asked in vain
+//! corrects. Who wants to see every agent asks all members for their pages ([`AgentQuery`]).
 
+mod listing;
 mod signed;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use alloc::string::ToString;
 use alloc::vec::Vec;
-use core::time::Duration;
+use core::cmp::Reverse;
 
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
-use crate::codec;
 use crate::limits::{
-    DEAD_FORGOTTEN_AFTER, REGISTRY_DIGEST_PERIOD, REGISTRY_RECORDS_PER_MESSAGE_MAX,
-    REGISTRY_RECORDS_PER_NODE_MAX, REGISTRY_REFRESH, REGISTRY_TTL,
+    REGISTRY_RECORDS_MAX, REGISTRY_RECORDS_PER_NODE_MAX, REGISTRY_REFRESH, REGISTRY_TTL,
 };
-use crate::{AgentId, AgentState, Epoch, Instant, Member, MemberState, Name, NodeId};
+use crate::{AgentId, AgentState, Epoch, Instant, Member, Name, NodeId};
+pub use listing::{AgentListing, AgentPage, AgentQuery, Prefix};
 pub use signed::{SignedLocation, Verify};
 
 /// Where an agent is and what it does, as announced by the node that holds it.
@@ -55,6 +51,15 @@ pub struct LocationRecord {
     pub state: AgentState,
 }
 
+impl LocationRecord {
+    /// Orders records of one agent, the one that counts last. The higher epoch wins; within one, the holder's newer
+    /// revision; between two nodes that claim the same epoch the one with the smaller id, so that all agree.
+    #[must_use]
+    pub fn rank(&self) -> (Epoch, Reverse<NodeId>, u64) {
+        (self.epoch, Reverse(self.node), self.revision)
+    }
+}
+
 /// A record and what this node knows about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
@@ -62,17 +67,12 @@ pub struct Location {
     pub record: LocationRecord,
     /// Whether the node that holds the agent is alive as far as this node knows.
     pub reachable: bool,
-    /// When the record is forgotten unless it is announced again.
-    pub expires: Instant,
 }
 
-/// Something to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegistryTransmit {
-    /// The member it is for.
-    pub to: NodeId,
-    /// The message, about 16 KB at most.
-    pub bytes: Vec<u8>,
+#[derive(Clone, Debug)]
+struct Known {
+    location: Location,
+    expires: Instant,
 }
 
 /// Something that happened.
@@ -117,12 +117,9 @@ pub enum MergeRefusal {
     TooMany,
 }
 
-/// An announcement that cannot be made, or bytes that are no registry message. Nothing changed.
+/// An announcement that cannot be made. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RegistryError {
-    /// The message is no registry message. The peer is at fault.
-    #[error("not a registry message")]
-    Malformed,
     /// The record names another holder than this node. The caller is at fault.
     #[error("only the node that holds an agent announces it")]
     NotHolder,
@@ -145,36 +142,19 @@ pub enum RegistryError {
     TooMany,
 }
 
-/// What members say to each other about agents.
-#[derive(Encode, Decode)]
-enum Message {
-    /// These agents are at the sender.
-    Records(Vec<LocationRecord>),
-    /// The digest of all that the sender holds.
-    Digest([u8; 32]),
-    /// The sender has another digest of what the receiver holds, and wants all of it.
-    Missing,
-}
-
 /// What one node knows about the agents of the mesh.
 #[derive(Clone, Debug)]
 pub struct AgentRegistry {
     local: NodeId,
-    locations: BTreeMap<AgentId, Location>,
+    locations: BTreeMap<AgentId, Known>,
     expiries: BTreeSet<(Instant, AgentId)>,
     counts: BTreeMap<NodeId, usize>,
-    /// Agents held here that are announced again and again.
+    /// Agents held here, whose records do not expire.
     held: BTreeSet<AgentId>,
     /// Active members other than this node, with their generations.
     members: BTreeMap<NodeId, u64>,
-    /// Held agents whose news has not been spread yet.
-    unspread: BTreeSet<AgentId>,
-    transmits: VecDeque<RegistryTransmit>,
     events: VecDeque<RegistryEvent>,
     refresh_at: Option<Instant>,
-    digest_at: Option<Instant>,
-    /// The member that was shown the digest last.
-    shown: Option<NodeId>,
 }
 
 impl AgentRegistry {
@@ -188,12 +168,8 @@ impl AgentRegistry {
             counts: BTreeMap::new(),
             held: BTreeSet::new(),
             members: BTreeMap::new(),
-            unspread: BTreeSet::new(),
-            transmits: VecDeque::new(),
             events: VecDeque::new(),
             refresh_at: None,
-            digest_at: None,
-            shown: None,
         }
     }
 
@@ -211,7 +187,7 @@ impl AgentRegistry {
         if record.node != self.local {
             return Err(RegistryError::NotHolder);
         }
-        if let Some(Location { record: known, .. }) = self.locations.get(&record.agent) {
+        if let Some(known) = self.record(&record.agent) {
             let (node, epoch) = (known.node, known.epoch);
             if epoch > record.epoch || (epoch == record.epoch && node != self.local) {
                 return Err(RegistryError::Superseded { node, epoch });
@@ -228,33 +204,34 @@ impl AgentRegistry {
         }
         let agent = record.agent;
         self.held.insert(agent);
-        self.unspread.insert(agent);
         self.insert(now, record);
         self.refresh_at.get_or_insert(now + REGISTRY_REFRESH);
-        self.digest_at.get_or_insert(now + REGISTRY_DIGEST_PERIOD);
         Ok(())
     }
 
-    /// Announces for the last time an agent that this node holds: it is [`AgentState::Removed`], so no member
-    /// lists it any more. The record itself is kept until it expires, so that older news of the agent stay old.
+    /// Announces for the last time an agent that this node holds: it is [`AgentState::Removed`], so nobody lists it
+    /// any more. The record itself is kept until it expires, so that older news of the agent stay old.
     pub fn withdraw(&mut self, now: Instant, agent: &AgentId) {
         if !self.held.remove(agent) {
             return;
         }
-        if let Some(Location { record, .. }) = self.locations.get(agent) {
+        if let Some(record) = self.record(agent) {
             let mut record = record.clone();
             record.revision = record.revision.saturating_add(1);
             record.state = AgentState::Removed;
-            self.unspread.insert(*agent);
             self.insert(now, record);
         }
     }
 
-    /// Takes news about a member. A new one is sent everything this node holds; the records of one that
-    /// died or went are marked unreachable. Those of one that stopped are kept for as long as membership
-    /// remembers it, because it will bring its agents back. One that comes back may have lost its agents, so
-    /// what was known of it is forgotten and asked for again.
-    pub fn member_changed(&mut self, now: Instant, member: &Member) {
+    /// An agent that this node has held is at another node now, which announces it. This node's record leads there
+    /// until it is superseded, or expires.
+    pub fn release(&mut self, agent: &AgentId) {
+        self.held.remove(agent);
+    }
+
+    /// Takes news about a member. The records of one that died or went are marked unreachable. One that comes back may
+    /// have lost its agents, so what was found of it before is forgotten.
+    pub fn member_changed(&mut self, member: &Member) {
         let id = member.identity.id;
         if id == self.local {
             return;
@@ -262,22 +239,13 @@ impl AgentRegistry {
         if member.state.is_active() {
             let generation = member.identity.generation;
             if self.members.insert(id, generation) != Some(generation) {
-                if self.forget_agents_of(&id) {
-                    self.send(id, &Message::Missing);
-                }
-                self.send_all(id);
-                self.digest_at.get_or_insert(now + REGISTRY_DIGEST_PERIOD);
+                self.forget_agents_of(&id);
             }
-        } else if self.members.remove(&id).is_some() {
-            self.transmits.retain(|transmit| transmit.to != id);
-        }
-        if member.state == MemberState::Stopped {
-            for agent in self.agents_of(&id) {
-                self.prolong(now, &agent, DEAD_FORGOTTEN_AFTER);
-            }
+        } else {
+            self.members.remove(&id);
         }
         let reachable = self.members.contains_key(&id);
-        for location in self.locations.values_mut() {
+        for Known { location, .. } in self.locations.values_mut() {
             if location.record.node == id && location.reachable != reachable {
                 location.reachable = reachable;
                 self.events
@@ -286,51 +254,36 @@ impl AgentRegistry {
         }
     }
 
-    /// Takes a message from an authenticated peer; gives a result for each record in it.
+    /// Takes a record of which it is known that its holder has made it, whoever brought it.
     ///
-    /// # Errors
-    ///
-    /// [`RegistryError::Malformed`].
-    pub fn handle_message(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        bytes: &[u8],
-    ) -> Result<Vec<Merge>, RegistryError> {
-        match codec::decode(bytes).map_err(|_| RegistryError::Malformed)? {
-            Message::Records(records) => {
-                if records.len() > REGISTRY_RECORDS_PER_MESSAGE_MAX {
-                    return Err(RegistryError::Malformed);
-                }
-                Ok(records
-                    .into_iter()
-                    .map(|record| self.merge(now, from, record))
-                    .collect())
-            }
-            Message::Digest(theirs) => {
-                if theirs != self.digest_of(&from) {
-                    self.send(from, &Message::Missing);
-                }
-                Ok(Vec::new())
-            }
-            Message::Missing => {
-                self.send_all(from);
-                Ok(Vec::new())
-            }
-        }
-    }
-
-    /// Takes a record that its holder has proved to have made, whoever brought it.
+    /// One that this node itself has made in a former life yields to what it holds now.
     pub fn learn(&mut self, now: Instant, record: LocationRecord) -> Merge {
-        self.merge(now, record.node, record)
+        if record.node == self.local {
+            return self.outbid(now, &record);
+        }
+        self.merge(now, record)
     }
 
-    fn merge(&mut self, now: Instant, from: NodeId, record: LocationRecord) -> Merge {
-        if record.node != from || from == self.local {
+    /// Revises what this node says about an agent so that it supersedes what it has once said.
+    fn outbid(&mut self, now: Instant, former: &LocationRecord) -> Merge {
+        let agent = former.agent;
+        let Some(record) = self.record(&agent) else {
+            return Merge::Refused(MergeRefusal::NotHolder);
+        };
+        let mut record = record.clone();
+        if !self.held.contains(&agent) || record.epoch != former.epoch {
             return Merge::Refused(MergeRefusal::NotHolder);
         }
+        if former.revision > record.revision {
+            record.revision = former.revision.saturating_add(1);
+            self.insert(now, record);
+        }
+        Merge::Stale
+    }
+
+    fn merge(&mut self, now: Instant, record: LocationRecord) -> Merge {
         let agent = record.agent;
-        if let Some(Location { record: known, .. }) = self.locations.get(&agent) {
+        if let Some(known) = self.record(&agent) {
             if record.epoch < known.epoch {
                 return Merge::Stale;
             }
@@ -342,13 +295,12 @@ impl AgentRegistry {
                     return Merge::Stale;
                 }
                 if record.revision == known.revision {
-                    self.prolong(now, &agent, REGISTRY_TTL);
+                    self.prolong(now, &agent);
                     return Merge::Refreshed;
                 }
             }
             let ours = known.epoch;
             if known.node == self.local && self.held.remove(&agent) {
-                self.unspread.remove(&agent);
                 let by = record.clone();
                 self.events
                     .push_back(RegistryEvent::Fenced { agent, ours, by });
@@ -361,44 +313,59 @@ impl AgentRegistry {
         Merge::Accepted
     }
 
-    /// Whether the record may be inserted. A removed agent of the same node gives way to it.
+    /// Whether the record may be inserted. A removed agent of the same node gives way to it, and in a full registry
+    /// whichever found record expires first.
     fn make_room(&mut self, record: &LocationRecord) -> bool {
-        let replaces = |location: &Location| location.record.node == record.node;
+        let replaces = |known: &Known| known.location.record.node == record.node;
+        if self.locations.len() >= REGISTRY_RECORDS_MAX
+            && !self.locations.contains_key(&record.agent)
+        {
+            let mut found = self.expiries.iter().map(|(_, agent)| *agent);
+            if let Some(first) = found.find(|agent| !self.held.contains(agent)) {
+                self.remove(&first);
+            }
+        }
         if self.locations.get(&record.agent).is_some_and(replaces)
             || self.counts.get(&record.node).copied().unwrap_or(0) < REGISTRY_RECORDS_PER_NODE_MAX
         {
             return true;
         }
-        let removed = |location: &&Location| replaces(location) && !is_listed(location);
+        let removed = |known: &&Known| replaces(known) && !is_listed(&known.location);
         let oldest = self
             .locations
             .values()
             .filter(removed)
-            .min_by_key(|location| location.expires)
-            .map(|location| location.record.agent);
+            .min_by_key(|known| known.expires)
+            .map(|known| known.location.record.agent);
         oldest.is_some_and(|oldest| self.remove(&oldest).is_some())
     }
 
     fn insert(&mut self, now: Instant, record: LocationRecord) {
         let agent = record.agent;
         self.remove(&agent);
-        let reachable = record.node == self.local || self.members.contains_key(&record.node);
         let expires = now + REGISTRY_TTL;
         *self.counts.entry(record.node).or_default() += 1;
         self.expiries.insert((expires, agent));
-        let location = Location {
-            record,
-            reachable,
-            expires,
-        };
+        let location = self.location_of(record);
         self.events
             .push_back(RegistryEvent::LocationChanged(location.clone()));
-        self.locations.insert(agent, location);
+        self.locations.insert(agent, Known { location, expires });
+    }
+
+    /// A record with what is known of its node.
+    fn location_of(&self, record: LocationRecord) -> Location {
+        let reachable = record.node == self.local || self.members.contains_key(&record.node);
+        Location { record, reachable }
+    }
+
+    fn record(&self, agent: &AgentId) -> Option<&LocationRecord> {
+        let known = self.locations.get(agent);
+        known.map(|known| &known.location.record)
     }
 
     fn remove(&mut self, agent: &AgentId) -> Option<LocationRecord> {
-        let location = self.locations.remove(agent)?;
-        self.expiries.remove(&(location.expires, *agent));
+        let Known { location, expires } = self.locations.remove(agent)?;
+        self.expiries.remove(&(expires, *agent));
         if let Some(count) = self.counts.get_mut(&location.record.node) {
             *count -= 1;
             if *count == 0 {
@@ -409,31 +376,25 @@ impl AgentRegistry {
     }
 
     fn agents_of(&self, node: &NodeId) -> Vec<AgentId> {
-        self.locations
-            .values()
-            .filter(|location| location.record.node == *node)
-            .map(|location| location.record.agent)
-            .collect()
+        let records = self.locations.values().map(|known| &known.location.record);
+        let theirs = records.filter(|record| record.node == *node);
+        theirs.map(|record| record.agent).collect()
     }
 
-    /// Gives whether there was anything to forget.
-    fn forget_agents_of(&mut self, node: &NodeId) -> bool {
-        let agents = self.agents_of(node);
-        let any = !agents.is_empty();
-        for agent in agents {
+    fn forget_agents_of(&mut self, node: &NodeId) {
+        for agent in self.agents_of(node) {
             if let Some(record) = self.remove(&agent) {
                 self.events
                     .push_back(RegistryEvent::LocationExpired(record));
             }
         }
-        any
     }
 
-    fn prolong(&mut self, now: Instant, agent: &AgentId, life: Duration) {
-        if let Some(location) = self.locations.get_mut(agent) {
-            self.expiries.remove(&(location.expires, *agent));
-            location.expires = now + life;
-            self.expiries.insert((location.expires, *agent));
+    fn prolong(&mut self, now: Instant, agent: &AgentId) {
+        if let Some(known) = self.locations.get_mut(agent) {
+            self.expiries.remove(&(known.expires, *agent));
+            known.expires = now + REGISTRY_TTL;
+            self.expiries.insert((known.expires, *agent));
         }
     }
 
@@ -442,15 +403,9 @@ impl AgentRegistry {
         if self.refresh_at.is_some_and(|at| at <= now) {
             let held: Vec<AgentId> = self.held.iter().copied().collect();
             for agent in &held {
-                self.prolong(now, agent, REGISTRY_TTL);
+                self.prolong(now, agent);
             }
             self.refresh_at = (!held.is_empty()).then(|| now + REGISTRY_REFRESH);
-            self.unspread.extend(held);
-        }
-        if self.digest_at.is_some_and(|at| at <= now) {
-            self.show_digest();
-            let anything = self.counts.contains_key(&self.local);
-            self.digest_at = anything.then(|| now + REGISTRY_DIGEST_PERIOD);
         }
         while let Some((at, agent)) = self.expiries.first().copied() {
             if at > now {
@@ -467,26 +422,7 @@ impl AgentRegistry {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(at, _)| *at);
-        [self.refresh_at, self.digest_at, expiry]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// The next message to send; ask after every call until there is none. One that cannot be sent need not
-    /// be kept: the digest will tell.
-    pub fn poll_transmit(&mut self) -> Option<RegistryTransmit> {
-        if self.transmits.is_empty() && !self.unspread.is_empty() {
-            let agents = core::mem::take(&mut self.unspread);
-            let messages = self.records_of(agents.into_iter());
-            let members: Vec<NodeId> = self.members.keys().copied().collect();
-            for to in members {
-                for message in &messages {
-                    self.send(to, message);
-                }
-            }
-        }
-        self.transmits.pop_front()
+        [self.refresh_at, expiry].into_iter().flatten().min()
     }
 
     /// The next event; ask after every call until there is none.
@@ -497,94 +433,14 @@ impl AgentRegistry {
     /// Where an agent is, unless it was removed.
     #[must_use]
     pub fn locate(&self, agent: &AgentId) -> Option<&Location> {
-        self.locations.get(agent).filter(|found| is_listed(found))
+        let found = self.locations.get(agent).map(|known| &known.location);
+        found.filter(|found| is_listed(found))
     }
 
-    /// All agents of the mesh but the removed ones, by id.
+    /// Every agent that this node holds or has found, but the removed ones, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Location> {
-        self.locations.values().filter(|found| is_listed(found))
-    }
-
-    /// The agents with this name: several nodes may have used it. Looks at every record.
-    #[must_use]
-    pub fn by_name(&self, name: &str) -> Vec<&Location> {
-        self.iter()
-            .filter(|location| location.record.name == *name)
-            .collect()
-    }
-
-    /// The agents whose id begins with these hexadecimal digits, in either case; none if they are no such
-    /// digits.
-    #[must_use]
-    pub fn by_prefix(&self, prefix: &str) -> Vec<&Location> {
-        let digits = prefix.to_ascii_lowercase();
-        let mut first = [0; 16];
-        for (index, digit) in digits.chars().enumerate() {
-            let (Some(value), Some(byte)) = (digit.to_digit(16), first.get_mut(index / 2)) else {
-                return Vec::new();
-            };
-            *byte |= (value as u8) << if index % 2 == 0 { 4 } else { 0 };
-        }
-        self.locations
-            .range(AgentId(first)..)
-            .take_while(|(agent, _)| agent.to_string().starts_with(&digits))
-            .map(|(_, location)| location)
-            .filter(|found| is_listed(found))
-            .collect()
-    }
-
-    /// A digest of what is known of a node's own agents, withdrawn ones included until they expire.
-    fn digest_of(&self, node: &NodeId) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        let known = self.locations.values();
-        for Location { record, .. } in known.filter(|l| l.record.node == *node) {
-            hasher.update(&record.agent.0);
-            hasher.update(&record.epoch.0.to_le_bytes());
-            hasher.update(&record.revision.to_le_bytes());
-        }
-        *hasher.finalize().as_bytes()
-    }
-
-    fn show_digest(&mut self) {
-        let after = self
-            .shown
-            .map_or(core::ops::Bound::Unbounded, core::ops::Bound::Excluded);
-        let next = self
-            .members
-            .range((after, core::ops::Bound::Unbounded))
-            .next();
-        let next = next
-            .or_else(|| self.members.first_key_value())
-            .map(|(id, _)| *id);
-        if let Some(to) = next {
-            self.shown = Some(to);
-            let digest = self.digest_of(&self.local);
-            self.send(to, &Message::Digest(digest));
-        }
-    }
-
-    fn send_all(&mut self, to: NodeId) {
-        let agents = self.agents_of(&self.local);
-        for message in self.records_of(agents.into_iter()) {
-            self.send(to, &message);
-        }
-    }
-
-    fn records_of(&self, agents: impl Iterator<Item = AgentId>) -> Vec<Message> {
-        let records: Vec<LocationRecord> = agents
-            .filter_map(|agent| self.locations.get(&agent))
-            .filter(|location| location.record.node == self.local)
-            .map(|location| location.record.clone())
-            .collect();
-        let parts = records.chunks(REGISTRY_RECORDS_PER_MESSAGE_MAX);
-        parts.map(|part| Message::Records(part.to_vec())).collect()
-    }
-
-    fn send(&mut self, to: NodeId, message: &Message) {
-        self.transmits.push_back(RegistryTransmit {
-            to,
-            bytes: codec::encode(message),
-        });
+        let found = self.locations.values().map(|known| &known.location);
+        found.filter(|found| is_listed(found))
     }
 }
 

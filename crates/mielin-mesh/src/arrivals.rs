@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::courier::{MEMBERSHIP, REGISTRY, TABLE};
+use crate::courier::{MEMBERSHIP, TABLE};
+use crate::directory::{AGENTS, agents_handler};
 use crate::event::MeshEvent;
 use crate::relay::{self, CIRCUIT};
 use crate::routed::{self, ROUTED};
@@ -23,9 +24,6 @@ use crate::upkeep::RENEWAL;
 
 /// From the opening of one of the mesh's own streams to its frame.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
-/// Largest registry message that is looked at; the core sends about 16 KB.
-const REGISTRY_BYTES_MAX: usize = 256 * 1024;
-
 /// Largest message of the table that is looked at: 20 nodes and 16 records are about 12 KB.
 const TABLE_BYTES_MAX: usize = 64 * 1024;
 
@@ -87,12 +85,6 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             })
             .await;
         }
-        REGISTRY => {
-            take_in(stream, REGISTRY_BYTES_MAX, |from, bytes| {
-                registry(&shared, from, bytes);
-            })
-            .await;
-        }
         TABLE => {
             take_in(stream, TABLE_BYTES_MAX, |from, bytes| {
                 table(&shared, from, bytes);
@@ -108,6 +100,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             routed::serve(shared, stream).await;
         }
         PING => answer(stream, ping_handler(), place).await,
+        AGENTS => answer(stream, agents_handler(Arc::downgrade(&shared)), place).await,
         RENEWAL => {
             let issue = crate::upkeep::renewal_handler(Arc::downgrade(&shared));
             answer(stream, issue, place).await;
@@ -129,22 +122,11 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
 
 /// Takes in a parcel that members have handed on; whether it was one.
 pub(crate) fn handed_on(shared: &Arc<Shared>, from: NodeId, protocol: u16, bytes: &[u8]) -> bool {
-    match protocol {
-        REGISTRY if bytes.len() <= REGISTRY_BYTES_MAX => registry(shared, from, bytes),
-        TABLE if bytes.len() <= TABLE_BYTES_MAX => table(shared, from, bytes),
-        _ => return false,
+    if protocol != TABLE || bytes.len() > TABLE_BYTES_MAX {
+        return false;
     }
+    table(shared, from, bytes);
     true
-}
-
-fn registry(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
-    if !shared.config.enable_registry {
-        return;
-    }
-    let merged = shared.with_cores(|cores, now| cores.registry.handle_message(now, from, bytes));
-    if let Err(error) = merged {
-        tracing::warn!(?from, %error, "a registry message was refused");
-    }
 }
 
 fn table(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {

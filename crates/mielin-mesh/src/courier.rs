@@ -22,9 +22,6 @@ use crate::state::Shared;
 
 /// Streams that carry one membership datagram which did not fit the path.
 pub(crate) const MEMBERSHIP: u16 = 1;
-/// Streams that carry one registry message.
-pub(crate) const REGISTRY: u16 = 2;
-
 /// Streams that carry one message of the table.
 pub(crate) const TABLE: u16 = 5;
 
@@ -39,7 +36,6 @@ const PARCEL_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) enum Parcel {
     Membership(Bytes),
-    Registry(Bytes),
     Table(Bytes),
 }
 
@@ -100,7 +96,6 @@ impl Couriers {
 pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), StreamError> {
     let (protocol, bytes) = match parcel {
         Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
-        Parcel::Registry(bytes) => (REGISTRY, bytes),
         Parcel::Table(bytes) => (TABLE, bytes),
     };
     let stream: MeshStream = peer.open(protocol).await?;
@@ -115,7 +110,6 @@ pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), Stream
 async fn hand_on(shared: &Arc<Shared>, to: &NodeId, parcel: Parcel) -> bool {
     let (protocol, bytes) = match parcel {
         Parcel::Membership(_) => return false,
-        Parcel::Registry(bytes) => (REGISTRY, bytes),
         Parcel::Table(bytes) => (TABLE, bytes),
     };
     let routed = routed::request(shared, to, protocol, bytes, PARCEL_LIMIT).await;

@@ -26,6 +26,7 @@
 mod arrivals;
 mod config;
 mod courier;
+mod directory;
 mod discovery;
 mod error;
 mod event;
@@ -40,6 +41,7 @@ mod table;
 mod upkeep;
 
 pub use config::{Dialling, MeshConfig};
+pub use directory::MeshAgents;
 pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};

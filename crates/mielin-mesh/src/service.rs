@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use mielin_mesh_core::kademlia::Key;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
-use mielin_mesh_core::registry::RegistryError;
+use mielin_mesh_core::registry::{Prefix, RegistryError};
 use mielin_mesh_core::routing::Hop;
 use mielin_mesh_core::{
     AgentId, AgentRegistry, Departure, Identity, Location, LocationRecord, Member, Membership,
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use crate::arrivals;
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel, hand_over};
+use crate::directory::{self, MeshAgents};
 use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
@@ -194,8 +195,8 @@ impl MeshService {
         self.shared.events.subscribe()
     }
 
-    /// Publishes an agent that this node holds; the record reaches every member
-    /// and is repeated until it is withdrawn or superseded.
+    /// Publishes an agent that this node holds: the three nodes nearest to its id, and to its name, keep the record,
+    /// and are brought it again until it is withdrawn or superseded.
     ///
     /// # Errors
     /// [`RegistryError`] when this node may not announce it; nothing changed.
@@ -211,20 +212,39 @@ impl MeshService {
             .with_cores(|cores, now| cores.registry.withdraw(now, agent));
     }
 
-    /// The newest known location of an agent.
+    /// Completes when the nodes that should keep the record of an agent of this node have said that they do, so that
+    /// every member finds it. Whoever calls should wait for a bounded time: they may be silent.
+    pub async fn published(&self, agent: &AgentId) {
+        if self.shared.config.enable_registry {
+            table::published(&self.shared, agent).await;
+        }
+    }
+
+    /// An agent that this node has held is at another node now, which announces it. Until that is done this node is
+    /// still found, and should know where the agent went.
+    pub fn release(&self, agent: &AgentId) {
+        self.shared
+            .with_cores(|cores, _| cores.registry.release(agent));
+    }
+
+    /// The newest location of an agent that this node holds or has found, without asking anybody. It may be out of
+    /// date: whoever is there in vain should [`look_up`](Self::look_up).
     #[must_use]
     pub fn locate(&self, agent: &AgentId) -> Option<Location> {
         self.shared.cores().registry.locate(agent).cloned()
     }
 
-    /// The newest known location of every agent, ordered by id.
-    #[must_use]
-    pub fn agents(&self) -> Vec<Location> {
-        self.shared.cores().registry.iter().cloned().collect()
+    /// Asks every active member for the agents that it holds, and keeps the records of: all, or those whose ids begin
+    /// with `prefix`. The cost grows with the number of members; to find one agent, look it up.
+    ///
+    /// # Errors
+    /// [`MeshError::RegistryOff`]. Members that do not answer within 3 s are named in the result.
+    pub async fn agents(&self, prefix: Prefix) -> Result<MeshAgents, MeshError> {
+        directory::agents(&self.shared, prefix).await
     }
 
-    /// Asks the table where an agent is: the three nodes nearest to its id keep
-    /// the record that its holder has signed.
+    /// Asks the table where an agent is: the three nodes nearest to its id keep the record that its holder has
+    /// signed. [`locate`](Self::locate) knows it afterwards.
     ///
     /// # Errors
     /// [`MeshError::RegistryOff`], [`MeshError::Busy`] and

@@ -154,7 +154,7 @@ impl Shared {
             match event {
                 MembershipEvent::MemberChanged(member) => {
                     if self.config.enable_registry {
-                        cores.registry.member_changed(now, &member);
+                        cores.registry.member_changed(&member);
                         cores.table.member_changed(now, &member);
                     }
                     if cores.issuer == Some(member.identity.id) {
@@ -183,14 +183,6 @@ impl Shared {
             let Transmit { to, address, bytes } = transmit;
             self.couriers
                 .post(self, to, address, Parcel::Membership(bytes.into()));
-        }
-        while let Some(transmit) = cores.registry.poll_transmit() {
-            let Some(member) = cores.membership.member(&transmit.to) else {
-                continue;
-            };
-            let parcel = Parcel::Registry(transmit.bytes.into());
-            self.couriers
-                .post(self, transmit.to, member.identity.address, parcel);
         }
         while let Some(event) = cores.registry.poll_event() {
             if self.config.enable_registry {

@@ -11,10 +11,11 @@ use mielin_mesh_core::kademlia::{
 };
 use mielin_mesh_core::limits::KADEMLIA_K;
 use mielin_mesh_core::{
-    AgentRegistry, AgentState, Dht, Instant, LocationRecord, Member, NodeId, SignedLocation,
+    AgentId, AgentRegistry, AgentState, Dht, Instant, LocationRecord, Member, NodeId,
+    SignedLocation,
 };
 use mielin_mesh_wire::{Ed25519, Signer};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::MeshError;
 use crate::event::LocalNode;
@@ -43,6 +44,8 @@ pub(crate) struct Table {
     dht: Dht<Signed>,
     signer: Signer,
     lookups: HashMap<LookupId, oneshot::Sender<Found<Signed>>>,
+    /// Wakes those who wait until a record is kept.
+    published: Arc<Notify>,
 }
 
 impl Table {
@@ -55,6 +58,7 @@ impl Table {
             dht: Dht::new(local.id, Some(contact), seed),
             signer,
             lookups: HashMap::new(),
+            published: Arc::default(),
         }
     }
 
@@ -74,15 +78,23 @@ impl Table {
         }
     }
 
-    /// Publishes what this node says about an agent that it holds.
+    /// Publishes what this node says about an agent that it holds. That it now runs or waits is not worth a search:
+    /// others hear of it when the record is published again, or from this node.
     pub(crate) fn publish(&mut self, now: Instant, record: &LocationRecord) {
-        match self.signer.sign_location(record.clone()) {
-            Ok(signed) => {
-                for key in keys(record) {
-                    self.dht.publish(now, key, signed.clone());
-                }
+        let signed = match self.signer.sign_location(record.clone()) {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::error!(%error, "a location was not published");
+                return;
             }
-            Err(error) => tracing::error!(%error, "a location was not published"),
+        };
+        for key in keys(record) {
+            let before = self.dht.published_record(&key, &record.agent);
+            if before.is_some_and(|before| differ_little(before.record(), record)) {
+                self.dht.revise(now, key, signed.clone());
+            } else {
+                self.dht.publish(now, key, signed.clone());
+            }
         }
     }
 
@@ -91,6 +103,11 @@ impl Table {
         for key in keys(record) {
             self.dht.withdraw(&key, &record.agent);
         }
+    }
+
+    /// The records that are kept here for the mesh, with their keys.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = (&Key, &Signed)> {
+        self.dht.kept()
     }
 
     /// Nodes in the table.
@@ -147,6 +164,7 @@ impl Table {
                 } => {
                     let agent = record.subject();
                     tracing::trace!(?agent, replicas = replicas.len(), "published");
+                    self.published.notify_waiters();
                 }
             }
         }
@@ -158,7 +176,35 @@ fn keys(record: &LocationRecord) -> [Key; 2] {
     [Key::of_agent(&record.agent), Key::of_name(&record.name)]
 }
 
-/// Searches the table.
+/// Whether an agent has only gone on from running to waiting or back.
+fn differ_little(before: &LocationRecord, after: &LocationRecord) -> bool {
+    let usual =
+        |record: &LocationRecord| matches!(record.state, AgentState::Running | AgentState::Waiting);
+    before.epoch == after.epoch && usual(before) && usual(after)
+}
+
+/// Completes when what this node says about an agent is kept by others, under both keys.
+pub(crate) async fn published(shared: &Arc<Shared>, agent: &AgentId) {
+    let waker = Arc::clone(&shared.cores().table.published);
+    loop {
+        let woken = waker.notified();
+        let mut woken = std::pin::pin!(woken);
+        woken.as_mut().enable();
+        {
+            let cores = shared.cores();
+            let Some(own) = cores.registry.locate(agent) else {
+                return;
+            };
+            let mut keys = keys(&own.record).into_iter();
+            if keys.all(|key| cores.table.dht.replicas(&key, agent).is_some()) {
+                return;
+            }
+        }
+        woken.await;
+    }
+}
+
+/// Searches the table. What is found is remembered.
 pub(crate) async fn look_up(shared: &Arc<Shared>, key: Key) -> Result<AgentLookup, MeshError> {
     if !shared.config.enable_registry {
         return Err(MeshError::RegistryOff);
@@ -177,16 +223,19 @@ pub(crate) async fn look_up(shared: &Arc<Shared>, key: Key) -> Result<AgentLooku
         _ = closing.wait_for(|closing| *closing) => return Err(MeshError::ShutDown),
     };
     let records = found.records.iter().map(|signed| signed.record().clone());
+    shared.with_cores(|cores, now| {
+        for record in records.clone() {
+            cores.registry.learn(now, record);
+        }
+        match found.records.is_empty() {
+            true => cores.counts.lookups_empty += 1,
+            false => cores.counts.lookups_found += 1,
+        }
+        cores.counts.lookup_queries += found.queries as u64;
+    });
     let records: Vec<LocationRecord> = records
         .filter(|record| record.state != AgentState::Removed)
         .collect();
-    let mut cores = shared.cores();
-    match records.is_empty() {
-        true => cores.counts.lookups_empty += 1,
-        false => cores.counts.lookups_found += 1,
-    }
-    cores.counts.lookup_queries += found.queries as u64;
-    drop(cores);
     Ok(AgentLookup {
         records,
         closest: found.closest.iter().map(|contact| contact.id).collect(),

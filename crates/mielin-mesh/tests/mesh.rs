@@ -13,6 +13,7 @@ use mielin_mesh::{
     stream_handler,
 };
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
+use mielin_mesh_core::registry::Prefix;
 use mielin_mesh_core::{
     AgentId, AgentState, Epoch, LocationRecord, MemberState, Name, NodeId, NodeRole,
 };
@@ -200,7 +201,8 @@ async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
 async fn a_node_that_stops_says_so_and_is_alive_again_at_its_return() {
     let [core, relay, edge] = three().await;
     edge.mesh.announce(record(1, edge.id(), 1)).unwrap();
-    until("the agent is known", || core.mesh.agents().len() == 1).await;
+    edge.mesh.published(&AgentId([1; 16])).await;
+    assert_eq!(agents(&core).await, [(AgentId([1; 16]), true)]);
     let gone = edge.id();
     let mut events = core.mesh.subscribe();
     let Node { mesh, dir } = edge;
@@ -214,7 +216,8 @@ async fn a_node_that_stops_says_so_and_is_alive_again_at_its_return() {
             ("edge", MemberState::Stopped)
         );
     }
-    assert!(!core.mesh.agents()[0].reachable);
+    // Its record is kept by others and outlives it.
+    assert_eq!(agents(&core).await, [(AgentId([1; 16]), false)]);
 
     let credentials = load_credentials(dir.path()).unwrap().unwrap();
     let mesh = MeshService::start(MeshConfig::new(any()), credentials)
@@ -340,43 +343,33 @@ async fn a_node_that_vanishes_is_suspected_then_dead_and_may_come_back() {
     all_alive(&[core, relay, edge]).await;
 }
 
+/// The agents that a node lists, and whether it can reach them.
+async fn agents(node: &Node) -> Vec<(AgentId, bool)> {
+    let found = node.mesh.agents(Prefix::default()).await.unwrap();
+    assert!(found.silent.is_empty());
+    let agents = found.agents.iter();
+    agents.map(|l| (l.record.agent, l.reachable)).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_reach_everyone_including_those_who_come_late() {
+async fn everybody_finds_an_agent_and_its_old_holder_is_fenced() {
     let [core, relay, edge] = three().await;
-    let mut events = relay.mesh.subscribe();
+    let agent = AgentId([1; 16]);
     edge.mesh.announce(record(1, edge.id(), 1)).unwrap();
     assert!(
         edge.mesh.announce(record(1, core.id(), 1)).is_err(),
         "not the holder"
     );
-    let seen = async {
-        loop {
-            if let MeshEvent::LocationChanged(location) = events.recv().await.unwrap() {
-                return location;
-            }
-        }
-    };
-    let location = timeout(DEADLINE, seen).await.unwrap();
-    assert_eq!(
-        (location.record.agent, location.record.node),
-        (AgentId([1; 16]), edge.id())
-    );
+    assert_eq!(relay.mesh.locate(&agent), None, "nobody is told unasked");
+    edge.mesh.published(&agent).await;
+    relay.mesh.look_up(&agent).await.unwrap();
+    let location = relay.mesh.locate(&agent).unwrap();
+    assert_eq!(location.record.node, edge.id());
     assert!(location.reachable);
 
-    // The agent moves: the higher epoch wins everywhere, and its old holder is
-    // told.
+    // The agent moves: the higher epoch wins, and those who keep the record tell the old holder.
     let mut edge_events = edge.mesh.subscribe();
     core.mesh.announce(record(1, core.id(), 2)).unwrap();
-    let late = core.admit("late", NodeRole::Edge).await;
-    for node in [&core, &relay, &edge, &late] {
-        until("the move is known", || {
-            node.mesh
-                .locate(&AgentId([1; 16]))
-                .is_some_and(|l| l.record.node == core.id())
-        })
-        .await;
-        assert_eq!(node.mesh.agents().len(), 1);
-    }
     let fenced = async {
         loop {
             if let MeshEvent::Fenced { agent, ours, by } = edge_events.recv().await.unwrap() {
@@ -385,7 +378,35 @@ async fn records_reach_everyone_including_those_who_come_late() {
         }
     };
     let fenced = timeout(DEADLINE, fenced).await.unwrap();
-    assert_eq!(fenced, (AgentId([1; 16]), Epoch(1), core.id()));
+    assert_eq!(fenced, (agent, Epoch(1), core.id()));
+    core.mesh.published(&agent).await;
+    let late = core.admit("late", NodeRole::Edge).await;
+    let nodes = [core, relay, edge, late];
+    all_alive(&nodes).await;
+    for node in &nodes {
+        node.mesh.look_up(&agent).await.unwrap();
+        let found = node.mesh.locate(&agent).unwrap();
+        assert_eq!(
+            (found.record.node, found.record.epoch),
+            (nodes[0].id(), Epoch(2))
+        );
+        assert_eq!(agents(node).await, [(agent, true)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_does_not_answer_is_named_in_the_listing() {
+    let [core, relay, edge] = three().await;
+    edge.mesh.announce(record(1, edge.id(), 1)).unwrap();
+    core.mesh.announce(record(2, core.id(), 1)).unwrap();
+    edge.mesh.published(&AgentId([1; 16])).await;
+    // It vanishes, and is asked before anybody suspects it.
+    let gone = edge.id();
+    edge.mesh.shutdown().await;
+    let found = relay.mesh.agents(Prefix::default()).await.unwrap();
+    assert_eq!(found.silent, [gone]);
+    let known: Vec<_> = found.agents.iter().map(|l| l.record.agent).collect();
+    assert!(known.contains(&AgentId([2; 16])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -655,18 +676,12 @@ async fn a_node_without_registry_neither_takes_nor_gives_records() {
     let [core, quiet, normal] = nodes;
     quiet.mesh.announce(record(2, quiet.id(), 1)).unwrap();
     core.mesh.announce(record(1, core.id(), 1)).unwrap();
-    until("the record arrives", || !normal.mesh.agents().is_empty()).await;
-    let known = |node: &Node| {
-        node.mesh
-            .agents()
-            .iter()
-            .map(|l| l.record.agent)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(known(&normal), [AgentId([1; 16])]);
-    assert_eq!(
-        known(&quiet),
-        [AgentId([2; 16])],
-        "its own is known to itself"
-    );
+    core.mesh.published(&AgentId([1; 16])).await;
+    let found = normal.mesh.agents(Prefix::default()).await.unwrap();
+    let known: Vec<_> = found.agents.iter().map(|l| l.record.agent).collect();
+    assert_eq!(known, [AgentId([1; 16])]);
+    assert_eq!(found.silent, [quiet.id()]);
+    assert!(quiet.mesh.locate(&AgentId([2; 16])).is_some(), "its own");
+    let off = quiet.mesh.agents(Prefix::default()).await;
+    assert!(matches!(off, Err(MeshError::RegistryOff)));
 }

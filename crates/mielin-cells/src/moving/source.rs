@@ -381,17 +381,18 @@ impl Source {
                 Ok(bytes) => SourceInput::StateSent { bytes },
                 Err(input) => input,
             }),
-            SourceAction::Query(query) => Some(
-                match tokio::time::timeout(
-                    QUERY_TIMEOUT,
-                    ask(Arc::clone(&self.node), self.target, query),
-                )
-                .await
-                {
-                    Ok(Ok(reply)) => SourceInput::Answered(reply),
-                    Ok(Err(_)) | Err(_) => SourceInput::QueryFailed,
-                },
-            ),
+            SourceAction::Query(query) => {
+                let asked = ask(Arc::clone(&self.node), self.target, query);
+                let answer = tokio::time::timeout(QUERY_TIMEOUT, asked).await;
+                if let Ok(Ok(reply)) = answer {
+                    return Some(SourceInput::Answered(reply));
+                }
+                // Where the target does not answer, the table may know that the agent runs: see `relevant`.
+                let agent = self.cell().id();
+                let sought = self.node.sought(&agent);
+                let _ = tokio::time::timeout(QUERY_TIMEOUT, sought).await;
+                Some(SourceInput::QueryFailed)
+            }
             SourceAction::Resume { epoch } => {
                 self.cell().raise_epoch(epoch);
                 self.cell().post.thaw(self.cell().epoch());

@@ -21,8 +21,11 @@ async fn an_agent_runs_ends_and_keeps_its_log_and_code() {
             *state == AgentState::Ended { exit_code: 3 }
         })
         .await;
-        assert_eq!(node.cells.resolve("greeter").unwrap(), agent);
-        assert_eq!(node.cells.resolve(&agent.to_string()[..8]).unwrap(), agent);
+        assert_eq!(node.cells.resolve("greeter").await.unwrap(), agent);
+        assert_eq!(
+            node.cells.resolve(&agent.to_string()[..8]).await.unwrap(),
+            agent
+        );
         assert_eq!(within(node.cells.wait(agent)).await.unwrap().exit_code, 3);
         assert_eq!(node.whole_stdout(agent).await, "hello\n");
         let report = node.cells.inspect(agent).await.unwrap();
@@ -140,14 +143,18 @@ async fn names_are_generated_and_unique() {
     nodes[1].until(agent, |state, _| state.is_final()).await;
     let second = nodes[1].cells.spawn(request).await.unwrap();
     assert_eq!(
-        nodes[1].cells.resolve(&name).unwrap(),
+        nodes[1].cells.resolve(&name).await.unwrap(),
         second,
         "the living one goes before the ended one"
     );
     nodes[1].cells.terminate(second).await.unwrap();
     nodes[0].until(second, |state, _| state.is_final()).await;
     for node in &nodes {
-        assert_eq!(node.cells.resolve(&name).unwrap(), second, "the latest one");
+        assert_eq!(
+            node.cells.resolve(&name).await.unwrap(),
+            second,
+            "the latest one"
+        );
     }
     shut_down(nodes).await;
 }
@@ -230,12 +237,12 @@ async fn ended_agents_are_bounded_and_the_oldest_goes_first() {
             node = again(node, ended_max).await;
         }
         within(async {
-            while node.cells.agents().len() > ended_max {
+            while node.cells.residents().len() > ended_max {
                 tokio::task::yield_now().await;
             }
         })
         .await;
-        let mut kept: Vec<_> = node.cells.agents().iter().map(|a| a.agent).collect();
+        let mut kept: Vec<_> = node.cells.residents().iter().map(|a| a.agent).collect();
         let mut wanted = agents[first..].to_vec();
         kept.sort();
         wanted.sort();
@@ -274,6 +281,9 @@ async fn what_looks_lost_but_lives_elsewhere_is_given_up() {
     assert!(!files.exists());
     std::fs::rename(&aside, &files).unwrap();
     let node = again(nodes.remove(0), 3).await;
+    // Those who keep the newer record say so as soon as this node publishes its own.
+    node.until(agent, |state, node| node == target && !state.is_final())
+        .await;
     let report = node.cells.inspect(agent).await.unwrap();
     assert_eq!((report.node, report.state.is_final()), (target, false));
     assert!(!files.exists());

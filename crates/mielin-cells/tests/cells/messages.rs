@@ -124,14 +124,9 @@ async fn two_moving_agents_hear_each_other() {
                 moves += 1;
             }
         }
-        let ended = |agent| {
-            nodes[2]
-                .cells
-                .agents()
-                .iter()
-                .any(|summary| summary.agent == agent && summary.state.is_final())
-        };
-        if ended(echo) {
+        let agents = nodes[2].cells.agents().await.unwrap().agents;
+        let mut echoes = agents.iter().filter(|summary| summary.agent == echo);
+        if echoes.any(|summary| summary.state.is_final()) {
             break;
         }
     }

@@ -81,11 +81,8 @@ impl Node {
         let mut events = self.mesh.subscribe();
         within(async {
             loop {
-                let summary = self
-                    .cells
-                    .agents()
-                    .into_iter()
-                    .find(|summary| summary.agent == agent);
+                let agents = self.cells.agents().await.unwrap().agents;
+                let summary = agents.into_iter().find(|summary| summary.agent == agent);
                 if summary.is_some_and(|summary| wanted(&summary.state, summary.node)) {
                     return;
                 }

@@ -35,7 +35,7 @@ async fn bad_modules_are_refused_and_nothing_is_left_behind() {
         matches!(&error, CellsError::Engine(EngineError::UnknownImport { name, .. }) if name == "magic"),
         "{error}"
     );
-    assert!(cells.agents().is_empty());
+    assert!(cells.residents().is_empty());
     let kept = std::fs::read_dir(nodes[0].directory.path().join("cells/agents"))
         .unwrap()
         .count();
@@ -108,7 +108,10 @@ async fn unknown_agents_and_nodes_and_senseless_moves() {
     let nodes = plain_mesh(2).await;
     let cells = &nodes[0].cells;
     let nobody = AgentId([7; 16]);
-    assert_eq!(refused(cells.resolve("nobody")).kind(), ErrorKind::NotFound);
+    assert_eq!(
+        refused(cells.resolve("nobody").await).kind(),
+        ErrorKind::NotFound
+    );
     assert_eq!(
         refused(cells.resolve_node("nobody")).kind(),
         ErrorKind::NotFound

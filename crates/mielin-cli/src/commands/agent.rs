@@ -56,6 +56,19 @@ async fn list(client: &Client, output: Output) -> Result<(), Failure> {
         return output.result(&list, |_| String::new());
     }
     let mesh: MeshStatus = client.get("/v1/mesh").await?;
+    let name_of = |node: &str| {
+        let member = mesh.members.iter().find(|member| member.node == node);
+        member
+            .map_or(short(node), |member| member.name.as_str())
+            .to_owned()
+    };
+    if !list.silent.is_empty() {
+        let silent: Vec<_> = list.silent.iter().map(|node| name_of(node)).collect();
+        let silent = silent.join(", ");
+        output.progress(format!(
+            "no answer from {silent}: agents there may be missing"
+        ));
+    }
     output.result(&list, |list| {
         if list.agents.is_empty() {
             return "no agents; start one with `mielin agent spawn FILE`\n".to_owned();
@@ -64,12 +77,10 @@ async fn list(client: &Client, output: Output) -> Result<(), Failure> {
             .agents
             .iter()
             .map(|agent| {
-                let node = mesh.members.iter().find(|member| member.node == agent.node);
-                let node = node.map_or(short(&agent.node), |member| member.name.as_str());
                 [
                     agent.name.clone(),
                     agent.state.clone(),
-                    node.to_owned(),
+                    name_of(&agent.node),
                     agent.agent.clone(),
                 ]
             })

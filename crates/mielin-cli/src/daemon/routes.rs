@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use mielin_cells::{
-    Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
+    AgentDirectory, Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
 };
 use mielin_mesh::{Departure, Path as MeshPath};
 use mielin_mesh_core::{AgentId, NodeId};
@@ -182,24 +182,22 @@ async fn approve(
     }))
 }
 
-async fn list_agents(State(state): State<NodeState>) -> Json<api::AgentList> {
-    let agents = state
-        .cells
-        .agents()
-        .into_iter()
-        .map(|agent| api::AgentLine {
-            agent: agent.agent.to_string(),
-            name: agent.name,
-            state: if agent.reachable || agent.state.is_final() {
-                agent_state(&agent.state)
-            } else {
-                "unreachable".to_owned()
-            },
-            node: agent.node.to_string(),
-        });
-    Json(api::AgentList {
+async fn list_agents(State(state): State<NodeState>) -> Answer<api::AgentList> {
+    let AgentDirectory { agents, silent } = state.cells.agents().await?;
+    let agents = agents.into_iter().map(|agent| api::AgentLine {
+        agent: agent.agent.to_string(),
+        name: agent.name,
+        state: if agent.reachable || agent.state.is_final() {
+            agent_state(&agent.state)
+        } else {
+            "unreachable".to_owned()
+        },
+        node: agent.node.to_string(),
+    });
+    Ok(Json(api::AgentList {
         agents: agents.collect(),
-    })
+        silent: silent.iter().map(ToString::to_string).collect(),
+    }))
 }
 
 async fn spawn(

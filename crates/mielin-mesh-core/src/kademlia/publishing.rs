@@ -12,6 +12,8 @@ use crate::{Instant, NodeId};
 #[derive(Debug)]
 pub(super) struct Publishing<R: Record> {
     own: BTreeMap<(Key, R::Subject), Own<R>>,
+    /// What `own` has under each key.
+    subjects: BTreeMap<Key, BTreeSet<R::Subject>>,
     due: BTreeSet<(Instant, Key, R::Subject)>,
     /// Records whose nearest nodes are being looked for.
     searching: usize,
@@ -22,6 +24,8 @@ struct Own<R> {
     record: R,
     due: Instant,
     progress: Progress,
+    /// A node came while the round was under way that may have missed it.
+    again: bool,
     /// Who has said that it keeps the record in this round.
     replicas: Vec<NodeId>,
 }
@@ -39,6 +43,7 @@ impl<R: Record> Publishing<R> {
     pub(super) const fn new() -> Publishing<R> {
         Publishing {
             own: BTreeMap::new(),
+            subjects: BTreeMap::new(),
             due: BTreeSet::new(),
             searching: 0,
         }
@@ -53,16 +58,70 @@ impl<R: Record> Publishing<R> {
             record,
             due: now,
             progress: Progress::Resting,
+            again: false,
             replicas: Vec::new(),
         };
+        self.subjects
+            .entry(key)
+            .or_default()
+            .insert(subject.clone());
         self.own.insert((key, subject), own);
+    }
+
+    /// Replaces a record that is published already; gives whether it was.
+    pub(super) fn revise(&mut self, key: Key, record: &R) -> bool {
+        let own = self.own.get_mut(&(key, record.subject()));
+        own.map(|own| own.record = record.clone()).is_some()
+    }
+
+    pub(super) fn replicas(&self, key: &Key, subject: &R::Subject) -> Option<&[NodeId]> {
+        let own = self.own.get(&(*key, subject.clone()))?;
+        let kept = own.progress == Progress::Resting && !own.replicas.is_empty();
+        kept.then_some(&own.replicas)
+    }
+
+    /// What this node publishes under a key.
+    pub(super) fn under(&self, key: &Key) -> impl Iterator<Item = &R> {
+        let subjects = self.subjects.get(key).into_iter().flatten();
+        subjects.filter_map(|subject| self.record(key, subject))
+    }
+
+    pub(super) fn record(&self, key: &Key, subject: &R::Subject) -> Option<&R> {
+        let own = self.own.get(&(*key, subject.clone()));
+        own.map(|own| &own.record)
     }
 
     pub(super) fn remove(&mut self, key: &Key, subject: &R::Subject) {
         if let Some(own) = self.own.remove(&(*key, subject.clone())) {
+            if let Some(subjects) = self.subjects.get_mut(key) {
+                subjects.remove(subject);
+                if subjects.is_empty() {
+                    self.subjects.remove(key);
+                }
+            }
             self.due.remove(&(own.due, *key, subject.clone()));
             if own.progress == Progress::Searching {
                 self.searching -= 1;
+            }
+        }
+    }
+
+    /// Brings to a node that has just come what it should keep: it is nearer than a node that keeps it, or too few
+    /// do.
+    pub(super) fn node_came(&mut self, now: Instant, node: &NodeId) {
+        for ((key, subject), own) in &mut self.own {
+            let distance = key.distance(&(*node).into());
+            let nearer = |replica: &NodeId| distance < key.distance(&(*replica).into());
+            let wanted = own.replicas.len() < KADEMLIA_REPLICAS || own.replicas.iter().any(nearer);
+            if !wanted || own.replicas.contains(node) {
+                continue;
+            }
+            if own.progress == Progress::Resting {
+                self.due.remove(&(own.due, *key, subject.clone()));
+                own.due = now;
+                self.due.insert((now, *key, subject.clone()));
+            } else {
+                own.again = true;
             }
         }
     }
@@ -166,10 +225,7 @@ impl<R: Record> Dht<R> {
             Response::Superseded(by)
                 if by.record.is_genuine(&key) && by.record.supersedes(&own.record) =>
             {
-                self.publishing.remove(&key, subject);
-                let by = by.record;
-                self.events.push_back(DhtEvent::Superseded { key, by });
-                return;
+                return self.superseded(&key, by.record);
             }
             _ => {}
         }
@@ -189,6 +245,11 @@ impl<R: Record> Dht<R> {
             return;
         }
         own.progress = Progress::Resting;
+        if core::mem::take(&mut own.again) {
+            let due = core::mem::replace(&mut own.due, now);
+            self.publishing.due.remove(&(due, key, subject.clone()));
+            self.publishing.due.insert((now, key, subject.clone()));
+        }
         let (record, replicas) = (own.record.clone(), own.replicas.clone());
         self.events.push_back(DhtEvent::Published {
             key,

@@ -26,6 +26,8 @@ struct Held<R> {
 /// What became of a record that somebody wants kept.
 pub(super) enum Stored<R> {
     Kept,
+    /// It took the place of this one.
+    Replaced(R),
     Superseded(Kept<R>),
     Refused(StoreRefusal),
 }
@@ -62,20 +64,39 @@ impl<R: Record> Store<R> {
                 }
                 self.expiries.remove(&(held.expires, key, subject.clone()));
             }
-            None if full || under_key.len() >= KADEMLIA_RECORDS_PER_KEY => {
-                return Stored::Refused(StoreRefusal::Full);
+            None if under_key.len() >= KADEMLIA_RECORDS_PER_KEY => {
+                let old = under_key.iter().filter(|(_, held)| held.record.gives_way());
+                let oldest = old.min_by_key(|(_, held)| held.expires);
+                let Some(oldest) = oldest.map(|(subject, _)| subject.clone()) else {
+                    return Stored::Refused(StoreRefusal::Full);
+                };
+                if let Some(held) = under_key.remove(&oldest) {
+                    self.expiries.remove(&(held.expires, key, oldest));
+                }
             }
+            None if full => return Stored::Refused(StoreRefusal::Full),
             None => {}
         }
         self.expiries.insert((expires, key, subject.clone()));
-        under_key.insert(subject, Held { record, expires });
-        Stored::Kept
+        let newer = record.clone();
+        match under_key.insert(subject, Held { record, expires }) {
+            Some(former) if former.record != newer => Stored::Replaced(former.record),
+            _ => Stored::Kept,
+        }
     }
 
     /// The records under a key.
     pub(super) fn under(&self, now: Instant, key: &Key) -> Vec<Kept<R>> {
         let records = self.records.get(key).into_iter().flatten();
         records.map(|(_, held)| kept_of(now, held)).collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &R)> {
+        let records = |(key, held)| {
+            let held: &BTreeMap<R::Subject, Held<R>> = held;
+            held.values().map(move |held| (key, &held.record))
+        };
+        self.records.iter().flat_map(records)
     }
 
     pub(super) fn expire(&mut self, now: Instant) {

@@ -7,8 +7,11 @@ use std::collections::BinaryHeap;
 use proptest::prelude::*;
 use rand::seq::{IndexedRandom, SliceRandom};
 
+use super::store::Stored;
 use super::*;
-use crate::limits::{KADEMLIA_FAILURES_MAX, KADEMLIA_RECORDS_PER_KEY};
+use crate::limits::{
+    KADEMLIA_FAILURES_MAX, KADEMLIA_RECORDS_PER_KEY, KADEMLIA_REPLICAS, REGISTRY_REFRESH,
+};
 
 /// A record that is genuine when it says so.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -16,6 +19,8 @@ struct Note {
     about: u32,
     version: u64,
     genuine: bool,
+    ended: bool,
+    by: Option<u32>,
 }
 
 impl Record for Note {
@@ -29,6 +34,14 @@ impl Record for Note {
         self.version > other.version
     }
 
+    fn publisher(&self) -> Option<NodeId> {
+        self.by.map(|index| id(index as usize))
+    }
+
+    fn gives_way(&self) -> bool {
+        self.ended
+    }
+
     fn is_genuine(&self, _: &Key) -> bool {
         self.genuine
     }
@@ -39,6 +52,8 @@ fn note(version: u64) -> Note {
         about: 7,
         version,
         genuine: true,
+        ended: false,
+        by: None,
     }
 }
 
@@ -312,6 +327,97 @@ fn the_newer_record_wins_and_the_publisher_of_the_older_is_told() {
 }
 
 #[test]
+fn who_published_the_older_record_is_told_at_once_by_those_who_kept_it() {
+    let mut world = World::grown(40, 5);
+    let key = key(1);
+    let by = |index, version| Note {
+        by: Some(index),
+        ..note(version)
+    };
+    world.with(1, |dht, now| dht.publish(now, key, by(1, 5)));
+    world.run_for(Duration::from_secs(10));
+    world.with(2, |dht, now| dht.publish(now, key, by(2, 6)));
+    world.run_for(Duration::from_secs(10));
+    let superseded = (id(1), DhtEvent::Superseded { key, by: by(2, 6) });
+    assert!(world.other_events.contains(&superseded));
+    assert_eq!(world.nodes[&id(1)].published_record(&key, &7), None);
+    // Whoever says so without proof is not believed.
+    let forged = Note {
+        genuine: false,
+        ..by(3, 7)
+    };
+    let bytes = codec::encode(&Message::Request {
+        rpc: 1,
+        sender: None,
+        body: Request::Store(
+            key,
+            Kept {
+                record: forged,
+                ttl_s: 600,
+            },
+        ),
+    });
+    let now = world.now;
+    let holder = world.nodes.get_mut(&id(2)).unwrap();
+    holder.handle_message(now, id(3), &bytes).unwrap();
+    assert_eq!(holder.published_record(&key, &7), Some(&by(2, 6)));
+}
+
+#[test]
+fn a_publisher_answers_for_itself_when_all_who_keep_its_record_vanish() {
+    let mut world = World::grown(16, 7);
+    let key = key(1);
+    let order = world.nearest(&key, 16);
+    let index = |node| (0..16).find(|index| id(*index) == node).unwrap();
+    let (publisher, asker) = (index(order[10]), index(order[12]));
+    world.with(publisher, |dht, now| dht.publish(now, key, note(1)));
+    world.run_for(Duration::from_secs(10));
+    world.silent.extend(world.keepers(&key));
+    assert!(!world.silent.contains(&id(publisher)));
+    assert_eq!(world.look_up(asker, key).records, [note(1)]);
+    // To itself too.
+    let own = world.nodes[&id(publisher)].known(world.now, &key);
+    assert_eq!(own.len(), 1);
+}
+
+#[test]
+fn what_a_lone_node_publishes_goes_to_whoever_comes() {
+    let mut world = World::grown(1, 6);
+    let key = key(1);
+    world.with(0, |dht, now| dht.publish(now, key, note(1)));
+    assert_eq!(world.nodes[&id(0)].replicas(&key, &7), Some(&[id(0)][..]));
+    for index in 1..12 {
+        world.join(index);
+    }
+    // Long before the next round.
+    world.run_for(Duration::from_secs(20));
+    let mut keepers = world.keepers(&key);
+    keepers.sort_by_key(|id| key.distance(&(*id).into()));
+    keepers.truncate(KADEMLIA_REPLICAS);
+    assert_eq!(keepers, world.nearest(&key, KADEMLIA_REPLICAS));
+}
+
+#[test]
+fn a_revision_without_haste_comes_with_the_next_round() {
+    let mut world = World::grown(20, 8);
+    let key = key(1);
+    world.with(1, |dht, now| dht.publish(now, key, note(1)));
+    world.run_for(Duration::from_secs(10));
+    world.with(1, |dht, now| dht.revise(now, key, note(2)));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.look_up(9, key).records, [note(1)]);
+    world.run_for(REGISTRY_REFRESH);
+    assert_eq!(world.look_up(9, key).records, [note(2)]);
+    world.with(3, |dht, now| dht.revise(now, key, note(3)));
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(
+        world.look_up(9, key).records,
+        [note(3)],
+        "it was not published yet"
+    );
+}
+
+#[test]
 fn a_record_lives_while_it_is_published_and_no_longer() {
     let mut world = World::grown(30, 4);
     let key = key(1);
@@ -454,6 +560,8 @@ fn a_store_is_bounded_and_takes_nothing_forged() {
             about,
             version: 1,
             genuine,
+            ended: false,
+            by: None,
         },
         ttl_s: u32::MAX,
     };
@@ -473,6 +581,18 @@ fn a_store_is_bounded_and_takes_nothing_forged() {
         );
     }
     let full = store.insert(at(0), key(0), kept(1_000, true));
+    assert_eq!(refused(full), Some(StoreRefusal::Full));
+    // One that has ended gives its place to another.
+    let mut ended = kept(3, true);
+    ended.record.version = 100;
+    ended.record.ended = true;
+    assert_eq!(refused(store.insert(at(0), key(0), ended)), None);
+    assert_eq!(
+        refused(store.insert(at(0), key(0), kept(1_000, true))),
+        None
+    );
+    assert_eq!(store.len(), KADEMLIA_RECORDS_PER_KEY);
+    let full = store.insert(at(0), key(0), kept(1_001, true));
     assert_eq!(refused(full), Some(StoreRefusal::Full));
     // A claimed life is cut to the longest that there is.
     store.expire(Instant::START + REGISTRY_TTL);

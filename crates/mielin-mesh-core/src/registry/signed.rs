@@ -76,18 +76,17 @@ impl<V: Verify> Record for SignedLocation<V> {
         self.record.agent
     }
 
-    /// The higher epoch wins. Within one, the holder's newer revision; between two nodes that claim the same
-    /// epoch the one with the smaller id, so that all who keep records agree.
     fn supersedes(&self, other: &Self) -> bool {
-        let rank = |signed: &Self| {
-            let record = &signed.record;
-            (
-                record.epoch,
-                core::cmp::Reverse(record.node),
-                record.revision,
-            )
-        };
-        rank(self) > rank(other)
+        self.record.rank() > other.record.rank()
+    }
+
+    /// An agent that has ended is looked for less than one that lives.
+    fn gives_way(&self) -> bool {
+        self.record.state.is_final()
+    }
+
+    fn publisher(&self) -> Option<NodeId> {
+        Some(self.record.node)
     }
 
     fn is_genuine(&self, key: &Key) -> bool {

@@ -1,10 +1,11 @@
-//! Registry messages: a peer speaks for the agents that it holds, and for no others.
+//! Pages of agents and queries for them: a peer speaks for the agents that it holds, and for no others.
 #![allow(clippy::unwrap_used)]
 
 use core::time::Duration;
 
 use mielin_fuzz::{Seed, Steps, Target};
 use mielin_mesh_core::limits::{CODEC_BYTES_MAX, REGISTRY_RECORDS_PER_NODE_MAX};
+use mielin_mesh_core::registry::{AgentListing, AgentPage, AgentQuery, Prefix, Verify};
 use mielin_mesh_core::{
     AgentId, AgentRegistry, AgentState, Epoch, Identity, Instant, LocationRecord, Member,
     MemberState, Name, NodeId, NodeRole, RegistryEvent,
@@ -20,19 +21,33 @@ pub(crate) const TARGET: Target = Target {
     seeds,
 };
 
+/// No signature is right here: what a peer says of others is never believed.
+#[derive(PartialEq)]
+enum Nobody {}
+
+impl Verify for Nobody {
+    fn verify(_: &[u8; 32], _: &[u8], _: &[u8; 64]) -> bool {
+        false
+    }
+}
+
+type Page = AgentPage<Nobody>;
+
 const LOCAL: NodeId = NodeId([0; 32]);
 /// The agent that this node holds all the time, in this epoch.
 const OWN: AgentId = AgentId([7; 16]);
 const EPOCH: Epoch = Epoch(5);
 
-/// A message from the node whose number stands in the upper four bits of the step's.
-const MESSAGE: u8 = 0;
+/// An answer of the node whose number stands in the upper four bits of the step's.
+const PAGE: u8 = 0;
 /// Time passes: as many tens of seconds as there are bytes.
 const TIME: u8 = 1;
 /// A member appears, in the generation that is the number of bytes.
 const APPEARS: u8 = 2;
 /// A member dies.
 const DIES: u8 = 3;
+/// A query of a node.
+const QUERY: u8 = 4;
 
 const STEPS_MAX: usize = 64;
 
@@ -81,8 +96,18 @@ fn run(input: &[u8]) -> bool {
         // The node itself is no peer.
         let from = (kind >> 4).max(1);
         match kind & 15 {
-            MESSAGE => {
-                understood |= registry.handle_message(now, node(from), bytes).is_ok();
+            PAGE => {
+                if let Ok(page) = Page::decode(&AgentQuery::default(), bytes) {
+                    understood = true;
+                    take(&mut registry, now, from, page);
+                }
+            }
+            QUERY => {
+                if let Ok(query) = AgentQuery::decode(bytes) {
+                    understood = true;
+                    let page: Page = registry.page(&query, [].into_iter());
+                    Page::decode(&query, &page.encode()).unwrap();
+                }
             }
             TIME => {
                 now = now + Duration::from_secs(10) * bytes.len() as u32;
@@ -90,9 +115,9 @@ fn run(input: &[u8]) -> bool {
             }
             APPEARS => {
                 let appeared = member(from, bytes.len() as u64, MemberState::Alive);
-                registry.member_changed(now, &appeared);
+                registry.member_changed(&appeared);
             }
-            DIES => registry.member_changed(now, &member(from, 0, MemberState::Dead)),
+            DIES => registry.member_changed(&member(from, 0, MemberState::Dead)),
             _ => {}
         }
         while let Some(event) = registry.poll_event() {
@@ -103,13 +128,21 @@ fn run(input: &[u8]) -> bool {
             }
         }
         holds(&registry, held);
-        while let Some(sent) = registry.poll_transmit() {
-            assert_ne!(sent.to, LOCAL);
-            let mut peer = AgentRegistry::new(sent.to);
-            peer.handle_message(now, LOCAL, &sent.bytes).unwrap();
-        }
     }
     understood
+}
+
+/// What a peer says is listed, and found.
+fn take(registry: &mut AgentRegistry, now: Instant, from: u8, page: Page) {
+    let mut listing = AgentListing::default();
+    listing.add(node(from), page);
+    for location in listing.finish(registry, &Prefix::default()) {
+        let record = location.record;
+        assert!(record.state != AgentState::Removed);
+        let known = registry.locate(&record.agent).map(|l| l.record.node);
+        assert!(record.node == node(from) || known == Some(record.node));
+        registry.learn(now, record);
+    }
 }
 
 fn holds(registry: &AgentRegistry, held: bool) {
@@ -126,17 +159,14 @@ fn holds(registry: &AgentRegistry, held: bool) {
     assert!(registry.iter().count() <= 16 * REGISTRY_RECORDS_PER_NODE_MAX);
 }
 
-/// What a peer's registry sends to the local one.
-fn said_by(number: u8, records: Vec<LocationRecord>) -> Vec<Vec<u8>> {
+/// What a peer answers that holds these agents.
+fn said_by(number: u8, records: Vec<LocationRecord>) -> Vec<u8> {
     let mut peer = AgentRegistry::new(node(number));
     for record in records {
         peer.announce(Instant::START, record).unwrap();
     }
-    peer.member_changed(Instant::START, &member(0, 1, MemberState::Alive));
-    peer.handle_timeout(Instant::START + Duration::from_secs(60));
-    core::iter::from_fn(|| peer.poll_transmit())
-        .map(|transmit| transmit.bytes)
-        .collect()
+    let page: Page = peer.page(&AgentQuery::default(), [].into_iter());
+    page.encode()
 }
 
 fn seeds() -> Vec<Seed> {
@@ -144,9 +174,13 @@ fn seeds() -> Vec<Seed> {
     let two = said_by(1, vec![record(1, 1, 1), record(2, 1, u64::MAX)]);
     let fences = said_by(2, vec![record(OWN.0[0], 2, EPOCH.0 + 1)]);
     let stale = said_by(2, vec![record(OWN.0[0], 2, EPOCH.0)]);
-    let mut steps = vec![(peer(1, APPEARS), &[0][..])];
-    steps.extend(two.iter().map(|bytes| (peer(1, MESSAGE), bytes.as_slice())));
-    let digest_and_records = Steps::write(&steps);
+    let query = AgentQuery {
+        prefix: Prefix::new("07").unwrap(),
+        after: Some(AgentId([1; 16])),
+    };
+    let query = query.encode();
+    let mut steps = vec![(peer(1, APPEARS), &[0][..]), (peer(1, PAGE), &two)];
+    let page = Steps::write(&steps);
     steps.extend([
         (peer(1, APPEARS), &[0, 0][..]),
         (TIME, &[0; 30][..]),
@@ -155,19 +189,19 @@ fn seeds() -> Vec<Seed> {
     ]);
     let whole_life = Steps::write(&steps);
     let moves_on = [
-        (peer(1, MESSAGE), two[0].as_slice()),
-        (peer(2, MESSAGE), stale[0].as_slice()),
-        (peer(2, MESSAGE), fences[0].as_slice()),
+        (peer(1, PAGE), two.as_slice()),
+        (peer(2, PAGE), stale.as_slice()),
+        (peer(2, PAGE), fences.as_slice()),
         (TIME, &[0; 61][..]),
     ];
     vec![
-        Seed::good("records-and-digest", digest_and_records),
+        Seed::good("page", page),
         Seed::good("renewed-dead-and-expired", whole_life),
         Seed::good("fenced", Steps::write(&moves_on)),
-        Seed::good("missing", Steps::write(&[(peer(3, MESSAGE), &[2])])),
+        Seed::good("query", Steps::write(&[(peer(3, QUERY), &query)])),
         Seed::bad(
             "claims-2-to-the-62-records",
-            Steps::write(&[(peer(1, MESSAGE), &[0, 253, 0, 0, 0, 0, 0, 0, 0, 64])]),
+            Steps::write(&[(peer(1, PAGE), &[253, 0, 0, 0, 0, 0, 0, 0, 64])]),
         ),
     ]
 }
