@@ -23,7 +23,7 @@ use crate::limits::{
     REGISTRY_RECORDS_MAX, REGISTRY_RECORDS_PER_NODE_MAX, REGISTRY_REFRESH, REGISTRY_TTL,
 };
 use crate::{AgentId, AgentState, Epoch, Instant, Member, Name, NodeId};
-pub use listing::{AgentListing, AgentPage, AgentQuery, Prefix};
+pub use listing::{AgentListing, AgentPage, AgentQuery, MalformedPage, NotAPrefix, Prefix};
 pub use signed::{SignedLocation, Verify};
 
 /// Where an agent is and what it does, as announced by the node that holds it.
