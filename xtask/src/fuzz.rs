@@ -55,7 +55,7 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 22] = [
+const TARGETS: [Target; 23] = [
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
@@ -76,6 +76,7 @@ const TARGETS: [Target; 22] = [
     private("operations", "mielin-cells", "wire::tests::operations"),
     private("record", "mielin-cells", "record::tests::hostile_records"),
     public("registry", "mielin-mesh-core"),
+    public("revocation", "mielin-mesh-core"),
     public("resume", "mielin-wasm"),
     public("rewritten", "mielin-safepoint"),
     public("routed", "mielin-mesh-core"),

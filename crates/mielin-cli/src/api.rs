@@ -12,6 +12,8 @@
 //! | `POST /v1/mesh/tokens` | [`TokenRequest`] | [`TokenIssued`] |
 //! | `GET /v1/mesh/pending` | | [`PendingNodes`] |
 //! | `POST /v1/mesh/approvals` | [`Approval`] | [`Approved`] |
+//! | `GET /v1/mesh/revocations` | | [`Revocations`] |
+//! | `POST /v1/mesh/revocations` | [`Revoke`] | [`Revoked`] |
 //! | `GET /v1/mesh/metrics` | | what the node measures, in the text format of Prometheus |
 //! | `POST /v1/mesh/ping` | [`Ping`] | [`Pong`] |
 //! | `POST /v1/mesh/route` | [`Ping`] | [`Route`] |
@@ -152,6 +154,37 @@ pub(crate) struct Approval {
 pub(crate) struct Approved {
     pub(crate) node: String,
     pub(crate) name: String,
+}
+
+/// A node to shut out of the mesh.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Revoke {
+    pub(crate) node: String,
+    /// One line for people, possibly empty.
+    pub(crate) reason: String,
+}
+
+/// A node was shut out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Revoked {
+    #[serde(flatten)]
+    pub(crate) node: NodeName,
+    /// Whether it was not before.
+    pub(crate) new: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Revocations {
+    pub(crate) revoked: Vec<RevokedNode>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RevokedNode {
+    #[serde(flatten)]
+    pub(crate) node: NodeName,
+    /// Milliseconds since 1970 by the clock of the node that holds the root.
+    pub(crate) revoked_ms: u64,
+    pub(crate) reason: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

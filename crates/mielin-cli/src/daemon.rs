@@ -1,5 +1,6 @@
 //! A running node: mesh, agents and control socket in one process.
 
+mod admission;
 mod answer;
 mod body;
 mod reach;

@@ -69,6 +69,44 @@ fn a_node_joins_and_comes_back_by_the_name_of_a_host() {
 }
 
 #[test]
+fn a_revoked_node_is_shut_out_and_listed() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    let thief = core.join("thief", "edge");
+    for node in [&core, &edge, &thief] {
+        node.sees(3);
+    }
+    assert_eq!(edge.mielin(&["mesh", "revoke", "thief"]).code(), 3);
+    assert_eq!(core.mielin(&["mesh", "revoke", "core"]).code(), 3);
+    let revoke = ["mesh", "revoke", "thief", "--reason", "stolen"];
+    let revoked = core.json(&revoke);
+    assert_eq!(keys(&revoked), ["name", "new", "node"]);
+    assert_eq!(
+        (&revoked["node"], &revoked["new"]),
+        (&thief.id().into(), &true.into())
+    );
+    assert_eq!(core.json(&["mesh", "revoke", thief.id()])["new"], false);
+    for node in [&core, &edge] {
+        until("the member sees it revoked", || {
+            (node.state_of(thief.id())? == "revoked").then_some(())
+        });
+        let listed = node.json(&["mesh", "revoke"]);
+        let listed = listed["revoked"].as_array().unwrap();
+        assert_eq!(keys(&listed[0]), ["name", "node", "reason", "revoked_ms"]);
+        assert_eq!((listed.len(), &listed[0]["reason"]), (1, &"stolen".into()));
+    }
+    let refused = until("the thief is refused", || {
+        let refused = thief.mielin(&["mesh", "ping", "edge", "--count", "1"]);
+        (refused.code() == 3).then_some(refused)
+    });
+    assert!(
+        refused.stderr().contains("was revoked"),
+        "{}",
+        refused.stderr()
+    );
+}
+
+#[test]
 fn members_are_pinged_and_agents_looked_up() {
     let core = Node::found("core");
     let edge = core.join("edge", "edge");

@@ -152,6 +152,8 @@ pub struct Dht<R: Record> {
     rpcs: BTreeMap<u64, Rpc<R>>,
     deadlines: BTreeSet<(Instant, u64)>,
     publishing: Publishing<R>,
+    /// Whose records count for nothing.
+    shut_out: BTreeSet<NodeId>,
     upkeep_at: Option<Instant>,
     random: StdRng,
     next_id: u64,
@@ -221,6 +223,7 @@ impl<R: Record> Dht<R> {
             rpcs: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             publishing: Publishing::new(),
+            shut_out: BTreeSet::new(),
             upkeep_at: None,
             random,
             next_id,
@@ -249,6 +252,20 @@ impl<R: Record> Dht<R> {
         self.unreachable(now, node);
         self.publishing.replica_lost(now, node);
         self.publish_due(now);
+    }
+
+    /// Forgets a node for good: the records that it publishes count for nothing from now on, and those that are kept
+    /// here are dropped.
+    pub fn shut_out(&mut self, now: Instant, node: &NodeId) {
+        self.shut_out.insert(*node);
+        self.store.drop_published_by(node);
+        self.remove(now, node);
+    }
+
+    /// Whether a record counts under a key.
+    fn counts(&self, record: &R, key: &Key) -> bool {
+        let publisher = record.publisher();
+        publisher.is_none_or(|node| !self.shut_out.contains(&node)) && record.is_genuine(key)
     }
 
     /// Notes that nothing can be sent to a node at present.
@@ -566,14 +583,18 @@ impl<R: Record> Dht<R> {
         id
     }
 
-    /// Takes what a node knows. What is not genuine counts for nothing.
+    /// Takes what a node knows. What does not count is left out.
     fn take_answer(
         &mut self,
         search: &LookupId,
         from: NodeId,
-        records: Vec<Kept<R>>,
+        mut records: Vec<Kept<R>>,
         nodes: Vec<Contact>,
     ) {
+        let Some(target) = self.searches.get(search).map(|s| s.lookup.target()) else {
+            return;
+        };
+        records.retain(|kept| self.counts(&kept.record, &target));
         let Some(search) = self.searches.get_mut(search) else {
             return;
         };
@@ -585,15 +606,15 @@ impl<R: Record> Dht<R> {
         if !search.lookup.answered(&from, known.collect()) {
             return;
         }
-        let target = search.lookup.target();
+        if !matches!(search.purpose, Purpose::Values) {
+            return;
+        }
         for mut kept in records {
-            if matches!(search.purpose, Purpose::Values) && kept.record.is_genuine(&target) {
-                kept.ttl_s = kept.ttl_s.min(REGISTRY_TTL.as_secs() as u32);
-                search.records_from(from, kept);
-                if search.hops.is_none() {
-                    let hops = search.lookup.closest().find(|(c, _)| c.id == from);
-                    search.hops = hops.map(|(_, hops)| hops);
-                }
+            kept.ttl_s = kept.ttl_s.min(REGISTRY_TTL.as_secs() as u32);
+            search.records_from(from, kept);
+            if search.hops.is_none() {
+                let hops = search.lookup.closest().find(|(c, _)| c.id == from);
+                search.hops = hops.map(|(_, hops)| hops);
             }
         }
     }

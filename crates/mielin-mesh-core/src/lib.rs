@@ -12,6 +12,7 @@
 //! | [`kademlia`] | what is kept where: a table of records at the nodes nearest to their keys |
 //! | [`reach`] | who can be dialled, and by which relays the others are reached |
 //! | [`routing`] | forwarding to a node that the sender cannot reach: [`RoutedMessage`] |
+//! | [`revocation`] | who is shut out: revocations that the mesh's root has signed |
 //! | [`delivery`] | messages between agents exactly once and in order, while both move |
 //! | [`migration`] | handing a running agent over: one live copy, always |
 //! | [`codec`] | the only encoding and decoding functions of the project |
@@ -63,6 +64,7 @@ pub mod membership;
 pub mod migration;
 pub mod reach;
 pub mod registry;
+pub mod revocation;
 pub mod routing;
 mod time;
 
@@ -78,5 +80,6 @@ pub use migration::{
     MigrationStrategy, RollbackReason,
 };
 pub use registry::{AgentRegistry, Location, LocationRecord, RegistryEvent, SignedLocation};
+pub use revocation::{Revocation, Revocations, SignedRevocation};
 pub use routing::{RoutedMessage, Router};
 pub use time::Instant;

@@ -163,3 +163,10 @@ pub const ROUTED_SEEN_PER_SOURCE: usize = 8_192;
 pub const ROUTED_SEEN_MAX: usize = 65_536;
 /// Sources whose newest number a node remembers, when their messages are forgotten: several times a group's size.
 pub const ROUTED_SOURCES_MAX: usize = 4_096;
+
+/// Nodes that a mesh can have revoked in its life.
+pub const REVOCATIONS_MAX: usize = 4_096;
+/// Longest reason for a revocation.
+pub const REVOCATION_REASON_BYTES_MAX: usize = 256;
+/// Largest message about revocations: the ids of all.
+pub const REVOCATION_MESSAGE_BYTES_MAX: usize = 160 << 10;

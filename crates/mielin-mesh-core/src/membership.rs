@@ -519,6 +519,28 @@ impl Membership {
         self.sync_at = None;
     }
 
+    /// Takes a known node for gone for good, whatever others say: it was shut out. It has the last word of all its
+    /// possible lives, so news that it lives is older.
+    pub fn bury(&mut self, now: Instant, node: &NodeId) {
+        let Some(known) = self.known.get(node) else {
+            return;
+        };
+        if known.state == MemberState::Left || *node == self.local().id {
+            return;
+        }
+        let buried = Identity {
+            generation: u64::MAX,
+            departed: Some(Departure::Left),
+            ..known.identity.clone()
+        };
+        self.effects.now = now;
+        let news = foca::Member::down(buried);
+        let result = self
+            .foca
+            .apply_many([news].into_iter(), true, &mut self.effects);
+        self.settle(result);
+    }
+
     /// Lets time pass. Call it at or after [`Membership::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.effects.now = now;

@@ -115,6 +115,8 @@ pub enum MergeRefusal {
     HeldByAnother,
     /// The peer has too many records.
     TooMany,
+    /// The node that holds it is shut out.
+    ShutOut,
 }
 
 /// An announcement that cannot be made. Nothing changed.
@@ -153,6 +155,8 @@ pub struct AgentRegistry {
     held: BTreeSet<AgentId>,
     /// Active members other than this node, with their generations.
     members: BTreeMap<NodeId, u64>,
+    /// Nodes whose records count for nothing.
+    shut_out: BTreeSet<NodeId>,
     events: VecDeque<RegistryEvent>,
     refresh_at: Option<Instant>,
 }
@@ -168,6 +172,7 @@ impl AgentRegistry {
             counts: BTreeMap::new(),
             held: BTreeSet::new(),
             members: BTreeMap::new(),
+            shut_out: BTreeSet::new(),
             events: VecDeque::new(),
             refresh_at: None,
         }
@@ -254,12 +259,22 @@ impl AgentRegistry {
         }
     }
 
+    /// Forgets the agents of a node for good: what it says, or has said, counts for nothing from now on.
+    pub fn shut_out(&mut self, node: &NodeId) {
+        self.shut_out.insert(*node);
+        self.members.remove(node);
+        self.forget_agents_of(node);
+    }
+
     /// Takes a record of which it is known that its holder has made it, whoever brought it.
     ///
     /// One that this node itself has made in a former life yields to what it holds now.
     pub fn learn(&mut self, now: Instant, record: LocationRecord) -> Merge {
         if record.node == self.local {
             return self.outbid(now, &record);
+        }
+        if self.shut_out.contains(&record.node) {
+            return Merge::Refused(MergeRefusal::ShutOut);
         }
         self.merge(now, record)
     }

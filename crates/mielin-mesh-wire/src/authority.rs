@@ -6,12 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mielin_mesh_core::{Name, NodeId, NodeRole};
+use mielin_mesh_core::revocation::Reason;
+use mielin_mesh_core::{Name, NodeId, NodeRole, Revocation, SignedRevocation};
 use tokio::sync::oneshot;
 
 use crate::certificate::{CertificateError, MeshId, RootCertificate, VerifiedRequest};
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::identity::{IdentityError, NodeKey};
+use crate::revoked::Revoked;
 use crate::token::{JoinToken, TokenError, role_byte, role_of_byte, secret_hash, unix_seconds};
 
 const ROOT_KEY_FILE: &str = "authority/root.key";
@@ -37,6 +39,7 @@ struct Shared {
     directory: DataDirectory,
     root: RootCertificate,
     root_key: NodeKey,
+    revoked: Revoked,
     state: Mutex<State>,
 }
 
@@ -97,6 +100,9 @@ pub struct PendingJoin {
 /// Why the authority did not do what its user asked. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
+    /// The node was shut out.
+    #[error("node {0} was revoked")]
+    Revoked(NodeId),
     /// Nobody with this id is waiting.
     #[error("node {0} is not waiting for approval")]
     NotPending(NodeId),
@@ -138,6 +144,8 @@ pub(crate) enum AdmissionError {
     },
     #[error("another node of the mesh is called {0}")]
     NameTaken(Name),
+    #[error("node {0} was revoked")]
+    Revoked(NodeId),
     #[error("too many nodes are waiting for approval")]
     Busy,
     #[error(transparent)]
@@ -259,7 +267,31 @@ impl Authority {
         if request.id != *member {
             return Err(CertificateError::IdMismatch { actual: request.id }.into());
         }
+        if self.shared.revoked.contains(member) {
+            return Err(AuthorityError::Revoked(*member));
+        }
         Ok(self.issue(&request, role, false)?)
+    }
+
+    /// Says with the root's signature that a node is shut out, from now on and
+    /// for good. This alone changes nothing: the members have to be told.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Identity`] when the signature code fails.
+    pub fn sign_revocation(
+        &self,
+        node: NodeId,
+        reason: Reason,
+    ) -> Result<SignedRevocation, AuthorityError> {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let revocation = Revocation {
+            node,
+            revoked_ms: since_1970.map_or(0, |since| since.as_millis() as u64),
+            reason,
+        };
+        let signed =
+            SignedRevocation::sign(revocation, |message| self.shared.root_key.sign(message))?;
+        Ok(signed)
     }
 
     /// Takes possession of a new root.
@@ -269,13 +301,15 @@ impl Authority {
         root: RootCertificate,
     ) -> Result<Self, AuthorityError> {
         root_key.store(&directory, ROOT_KEY_FILE)?;
-        Ok(Authority::new(directory, root, root_key, BTreeMap::new()))
+        let (tokens, revoked) = (BTreeMap::new(), Revoked::default());
+        Ok(Authority::new(directory, root, root_key, tokens, revoked))
     }
 
     /// `None` when this node does not hold the root key.
     pub(crate) fn load(
         directory: &DataDirectory,
         root: &RootCertificate,
+        revoked: &Revoked,
     ) -> Result<Option<Self>, AuthorityError> {
         let Some(root_key) = NodeKey::load(directory, ROOT_KEY_FILE)? else {
             return Ok(None);
@@ -287,6 +321,7 @@ impl Authority {
             root.clone(),
             root_key,
             tokens,
+            revoked.clone(),
         )))
     }
 
@@ -301,6 +336,7 @@ impl Authority {
         secret: &[u8; 32],
         requested: Option<NodeRole>,
     ) -> Result<Vec<u8>, AdmissionError> {
+        self.refuse_revoked(&request.id)?;
         let role = {
             let mut state = self.state();
             // Looked up by hash: how long that takes says something about
@@ -346,11 +382,19 @@ impl Authority {
         Ok(self.issue(request, role, false)?)
     }
 
+    fn refuse_revoked(&self, node: &NodeId) -> Result<(), AdmissionError> {
+        if self.shared.revoked.contains(node) {
+            return Err(AdmissionError::Revoked(*node));
+        }
+        Ok(())
+    }
+
     /// Puts a joiner on the list. Dropping the ticket takes it off.
     pub(crate) fn ask(
         &self,
         info: PendingJoin,
     ) -> Result<(Ticket, oneshot::Receiver<Decision>), AdmissionError> {
+        self.refuse_revoked(&info.node)?;
         let (decision, outcome) = oneshot::channel();
         let mut state = self.state();
         let node = info.node;
@@ -407,6 +451,7 @@ impl Authority {
         root: RootCertificate,
         root_key: NodeKey,
         tokens: BTreeMap<[u8; 32], Issued>,
+        revoked: Revoked,
     ) -> Self {
         let state = Mutex::new(State {
             tokens,
@@ -417,6 +462,7 @@ impl Authority {
                 directory,
                 root,
                 root_key,
+                revoked,
                 state,
             }),
         }

@@ -21,6 +21,7 @@ use rcgen::{
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use time::OffsetDateTime;
+use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::identity::{IdentityError, NodeKey};
@@ -97,6 +98,7 @@ pub enum CertificateError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RootCertificate {
     der: CertificateDer<'static>,
+    key: [u8; 32],
 }
 
 impl RootCertificate {
@@ -109,7 +111,9 @@ impl RootCertificate {
         if !parsed.is_ca() {
             return Err(CertificateError::Malformed("not a CA certificate".into()));
         }
-        let root = RootCertificate { der: der.into() };
+        let key = ed25519_key(&parsed).ok_or(CertificateError::KeyType)?;
+        let der = der.into();
+        let root = RootCertificate { der, key };
         root.anchors()?;
         Ok(root)
     }
@@ -118,6 +122,12 @@ impl RootCertificate {
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The public key, with which it signs.
+    #[must_use]
+    pub fn ed25519_key(&self) -> [u8; 32] {
+        self.key
     }
 
     /// The mesh that this root makes; also its fingerprint for people.
@@ -199,12 +209,8 @@ pub(crate) fn make_root() -> Result<(NodeKey, RootCertificate), CertificateError
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(key.pair())?;
-    Ok((
-        key,
-        RootCertificate {
-            der: certificate.der().clone(),
-        },
-    ))
+    let root = RootCertificate::from_der(certificate.der().to_vec())?;
+    Ok((key, root))
 }
 
 /// A certificate request that proves possession of the node's key. It asks for
@@ -276,6 +282,13 @@ pub(crate) fn issue_for_names(
     params.use_authority_key_identifier_extension = true;
     let issuer = Issuer::from_ca_cert_der(&root.der, root_key)?;
     Ok(params.signed_by(key, &issuer)?.der().to_vec())
+}
+
+fn ed25519_key(certificate: &X509Certificate<'_>) -> Option<[u8; 32]> {
+    let key = certificate.public_key();
+    let is_ed25519 = key.algorithm.algorithm == OID_SIG_ED25519;
+    let bytes = is_ed25519.then(|| key.subject_public_key.data.as_ref())?;
+    bytes.try_into().ok()
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {

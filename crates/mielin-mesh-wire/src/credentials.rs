@@ -14,6 +14,7 @@ use crate::certificate::{
 };
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::identity::{IdentityError, NodeKey};
+use crate::revoked::{Revoked, stored_revocations};
 use crate::signature::Signer;
 use crate::tls;
 
@@ -32,6 +33,7 @@ pub struct NodeCredentials {
     checked: NodeCertificate,
     name: Name,
     authority: Option<Authority>,
+    revoked: Revoked,
 }
 
 /// Why credentials could not be made or loaded. Files that existed before are
@@ -124,7 +126,9 @@ pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, Credenti
         .read(NAME_FILE)?
         .ok_or(CredentialsError::Missing { file: NAME_FILE })?;
     let name = Name::new(String::from_utf8_lossy(&name))?;
-    let authority = Authority::load(&directory, &root)?;
+    let stored = stored_revocations(&directory, &root)?;
+    let revoked: Revoked = stored.iter().map(|one| one.revocation().node).collect();
+    let authority = Authority::load(&directory, &root, &revoked)?;
     let checked = NodeCertificate::check(&certificate)?;
     if checked.id != key.id() {
         return Err(CredentialsError::Mismatch);
@@ -137,6 +141,7 @@ pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, Credenti
         checked,
         name,
         authority,
+        revoked,
     };
     if credentials.renewal_due() {
         credentials.renew_own()?;
@@ -252,6 +257,12 @@ impl NodeCredentials {
         self.certificate = certificate.into();
         self.checked = checked;
         Ok(())
+    }
+
+    /// The nodes that are shut out, as this node knows.
+    #[must_use]
+    pub fn revoked(&self) -> &Revoked {
+        &self.revoked
     }
 
     /// The trust anchor of the mesh.

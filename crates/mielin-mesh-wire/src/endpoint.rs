@@ -27,6 +27,7 @@ use crate::credentials::NodeCredentials;
 use crate::exchange::JoinDesk;
 use crate::introduction;
 use crate::peer::{Incoming, Peer, WireEvent};
+use crate::revoked::Revoked;
 use crate::stream::MeshStream;
 use crate::tls::{self, ALPN_JOIN, ALPN_MESH, TlsError};
 use pool::Pool;
@@ -66,6 +67,7 @@ const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);
 const CLOSE_NOT_A_MEMBER: VarInt = VarInt::from_u32(17);
 const CLOSE_ITSELF: VarInt = VarInt::from_u32(18);
 pub(crate) const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(19);
+const CLOSE_REVOKED: VarInt = VarInt::from_u32(20);
 
 /// When silence ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +137,20 @@ pub enum WireError {
         /// What is wrong.
         source: CertificateError,
     },
+    /// The mesh has shut the node out.
+    #[error("node {node} was revoked")]
+    Revoked {
+        /// Who.
+        node: NodeId,
+    },
+    /// The peer says that the mesh has shut this node out.
+    #[error(
+        "the node at {address} says that this node was revoked: it is no member any more. Join with another --data-dir, which makes a new identity"
+    )]
+    RevokedHere {
+        /// Who was dialled.
+        address: SocketAddr,
+    },
     /// Another node than the one that was wanted answers there.
     #[error("node {actual} answers at {address}, not {expected}")]
     OtherNode {
@@ -172,6 +188,7 @@ struct Shared {
     liveness: Liveness,
     configs: Mutex<Configs>,
     circuits: Circuits,
+    revoked: Revoked,
     pool: Mutex<Pool>,
     desk: Arc<JoinDesk>,
     events: mpsc::Sender<WireEvent>,
@@ -236,6 +253,7 @@ impl Endpoint {
             liveness,
             configs: Mutex::new(Configs::new(credentials, liveness)?),
             circuits,
+            revoked: credentials.revoked().clone(),
             pool: Mutex::new(Pool::default()),
             desk: Arc::new(desk),
             events,
@@ -323,6 +341,9 @@ impl Endpoint {
         if *node == self.shared.local {
             return Err(WireError::Itself { address });
         }
+        if self.is_revoked(node) {
+            return Err(WireError::Revoked { node: *node });
+        }
         let peer = self.shared.dial(address, &node.server_name()).await?;
         if peer.node() != *node {
             peer.connection().close(CLOSE_NOT_A_MEMBER, b"another node");
@@ -370,6 +391,21 @@ impl Endpoint {
         for peer in self.shared.pool().of(node) {
             peer.connection().close(CLOSE_SHUTDOWN, b"left");
         }
+    }
+
+    /// Shuts a node out for good: its connections are closed, and it is neither
+    /// dialled nor let in again.
+    pub fn revoke(&self, node: &NodeId) {
+        self.shared.revoked.insert(*node);
+        for peer in self.shared.pool().of(node) {
+            peer.connection().close(CLOSE_REVOKED, b"revoked");
+        }
+    }
+
+    /// Whether a node is shut out.
+    #[must_use]
+    pub fn is_revoked(&self, node: &NodeId) -> bool {
+        self.shared.revoked.contains(node)
     }
 
     /// Tells joiners who come here where the holder of the root is.
@@ -446,6 +482,10 @@ impl Shared {
                 connection.close(CLOSE_ITSELF, b"itself");
                 Err(WireError::Itself { address })
             }
+            Ok(seen) if self.revoked.contains(&seen.id) => {
+                connection.close(CLOSE_REVOKED, b"revoked");
+                Err(WireError::Revoked { node: seen.id })
+            }
             Ok(seen) => Ok(Peer::new(seen.id, seen.role, seen.issuer, connection)),
             Err(source) => {
                 connection.close(CLOSE_NOT_A_MEMBER, b"not a member");
@@ -457,6 +497,11 @@ impl Shared {
     /// Adds a verified peer to the pool and begins to listen to it.
     async fn admit(self: &Arc<Self>, peer: Peer) {
         let (first, places) = self.pool().insert(&peer, STREAMS_PER_PEER);
+        // Shut out since it was identified: whoever did so may have looked into
+        // the pool too early.
+        if self.revoked.contains(&peer.node()) {
+            peer.connection().close(CLOSE_REVOKED, b"revoked");
+        }
         if first {
             let _ = self.events.send(WireEvent::Connected(peer.clone())).await;
         }
@@ -665,8 +710,15 @@ fn dial_error(address: SocketAddr, source: ConnectionError) -> WireError {
         ConnectionError::ApplicationClosed(ref close) if close.error_code == CLOSE_ITSELF => {
             WireError::Itself { address }
         }
+        ref reason if says_revoked(reason) => WireError::RevokedHere { address },
         source => WireError::Unreachable { address, source },
     }
+}
+
+/// Whether a peer closed a connection because this node was shut out.
+#[must_use]
+pub fn says_revoked(reason: &ConnectionError) -> bool {
+    matches!(reason, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REVOKED)
 }
 
 fn server_config(

@@ -93,6 +93,7 @@ pub(crate) enum JoinRefusal {
     NotApproved,
     Internal,
     NameTaken,
+    Revoked,
 }
 
 /// Why an exchange ended early; the other side is at fault.
@@ -263,6 +264,7 @@ fn refusal(error: &AdmissionError) -> JoinRefusal {
         },
         AdmissionError::Busy => JoinRefusal::Busy,
         AdmissionError::NameTaken(_) => JoinRefusal::NameTaken,
+        AdmissionError::Revoked(_) => JoinRefusal::Revoked,
         AdmissionError::Certificate(_) | AdmissionError::Directory(_) => {
             tracing::error!(%error, "cannot admit a joiner");
             JoinRefusal::Internal

@@ -26,6 +26,7 @@ use crate::identity::NodeKey;
 use crate::joining::{JoinRequest, join};
 use crate::peer::{Peer, WireEvent};
 use crate::peers;
+use crate::revoked;
 use crate::stream::{Frame, FrameLimit, StreamError};
 
 /// Certificates of nodes and requests for them.
@@ -167,11 +168,12 @@ fn comes_back<T: oxicode::Encode + oxicode::Decode>(
     assert_eq!(same, Ok(again));
 }
 
-/// The files of issued tokens and of remembered peers.
+/// The files of issued tokens, of remembered peers and of revocations.
 const NODE_FILES: Target = Target {
     name: "node_files",
     mutations: 20_000,
-    fixed_bytes: 4096,
+    // What the codec's limit lets a length claim.
+    fixed_bytes: CODEC_BYTES_MAX + 4096,
     bytes_per_byte: 64,
     run: |bytes| {
         let peers = peers::parse(bytes);
@@ -184,6 +186,10 @@ const NODE_FILES: Target = Target {
         if let Some(tokens) = &tokens {
             assert_eq!(decode_tokens(&encode_tokens(tokens)).as_ref(), Some(tokens));
         }
+        // Nearly everything can be read as one; whether the root has signed it is looked at next.
+        let revocations = revoked::parse(bytes);
+        let again: Vec<u8> = revocations.iter().flat_map(codec::encode).collect();
+        assert_eq!(revoked::parse(&again), revocations);
         tokens.is_some() || !peers.is_empty()
     },
     seeds: || {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mielin_mesh_core::NodeId;
-use rcgen::{KeyPair, PublicKeyData};
+use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::directory::{DataDirectory, DirectoryError};
@@ -84,6 +84,12 @@ impl NodeKey {
 
     pub(crate) fn pair(&self) -> &KeyPair {
         &self.pair
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64], IdentityError> {
+        let signature = self.pair.sign(message);
+        let signature = signature.map_err(|_| IdentityError::Sign)?;
+        signature.try_into().map_err(|_| IdentityError::Sign)
     }
 
     /// The private key as rustls wants it.

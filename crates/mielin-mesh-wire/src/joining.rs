@@ -149,6 +149,14 @@ pub enum JoinError {
         /// The name that was asked for.
         name: Name,
     },
+    /// The mesh has shut this node out.
+    #[error(
+        "node {node} was revoked in this mesh and cannot join it again; use another --data-dir, which makes a new identity"
+    )]
+    Revoked {
+        /// This node.
+        node: NodeId,
+    },
     /// Too many nodes are joining.
     #[error("too many nodes are joining at once; try again later")]
     Busy,
@@ -418,6 +426,7 @@ impl Joiner {
             JoinRefusal::NameTaken => JoinError::NameTaken {
                 name: self.name.clone(),
             },
+            JoinRefusal::Revoked => JoinError::Revoked { node: self.node },
             JoinRefusal::Busy => JoinError::Busy,
             JoinRefusal::Rejected => JoinError::Rejected,
             JoinRefusal::NotApproved => JoinError::NotApproved {

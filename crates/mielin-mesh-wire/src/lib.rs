@@ -8,7 +8,8 @@
 //! - **identity** ([`NodeKey`], [`NodeCredentials`]): an Ed25519 key whose
 //!   BLAKE3 hash is the `NodeId`, and a certificate from the mesh root;
 //! - **joining** ([`join`], [`Authority`], [`JoinToken`]): how a node without a
-//!   certificate obtains one, by a one-time token or by approval;
+//!   certificate obtains one, by a one-time token or by approval, and how its
+//!   membership ends ([`Revoked`]);
 //! - the **wire** ([`Endpoint`], [`Peer`], [`MeshStream`]): one QUIC endpoint
 //!   that listens and dials, pooled connections, datagrams and framed streams;
 //! - **circuits** ([`Circuits`]): the same connections through a relay, and
@@ -33,6 +34,7 @@ mod introduction;
 mod joining;
 mod peer;
 mod peers;
+mod revoked;
 mod signature;
 mod stream;
 mod tls;
@@ -44,12 +46,13 @@ pub use circuit::{CircuitError, CircuitTraffic, Circuits};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};
 pub use dial_back::answers_unasked;
 pub use directory::{DATA_VERSION, DataDirectory, DirectoryError};
-pub use endpoint::{Endpoint, Liveness, Traffic, WireError};
+pub use endpoint::{Endpoint, Liveness, Traffic, WireError, says_revoked};
 pub use identity::{IdentityError, NodeKey};
 pub use introduction::IntroductionError;
 pub use joining::{JoinError, JoinProgress, JoinRequest, join};
 pub use peer::{DatagramError, Incoming, Peer, WireEvent};
 pub use peers::{remember_peers, remembered_peers};
+pub use revoked::{Revoked, store_revocations, stored_revocations};
 pub use signature::{Ed25519, Signer};
 pub use stream::{Frame, FrameLimit, MeshStream, RecvHalf, SendHalf, StreamError};
 pub use tls::TlsError;

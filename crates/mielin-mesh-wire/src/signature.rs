@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mielin_mesh_core::registry::Verify;
 use mielin_mesh_core::{LocationRecord, SignedLocation};
-use rcgen::{PublicKeyData, SigningKey};
+use rcgen::PublicKeyData;
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use crate::identity::{IdentityError, NodeKey};
@@ -38,9 +38,7 @@ impl Signer {
     /// # Errors
     /// [`IdentityError::Sign`] when the signature code fails.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], IdentityError> {
-        let signature = self.0.pair().sign(message);
-        let signature = signature.map_err(|_| IdentityError::Sign)?;
-        signature.try_into().map_err(|_| IdentityError::Sign)
+        self.0.sign(message)
     }
 
     /// Signs a location record, which should name this node as the holder: others refuse it otherwise.

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh_core::kademlia::DhtError;
-use mielin_mesh_core::limits::{MEMBERSHIP_DATAGRAM_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use mielin_mesh_core::limits::{
+    MEMBERSHIP_DATAGRAM_BYTES_MAX, PAYLOAD_BYTES_MAX, REVOCATION_MESSAGE_BYTES_MAX,
+};
 use mielin_mesh_core::{NodeId, codec};
-use mielin_mesh_wire::{FrameLimit, Incoming, MeshStream, Peer, StreamError, WireEvent};
+
+use mielin_mesh_wire::{
+    FrameLimit, Incoming, MeshStream, Peer, StreamError, WireEvent, says_revoked,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -16,6 +21,7 @@ use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
 use crate::event::MeshEvent;
 use crate::relay::{self, CIRCUIT};
+use crate::revoking::{self, REVOCATION};
 use crate::routed::{self, ROUTED};
 use crate::service::{PING, ping_handler};
 use crate::serving::{Refusal, RequestHandler, Response, Served};
@@ -34,6 +40,9 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
             WireEvent::Connected(peer) => connected(&shared, &peer),
             WireEvent::Lost { node, reason } => {
                 tracing::debug!(?node, %reason, "the connection to a peer is gone");
+                if says_revoked(&reason) {
+                    tracing::error!(?node, "a member says that this node was revoked");
+                }
                 if shared.endpoint.peer(&node).is_some() {
                     // A new one came up in the same moment.
                     continue;
@@ -51,6 +60,7 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
 
 fn connected(shared: &Arc<Shared>, peer: &Peer) {
     tracing::debug!(node = ?peer.node(), "connected");
+    shared.with_cores(|cores, _| cores.revocations.connected(peer.node()));
     if !peer.is_issuer() {
         return;
     }
@@ -88,6 +98,12 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
         TABLE => {
             take_in(stream, TABLE_BYTES_MAX, |from, bytes| {
                 table(&shared, from, bytes);
+            })
+            .await;
+        }
+        REVOCATION => {
+            take_in(stream, REVOCATION_MESSAGE_BYTES_MAX, |from, bytes| {
+                revoking::take_in(&shared, from, bytes);
             })
             .await;
         }

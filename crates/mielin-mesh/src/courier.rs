@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::reach::reach;
+use crate::revoking::REVOCATION;
 use crate::routed;
 use crate::state::Shared;
 
@@ -37,6 +38,7 @@ const PARCEL_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Parcel {
     Membership(Bytes),
     Table(Bytes),
+    Revocation(Bytes),
 }
 
 type Queue = mpsc::Sender<(SocketAddr, Parcel)>;
@@ -56,6 +58,9 @@ impl Couriers {
         address: SocketAddr,
         parcel: Parcel,
     ) {
+        if shared.endpoint.is_revoked(&to) {
+            return;
+        }
         if let Parcel::Membership(bytes) = &parcel
             && let Some(peer) = shared.endpoint.peer(&to)
             && peer.send_datagram(bytes.clone()).is_ok()
@@ -97,6 +102,7 @@ pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), Stream
     let (protocol, bytes) = match parcel {
         Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
         Parcel::Table(bytes) => (TABLE, bytes),
+        Parcel::Revocation(bytes) => (REVOCATION, bytes),
     };
     let stream: MeshStream = peer.open(protocol).await?;
     let (mut send, mut recv) = stream.split();
@@ -106,10 +112,10 @@ pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), Stream
 }
 
 /// Sends a parcel by way of the members; whether it was taken in. Membership is not: it probes ways, and has its own
-/// way around.
+/// way around, and so have revocations.
 async fn hand_on(shared: &Arc<Shared>, to: &NodeId, parcel: Parcel) -> bool {
     let (protocol, bytes) = match parcel {
-        Parcel::Membership(_) => return false,
+        Parcel::Membership(_) | Parcel::Revocation(_) => return false,
         Parcel::Table(bytes) => (TABLE, bytes),
     };
     let routed = routed::request(shared, to, protocol, bytes, PARCEL_LIMIT).await;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
 use mielin_mesh_core::reach::CircuitRefusal;
+use mielin_mesh_core::revocation::RevocationError;
 use mielin_mesh_core::routing::RouteRefusal;
-use mielin_mesh_wire::{CredentialsError, DirectoryError, StreamError, WireError};
+use mielin_mesh_wire::{AuthorityError, CredentialsError, DirectoryError, StreamError, WireError};
 
 use crate::serving::Refusal;
 
@@ -93,6 +94,15 @@ pub enum MeshError {
     /// The members that were remembered could not be read.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// Only the holder of the mesh root can do that.
+    #[error("only the node that founded the mesh can do that")]
+    NotIssuer,
+    /// A node could not be shut out.
+    #[error(transparent)]
+    Revocation(#[from] RevocationError),
+    /// The holder of the mesh root failed.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// No member that holds the mesh root is known.
     #[error("no member that holds the mesh root is known")]
     NoIssuer,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mielin_mesh_core::{
     AgentId, Epoch, Location, LocationRecord, Member, MemberState, Name, NodeId, NodeRole,
+    Revocation,
 };
 
 /// This node as the members see it.
@@ -53,6 +54,8 @@ pub enum MeshEvent {
         /// The record that supersedes it.
         by: LocationRecord,
     },
+    /// A node was shut out of the mesh.
+    Revoked(Revocation),
     /// The last connection to a peer broke or timed out. It says nothing about
     /// membership, which decides later, but comes sooner.
     PeerConnectionLost(NodeId),

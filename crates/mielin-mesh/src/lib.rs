@@ -33,6 +33,7 @@ mod event;
 mod metrics;
 mod reach;
 mod relay;
+mod revoking;
 mod routed;
 mod service;
 mod serving;
@@ -55,7 +56,8 @@ pub use serving::{
 pub use table::AgentLookup;
 
 // Users of this floor need no other crate for what its signatures name.
-pub use mielin_mesh_core::{Departure, Preset};
+pub use mielin_mesh_core::revocation::{Reason, ReasonError};
+pub use mielin_mesh_core::{Departure, Preset, Revocation};
 pub use mielin_mesh_wire::{
     Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
     IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream,

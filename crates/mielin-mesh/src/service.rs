@@ -8,10 +8,11 @@ use bytes::Bytes;
 use mielin_mesh_core::kademlia::Key;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::{Prefix, RegistryError};
+use mielin_mesh_core::revocation::Reason;
 use mielin_mesh_core::routing::Hop;
 use mielin_mesh_core::{
-    AgentId, AgentRegistry, Departure, Identity, Location, LocationRecord, Member, Membership,
-    Name, NodeId, Preset, codec,
+    AgentId, AgentRegistry, Departure, Identity, Instant, Location, LocationRecord, Member,
+    Membership, Name, NodeId, Preset, Revocation, codec,
 };
 use mielin_mesh_wire::{
     Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshId, MeshStream,
@@ -32,6 +33,7 @@ use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::metrics::{self, Counts};
 use crate::reach::{self, Path, Reach, Reachability, Route};
 use crate::relay::Relaying;
+use crate::revoking;
 use crate::routed::{self, Routing};
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, request_handler};
 use crate::state::{Cores, Shared};
@@ -117,7 +119,7 @@ impl MeshService {
         });
         shared.spawn(arrivals::take(Arc::clone(&shared), arriving));
         shared.spawn(upkeep::clock(Arc::clone(&shared)));
-        shared.spawn(upkeep::save_members(Arc::clone(&shared)));
+        shared.spawn(upkeep::save(Arc::clone(&shared)));
         shared.spawn(upkeep::keep_certificate(Arc::clone(&shared)));
         shared.spawn(reach::seek_direct(Arc::clone(&shared)));
         shared.spawn(reach::learn_dialable(Arc::clone(&shared)));
@@ -126,6 +128,25 @@ impl MeshService {
             shared.spawn(discovery::search(Arc::clone(&shared), remembered));
         }
         Ok(MeshService { shared })
+    }
+
+    /// Shuts a node out of the mesh, for good: every member closes its connections with it, lets it in no more, and
+    /// forgets what it said about agents. Says whether that is new. The members that are there hear of it at once,
+    /// others when they connect.
+    ///
+    /// # Errors
+    /// [`MeshError::NotIssuer`] on every node but the holder of the mesh root, [`MeshError::IsLocal`],
+    /// [`MeshError::Revocation`] when too many are revoked, and errors of the data directory.
+    pub async fn revoke(&self, node: &NodeId, reason: Reason) -> Result<bool, MeshError> {
+        revoking::revoke(&self.shared, node, reason).await
+    }
+
+    /// The nodes that are shut out, by id.
+    #[must_use]
+    pub fn revocations(&self) -> Vec<Revocation> {
+        let cores = self.shared.cores();
+        let revocations = cores.revocations.iter();
+        revocations.map(|one| one.revocation().clone()).collect()
     }
 
     /// This node.
@@ -407,6 +428,9 @@ impl MeshService {
             return;
         }
         upkeep::save_members_now(&self.shared).await;
+        if let Err(error) = revoking::save_now(&self.shared).await {
+            tracing::warn!(%error, "cannot store the revocations");
+        }
         self.shared.endpoint.close().await;
     }
 
@@ -533,13 +557,23 @@ fn cores(
     };
     let membership =
         Membership::new(identity, config.preset, seed).expect("the identity has not departed");
+    let revocations = revoking::stored(credentials, seed)?;
+    let mut registry = AgentRegistry::new(local.id);
+    let mut table = Table::new(local, credentials.signer(), seed);
+    for one in revocations.iter() {
+        let node = &one.revocation().node;
+        registry.shut_out(node);
+        table.shut_out(Instant::START, node);
+    }
     Ok(Cores {
         membership,
-        registry: AgentRegistry::new(local.id),
-        table: Table::new(local, credentials.signer(), seed),
+        registry,
+        table,
+        revocations,
         counts: Counts::default(),
         issuer: credentials.authority().map(|_| local.id),
         unsaved: false,
+        revocations_unsaved: false,
     })
 }
 

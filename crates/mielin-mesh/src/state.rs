@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use mielin_mesh_core::membership::Transmit;
 use mielin_mesh_core::{
     AgentRegistry, Departure, Instant, Member, MemberState, Membership, MembershipEvent, NodeId,
-    RegistryEvent,
+    RegistryEvent, Revocations,
 };
-use mielin_mesh_wire::{Authority, Endpoint, MeshId, NodeCredentials};
+use mielin_mesh_wire::{Authority, Ed25519, Endpoint, MeshId, NodeCredentials};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -54,11 +54,14 @@ pub(crate) struct Cores {
     pub(crate) membership: Membership,
     pub(crate) registry: AgentRegistry,
     pub(crate) table: Table,
+    pub(crate) revocations: Revocations<Ed25519>,
     pub(crate) counts: Counts,
     /// The member that holds the mesh root, as its certificate says.
     pub(crate) issuer: Option<NodeId>,
     /// The set of members or an address has changed since it was last stored.
     pub(crate) unsaved: bool,
+    /// Nodes were shut out since the revocations were last stored.
+    pub(crate) revocations_unsaved: bool,
 }
 
 impl Shared {
@@ -150,9 +153,20 @@ impl Shared {
 
     fn settle(self: &Arc<Self>, cores: &mut Cores) {
         let now = self.now();
+        self.settle_revocations(cores, now);
         while let Some(event) = cores.membership.poll_event() {
             match event {
                 MembershipEvent::MemberChanged(member) => {
+                    let id = member.identity.id;
+                    if !member.state.is_active() {
+                        cores.revocations.member_left(&id);
+                    } else if cores.revocations.contains(&id) {
+                        // Somebody who has not heard of it yet told of this node.
+                        cores.membership.bury(now, &id);
+                        continue;
+                    } else {
+                        cores.revocations.member_joined(now, id);
+                    }
                     if self.config.enable_registry {
                         cores.registry.member_changed(&member);
                         cores.table.member_changed(now, &member);

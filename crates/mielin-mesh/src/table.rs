@@ -105,6 +105,11 @@ impl Table {
         }
     }
 
+    /// See [`Dht::shut_out`].
+    pub(crate) fn shut_out(&mut self, now: Instant, node: &NodeId) {
+        self.dht.shut_out(now, node);
+    }
+
     /// The records that are kept here for the mesh, with their keys.
     pub(crate) fn kept(&self) -> impl Iterator<Item = (&Key, &Signed)> {
         self.dht.kept()

@@ -11,6 +11,7 @@ use mielin_mesh_wire::{CredentialsError, DirectoryError, remember_peers, remembe
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::MeshError;
+use crate::revoking;
 use crate::service::request;
 use crate::serving::{Refusal, RequestHandler, request_handler};
 use crate::state::Shared;
@@ -33,6 +34,7 @@ pub(crate) async fn clock(shared: Arc<Shared>) {
                 cores.membership.poll_timeout(),
                 cores.registry.poll_timeout(),
                 cores.table.poll_timeout(shared.now()),
+                cores.revocations.poll_timeout(),
             ];
             deadlines.into_iter().flatten().min()
         };
@@ -48,6 +50,7 @@ pub(crate) async fn clock(shared: Arc<Shared>) {
                     cores.membership.handle_timeout(now);
                     cores.registry.handle_timeout(now);
                     cores.table.handle_timeout(now);
+                    cores.revocations.handle_timeout(now);
                 });
             }
             () = shared.changed.notified() => {}
@@ -55,11 +58,14 @@ pub(crate) async fn clock(shared: Arc<Shared>) {
     }
 }
 
-/// Stores the members from time to time, when they have changed.
-pub(crate) async fn save_members(shared: Arc<Shared>) {
+/// Stores the members and the revocations from time to time, when they have changed.
+pub(crate) async fn save(shared: Arc<Shared>) {
     loop {
         sleep(SAVE_PERIOD).await;
         save_members_now(&shared).await;
+        if let Err(error) = revoking::save_now(&shared).await {
+            tracing::warn!(%error, "cannot store the revocations; trying again");
+        }
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) enum MeshCommand {
     /// Show this node and the members of its mesh
     ///
     /// A member is `alive`; `suspect` when it did not answer; `dead` when it stayed silent; `stopped`
-    /// when its daemon was stopped and is expected back; or `left` after `mesh leave`.
+    /// when its daemon was stopped and is expected back; `left` after `mesh leave`; or `revoked` when it was
+    /// shut out.
     #[command(after_help = "\
 Examples:
   mielin mesh status
@@ -52,6 +53,13 @@ Examples:
     ///
     /// Only the node that founded the mesh can. Compare the id with the one that the node shows.
     Approve(ApproveArgs),
+    /// Shut a node out of the mesh for good; without NODE, list those that are
+    ///
+    /// Every member closes its connections with the node at once, or as soon as it hears of it, and
+    /// neither lets it in nor believes what it said about agents. Nothing takes this back: the machine
+    /// can join again only with a new identity, from another data directory. Only the node that founded
+    /// the mesh can revoke.
+    Revoke(RevokeArgs),
     /// Measure the way to a member
     ///
     /// Sends requests, one after the other, over the connection that the nodes use, and prints how
@@ -198,6 +206,25 @@ pub(crate) struct ApproveArgs {
 
 #[derive(Args)]
 #[command(after_help = "\
+Agents that the node held are lost to the mesh; start them anew elsewhere.
+
+Examples:
+  mielin mesh revoke edge --reason 'the laptop was stolen'
+  mielin mesh revoke
+  mielin mesh revoke -o json")]
+pub(crate) struct RevokeArgs {
+    /// Id, unique prefix or name of the node; a whole id for one that nobody remembers
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node: Option<String>,
+    /// Why, for those who read the list: one line of at most 256 bytes
+    #[arg(long, default_value = "", hide_default_value = true, requires = "node")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
 Examples:
   mielin mesh ping edge
   mielin mesh ping 3f2a91 --count 20 -o json")]
@@ -283,6 +310,7 @@ impl MeshCommand {
             MeshCommand::Join(arguments) => arguments.output,
             MeshCommand::Token(arguments) => arguments.output,
             MeshCommand::Approve(arguments) => arguments.output,
+            MeshCommand::Revoke(arguments) => arguments.output,
             MeshCommand::Ping(arguments) => arguments.output,
             MeshCommand::Route(arguments) => arguments.output,
             MeshCommand::Lookup(arguments) => arguments.output,

@@ -14,11 +14,12 @@ use serde::Serialize;
 
 use super::reach;
 use crate::api::{
-    Approval, Approved, Done, MemberLine, MeshStatus, PathLine, PendingNodes, TokenIssued,
-    TokenRequest,
+    Approval, Approved, Done, MemberLine, MeshStatus, PathLine, PendingNodes, Revocations, Revoke,
+    Revoked, TokenIssued, TokenRequest,
 };
 use crate::args::{
-    ApproveArgs, DaemonArgs, JoinArgs, MeshCommand, NodeArgs, RoleChoice, StartArgs, TokenArgs,
+    ApproveArgs, DaemonArgs, JoinArgs, MeshCommand, NodeArgs, RevokeArgs, RoleChoice, StartArgs,
+    TokenArgs,
 };
 use crate::client::Client;
 use crate::daemon::{self, Node, role_name};
@@ -52,6 +53,12 @@ pub(crate) async fn run(
             node: Some(node), ..
         }) => approve(&client, node, output).await,
         MeshCommand::Approve(ApproveArgs { node: None, .. }) => pending(&client, output).await,
+        MeshCommand::Revoke(RevokeArgs {
+            node: Some(node),
+            reason,
+            ..
+        }) => revoke(&client, Revoke { node, reason }, output).await,
+        MeshCommand::Revoke(RevokeArgs { node: None, .. }) => revoked(&client, output).await,
         MeshCommand::Metrics(_) => reach::metrics(&client, output).await,
         MeshCommand::Ping(arguments) => reach::ping(&client, arguments, output).await,
         MeshCommand::Route(arguments) => reach::route(&client, arguments, output).await,
@@ -452,6 +459,38 @@ async fn approve(client: &Client, node: String, output: Output) -> Result<(), Fa
     })
 }
 
+async fn revoke(client: &Client, request: Revoke, output: Output) -> Result<(), Failure> {
+    let revoked: Revoked = client.post("/v1/mesh/revocations", &request).await?;
+    output.result(&revoked, |revoked| {
+        let (name, already) = (
+            reach::node_name(&revoked.node),
+            if revoked.new { "" } else { " already" },
+        );
+        format!("{name} is revoked{already}: no member lets it in any more")
+    })
+}
+
+async fn revoked(client: &Client, output: Output) -> Result<(), Failure> {
+    let revocations: Revocations = client.get("/v1/mesh/revocations").await?;
+    output.result(&revocations, |revocations| {
+        if revocations.revoked.is_empty() {
+            return "no node is revoked\n".to_owned();
+        }
+        let rows: Vec<_> = revocations
+            .revoked
+            .iter()
+            .map(|one| {
+                [
+                    one.node.name.clone().unwrap_or_else(|| "-".to_owned()),
+                    one.node.node.clone(),
+                    one.reason.clone(),
+                ]
+            })
+            .collect();
+        table(&["NAME", "NODE", "REASON"], &rows)
+    })
+}
+
 /// Returns when the daemon's process has ended.
 async fn leave(data_dir: &Path, client: &Client, output: Output) -> Result<(), Failure> {
     let done: Done = client.post("/v1/mesh/leave", &Done {}).await?;
@@ -516,6 +555,9 @@ impl From<JoinError> for Failure {
             ),
             JoinError::NotApproved { .. } => Failure::refused(message)
                 .hint("or join with a token: `mielin mesh token` prints one there"),
+            JoinError::Revoked { .. } => {
+                Failure::refused(message).hint("`mielin mesh revoke`, on a member, shows why")
+            }
             JoinError::Rejected => {
                 Failure::refused(message).hint("ask whoever runs the node that founded the mesh")
             }

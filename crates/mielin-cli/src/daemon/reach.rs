@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use mielin_cells::CellsError;
-use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError, Route};
+use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError, Route, WireError};
 use mielin_mesh_core::{AgentId, Member, Name, NodeId};
 
 use super::NodeState;
@@ -157,6 +157,10 @@ impl From<MeshError> for Failure {
                 "a node that cannot be dialled needs a running member of role relay or core; \
                      `mielin mesh status` shows who is there",
             ),
+            MeshError::Wire(WireError::Revoked { .. } | WireError::RevokedHere { .. })
+            | MeshError::Revocation(_) => {
+                Failure::refused(message).hint("`mielin mesh revoke` lists the revoked nodes")
+            }
             MeshError::Wire(_) | MeshError::Stream(_) | MeshError::Timeout { .. } => {
                 Failure::unreachable(message)
                     .hint("`mielin mesh status` shows who is there; try again when the node is")

@@ -1,5 +1,6 @@
 //! The routes of the control API; [`crate::api`] documents them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,26 +19,31 @@ use mielin_wasm::{Address, Capability, Grants, Target};
 use tokio::sync::mpsc;
 
 use super::NodeState;
+use super::admission;
 use super::answer::{Input, OTHER_VERSION};
 use super::body::{Gone, Writer, streamed};
 use super::reach::{self, node_name};
-use super::spelling::{agent_state, member_state, role, role_name, strategy, strategy_name};
+use super::spelling::{agent_state, member_state, role_name, strategy, strategy_name};
 use crate::api;
 use crate::failure::Failure;
 
 /// Room for the largest module and the largest input in base 64.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 pub(super) fn router(state: NodeState) -> Router {
     Router::new()
         .route("/v1/node", get(node))
         .route("/v1/node/stop", post(stop))
         .route("/v1/mesh", get(mesh))
-        .route("/v1/mesh/tokens", post(issue_token))
-        .route("/v1/mesh/pending", get(pending))
-        .route("/v1/mesh/approvals", post(approve))
+        .route("/v1/mesh/tokens", post(admission::issue_token))
+        .route("/v1/mesh/pending", get(admission::pending))
+        .route("/v1/mesh/approvals", post(admission::approve))
+        .route(
+            "/v1/mesh/revocations",
+            get(admission::revocations).post(admission::revoke),
+        )
         .route("/v1/mesh/metrics", get(reach::metrics))
         .route("/v1/mesh/ping", post(reach::ping))
         .route("/v1/mesh/route", post(reach::route))
@@ -96,6 +102,7 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
     let local = mesh.local();
     let members = mesh.members();
     let named = |node: &NodeId| node_name(&members, node);
+    let revoked: BTreeSet<NodeId> = mesh.revocations().iter().map(|one| one.node).collect();
     let members = members.iter().map(|member| api::MemberLine {
         path: mesh.path(&member.identity.id).map(|path| match path {
             MeshPath::Direct { .. } => api::PathLine::Direct,
@@ -107,7 +114,10 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
         node: member.identity.id.to_string(),
         name: member.identity.name.to_string(),
         role: role_name(member.identity.role).to_owned(),
-        state: member_state(member.state),
+        state: match revoked.contains(&member.identity.id) {
+            true => "revoked".to_owned(),
+            false => member_state(member.state),
+        },
         address: member.identity.address.to_string(),
     });
     Json(api::MeshStatus {
@@ -116,70 +126,6 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
         role: role_name(local.role).to_owned(),
         members: members.collect(),
     })
-}
-
-async fn issue_token(
-    State(state): State<NodeState>,
-    Input(request): Input<api::TokenRequest>,
-) -> Answer<api::TokenIssued> {
-    let role = request.role.as_deref().map(role).transpose()?;
-    let lifetime = Duration::from_secs(request.ttl_s);
-    let token = state.authority()?.issue_token(role, lifetime)?;
-    Ok(Json(api::TokenIssued {
-        token: token.to_string(),
-    }))
-}
-
-async fn pending(State(state): State<NodeState>) -> Answer<api::PendingNodes> {
-    let pending = state
-        .authority()?
-        .pending()
-        .into_iter()
-        .map(|waiting| api::PendingLine {
-            node: waiting.node.to_string(),
-            name: waiting.name.to_string(),
-            role: role_name(waiting.role).to_owned(),
-            address: waiting.address.to_string(),
-        });
-    Ok(Json(api::PendingNodes {
-        pending: pending.collect(),
-    }))
-}
-
-async fn approve(
-    State(state): State<NodeState>,
-    Input(approval): Input<api::Approval>,
-) -> Answer<api::Approved> {
-    let authority = state.authority()?;
-    let query = approval.node.to_lowercase();
-    let mut fitting: Vec<_> = authority
-        .pending()
-        .into_iter()
-        .filter(|waiting| {
-            waiting.name == *approval.node || waiting.node.to_string().starts_with(&query)
-        })
-        .collect();
-    let waiting = match (fitting.pop(), fitting.len()) {
-        (Some(waiting), 0) if !query.is_empty() => waiting,
-        (None, _) => {
-            return Err(Failure::not_found(format!(
-                "no node `{}` is waiting for approval",
-                approval.node
-            ))
-            .hint("`mielin mesh approve` without a node lists those that wait"));
-        }
-        _ => {
-            return Err(
-                Failure::usage(format!("`{}` fits several nodes", approval.node))
-                    .hint("give more of the id; `mielin mesh approve` lists those that wait"),
-            );
-        }
-    };
-    authority.approve(&waiting.node)?;
-    Ok(Json(api::Approved {
-        node: waiting.node.to_string(),
-        name: waiting.name.to_string(),
-    }))
 }
 
 async fn list_agents(State(state): State<NodeState>) -> Answer<api::AgentList> {

@@ -40,6 +40,9 @@ impl<R: Record> Dht<R> {
             return Response::Refused(StoreRefusal::TooFar);
         }
         let record = kept.record.clone();
+        if !self.counts(&record, &key) {
+            return Response::Refused(StoreRefusal::NotGenuine);
+        }
         match self.store.insert(now, key, kept) {
             Stored::Kept => Response::Stored,
             Stored::Replaced(former) => {
@@ -54,7 +57,7 @@ impl<R: Record> Dht<R> {
     /// Gives up publishing what a genuine record of another node supersedes.
     fn heed(&mut self, key: &Key, by: &R) {
         let own = self.publishing.record(key, &by.subject());
-        if own.is_some_and(|own| by.supersedes(own)) && by.is_genuine(key) {
+        if own.is_some_and(|own| by.supersedes(own)) && self.counts(by, key) {
             self.superseded(key, by.clone());
         }
     }

@@ -217,14 +217,16 @@ impl<R: Record> Dht<R> {
         from: NodeId,
         response: Response<R>,
     ) {
+        let newer = match &response {
+            Response::Superseded(by) => self.counts(&by.record, &key),
+            _ => false,
+        };
         let Some(own) = self.publishing.own.get_mut(&(key, subject.clone())) else {
             return;
         };
         match response {
             Response::Stored => own.replicas.push(from),
-            Response::Superseded(by)
-                if by.record.is_genuine(&key) && by.record.supersedes(&own.record) =>
-            {
+            Response::Superseded(by) if newer && by.record.supersedes(&own.record) => {
                 return self.superseded(&key, by.record);
             }
             _ => {}

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use super::Record;
 use super::key::Key;
 use super::wire::{Kept, StoreRefusal};
-use crate::Instant;
 use crate::limits::{KADEMLIA_RECORDS_MAX, KADEMLIA_RECORDS_PER_KEY, REGISTRY_TTL};
+use crate::{Instant, NodeId};
 
 /// Records by key and, under one key, by what they are about.
 #[derive(Clone, Debug)]
@@ -40,11 +40,9 @@ impl<R: Record> Store<R> {
         }
     }
 
+    /// Keeps a genuine record, unless it keeps a newer one.
     pub(super) fn insert(&mut self, now: Instant, key: Key, kept: Kept<R>) -> Stored<R> {
         let Kept { record, ttl_s } = kept;
-        if !record.is_genuine(&key) {
-            return Stored::Refused(StoreRefusal::NotGenuine);
-        }
         let life = core::time::Duration::from_secs(ttl_s.into()).min(REGISTRY_TTL);
         let mut expires = now + life;
         let full = self.expiries.len() >= KADEMLIA_RECORDS_MAX;
@@ -97,6 +95,20 @@ impl<R: Record> Store<R> {
             held.values().map(move |held| (key, &held.record))
         };
         self.records.iter().flat_map(records)
+    }
+
+    pub(super) fn drop_published_by(&mut self, node: &NodeId) {
+        let expiries = &mut self.expiries;
+        self.records.retain(|key, under_key| {
+            under_key.retain(|subject, held| {
+                let keep = held.record.publisher() != Some(*node);
+                if !keep {
+                    expiries.remove(&(held.expires, *key, subject.clone()));
+                }
+                keep
+            });
+            !under_key.is_empty()
+        });
     }
 
     pub(super) fn expire(&mut self, now: Instant) {

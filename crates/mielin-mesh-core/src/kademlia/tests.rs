@@ -553,46 +553,29 @@ fn what_is_not_sound_is_refused() {
 }
 
 #[test]
-fn a_store_is_bounded_and_takes_nothing_forged() {
+fn a_store_is_bounded() {
     let mut store: Store<Note> = Store::new();
-    let kept = |about, genuine| Kept {
-        record: Note {
-            about,
-            version: 1,
-            genuine,
-            ended: false,
-            by: None,
-        },
+    let kept = |about| Kept {
+        record: Note { about, ..note(1) },
         ttl_s: u32::MAX,
     };
     let refused = |stored: Stored<Note>| match stored {
         Stored::Refused(refusal) => Some(refusal),
         _ => None,
     };
-    let not_genuine = Some(StoreRefusal::NotGenuine);
-    assert_eq!(
-        refused(store.insert(at(0), key(0), kept(0, false))),
-        not_genuine
-    );
     for about in 0..KADEMLIA_RECORDS_PER_KEY as u32 {
-        assert_eq!(
-            refused(store.insert(at(0), key(0), kept(about, true))),
-            None
-        );
+        assert_eq!(refused(store.insert(at(0), key(0), kept(about))), None);
     }
-    let full = store.insert(at(0), key(0), kept(1_000, true));
+    let full = store.insert(at(0), key(0), kept(1_000));
     assert_eq!(refused(full), Some(StoreRefusal::Full));
     // One that has ended gives its place to another.
-    let mut ended = kept(3, true);
+    let mut ended = kept(3);
     ended.record.version = 100;
     ended.record.ended = true;
     assert_eq!(refused(store.insert(at(0), key(0), ended)), None);
-    assert_eq!(
-        refused(store.insert(at(0), key(0), kept(1_000, true))),
-        None
-    );
+    assert_eq!(refused(store.insert(at(0), key(0), kept(1_000))), None);
     assert_eq!(store.len(), KADEMLIA_RECORDS_PER_KEY);
-    let full = store.insert(at(0), key(0), kept(1_001, true));
+    let full = store.insert(at(0), key(0), kept(1_001));
     assert_eq!(refused(full), Some(StoreRefusal::Full));
     // A claimed life is cut to the longest that there is.
     store.expire(Instant::START + REGISTRY_TTL);
@@ -624,4 +607,52 @@ proptest! {
         let _ = dht.handle_message(at(0), id(1), &bytes);
         prop_assert!(dht.contacts() == 0 && dht.records() <= 1);
     }
+}
+
+#[test]
+fn a_node_keeps_nothing_forged_and_nothing_of_whom_it_has_shut_out() {
+    let mut dht: Dht<Note> = Dht::new(id(0), Some(contact(0)), 1);
+    let by = |index| Note {
+        by: Some(index),
+        ..note(1)
+    };
+    let store = |dht: &mut Dht<Note>, record| {
+        let ttl_s = 60;
+        dht.keep(at(0), key(0), Kept { record, ttl_s })
+    };
+    let forged = Note {
+        genuine: false,
+        ..by(1)
+    };
+    let refused = Response::Refused(StoreRefusal::NotGenuine);
+    assert_eq!(store(&mut dht, forged), refused);
+    assert_eq!(store(&mut dht, by(1)), Response::Stored);
+    dht.shut_out(at(0), &id(1));
+    assert_eq!(dht.records(), 0);
+    assert_eq!(dht.store.timeout(), None);
+    let newer = Note {
+        version: 9,
+        ..by(1)
+    };
+    assert_eq!(store(&mut dht, newer), refused);
+    assert_eq!(store(&mut dht, by(2)), Response::Stored);
+}
+
+#[test]
+fn the_record_of_a_node_that_was_shut_out_is_not_found() {
+    let mut world = World::grown(30, 5);
+    let theirs = Note {
+        by: Some(1),
+        version: 9,
+        ..note(0)
+    };
+    world.with(1, |dht, now| dht.publish(now, key(3), theirs));
+    world.run_for(Duration::from_secs(10));
+    // Only the searcher knows that the node was shut out, not those who keep its record.
+    world.with(20, |dht, now| dht.shut_out(now, &id(1)));
+    let searcher = world.with(20, |dht, now| dht.find_value(now, key(3)).unwrap());
+    let other = world.with(21, |dht, now| dht.find_value(now, key(3)).unwrap());
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.found[&searcher].records, []);
+    assert_eq!(world.found[&other].records.len(), 1);
 }

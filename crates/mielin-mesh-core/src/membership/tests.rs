@@ -594,3 +594,33 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn who_was_buried_stays_so_whatever_those_say_who_have_not_heard() {
+    let mut group = formed(5, 0, 3);
+    let now = group.now;
+    group.nodes.get_mut(&id(0)).unwrap().bury(now, &id(1));
+    group.run_until(60 * SECOND, "the burial is known", |group| {
+        (0..5).all(|who| {
+            let seen = group.nodes[&id(who)].member(&id(1));
+            who == 1 || seen.is_some_and(|member| member.state == MemberState::Left)
+        })
+    });
+    // It lives, and says so again and again.
+    for _ in 0..10 {
+        group.join(1);
+        group.run_for(SECOND);
+        assert!(group.agree(1, MemberState::Left));
+    }
+}
+
+#[test]
+fn nobody_buries_itself_or_a_stranger() {
+    let mut group = formed(2, 0, 3);
+    let now = group.now;
+    let first = group.nodes.get_mut(&id(0)).unwrap();
+    first.bury(now, &id(0));
+    first.bury(now, &id(7));
+    assert_eq!(first.members().len(), 2);
+    assert!(group.all_alive());
+}

@@ -234,7 +234,9 @@ impl AgentListing {
             }
         }
         let listed = self.records.into_values();
-        let listed = listed.filter(|record| record.state != AgentState::Removed);
+        let listed = listed.filter(|record| {
+            record.state != AgentState::Removed && !registry.shut_out.contains(&record.node)
+        });
         listed.map(|record| registry.location_of(record)).collect()
     }
 }

@@ -424,3 +424,24 @@ proptest! {
         prop_assert!(Prefix::new(&longer).is_err());
     }
 }
+
+#[test]
+fn what_a_node_says_counts_for_nothing_once_it_is_shut_out() {
+    let mut registry = AgentRegistry::new(node(9));
+    assert_eq!(registry.learn(at(0), record(1, 1, 5, 0)), Merge::Accepted);
+    registry.shut_out(&node(1));
+    assert_eq!(registry.locate(&agent(1)), None);
+    let refused = Merge::Refused(MergeRefusal::ShutOut);
+    assert_eq!(registry.learn(at(1), record(1, 1, 8, 0)), refused);
+    // Another may hold the agent, in any epoch.
+    assert_eq!(registry.learn(at(1), record(1, 2, 1, 0)), Merge::Accepted);
+
+    let mut peer = AgentRegistry::new(node(1));
+    peer.announce(at(0), record(3, 1, 1, 0)).unwrap();
+    let page: AgentPage<Anyone> = peer.page(&AgentQuery::default(), [].into_iter());
+    let mut listing = AgentListing::default();
+    listing.add(node(1), page);
+    let listed = listing.finish(&registry, &Prefix::default());
+    let agents: Vec<AgentId> = listed.iter().map(|l| l.record.agent).collect();
+    assert_eq!(agents, [agent(1)]);
+}

@@ -8,6 +8,7 @@ mod mailbox;
 mod membership;
 mod migration;
 mod registry;
+mod revocation;
 mod routed;
 mod wire_types;
 
@@ -29,6 +30,11 @@ fn migration() {
 #[test]
 fn registry() {
     registry::TARGET.replay();
+}
+
+#[test]
+fn revocation() {
+    revocation::TARGET.replay();
 }
 
 #[test]

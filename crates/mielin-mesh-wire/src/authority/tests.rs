@@ -12,7 +12,7 @@ fn authority() -> (tempfile::TempDir, Authority) {
 /// The same authority after its process has been started again.
 fn reopened(dir: &tempfile::TempDir, old: &Authority) -> Authority {
     let directory = DataDirectory::open(dir.path()).unwrap();
-    Authority::load(&directory, &old.shared.root)
+    Authority::load(&directory, &old.shared.root, &old.shared.revoked)
         .unwrap()
         .unwrap()
 }
@@ -109,7 +109,11 @@ fn secrets_are_not_stored_and_a_damaged_store_is_refused() {
     );
     std::fs::write(dir.path().join(TOKENS_FILE), &stored[1..]).unwrap();
     let directory = DataDirectory::open(dir.path()).unwrap();
-    let damaged = Authority::load(&directory, &authority.shared.root);
+    let damaged = Authority::load(
+        &directory,
+        &authority.shared.root,
+        &authority.shared.revoked,
+    );
     assert!(matches!(damaged, Err(AuthorityError::TokensDamaged)));
 }
 
