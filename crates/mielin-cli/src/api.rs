@@ -125,6 +125,13 @@ pub(crate) struct TokenRequest {
     /// `edge`, `relay` or `core`; without it the joiner chooses.
     pub(crate) role: Option<String>,
     pub(crate) ttl_s: u64,
+    /// Nodes that it admits, 1 to 100; without it 1.
+    #[serde(default = "one")]
+    pub(crate) uses: u16,
+}
+
+fn one() -> u16 {
+    1
 }
 
 #[derive(Debug, Serialize, Deserialize)]

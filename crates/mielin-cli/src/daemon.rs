@@ -308,6 +308,9 @@ impl From<AuthorityError> for Failure {
             }
             AuthorityError::TooManyTokens => Failure::refused(error.to_string())
                 .hint("use one of those, or give new ones a shorter --ttl"),
+            AuthorityError::Uses(_) => {
+                Failure::usage(error.to_string()).hint("choose another number with --uses")
+            }
             AuthorityError::Lifetime(_) => {
                 Failure::refused(error.to_string()).hint("choose a shorter --ttl")
             }

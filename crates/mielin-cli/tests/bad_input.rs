@@ -42,7 +42,9 @@ fn command_lines() {
         ),
         (&["mesh", "token", "--ttl", "soon"], "not a span of time"),
         (&["mesh", "token", "--ttl", "31d"], "at most 30d"),
+        (&["mesh", "token", "--uses", "0"], "1..=100"),
         (&["mesh", "approve", ""], "NODE"),
+        (&["mesh", "revoke", ""], "NODE"),
         (&["agent", "inspect", ""], "AGENT"),
         (&["agent", "logs", ""], "AGENT"),
         (&["agent", "send", "", "x"], "AGENT"),
@@ -286,6 +288,12 @@ fn tokens() {
         (std::time::Instant::now() > until_expired).then_some(())
     });
     check(&join("late", &short), REFUSED, "expired");
+
+    let twice = token_with(["--uses", "2"]);
+    for node in ["third", "fourth"] {
+        let _joined = Node::run(&dir.path().join(node), &core.joining(&twice));
+    }
+    check(&join("fifth", &twice), REFUSED, "already used");
 
     let relay = token_with(["--role", "relay"]);
     let line = [&core.joining(&relay)[..], &["--role", "core"]].concat();

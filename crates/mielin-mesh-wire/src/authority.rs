@@ -1,6 +1,8 @@
 //! The holder of the mesh root: the one node that admits others.
 
-use std::collections::BTreeMap;
+mod issued;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,9 @@ use crate::certificate::{CertificateError, MeshId, RootCertificate, VerifiedRequ
 use crate::directory::{DataDirectory, DirectoryError};
 use crate::identity::{IdentityError, NodeKey};
 use crate::revoked::Revoked;
-use crate::token::{JoinToken, TokenError, role_byte, role_of_byte, secret_hash, unix_seconds};
+use crate::token::{JoinToken, TokenError, secret_hash};
+pub use issued::TOKEN_USES_MAX;
+pub(crate) use issued::{Issued, decode_tokens, encode_tokens};
 
 const ROOT_KEY_FILE: &str = "authority/root.key";
 const TOKENS_FILE: &str = "authority/tokens";
@@ -26,8 +30,6 @@ const EXPIRED_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Joiners waiting for approval, altogether and from one address.
 const PENDING_MAX: usize = 64;
 const PENDING_PER_ADDRESS_MAX: usize = 8;
-/// Length of one record in the tokens file.
-const RECORD_BYTES: usize = 32 + 8 + 1 + 1 + 32;
 
 /// Issues certificates, tokens and approvals; clones share it.
 #[derive(Clone)]
@@ -60,13 +62,6 @@ impl State {
         let mut others = self.names.iter().filter(|(other, _)| *other != node);
         others.any(|(_, taken)| taken == name)
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Issued {
-    pub(crate) expires: SystemTime,
-    pub(crate) role: Option<NodeRole>,
-    pub(crate) used_by: Option<NodeId>,
 }
 
 struct Waiting {
@@ -112,6 +107,9 @@ pub enum AuthorityError {
     /// Too many unexpired tokens exist.
     #[error("{TOKENS_MAX} unexpired tokens exist already; wait until some have expired")]
     TooManyTokens,
+    /// A token is for no nodes, or for too many.
+    #[error("a token is good for 1 to {TOKEN_USES_MAX} nodes, not {0}")]
+    Uses(u16),
     /// The lifetime leads beyond what a clock can say.
     #[error("a token cannot live {0:?}")]
     Lifetime(Duration),
@@ -164,6 +162,22 @@ impl Authority {
         role: Option<NodeRole>,
         lifetime: Duration,
     ) -> Result<JoinToken, AuthorityError> {
+        self.issue_counted_token(role, lifetime, 1)
+    }
+
+    /// Issues a token for so many nodes, at most [`TOKEN_USES_MAX`].
+    ///
+    /// # Errors
+    /// [`AuthorityError`]; no token then exists.
+    pub fn issue_counted_token(
+        &self,
+        role: Option<NodeRole>,
+        lifetime: Duration,
+        uses: u16,
+    ) -> Result<JoinToken, AuthorityError> {
+        if uses == 0 || uses > TOKEN_USES_MAX {
+            return Err(AuthorityError::Uses(uses));
+        }
         let now = SystemTime::now();
         let expires = now
             .checked_add(lifetime)
@@ -191,7 +205,8 @@ impl Authority {
             Issued {
                 expires,
                 role,
-                used_by: None,
+                uses,
+                used_by: BTreeSet::new(),
             },
         );
         self.store_tokens(&tokens)?;
@@ -325,9 +340,9 @@ impl Authority {
         )))
     }
 
-    /// Consumes a token and issues the certificate. The consumption is durable
-    /// before the certificate exists, so that a crash can cost a token but
-    /// never admit two nodes. The node that used a token may repeat its request
+    /// Uses a token and issues the certificate. The use is durable before the
+    /// certificate exists, so that a crash can cost a use but never admit one
+    /// node too many. A node that used a token may repeat its request
     /// until the token expires, because the answer may have been lost.
     pub(crate) fn admit_by_token(
         &self,
@@ -349,8 +364,8 @@ impl Authority {
                     found = Some(issued.clone());
                 }
             }
-            let issued = found.ok_or(TokenError::Unknown)?;
-            if issued.used_by.is_some_and(|user| user != request.id) {
+            let mut issued = found.ok_or(TokenError::Unknown)?;
+            if !issued.has_place_for(&request.id) {
                 return Err(TokenError::Used.into());
             }
             if issued.expires <= SystemTime::now() {
@@ -366,14 +381,9 @@ impl Authority {
             if state.is_taken(name, &request.id) {
                 return Err(AdmissionError::NameTaken(name.clone()));
             }
+            issued.used_by.insert(request.id);
             let mut tokens = state.tokens.clone();
-            tokens.insert(
-                *hash.as_bytes(),
-                Issued {
-                    used_by: Some(request.id),
-                    ..issued
-                },
-            );
+            tokens.insert(*hash.as_bytes(), issued);
             self.store_tokens(&tokens)?;
             state.tokens = tokens;
             state.names.insert(request.id, name.clone());
@@ -519,44 +529,6 @@ impl Drop for Ticket {
             state.pending.remove(&self.node);
         }
     }
-}
-
-pub(crate) fn encode_tokens(tokens: &BTreeMap<[u8; 32], Issued>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(tokens.len() * RECORD_BYTES);
-    for (hash, issued) in tokens {
-        bytes.extend_from_slice(hash);
-        bytes.extend_from_slice(&unix_seconds(issued.expires).to_be_bytes());
-        bytes.push(role_byte(issued.role));
-        bytes.push(u8::from(issued.used_by.is_some()));
-        bytes.extend_from_slice(&issued.used_by.map_or([0; 32], |node| node.0));
-    }
-    bytes
-}
-
-pub(crate) fn decode_tokens(bytes: &[u8]) -> Option<BTreeMap<[u8; 32], Issued>> {
-    let mut tokens = BTreeMap::new();
-    let mut records = bytes.chunks_exact(RECORD_BYTES);
-    for record in &mut records {
-        let (hash, rest) = record.split_first_chunk::<32>()?;
-        let (expires, rest) = rest.split_first_chunk::<8>()?;
-        let (&[role, used], node) = rest.split_first_chunk::<2>()?;
-        let expires = SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_secs(u64::from_be_bytes(*expires)))?;
-        let used_by = match used {
-            0 => None,
-            1 => Some(NodeId(node.try_into().ok()?)),
-            _ => return None,
-        };
-        tokens.insert(
-            *hash,
-            Issued {
-                expires,
-                role: role_of_byte(role)?,
-                used_by,
-            },
-        );
-    }
-    records.remainder().is_empty().then_some(tokens)
 }
 
 #[cfg(test)]

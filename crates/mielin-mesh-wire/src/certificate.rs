@@ -202,7 +202,7 @@ impl NodeCertificate {
 pub(crate) fn make_root() -> Result<(NodeKey, RootCertificate), CertificateError> {
     let key = NodeKey::generate().map_err(CertificateError::Key)?;
     let mut params = CertificateParams::default();
-    date(&mut params, ROOT_VALIDITY);
+    date(&mut params, OffsetDateTime::now_utc() + ROOT_VALIDITY);
     // Each root has a name of its own, so that a certificate from another mesh
     // fails as "unknown issuer" and not as "bad signature".
     params.distinguished_name = subject(&format!("mielin mesh {}", key.id()));
@@ -270,8 +270,20 @@ pub(crate) fn issue_for_names(
     root: &RootCertificate,
     root_key: &KeyPair,
 ) -> Result<Vec<u8>, CertificateError> {
+    let ends = OffsetDateTime::now_utc() + NODE_VALIDITY;
+    issue_until(ends, names, key, root, root_key)
+}
+
+/// The same with another end.
+pub(crate) fn issue_until(
+    ends: OffsetDateTime,
+    names: Vec<String>,
+    key: &impl PublicKeyData,
+    root: &RootCertificate,
+    root_key: &KeyPair,
+) -> Result<Vec<u8>, CertificateError> {
     let mut params = CertificateParams::new(names)?;
-    date(&mut params, NODE_VALIDITY);
+    date(&mut params, ends);
     params.distinguished_name = subject("mielin node");
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -302,10 +314,9 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
     }
 }
 
-fn date(params: &mut CertificateParams, validity: Duration) {
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - BACKDATE;
-    params.not_after = now + validity;
+fn date(params: &mut CertificateParams, ends: OffsetDateTime) {
+    params.not_before = OffsetDateTime::now_utc() - BACKDATE;
+    params.not_after = ends;
 }
 
 fn subject(common_name: &str) -> DistinguishedName {

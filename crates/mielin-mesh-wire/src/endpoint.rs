@@ -4,6 +4,7 @@
 //! There is normally one connection per peer. Two nodes that dial each other in
 //! the same moment get two; both stay usable, the newest is preferred.
 
+mod gate;
 mod pool;
 mod traffic;
 
@@ -29,7 +30,7 @@ use crate::introduction;
 use crate::peer::{Incoming, Peer, WireEvent};
 use crate::revoked::Revoked;
 use crate::stream::MeshStream;
-use crate::tls::{self, ALPN_JOIN, ALPN_MESH, TlsError};
+use crate::tls::{self, TlsError};
 use pool::Pool;
 pub use traffic::Traffic;
 
@@ -41,8 +42,6 @@ const STREAM_OPEN_LIMIT: Duration = Duration::from_secs(10);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Streams and requests of one peer that are served at once.
 const STREAMS_PER_PEER: usize = 256;
-/// Handshakes in progress; further ones are refused.
-const HANDSHAKES_MAX: usize = 256;
 /// Events that wait to be taken before the endpoint stops reading.
 const EVENTS_QUEUED: usize = 1024;
 /// Packets that may wait for this process, and for the network.
@@ -259,7 +258,7 @@ impl Endpoint {
             events,
             introduction: serving.abort_handle(),
         });
-        tokio::spawn(accept(Arc::clone(&shared)));
+        tokio::spawn(gate::accept(Arc::clone(&shared)));
         Ok((Endpoint { shared }, taken))
     }
 
@@ -520,63 +519,6 @@ impl Shared {
     }
 }
 
-async fn accept(shared: Arc<Shared>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    while let Some(incoming) = shared.quinn.accept().await {
-        let Ok(place) = Arc::clone(&handshakes).try_acquire_owned() else {
-            incoming.refuse();
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let from = incoming.remote_address();
-            let handshake = async {
-                let connecting = if is_virtual(&from) {
-                    let config = Arc::clone(&shared.configs().circuit_server);
-                    incoming.accept_with(config)?
-                } else {
-                    incoming.accept()?
-                };
-                connecting.await
-            };
-            match timeout(CONNECT_LIMIT, handshake).await {
-                Ok(Ok(connection)) => {
-                    drop(place);
-                    receive(shared, connection).await;
-                }
-                Ok(Err(error)) => tracing::debug!(%from, %error, "a handshake failed"),
-                Err(_) => tracing::debug!(%from, "a handshake took too long"),
-            }
-        });
-    }
-}
-
-/// Decides by the negotiated protocol what an incoming connection may do.
-async fn receive(shared: Arc<Shared>, connection: quinn::Connection) {
-    let from = connection.remote_address();
-    let protocol = connection
-        .handshake_data()
-        .and_then(|data| data.downcast::<quinn::crypto::rustls::HandshakeData>().ok())
-        .and_then(|data| data.protocol);
-    match protocol.as_deref() {
-        Some(ALPN_JOIN) => shared.desk.serve(connection).await,
-        Some(ALPN_MESH) => match shared.identify(connection, from) {
-            Ok(peer) => {
-                let word = async {
-                    let mut word = peer.connection().open_uni().await.ok()?;
-                    word.write_all(&ACCEPTED).await.ok()?;
-                    word.finish().ok()
-                };
-                if let Ok(Some(())) = timeout(CONNECT_LIMIT, word).await {
-                    shared.admit(peer).await;
-                }
-            }
-            Err(error) => tracing::info!(%from, %error, "a peer was refused"),
-        },
-        _ => connection.close(CLOSE_NOT_A_MEMBER, b"unknown protocol"),
-    }
-}
-
 /// Takes what a peer sends until its connection ends.
 async fn listen(shared: Arc<Shared>, peer: Peer, places: Arc<Semaphore>) {
     let reason = tokio::select! {
@@ -728,7 +670,7 @@ fn server_config(
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(credentials)?));
     config
         .transport_config(Arc::new(liveness.transport()))
-        .max_incoming(HANDSHAKES_MAX);
+        .max_incoming(gate::HANDSHAKES_MAX);
     Ok(config)
 }
 

@@ -15,9 +15,9 @@
 //! The secret of a token goes to the issuer only: a member that does not hold
 //! the root says where the issuer is, and the joiner goes there itself.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mielin_mesh_core::{Name, NodeId, NodeRole, codec};
 use oxicode::{Decode, Encode};
@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::authority::{AdmissionError, Authority, Decision, PendingJoin};
+use crate::buckets::Buckets;
 use crate::certificate::{MeshId, VerifiedRequest};
 use crate::stream::{FrameLimit, MeshStream, StreamError};
 use crate::token::TokenError;
@@ -35,6 +36,10 @@ pub(crate) const APPROVAL_LIMIT: Duration = Duration::from_secs(600);
 pub(crate) const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// Joiners that are served at once.
 const JOINERS_MAX: usize = 64;
+/// Wrong tokens that a host may show, one after the other, and after what time
+/// once more. A secret has 256 bits; this is for whoever floods.
+const GUESSES_AT_ONCE: u32 = 10;
+const GUESS_PERIOD: Duration = Duration::from_secs(10);
 /// A message holds one certificate or request and little else.
 const MESSAGE_LIMIT: FrameLimit = FrameLimit {
     header_bytes: 8192,
@@ -94,6 +99,9 @@ pub(crate) enum JoinRefusal {
     Internal,
     NameTaken,
     Revoked,
+    TooManyAttempts {
+        retry_after_s: u64,
+    },
 }
 
 /// Why an exchange ended early; the other side is at fault.
@@ -115,6 +123,8 @@ pub(crate) struct JoinDesk {
     authority: Option<Authority>,
     issuer: Mutex<Option<SocketAddr>>,
     places: Arc<Semaphore>,
+    /// Attempts with tokens that were none.
+    failures: Mutex<Buckets>,
 }
 
 impl JoinDesk {
@@ -125,6 +135,7 @@ impl JoinDesk {
             authority,
             issuer: Mutex::new(None),
             places,
+            failures: Mutex::new(Buckets::new(GUESSES_AT_ONCE, GUESS_PERIOD)),
         }
     }
 
@@ -194,13 +205,11 @@ impl JoinDesk {
         let Ok(request) = VerifiedRequest::check(&request) else {
             return last_word(&mut stream, JoinRefusal::Malformed.into()).await;
         };
+        let host = connection.remote_address().ip();
         let answer = match secret {
-            Some(secret) => authority
-                .admit_by_token(&request, &name, &secret, role)
-                .map_or_else(
-                    |error| refusal(&error).into(),
-                    |certificate| FromMember::Granted { certificate },
-                ),
+            Some(secret) => self.admit(authority, host, || {
+                authority.admit_by_token(&request, &name, &secret, role)
+            }),
             None => {
                 let info = PendingJoin {
                     node: request.id,
@@ -213,6 +222,32 @@ impl JoinDesk {
             }
         };
         last_word(&mut stream, answer).await
+    }
+
+    /// Admits by a token, unless the host has shown too many that were none.
+    fn admit(
+        &self,
+        authority: &Authority,
+        host: IpAddr,
+        attempt: impl FnOnce() -> Result<Vec<u8>, AdmissionError>,
+    ) -> FromMember {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let wait = failures.wait(now, host);
+        if !wait.is_zero() {
+            let retry_after_s = wait.as_secs().saturating_add(1);
+            return JoinRefusal::TooManyAttempts { retry_after_s }.into();
+        }
+        let refused = match attempt() {
+            Ok(certificate) => return FromMember::Granted { certificate },
+            Err(refused) => refused,
+        };
+        if matches!(refused, AdmissionError::Token(_)) {
+            failures.note(now, host);
+            let mesh = authority.mesh_id();
+            tracing::info!(%mesh, %host, %refused, "a joiner has shown a wrong token");
+        }
+        refusal(&refused).into()
     }
 }
 

@@ -193,20 +193,19 @@ const NODE_FILES: Target = Target {
         tokens.is_some() || !peers.is_empty()
     },
     seeds: || {
-        let issued = |expires: u64, role, used_by| Issued {
+        let issued = |expires: u64, role, used_by: &[u8]| Issued {
             expires: SystemTime::UNIX_EPOCH + Duration::from_secs(expires),
             role,
-            used_by,
+            uses: 3,
+            used_by: used_by.iter().map(|node| NodeId([*node; 32])).collect(),
         };
         let tokens = BTreeMap::from([
-            ([1; 32], issued(1, None, None)),
-            (
-                [2; 32],
-                issued(1 << 62, Some(NodeRole::Core), Some(NodeId([3; 32]))),
-            ),
+            ([1; 32], issued(1, None, &[])),
+            ([2; 32], issued(1 << 62, Some(NodeRole::Core), &[3, 4])),
         ]);
         let mut damaged = encode_tokens(&tokens);
-        damaged[41] = 2;
+        // More have used it than may.
+        damaged[44] = 4;
         let peers = format!(
             "{} 127.0.0.1:9000\n{} [::1%3]:1\n",
             NodeId([1; 32]),
@@ -216,7 +215,7 @@ const NODE_FILES: Target = Target {
             Seed::good("tokens", encode_tokens(&tokens)),
             Seed::good("no-tokens", []),
             Seed::good("peers", peers),
-            Seed::bad("token-used-by-2", damaged),
+            Seed::bad("token-used-too-often", damaged),
         ]
     },
 };

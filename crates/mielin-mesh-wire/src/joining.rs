@@ -157,6 +157,12 @@ pub enum JoinError {
         /// This node.
         node: NodeId,
     },
+    /// Too many wrong tokens came from this host.
+    #[error("too many wrong tokens came from this host; try again in {} s", retry_after.as_secs())]
+    TooManyAttempts {
+        /// After what time the next attempt may succeed.
+        retry_after: Duration,
+    },
     /// Too many nodes are joining.
     #[error("too many nodes are joining at once; try again later")]
     Busy,
@@ -427,6 +433,10 @@ impl Joiner {
                 name: self.name.clone(),
             },
             JoinRefusal::Revoked => JoinError::Revoked { node: self.node },
+            JoinRefusal::TooManyAttempts { retry_after_s } => JoinError::TooManyAttempts {
+                // Whoever says a year says nonsense.
+                retry_after: Duration::from_secs(retry_after_s.min(24 * 3600)),
+            },
             JoinRefusal::Busy => JoinError::Busy,
             JoinRefusal::Rejected => JoinError::Rejected,
             JoinRefusal::NotApproved => JoinError::NotApproved {

@@ -8,7 +8,7 @@
 //! - **identity** ([`NodeKey`], [`NodeCredentials`]): an Ed25519 key whose
 //!   BLAKE3 hash is the `NodeId`, and a certificate from the mesh root;
 //! - **joining** ([`join`], [`Authority`], [`JoinToken`]): how a node without a
-//!   certificate obtains one, by a one-time token or by approval, and how its
+//!   certificate obtains one, by a token or by approval, and how its
 //!   membership ends ([`Revoked`]);
 //! - the **wire** ([`Endpoint`], [`Peer`], [`MeshStream`]): one QUIC endpoint
 //!   that listens and dials, pooled connections, datagrams and framed streams;
@@ -20,6 +20,7 @@
 //! WebPKI verifiers on both sides, with the mesh root as the only trust anchor.
 
 mod authority;
+mod buckets;
 mod certificate;
 mod circuit;
 mod credentials;
@@ -40,7 +41,7 @@ mod stream;
 mod tls;
 mod token;
 
-pub use authority::{Authority, AuthorityError, PendingJoin};
+pub use authority::{Authority, AuthorityError, PendingJoin, TOKEN_USES_MAX};
 pub use certificate::{CertificateError, MeshId, RootCertificate};
 pub use circuit::{CircuitError, CircuitTraffic, Circuits};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};

@@ -1,4 +1,4 @@
-//! Join tokens: what a new node needs to trust a mesh and to be trusted once.
+//! Join tokens: what a new node needs to trust a mesh and to be trusted at first.
 //!
 //! A token is `mielin1` followed by base64url (RFC 4648, section 5, unpadded)
 //! of
@@ -25,8 +25,8 @@ const SECRET_BYTES: usize = 32;
 const CHECKSUM_BYTES: usize = 4;
 const FIXED_BYTES: usize = SECRET_BYTES + 8 + 1;
 
-/// Admits one node to one mesh, once and not for ever. Whoever reads it can
-/// use it: `Display` shows all of it, `Debug` hides the secret.
+/// Admits one node, or a number of nodes, to one mesh, and not for ever. Whoever
+/// reads it can use it: `Display` shows all of it, `Debug` hides the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
     pub(crate) secret: [u8; SECRET_BYTES],
@@ -41,8 +41,8 @@ pub enum TokenError {
     /// Its time is over.
     #[error("the token has expired; ask for a new one")]
     Expired,
-    /// Another node has used it already.
-    #[error("the token was already used by another node; ask for a new one")]
+    /// As many nodes as it was for have used it.
+    #[error("the token was already used; ask for a new one")]
     Used,
     /// The issuer has never issued it, or has forgotten it long after its end.
     #[error("the issuer does not know this token")]

@@ -189,6 +189,31 @@ async fn used_expired_foreign_and_damaged_tokens_are_told_apart() {
 }
 
 #[tokio::test]
+async fn whoever_shows_many_wrong_tokens_has_to_wait() {
+    let founder = Node::founder().await;
+    let authority = founder.credentials.authority().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut guesses = 0;
+    let retry_after = loop {
+        let wrong = authority.issue_token(None, Duration::ZERO).unwrap();
+        match join_at(dir.path(), founder.address(), Some(wrong)).await {
+            Err(JoinError::Token(TokenError::Expired)) => guesses += 1,
+            Err(JoinError::TooManyAttempts { retry_after }) => break retry_after,
+            other => panic!("{other:?}"),
+        }
+        assert!(guesses <= 100, "nobody stops it");
+    };
+    assert!(guesses >= 10, "people mistype: {guesses}");
+    assert!((1..=11).contains(&retry_after.as_secs()), "{retry_after:?}");
+    // Now not even a good one helps, or the refusals would tell which is good.
+    let good = join_at(dir.path(), founder.address(), Some(founder.token())).await;
+    assert!(
+        matches!(good, Err(JoinError::TooManyAttempts { .. })),
+        "{good:?}"
+    );
+}
+
+#[tokio::test]
 async fn without_a_token_somebody_has_to_approve() {
     let founder = Node::founder().await;
     let authority = founder.credentials.authority().unwrap().clone();

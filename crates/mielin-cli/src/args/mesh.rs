@@ -45,7 +45,7 @@ Examples:
   mielin mesh peers
   mielin mesh peers -o json")]
     Peers(OutputArgs),
-    /// Print a token with which one node may join
+    /// Print a token with which one node may join, or several
     ///
     /// Only the node that founded the mesh has tokens to give.
     Token(TokenArgs),
@@ -179,7 +179,8 @@ pub(crate) struct NodeArgs {
 #[command(after_help = "\
 Examples:
   mielin mesh token
-  mielin mesh token --role relay --ttl 10m -o json")]
+  mielin mesh token --role relay --ttl 10m -o json
+  mielin mesh token --uses 20 --ttl 1d")]
 pub(crate) struct TokenArgs {
     /// What the joining node will be for [default: what it asks for]
     #[arg(long)]
@@ -187,6 +188,9 @@ pub(crate) struct TokenArgs {
     /// How long the token is good for: a number with s, m, h or d, at most 30d
     #[arg(long, default_value = "1h", value_parser = parse_lifetime)]
     pub(crate) ttl: Duration,
+    /// How many nodes may join with it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) uses: u16,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

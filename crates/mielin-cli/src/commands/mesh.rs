@@ -423,6 +423,7 @@ async fn token(client: &Client, arguments: &TokenArgs, output: Output) -> Result
     let request = TokenRequest {
         role: arguments.role.map(|role| role_name(role.into()).to_owned()),
         ttl_s: arguments.ttl.as_secs(),
+        uses: arguments.uses,
     };
     let issued: TokenIssued = client.post("/v1/mesh/tokens", &request).await?;
     output.result(&issued, |issued| issued.token.clone())
@@ -561,6 +562,7 @@ impl From<JoinError> for Failure {
             JoinError::Rejected => {
                 Failure::refused(message).hint("ask whoever runs the node that founded the mesh")
             }
+            JoinError::TooManyAttempts { .. } => Failure::refused(message).hint(NEW_TOKEN),
             JoinError::Busy => Failure::refused(message).hint("try again in a moment"),
             JoinError::IssuerUnknown { .. } => Failure::refused(message)
                 .hint("`mielin mesh status` on a member shows the addresses of the others"),

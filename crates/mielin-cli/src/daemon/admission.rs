@@ -21,7 +21,8 @@ pub(super) async fn issue_token(
 ) -> Answer<api::TokenIssued> {
     let role = request.role.as_deref().map(role).transpose()?;
     let lifetime = Duration::from_secs(request.ttl_s);
-    let token = state.authority()?.issue_token(role, lifetime)?;
+    let authority = state.authority()?;
+    let token = authority.issue_counted_token(role, lifetime, request.uses)?;
     Ok(Json(api::TokenIssued {
         token: token.to_string(),
     }))

@@ -63,6 +63,7 @@ impl Cluster {
         tell(line("core", &core));
         for name in ["relay", "edge"] {
             let request = TokenRequest {
+                uses: 1,
                 role: Some(name.to_owned()),
                 ttl_s: 60,
             };

@@ -56,6 +56,41 @@ fn a_token_admits_one_node_even_after_a_restart() {
 }
 
 #[test]
+fn a_counted_token_admits_as_many_as_it_says_however_they_hurry() {
+    let (dir, authority) = authority();
+    let hour = Duration::from_secs(3600);
+    for wrong in [0, TOKEN_USES_MAX + 1] {
+        let refused = authority.issue_counted_token(None, hour, wrong);
+        assert!(matches!(refused, Err(AuthorityError::Uses(uses)) if uses == wrong));
+    }
+    let token = authority.issue_counted_token(None, hour, 3).unwrap();
+    let admitted = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for index in 0..12 {
+            let (authority, admitted, secret) = (&authority, &admitted, &token.secret);
+            scope.spawn(move || {
+                let (asked, name) = (request(), called(&format!("node-{index}")));
+                match authority.admit_by_token(&asked, &name, secret, None) {
+                    Ok(_) => admitted.lock().unwrap().push((asked, name)),
+                    Err(AdmissionError::Token(TokenError::Used)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            });
+        }
+    });
+    let admitted = admitted.into_inner().unwrap();
+    assert_eq!(admitted.len(), 3);
+    let authority = reopened(&dir, &authority);
+    let late = authority.admit_by_token(&request(), &called("late"), &token.secret, None);
+    assert!(matches!(late, Err(AdmissionError::Token(TokenError::Used))));
+    for (asked, name) in &admitted {
+        authority
+            .admit_by_token(asked, name, &token.secret, None)
+            .unwrap();
+    }
+}
+
+#[test]
 fn wrong_and_expired_tokens_and_roles_are_told_apart() {
     let (_dir, authority) = authority();
     let asked = request();

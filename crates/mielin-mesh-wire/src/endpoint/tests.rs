@@ -1,3 +1,4 @@
+mod attacks;
 mod circuits;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::credentials::create_mesh;
 use crate::identity::NodeKey;
 use crate::joining::{JoinError, JoinRequest, join};
 use crate::stream::{FrameLimit, StreamError};
+use crate::tls::ALPN_MESH;
 use crate::token::JoinToken;
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,0 +1,146 @@
+//! What attackers try who are no members, or were.
+
+use std::net::UdpSocket as StdUdpSocket;
+
+use tokio::net::UdpSocket;
+
+use super::*;
+use crate::certificate::issue_until;
+
+/// An endpoint whose certificate ended a minute ago.
+async fn expired(mesh: &Mesh) -> (Endpoint, Events, NodeId) {
+    let key = NodeKey::generate().unwrap();
+    let names = vec![
+        key.id().server_name(),
+        MEMBER_NAME.into(),
+        "edge.role.mielin".into(),
+    ];
+    let ends = time::OffsetDateTime::now_utc() - Duration::from_secs(60);
+    let root_key = mesh.root_key.pair();
+    let certificate = issue_until(ends, names, key.pair(), &mesh.root, root_key).unwrap();
+    let id = key.id();
+    let (endpoint, events) = bind(&mesh.credentials(key, &certificate)).await;
+    (endpoint, events, id)
+}
+
+#[tokio::test]
+async fn an_expired_certificate_opens_no_door_on_either_side() {
+    let mesh = Mesh::new();
+    let (home, mut events, home_id) = mesh.endpoint().await;
+    let (late, mut late_events, late_id) = expired(&mesh).await;
+    let says_expired = |outcome: &Result<Peer, WireError>| {
+        let told = outcome.as_ref().map(|_| ()).map_err(ToString::to_string);
+        told.is_err_and(|told| told.contains("expired"))
+    };
+    let dialled = home.connect(&late_id, late.local_address()).await;
+    assert!(says_expired(&dialled), "{dialled:?}");
+    let dials = late.connect(&home_id, home.local_address()).await;
+    assert!(dials.is_err(), "{dials:?}");
+    assert!(events.try_recv().is_err() && late_events.try_recv().is_err());
+}
+
+/// Hands packets on between a dialler and `server`, and changes a bit in every third that the dialler sends and in
+/// every fourth that it gets. Ends with the test's runtime.
+async fn meddler(server: SocketAddr) -> SocketAddr {
+    let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let back = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = front.local_addr().unwrap();
+    back.connect(server).await.unwrap();
+    tokio::spawn(async move {
+        let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+        let (mut dialler, mut count) = (None, [0_usize; 2]);
+        loop {
+            tokio::select! {
+                Ok((len, from)) = front.recv_from(&mut up) => {
+                    dialler = Some(from);
+                    count[0] += 1;
+                    if count[0].is_multiple_of(3) {
+                        up[len / 2] ^= 1;
+                    }
+                    let _ = back.send(&up[..len]).await;
+                }
+                Ok(len) = back.recv(&mut down) => {
+                    count[1] += 1;
+                    if count[1].is_multiple_of(4) {
+                        down[len / 2] ^= 1;
+                    }
+                    if let Some(dialler) = dialler {
+                        let _ = front.send_to(&down[..len], dialler).await;
+                    }
+                }
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn who_changes_packets_on_their_way_changes_nothing_that_is_read() {
+    let mesh = Mesh::new();
+    let (home, mut events, home_id) = mesh.endpoint().await;
+    let (away, _away_events, _) = mesh.endpoint().await;
+    let way = meddler(home.local_address()).await;
+    let peer = away.connect(&home_id, way).await.unwrap();
+    let sent: Vec<u8> = (0..200_000_u32).map(|byte| byte as u8).collect();
+    let mut stream = peer.open(PROTOCOL).await.unwrap();
+    stream.send_frame(b"header", &sent).await.unwrap();
+    stream.finish().unwrap();
+    let mut arrived = next_stream(&mut events).await.stream;
+    let limit = FrameLimit {
+        header_bytes: 64,
+        payload_bytes: PAYLOAD_BYTES_MAX,
+    };
+    let frame = timeout(DEADLINE, arrived.recv_frame(limit)).await.unwrap();
+    let frame = frame.unwrap().unwrap();
+    assert_eq!(
+        (&frame.header[..], &frame.payload[..]),
+        (&b"header"[..], &sent[..])
+    );
+}
+
+/// First packets of so many connections that nobody goes on with.
+fn first_packets(mesh: &Mesh, count: usize) -> Vec<Vec<u8>> {
+    let silent = StdUdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
+    let config = client_config(&mesh.member(), LIVENESS).unwrap();
+    let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut packets = Vec::new();
+    let mut buffer = vec![0; 2048];
+    for _ in 0..count {
+        let config = config.clone();
+        let connecting = client.connect_with(config, address, MEMBER_NAME).unwrap();
+        let (len, _) = tokio::task::block_in_place(|| silent.recv_from(&mut buffer).unwrap());
+        packets.push(buffer[..len].to_vec());
+        drop(connecting);
+        // What it sends when it gives up, and repeats of its first packet, are no first packets.
+        silent.set_nonblocking(true).unwrap();
+        while silent.recv_from(&mut buffer).is_ok() {}
+        silent.set_nonblocking(false).unwrap();
+    }
+    packets
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_handshakes_does_not_keep_members_out() {
+    let mesh = Mesh::new();
+    let (home, mut events, home_id) = mesh.endpoint().await;
+    let flood = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut answer = vec![0; 2048];
+    for packet in first_packets(&mesh, 400) {
+        flood.send_to(&packet, home.local_address()).await.unwrap();
+        // An answer says that the packet was taken in and not dropped by the system.
+        let (len, _) = timeout(DEADLINE, flood.recv_from(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(len > 0);
+    }
+    let (member, _member_events, _) = mesh.endpoint().await;
+    let peer = member
+        .connect(&home_id, home.local_address())
+        .await
+        .unwrap();
+    assert!(matches!(next(&mut events).await, WireEvent::Connected(_)));
+    assert_eq!(peer.node(), home_id);
+}
