@@ -1,7 +1,5 @@
 //! What attackers try who are no members, or were.
 
-use std::net::UdpSocket as StdUdpSocket;
-
 use tokio::net::UdpSocket;
 
 use super::*;
@@ -98,27 +96,17 @@ async fn who_changes_packets_on_their_way_changes_nothing_that_is_read() {
     );
 }
 
-/// First packets of so many connections that nobody goes on with.
-fn first_packets(mesh: &Mesh, count: usize) -> Vec<Vec<u8>> {
-    let silent = StdUdpSocket::bind("127.0.0.1:0").unwrap();
-    silent.set_read_timeout(Some(DEADLINE)).unwrap();
-    let config = client_config(&mesh.member(), LIVENESS).unwrap();
-    let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+/// The first packet of a connection that nobody goes on with.
+async fn first_packet(client: &quinn::Endpoint, config: quinn::ClientConfig) -> Vec<u8> {
+    // A socket of its own: nothing of another attempt arrives there.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
-    let mut packets = Vec::new();
-    let mut buffer = vec![0; 2048];
-    for _ in 0..count {
-        let config = config.clone();
-        let connecting = client.connect_with(config, address, MEMBER_NAME).unwrap();
-        let (len, _) = tokio::task::block_in_place(|| silent.recv_from(&mut buffer).unwrap());
-        packets.push(buffer[..len].to_vec());
-        drop(connecting);
-        // What it sends when it gives up, and repeats of its first packet, are no first packets.
-        silent.set_nonblocking(true).unwrap();
-        while silent.recv_from(&mut buffer).is_ok() {}
-        silent.set_nonblocking(false).unwrap();
-    }
-    packets
+    let connecting = client.connect_with(config, address, MEMBER_NAME).unwrap();
+    let mut packet = vec![0; 2048];
+    let received = timeout(DEADLINE, silent.recv_from(&mut packet)).await;
+    packet.truncate(received.unwrap().unwrap().0);
+    drop(connecting);
+    packet
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +115,10 @@ async fn a_flood_of_handshakes_does_not_keep_members_out() {
     let (home, mut events, home_id) = mesh.endpoint().await;
     let flood = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut answer = vec![0; 2048];
-    for packet in first_packets(&mesh, 400) {
+    let config = client_config(&mesh.member(), LIVENESS).unwrap();
+    let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    for _ in 0..400 {
+        let packet = first_packet(&client, config.clone()).await;
         flood.send_to(&packet, home.local_address()).await.unwrap();
         // An answer says that the packet was taken in and not dropped by the system.
         let (len, _) = timeout(DEADLINE, flood.recv_from(&mut answer))
