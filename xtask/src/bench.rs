@@ -28,9 +28,21 @@ enum Benchmark {
     Spawn,
     /// Preparing and spawning modules, time slices and dirty pages, on each engine
     Engine,
+    /// The mesh's wire beside TCP, TLS and raw quinn, two processes on loopback
+    Mesh,
 }
 
 impl Benchmark {
+    /// The features of dependencies follow from the packages that are built together: with
+    /// `--workspace` they are the same for every benchmark that needs an engine, and compiled
+    /// once. The wire needs none.
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Mesh => &["--package", "mielin-mesh-wire"],
+            _ => &["--workspace"],
+        }
+    }
+
     /// Cargo's choice of program, where it is built, and arguments that come first.
     fn program(self) -> ([&'static str; 2], &'static str, &'static [&'static str]) {
         match self {
@@ -42,6 +54,7 @@ impl Benchmark {
             ),
             Self::Spawn => (["--bin", "mielin"], "mielin", &["demo"]),
             Self::Engine => (["--example", "figures"], "examples/figures", &[]),
+            Self::Mesh => (["--example", "mesh_bench"], "examples/mesh_bench", &[]),
         }
     }
 }
@@ -52,13 +65,32 @@ impl Benchmark {
 /// The build or the benchmark failed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let (choice, program, first) = options.benchmark.program();
-    // The features of dependencies follow from the packages that are built together: with
-    // `--workspace` they are the same for every benchmark, and compiled once.
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--quiet", "--workspace"]);
+    cargo.args(["build", "--release", "--quiet"]);
+    cargo.args(options.benchmark.packages());
     command::run(cargo.args(choice))?;
     let program = workspace.target().join("release").join(program);
-    let mut benchmark = std::process::Command::new(program);
+    let mut benchmark = match options.benchmark {
+        Benchmark::Mesh => on_one_processor(&program),
+        _ => std::process::Command::new(program),
+    };
     benchmark.current_dir(workspace.root());
     command::run(benchmark.args(first).args(&options.arguments))
+}
+
+/// Two processes that wait for each other are measured alike only when they share a processor.
+/// Where `taskset` is missing the benchmark runs on all, and says so in its result.
+fn on_one_processor(program: &std::path::Path) -> std::process::Command {
+    let has_taskset = std::process::Command::new("taskset")
+        .arg("--version")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !has_taskset {
+        return std::process::Command::new(program);
+    }
+    let mut command = std::process::Command::new("taskset");
+    command.args(["--cpu-list", "0"]).arg(program);
+    command
 }

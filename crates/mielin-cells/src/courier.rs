@@ -150,9 +150,10 @@ async fn transmit(
     let mut stream = node.mesh.open_stream(peer, wire::DELIVERY).await?;
     for envelope in envelopes {
         stream
-            .send_frame_bytes(&envelope.header(), envelope.payload)
+            .feed_frame_bytes(&envelope.header(), envelope.payload)
             .await?;
     }
+    stream.flush_frames().await?;
     stream.finish()?;
     let frame = stream
         .recv_frame(FrameLimit::payload(0))

@@ -46,6 +46,11 @@ const STREAMS_PER_PEER: usize = 256;
 const EVENTS_QUEUED: usize = 1024;
 /// Packets that may wait for this process, and for the network.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Largest packet that is looked for on a path (RFC 8899): jumbo frames and
+/// loopback take it, and it is 4.4 times an Ethernet frame.
+const PACKET_BYTES: u16 = 6400;
+/// Largest packet over circuits, whatever the way to the relay takes.
+const CIRCUIT_PACKET_BYTES: u16 = 1452;
 /// A bulk stream must not wait for window updates on a long path.
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
@@ -233,8 +238,11 @@ impl Endpoint {
         let runtime = Arc::new(quinn::TokioRuntime);
         let real = runtime.wrap_udp_socket(udp).map_err(cannot_bind)?;
         let circuits = Circuits::default();
+        let mut config = quinn::EndpointConfig::default();
+        let takes = config.max_udp_payload_size(PACKET_BYTES);
+        takes.expect("it is above the least that QUIC allows");
         let quinn = quinn::Endpoint::new_with_abstract_socket(
-            quinn::EndpointConfig::default(),
+            config,
             Some(server_config(credentials, liveness)?),
             Arc::new(CircuitSocket::new(real, circuits.clone())),
             runtime,
@@ -604,7 +612,8 @@ impl Liveness {
             .max_concurrent_uni_streams(VarInt::from_u32(1))
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-            .send_window(u64::from(CONNECTION_WINDOW));
+            .send_window(u64::from(CONNECTION_WINDOW))
+            .mtu_discovery_config(Some(mtu_discovery(PACKET_BYTES)));
         transport
     }
 
@@ -618,9 +627,16 @@ impl Liveness {
         transport
             .stream_receive_window(VarInt::from_u32(CIRCUIT_WINDOW))
             .receive_window(VarInt::from_u32(CIRCUIT_WINDOW))
-            .send_window(u64::from(CIRCUIT_WINDOW));
+            .send_window(u64::from(CIRCUIT_WINDOW))
+            .mtu_discovery_config(Some(mtu_discovery(CIRCUIT_PACKET_BYTES)));
         transport
     }
+}
+
+fn mtu_discovery(upper_bound: u16) -> quinn::MtuDiscoveryConfig {
+    let mut discovery = quinn::MtuDiscoveryConfig::default();
+    discovery.upper_bound(upper_bound);
+    discovery
 }
 
 /// The certificate that the peer has shown in the handshake.

@@ -12,6 +12,7 @@
 //! codec touches. Lengths are checked against the reader's limit before
 //! anything is stored, and the buffer grows with the bytes that really arrive.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -23,6 +24,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Length of the two length fields before a frame.
 const PREFIX_BYTES: usize = 6;
+/// Payloads up to this are copied behind their header, so that a small frame is
+/// one write and one packet.
+const ONE_WRITE_BYTES: usize = 16 * 1024;
+/// Frames that are fed gather up to this before they are written.
+const BATCH_BYTES: usize = 64 * 1024;
+/// What is reserved for a frame before any of it has arrived.
+const GATHER_BYTES: usize = 64 * 1024;
+/// Chunks, each of a packet, that are taken from the transport at once.
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// The stream is stopped or reset with one of these codes; they are part of
 /// the protocol.
@@ -107,6 +117,9 @@ pub enum StreamError {
     /// The connection underneath is gone.
     #[error("the connection was lost: {0}")]
     ConnectionLost(quinn::ConnectionError),
+    /// Frames that were fed to the stream have not been flushed.
+    #[error("frames that were fed to the stream have not been flushed")]
+    Unflushed,
     /// This side already finished or stopped the stream.
     #[error("the stream is already closed on this side")]
     Closed,
@@ -127,6 +140,8 @@ pub struct SendHalf {
     peer: NodeId,
     protocol: u16,
     inner: quinn::SendStream,
+    /// Frames that were fed and not yet written; at most about [`BATCH_BYTES`].
+    batch: BytesMut,
     finished: bool,
 }
 
@@ -136,6 +151,9 @@ pub struct RecvHalf {
     peer: NodeId,
     protocol: u16,
     inner: quinn::RecvStream,
+    /// What has arrived behind the last frame that was given out, in pieces that
+    /// are not empty; at most [`CHUNKS_AT_ONCE`].
+    ahead: VecDeque<Bytes>,
 }
 
 impl MeshStream {
@@ -150,12 +168,14 @@ impl MeshStream {
                 peer,
                 protocol,
                 inner: send,
+                batch: BytesMut::new(),
                 finished: false,
             },
             recv: RecvHalf {
                 peer,
                 protocol,
                 inner: recv,
+                ahead: VecDeque::new(),
             },
         }
     }
@@ -198,6 +218,26 @@ impl MeshStream {
         self.send.send_frame_bytes(header, payload).await
     }
 
+    /// See [`SendHalf::feed_frame_bytes`].
+    ///
+    /// # Errors
+    /// As [`SendHalf::feed_frame_bytes`].
+    pub async fn feed_frame_bytes(
+        &mut self,
+        header: &[u8],
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
+        self.send.feed_frame_bytes(header, payload).await
+    }
+
+    /// See [`SendHalf::flush_frames`].
+    ///
+    /// # Errors
+    /// As [`SendHalf::flush_frames`].
+    pub async fn flush_frames(&mut self) -> Result<(), StreamError> {
+        self.send.flush_frames().await
+    }
+
     /// See [`RecvHalf::recv_frame`].
     ///
     /// # Errors
@@ -238,7 +278,13 @@ impl SendHalf {
     /// [`StreamError::Oversized`] leaves the stream as it was, every other
     /// error ends it.
     pub async fn send_frame(&mut self, header: &[u8], payload: &[u8]) -> Result<(), StreamError> {
-        self.send_prefix(header, payload.len()).await?;
+        let fits = payload.len() <= ONE_WRITE_BYTES;
+        self.put_start(header, payload.len(), if fits { payload.len() } else { 0 })?;
+        if fits {
+            self.batch.extend_from_slice(payload);
+            return self.flush_frames().await;
+        }
+        self.flush_frames().await?;
         self.inner
             .write_all(payload)
             .await
@@ -246,7 +292,7 @@ impl SendHalf {
     }
 
     /// Like [`send_frame`](Self::send_frame), handing a shared buffer to the
-    /// transport without copying it.
+    /// transport without copying it, unless it is small.
     ///
     /// # Errors
     /// As [`send_frame`](Self::send_frame).
@@ -255,9 +301,49 @@ impl SendHalf {
         header: &[u8],
         payload: Bytes,
     ) -> Result<(), StreamError> {
-        self.send_prefix(header, payload.len()).await?;
+        self.feed_frame_bytes(header, payload).await?;
+        self.flush_frames().await
+    }
+
+    /// Puts a frame behind those that wait to be written, and writes them when
+    /// there is enough. Whoever feeds calls [`flush_frames`](Self::flush_frames)
+    /// when it has no more to feed at once: then nothing waits while the sender
+    /// is idle. Not cancel safe.
+    ///
+    /// # Errors
+    /// As [`send_frame`](Self::send_frame).
+    pub async fn feed_frame_bytes(
+        &mut self,
+        header: &[u8],
+        payload: Bytes,
+    ) -> Result<(), StreamError> {
+        if payload.len() <= ONE_WRITE_BYTES {
+            self.put_start(header, payload.len(), payload.len())?;
+            self.batch.extend_from_slice(&payload);
+            if self.batch.len() < BATCH_BYTES {
+                return Ok(());
+            }
+            return self.flush_frames().await;
+        }
+        self.put_start(header, payload.len(), 0)?;
+        let start = self.batch.split().freeze();
         self.inner
-            .write_chunk(payload)
+            .write_all_chunks(&mut [start, payload])
+            .await
+            .map_err(|e| self.write_error(e))
+    }
+
+    /// Writes the frames that were fed.
+    ///
+    /// # Errors
+    /// As [`send_frame`](Self::send_frame).
+    pub async fn flush_frames(&mut self) -> Result<(), StreamError> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = self.batch.split().freeze();
+        self.inner
+            .write_chunk(batch)
             .await
             .map_err(|e| self.write_error(e))
     }
@@ -266,8 +352,12 @@ impl SendHalf {
     /// arrives.
     ///
     /// # Errors
-    /// [`StreamError::Closed`] when it was said before.
+    /// [`StreamError::Closed`] when it was said before, and
+    /// [`StreamError::Unflushed`], which leaves the stream as it was.
     pub fn finish(&mut self) -> Result<(), StreamError> {
+        if !self.batch.is_empty() {
+            return Err(StreamError::Unflushed);
+        }
         self.finished = true;
         self.inner.finish().map_err(|_| StreamError::Closed)
     }
@@ -294,7 +384,14 @@ impl SendHalf {
         }
     }
 
-    async fn send_prefix(&mut self, header: &[u8], payload_len: usize) -> Result<(), StreamError> {
+    /// Puts a frame's lengths and header into the batch, with room for `room`
+    /// bytes more.
+    fn put_start(
+        &mut self,
+        header: &[u8],
+        payload_len: usize,
+        room: usize,
+    ) -> Result<(), StreamError> {
         let header_len = u16::try_from(header.len()).map_err(|_| StreamError::Oversized {
             len: header.len(),
             limit: usize::from(u16::MAX),
@@ -305,14 +402,12 @@ impl SendHalf {
                 limit: PAYLOAD_BYTES_MAX,
             });
         }
-        let mut start = Vec::with_capacity(PREFIX_BYTES + header.len());
-        start.extend_from_slice(&header_len.to_be_bytes());
-        start.extend_from_slice(&(payload_len as u32).to_be_bytes());
-        start.extend_from_slice(header);
-        self.inner
-            .write_chunk(start.into())
-            .await
-            .map_err(|e| self.write_error(e))
+        let batch = &mut self.batch;
+        batch.reserve(PREFIX_BYTES + header.len() + room);
+        batch.extend_from_slice(&header_len.to_be_bytes());
+        batch.extend_from_slice(&(payload_len as u32).to_be_bytes());
+        batch.extend_from_slice(header);
+        Ok(())
     }
 
     fn write_error(&self, error: quinn::WriteError) -> StreamError {
@@ -338,13 +433,11 @@ impl RecvHalf {
     /// [`StreamError::Oversized`] stops the stream with a code that the peer
     /// sees as [`StreamError::RefusedAsOversized`].
     pub async fn recv_frame(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
-        let mut prefix = [0_u8; PREFIX_BYTES];
-        match self.inner.read_exact(&mut prefix).await {
-            Ok(()) => {}
-            Err(quinn::ReadExactError::FinishedEarly(0)) => return Ok(None),
-            Err(quinn::ReadExactError::FinishedEarly(_)) => return Err(StreamError::Truncated),
-            Err(quinn::ReadExactError::ReadError(error)) => return Err(self.read_error(error)),
+        if self.ahead.is_empty() && !self.read_ahead().await? {
+            return Ok(None);
         }
+        let mut prefix = [0_u8; PREFIX_BYTES];
+        prefix.copy_from_slice(&self.take(PREFIX_BYTES).await?);
         let [h0, h1, p0, p1, p2, p3] = prefix;
         let header_len = u16::from_be_bytes([h0, h1]);
         let payload_len = u32::from_be_bytes([p0, p1, p2, p3]) as usize;
@@ -367,20 +460,44 @@ impl RecvHalf {
 
     /// Exactly `len` bytes; memory follows what has arrived, not `len`.
     async fn take(&mut self, len: usize) -> Result<Bytes, StreamError> {
-        let mut gathered = BytesMut::new();
+        if let Some(first) = self.ahead.front_mut()
+            && first.len() > len
+        {
+            return Ok(first.split_to(len));
+        }
+        let mut gathered = BytesMut::with_capacity(len.min(GATHER_BYTES));
         while gathered.len() < len {
-            let wanted = len - gathered.len();
-            let chunk = match self.inner.read_chunk(wanted, true).await {
-                Ok(Some(chunk)) => chunk.bytes,
-                Ok(None) => return Err(StreamError::Truncated),
-                Err(error) => return Err(self.read_error(error)),
-            };
-            if chunk.len() == len {
-                return Ok(chunk);
+            if self.ahead.is_empty() && !self.read_ahead().await? {
+                return Err(StreamError::Truncated);
             }
-            gathered.extend_from_slice(&chunk);
+            while gathered.len() < len
+                && let Some(mut first) = self.ahead.pop_front()
+            {
+                if gathered.is_empty() && first.len() == len {
+                    return Ok(first);
+                }
+                let wanted = (len - gathered.len()).min(first.len());
+                gathered.extend_from_slice(&first.split_to(wanted));
+                if !first.is_empty() {
+                    self.ahead.push_front(first);
+                }
+            }
         }
         Ok(gathered.freeze())
+    }
+
+    /// Takes what has arrived, a bounded part of it: each turn takes the
+    /// connection's lock. `false` when the peer has finished.
+    async fn read_ahead(&mut self) -> Result<bool, StreamError> {
+        let mut chunks: [Bytes; CHUNKS_AT_ONCE] = Default::default();
+        let read = match self.inner.read_chunks(&mut chunks).await {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(false),
+            Err(error) => return Err(self.read_error(error)),
+        };
+        let arrived = chunks.into_iter().take(read);
+        self.ahead.extend(arrived.filter(|chunk| !chunk.is_empty()));
+        Ok(true)
     }
 
     fn read_error(&self, error: quinn::ReadError) -> StreamError {
@@ -419,6 +536,14 @@ impl AsyncRead for RecvHalf {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(mut first) = self.ahead.pop_front() {
+            let len = first.len().min(buf.remaining());
+            buf.put_slice(&first.split_to(len));
+            if !first.is_empty() {
+                self.ahead.push_front(first);
+            }
+            return Poll::Ready(Ok(()));
+        }
         AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf)
     }
 }
@@ -429,6 +554,9 @@ impl AsyncWrite for SendHalf {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if !self.batch.is_empty() {
+            return Poll::Ready(Err(io::Error::other(StreamError::Unflushed)));
+        }
         AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf)
     }
 

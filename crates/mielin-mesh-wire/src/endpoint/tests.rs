@@ -343,6 +343,48 @@ async fn frames_and_64_mib_arrive_whole() {
 }
 
 #[tokio::test]
+async fn frames_that_are_fed_arrive_in_order_and_none_is_forgotten() {
+    let mesh = Mesh::new();
+    let (home, mut events, home_id) = mesh.endpoint().await;
+    let (away, _away_events, _) = mesh.endpoint().await;
+    let peer = away.connect(&home_id, home.local_address()).await.unwrap();
+    let mut stream = peer.open(PROTOCOL).await.unwrap();
+    let sizes = [0, 1, 1024, 16 * 1024, 16 * 1024 + 1, 200_000, 3];
+    let payload = |index: usize| Bytes::from(vec![index as u8; sizes[index % sizes.len()]]);
+    for index in 0..200 {
+        let header = [index as u8];
+        stream
+            .feed_frame_bytes(&header, payload(index))
+            .await
+            .unwrap();
+    }
+    assert!(matches!(stream.finish(), Err(StreamError::Unflushed)));
+    let raw = stream.write_all(b"out of turn").await;
+    assert!(raw.is_err(), "bytes would overtake frames");
+    stream.flush_frames().await.unwrap();
+    stream.finish().unwrap();
+    let mut arrived = next_stream(&mut events).await.stream;
+    for index in 0..200 {
+        let frame = arrived
+            .recv_frame(FrameLimit::default())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (frame.header[0], frame.payload),
+            (index as u8, payload(index))
+        );
+    }
+    assert!(
+        arrived
+            .recv_frame(FrameLimit::default())
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[tokio::test]
 async fn oversized_and_cut_off_frames_end_one_stream_only() {
     let mesh = Mesh::new();
     let (a, _a_events, _) = mesh.endpoint().await;
