@@ -104,6 +104,9 @@ pub enum CellsError {
     /// The mesh could not be asked where agents are.
     #[error("the mesh could not be asked: {0}")]
     Mesh(#[from] MeshError),
+    /// Moves are switched off on this node.
+    #[error("moves are switched off on node {0}")]
+    MigrationOff(NodeId),
     /// The node does not answer.
     #[error("node {node} does not answer: {reason}")]
     Unreachable {

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 pub(crate) use agent::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
 pub(crate) use mesh::{
     ApproveArgs, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,
-    PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, TokenArgs,
+    PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, Switches, TokenArgs,
 };
 
 const EXIT_CODES: &str = "\

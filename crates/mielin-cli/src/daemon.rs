@@ -128,6 +128,11 @@ impl Node {
             Some(DialableChoice::No) => Dialling::Impossible,
             Some(DialableChoice::Auto) | None => Dialling::Tried,
         };
+        let switches = settings.switches;
+        config.enable_mdns = switches.mdns.unwrap_or(true);
+        config.enable_gossip = switches.gossip.unwrap_or(true);
+        config.enable_registry = switches.registry.unwrap_or(true);
+        config.enable_migration = switches.migration.unwrap_or(true);
         let mesh = MeshService::start(config, credentials)
             .await
             .map_err(|error| cannot_start(bind, &error))?;

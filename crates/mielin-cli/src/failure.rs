@@ -211,6 +211,9 @@ impl From<CellsError> for Failure {
             }
             CellsError::ShuttingDown => "`mielin daemon` starts the node again",
             CellsError::Io { what, source } => return Failure::io(what, source),
+            CellsError::MigrationOff(_) => {
+                "start that node with `--migration on`, or choose another"
+            }
             CellsError::Internal(_) => INTERNAL_HINT,
         };
         Failure::of(error.kind().into(), error.to_string()).hint(hint)

@@ -10,7 +10,7 @@ use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError};
 use mielin_wasm::EngineKind;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{DialableChoice, NodeArgs, PresetChoice};
+use crate::args::{DialableChoice, NodeArgs, PresetChoice, Switches};
 use crate::failure::Failure;
 
 const LOCK_FILE: &str = "daemon.lock";
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) bootstrap: Vec<String>,
     pub(crate) preset: Option<PresetChoice>,
     pub(crate) dialable: Option<DialableChoice>,
+    pub(crate) switches: Switches,
     /// `wasmtime` or `wasmi`.
     pub(crate) engine: Option<String>,
 }
@@ -101,6 +102,7 @@ impl Home {
             },
             preset: given.preset.or(last.preset),
             dialable: given.dialable.or(last.dialable),
+            switches: given.switches.or(last.switches),
             engine: given
                 .engine
                 .map(|engine| engine.to_string())
@@ -226,6 +228,7 @@ mod tests {
             bootstrap: Vec::new(),
             preset: None,
             dialable: None,
+            switches: Switches::default(),
             engine: None,
             stop_on_stdin_end: false,
         };
@@ -235,6 +238,10 @@ mod tests {
             bootstrap: vec!["first.example:9000".parse().expect("a host and a port")],
             preset: Some(PresetChoice::Wan),
             dialable: Some(DialableChoice::No),
+            switches: Switches {
+                mdns: Some(false),
+                ..Switches::default()
+            },
             ..none.clone()
         };
         home.save(&home.settings(&given).expect("merges"))
@@ -251,5 +258,6 @@ mod tests {
         );
         assert_eq!(settings.preset, Some(PresetChoice::Lan));
         assert_eq!(settings.dialable, Some(DialableChoice::No));
+        assert_eq!(settings.switches, given.switches);
     }
 }

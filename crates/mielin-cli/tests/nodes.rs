@@ -107,6 +107,47 @@ fn a_revoked_node_is_shut_out_and_listed() {
 }
 
 #[test]
+fn what_is_switched_off_is_off_and_stays_so() {
+    let core = Node::found("core");
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("edge");
+    let token = core.token();
+    let off = ["--migration", "off", "--registry", "off", "--mdns", "off"];
+    let edge = Node::run(&data, &[&core.joining(&token)[..], &off].concat());
+    core.sees(2);
+    edge.sees(2);
+    let agent = core.spawn(&[&sample("counter.wasm")]);
+    let into = core.mielin(&["agent", "migrate", &agent, edge.id()]);
+    assert_eq!(into.code(), 3);
+    assert!(
+        into.stderr().contains("moves are switched off"),
+        "{}",
+        into.stderr()
+    );
+    let looked_up = edge.mielin(&["mesh", "lookup", "counter"]);
+    assert_eq!(looked_up.code(), 3);
+    assert!(
+        looked_up.stderr().contains("registry"),
+        "{}",
+        looked_up.stderr()
+    );
+    // It is remembered.
+    drop(edge);
+    let edge = Node::run(&data, &["daemon"]);
+    edge.sees(2);
+    let again = core.mielin(&["agent", "migrate", &agent, edge.id()]);
+    assert!(
+        again.stderr().contains("moves are switched off"),
+        "{}",
+        again.stderr()
+    );
+    drop(edge);
+    let edge = Node::run(&data, &["daemon", "--migration", "on"]);
+    edge.sees(2);
+    core.mielin(&["agent", "migrate", &agent, edge.id()]).ok();
+}
+
+#[test]
 fn members_are_pinged_and_agents_looked_up() {
     let core = Node::found("core");
     let edge = core.join("edge", "edge");

@@ -25,6 +25,13 @@ pub struct MeshConfig {
     pub enable_gossip: bool,
     /// Whether location records are exchanged with the members.
     pub enable_registry: bool,
+    /// Whether members on the same link find this node, and it them, by multicast
+    /// DNS. It does nothing without gossip, and nothing for a node that is bound to a
+    /// loopback address, which nobody on a link can reach.
+    pub enable_mdns: bool,
+    /// Whether agents may move to this node and away from it. The mesh itself moves
+    /// nothing: whoever runs agents asks [`MeshService::migrates`](crate::MeshService::migrates).
+    pub enable_migration: bool,
     /// How fast silence turns into suspicion and death.
     pub preset: Preset,
     /// Whether others may be able to dial this node.
@@ -51,6 +58,8 @@ impl MeshConfig {
             bootstrap_nodes: Vec::new(),
             enable_gossip: true,
             enable_registry: true,
+            enable_mdns: true,
+            enable_migration: true,
             preset: Preset::Lan,
             dialling: Dialling::Tried,
         }

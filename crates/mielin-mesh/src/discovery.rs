@@ -3,6 +3,7 @@
 //! and tells of the others.
 
 pub(crate) mod bootstrap;
+pub(crate) mod local;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -114,6 +114,7 @@ impl MeshService {
             closing: watch::Sender::new(false),
             runtime: Handle::current(),
             started: std::time::Instant::now(),
+            local_discovery: tokio::sync::Mutex::default(),
             cores: Mutex::new(cores),
             config,
         });
@@ -126,6 +127,11 @@ impl MeshService {
         shared.spawn(reach::keep_registered(Arc::clone(&shared)));
         if shared.config.enable_gossip {
             shared.spawn(discovery::search(Arc::clone(&shared), remembered));
+        }
+        if shared.finds_locally() {
+            // Not ended with the others: it says goodbye.
+            let local = tokio::spawn(discovery::local::run(Arc::clone(&shared)));
+            *shared.local_discovery.lock().await = Some(local);
         }
         Ok(MeshService { shared })
     }
@@ -200,6 +206,18 @@ impl MeshService {
     #[must_use]
     pub fn reachability(&self) -> Reachability {
         self.shared.reach.own()
+    }
+
+    /// Whether members on the same link find this node by multicast DNS.
+    #[must_use]
+    pub fn finds_locally(&self) -> bool {
+        self.shared.finds_locally()
+    }
+
+    /// Whether agents may move to this node and away from it.
+    #[must_use]
+    pub fn migrates(&self) -> bool {
+        self.shared.config.enable_migration
     }
 
     /// Every known node including this one, ordered by id.
@@ -430,6 +448,9 @@ impl MeshService {
         upkeep::save_members_now(&self.shared).await;
         if let Err(error) = revoking::save_now(&self.shared).await {
             tracing::warn!(%error, "cannot store the revocations");
+        }
+        if let Some(local) = self.shared.local_discovery.lock().await.take() {
+            let _ = local.await;
         }
         self.shared.endpoint.close().await;
     }

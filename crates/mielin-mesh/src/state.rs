@@ -16,6 +16,7 @@ use mielin_mesh_core::{
 use mielin_mesh_wire::{Authority, Ed25519, Endpoint, MeshId, NodeCredentials};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio::task::JoinHandle;
 
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) runtime: Handle,
     pub(crate) started: std::time::Instant,
+    /// Ends after the service has begun to close.
+    pub(crate) local_discovery: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     pub(crate) cores: Mutex<Cores>,
 }
 
@@ -115,6 +118,12 @@ impl Shared {
                 _ = closing.wait_for(|closing| *closing) => {}
             }
         });
+    }
+
+    /// Whether members on the same link find this node by themselves.
+    pub(crate) fn finds_locally(&self) -> bool {
+        let here_only = self.config.bind_address.ip().is_loopback();
+        self.config.enable_mdns && self.config.enable_gossip && !here_only
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -57,6 +57,9 @@ pub(crate) async fn move_agent(
     if node.is_closing() {
         return Err(CellsError::ShuttingDown);
     }
+    if !node.mesh.migrates() {
+        return Err(CellsError::MigrationOff(node.id()));
+    }
     let members = node.mesh.members();
     if !members.iter().any(|member| member.identity.id == target) {
         return Err(CellsError::NodeNotFound(target.to_string()));

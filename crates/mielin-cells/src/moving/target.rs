@@ -390,6 +390,9 @@ impl Target {
 
     /// Decides whether the agent is welcome; gives whether its module must be sent.
     async fn decide(&mut self, offer: Offer) -> Result<bool, CellsError> {
+        if !self.node.mesh.migrates() {
+            return Err(CellsError::MigrationOff(self.node.id()));
+        }
         let node = Arc::clone(&self.node);
         if node.is_closing() {
             return Err(CellsError::ShuttingDown);

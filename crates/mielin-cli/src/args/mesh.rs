@@ -170,6 +170,8 @@ pub(crate) struct NodeArgs {
     /// The WebAssembly engine: wasmtime or wasmi
     #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
     pub(crate) engine: Option<EngineKind>,
+    #[command(flatten)]
+    pub(crate) switches: Switches,
     /// Stop when standard input ends, so that the node does not outlive its parent
     #[arg(long, hide = true)]
     pub(crate) stop_on_stdin_end: bool,
@@ -305,6 +307,49 @@ pub(crate) enum DialableChoice {
     Auto,
     /// They cannot: the node is reached through relays from the start
     No,
+}
+
+/// Parts of a node that can be off. What was given last is remembered.
+#[derive(
+    Args, Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize,
+)]
+#[command(next_help_heading = "Switching parts off")]
+#[serde(default)]
+pub(crate) struct Switches {
+    /// Find members on the same link, and be found, by multicast DNS [default: on]
+    ///
+    /// A node bound to a loopback address does not, whatever is given here.
+    #[arg(long, value_name = "SWITCH", value_parser = parse_switch)]
+    pub(crate) mdns: Option<bool>,
+    /// Take part in membership [default: on]; without it the node knows nobody
+    #[arg(long, value_name = "SWITCH", value_parser = parse_switch)]
+    pub(crate) gossip: Option<bool>,
+    /// Say and learn where agents are [default: on]
+    #[arg(long, value_name = "SWITCH", value_parser = parse_switch)]
+    pub(crate) registry: Option<bool>,
+    /// Let agents move here and away [default: on]
+    #[arg(long, value_name = "SWITCH", value_parser = parse_switch)]
+    pub(crate) migration: Option<bool>,
+}
+
+impl Switches {
+    /// These, and where nothing was given the last ones.
+    pub(crate) fn or(self, last: Switches) -> Switches {
+        Switches {
+            mdns: self.mdns.or(last.mdns),
+            gossip: self.gossip.or(last.gossip),
+            registry: self.registry.or(last.registry),
+            migration: self.migration.or(last.migration),
+        }
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("use on or off".to_owned()),
+    }
 }
 
 impl MeshCommand {

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::link::{Link, v4, v6};
-use crate::node::{Node, be, mesh_of};
+use crate::node::{MDNS, Node, be, mesh_of};
 
 type Case = (&'static str, fn(&Runtime));
 
@@ -31,6 +31,10 @@ const CASES: &[Case] = &[
     ),
     ("two meshes ignore each other", two_meshes_ignore_each_other),
     ("the first is found over IPv6", the_first_is_found_over_ipv6),
+    (
+        "nodes on a link find each other",
+        nodes_on_a_link_find_each_other,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -150,4 +154,30 @@ fn the_first_is_found_over_ipv6(runtime: &Runtime) {
     for node in &mut nodes {
         node.sees(&["a", "b", "c"].map(|name| (name, "alive")));
     }
+}
+
+/// Nobody knows an address, and two meshes share the link. One node has it switched off: the others do not find it, and
+/// it finds nobody.
+fn nodes_on_a_link_find_each_other(runtime: &Runtime) {
+    let link = Link::new(7);
+    let ours = runtime.block_on(mesh_of(&["a", "b", "c", "off"]));
+    let theirs = runtime.block_on(mesh_of(&["x", "y"]));
+    let start = |host, directory, bind, settings: &[&str]| {
+        Node::start(&link, host, directory, bind, settings)
+    };
+    let mut off = start(6, &ours[3], "0.0.0.0:9000", &[]);
+    let mut a = start(0, &ours[0], "0.0.0.0:9000", &[MDNS]);
+    let mut x = start(1, &theirs[0], "[::]:9000", &[MDNS]);
+    let mut b = start(2, &ours[1], "0.0.0.0:9000", &[MDNS]);
+    let mut y = start(3, &theirs[1], "[::]:9000", &[MDNS]);
+    let mut c = start(4, &ours[2], &format!("{}:9000", v4(4)), &[MDNS]);
+    for node in [&mut a, &mut b, &mut c] {
+        node.sees(&["a", "b", "c"].map(|name| (name, "alive")));
+    }
+    for node in [&mut x, &mut y] {
+        node.sees(&["x", "y"].map(|name| (name, "alive")));
+    }
+    assert_eq!(a.knows(), ["a", "b", "c"]);
+    assert_eq!(x.knows(), ["x", "y"]);
+    assert_eq!(off.knows(), ["off"]);
 }

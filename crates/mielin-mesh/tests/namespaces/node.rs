@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// The first argument of this program when it is to be a node.
 pub(crate) const ROLE: &str = "be-a-node";
 
+/// A setting of a node that finds others on its link.
+pub(crate) const MDNS: &str = "mdns";
+
 /// Data directories of nodes of one mesh, which have joined before, by loopback,
 /// and remember nobody's address.
 pub(crate) async fn mesh_of(names: &[&str]) -> Vec<TempDir> {
@@ -55,7 +58,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node on a host. `settings` are bootstrap addresses.
+    /// Starts a node on a host. `settings` are bootstrap addresses, and [`MDNS`].
     pub(crate) fn start(
         link: &Link,
         host: usize,
@@ -154,7 +157,9 @@ pub(crate) async fn be(arguments: &[String]) {
     };
     let credentials = load_credentials(Path::new(directory)).unwrap().unwrap();
     let mut config = MeshConfig::new(bind.parse().unwrap());
-    for setting in settings {
+    // Most cases are about other ways to be found.
+    config.enable_mdns = settings.iter().any(|setting| setting == MDNS);
+    for setting in settings.iter().filter(|setting| *setting != MDNS) {
         config = config.bootstrap(setting.parse::<mielin_mesh::BootstrapNode>().unwrap());
     }
     let mesh = MeshService::start(config, credentials).await.unwrap();
