@@ -25,6 +25,9 @@ use crate::wire::{self, Answer, Call, Operation};
 
 /// How long an operation looks for an agent that no node seems to have, while it moves or its record is being published.
 const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an agent is looked for of which nobody knows. Right after a node was taken for dead and came back, its
+/// records have to be found anew.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest pause between two looks, if no record arrives in between.
 const FIND_PAUSE: Duration = Duration::from_millis(200);
 
@@ -407,6 +410,7 @@ impl Cells {
         };
         let mut events = self.node.mesh.subscribe();
         let mut deadline = Instant::now() + FIND_TIMEOUT;
+        let unknown = Instant::now() + UNKNOWN_PATIENCE;
         loop {
             let place = match self.node.place(&agent) {
                 Place::Unknown => self.node.sought(&agent).await,
@@ -442,7 +446,10 @@ impl Cells {
                         Err(error) => return Err(error),
                     }
                 }
-                Place::Unknown => return Err(CellsError::AgentNotFound(agent.to_string())),
+                Place::Unknown if Instant::now() >= unknown => {
+                    return Err(CellsError::AgentNotFound(agent.to_string()));
+                }
+                Place::Unknown => CellsError::AgentNotFound(agent.to_string()),
             };
             if Instant::now() >= deadline {
                 return Err(error);

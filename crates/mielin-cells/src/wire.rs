@@ -20,7 +20,7 @@ pub(crate) const DELIVERY: u16 = 100;
 /// The protocol number of operations on agents.
 pub(crate) const OPERATIONS: u16 = 101;
 /// The protocol number of moves.
-pub(crate) const MOVES: u16 = 102;
+pub(crate) const MOVES: u16 = 200;
 
 /// The largest header of an operation.
 pub(crate) const HEADER_MAX: usize = 60 * 1024;

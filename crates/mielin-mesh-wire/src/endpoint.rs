@@ -24,6 +24,7 @@ use tokio::time::{interval, timeout};
 
 use crate::certificate::{CertificateError, MEMBER_NAME, NodeCertificate};
 use crate::circuit::{CIRCUIT_WINDOW, CircuitSocket, Circuits, is_virtual};
+use crate::class::{ClassCounters, ClassTraffic, TrafficClass};
 use crate::credentials::NodeCredentials;
 use crate::exchange::JoinDesk;
 use crate::introduction;
@@ -193,6 +194,7 @@ struct Shared {
     configs: Mutex<Configs>,
     circuits: Circuits,
     revoked: Revoked,
+    counters: ClassCounters,
     pool: Mutex<Pool>,
     desk: Arc<JoinDesk>,
     events: mpsc::Sender<WireEvent>,
@@ -261,6 +263,7 @@ impl Endpoint {
             configs: Mutex::new(Configs::new(credentials, liveness)?),
             circuits,
             revoked: credentials.revoked().clone(),
+            counters: ClassCounters::default(),
             pool: Mutex::new(Pool::default()),
             desk: Arc::new(desk),
             events,
@@ -393,6 +396,12 @@ impl Endpoint {
         self.shared.pool().traffic()
     }
 
+    /// What went over the streams of a class so far.
+    #[must_use]
+    pub fn traffic_of(&self, class: TrafficClass) -> ClassTraffic {
+        self.shared.counters.of(class)
+    }
+
     /// Closes every connection to a node.
     pub fn disconnect(&self, node: &NodeId) {
         for peer in self.shared.pool().of(node) {
@@ -493,7 +502,11 @@ impl Shared {
                 connection.close(CLOSE_REVOKED, b"revoked");
                 Err(WireError::Revoked { node: seen.id })
             }
-            Ok(seen) => Ok(Peer::new(seen.id, seen.role, seen.issuer, connection)),
+            Ok(seen) => {
+                let counters = self.counters.clone();
+                let peer = Peer::new(seen.id, seen.role, seen.issuer, connection, counters);
+                Ok(peer)
+            }
             Err(source) => {
                 connection.close(CLOSE_NOT_A_MEMBER, b"not a member");
                 Err(WireError::NotAMember { address, source })
@@ -567,6 +580,7 @@ async fn take_datagrams(shared: &Shared, peer: &Peer) -> ConnectionError {
     loop {
         match peer.connection().read_datagram().await {
             Ok(bytes) => {
+                peer.counters().received(TrafficClass::Control, bytes.len());
                 let datagram = WireEvent::Datagram {
                     from: peer.node(),
                     bytes,
@@ -589,11 +603,13 @@ async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> C
             Err(reason) => return reason,
         };
         let (events, node) = (shared.events.clone(), peer.node());
+        let counters = shared.counters.clone();
         tokio::spawn(async move {
             let mut number = [0; 2];
             let read = timeout(STREAM_OPEN_LIMIT, recv.read_exact(&mut number)).await;
             if let Ok(Ok(())) = read {
-                let stream = MeshStream::new(node, u16::from_be_bytes(number), send, recv);
+                let protocol = u16::from_be_bytes(number);
+                let stream = MeshStream::new(node, protocol, send, recv, counters);
                 let _ = events
                     .send(WireEvent::Stream(Incoming { stream, place }))
                     .await;

@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use crate::authority::{AdmissionError, Authority, Decision, PendingJoin};
 use crate::buckets::Buckets;
 use crate::certificate::{MeshId, VerifiedRequest};
+use crate::class::ClassCounters;
 use crate::stream::{FrameLimit, MeshStream, StreamError};
 use crate::token::TokenError;
 
@@ -169,7 +170,7 @@ impl JoinDesk {
         let (send, recv) = timeout(STEP_LIMIT, connection.accept_bi())
             .await
             .map_err(|_| ExchangeError::Timeout)??;
-        let mut stream = MeshStream::new(ANONYMOUS, 0, send, recv);
+        let mut stream = MeshStream::new(ANONYMOUS, 0, send, recv, ClassCounters::default());
         let FromJoiner::Hello { mesh } = receive(&mut stream).await? else {
             return Err(ExchangeError::Unexpected);
         };
@@ -335,7 +336,8 @@ pub(crate) async fn receive_unhurried<T: Decode>(
 /// The joiner's end of the stream.
 pub(crate) async fn open(connection: &quinn::Connection) -> Result<MeshStream, ExchangeError> {
     let (send, recv) = connection.open_bi().await?;
-    Ok(MeshStream::new(ANONYMOUS, 0, send, recv))
+    let counters = ClassCounters::default();
+    Ok(MeshStream::new(ANONYMOUS, 0, send, recv, counters))
 }
 
 async fn last_word(stream: &mut MeshStream, message: FromMember) -> Result<(), ExchangeError> {

@@ -1,14 +1,21 @@
 //! A connected peer, and what arrives from it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh_core::{NodeId, NodeRole};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::circuit::is_virtual;
+use crate::class::{ClassCounters, TrafficClass};
 use crate::stream::{MeshStream, StreamError};
+
+/// Bulk streams of one connection that send at once. What their windows hold when
+/// the peer does not read is 24 MiB of the connection's 32: control and messages
+/// still pass.
+const BULK_STREAMS_MAX: usize = 3;
 
 /// A live connection to a member that has proved its id; clones share it.
 #[derive(Clone, Debug)]
@@ -17,6 +24,8 @@ pub struct Peer {
     role: NodeRole,
     issuer: bool,
     connection: quinn::Connection,
+    counters: ClassCounters,
+    bulk: Arc<Semaphore>,
 }
 
 /// What an endpoint reports.
@@ -74,12 +83,15 @@ impl Peer {
         role: NodeRole,
         issuer: bool,
         connection: quinn::Connection,
+        counters: ClassCounters,
     ) -> Self {
         Peer {
             node,
             role,
             issuer,
             connection,
+            counters,
+            bulk: Arc::new(Semaphore::new(BULK_STREAMS_MAX)),
         }
     }
 
@@ -127,12 +139,18 @@ impl Peer {
         self.connection.close_reason().is_none()
     }
 
-    /// Opens a stream for `protocol`. Waits when the peer has as many open
-    /// streams as it allows.
+    /// Opens a stream for `protocol`, whose [`TrafficClass`] follows from the
+    /// number. Waits when the peer has as many open streams as it allows, and for
+    /// a bulk stream (200 to 299) while as many send as leave room for others.
     ///
     /// # Errors
     /// [`StreamError::ConnectionLost`].
     pub async fn open(&self, protocol: u16) -> Result<MeshStream, StreamError> {
+        let bulk = if (200..300).contains(&protocol) {
+            Arc::clone(&self.bulk).acquire_owned().await.ok()
+        } else {
+            None
+        };
         let (mut send, recv) = self
             .connection
             .open_bi()
@@ -144,7 +162,9 @@ impl Peer {
                 quinn::WriteError::ConnectionLost(lost) => StreamError::ConnectionLost(lost),
                 _ => StreamError::Closed,
             })?;
-        Ok(MeshStream::new(self.node, protocol, send, recv))
+        let counters = self.counters.clone();
+        let stream = MeshStream::new(self.node, protocol, send, recv, counters);
+        Ok(stream.with_bulk_place(bulk))
     }
 
     /// Sends a datagram; it may be lost.
@@ -153,6 +173,7 @@ impl Peer {
     /// [`DatagramError`]; it was certainly not sent.
     pub fn send_datagram(&self, bytes: Bytes) -> Result<(), DatagramError> {
         let len = bytes.len();
+        self.counters.sent(TrafficClass::Control, len);
         self.connection
             .send_datagram(bytes)
             .map_err(|error| match error {
@@ -168,6 +189,10 @@ impl Peer {
                     limit: self.connection.max_datagram_size().unwrap_or(0),
                 },
             })
+    }
+
+    pub(crate) fn counters(&self) -> &ClassCounters {
+        &self.counters
     }
 
     pub(crate) fn connection(&self) -> &quinn::Connection {

@@ -21,6 +21,9 @@ use bytes::{Bytes, BytesMut};
 use mielin_mesh_core::NodeId;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::class::{ClassCounters, TrafficClass};
 
 /// Length of the two length fields before a frame.
 const PREFIX_BYTES: usize = 6;
@@ -140,6 +143,10 @@ pub struct SendHalf {
     peer: NodeId,
     protocol: u16,
     inner: quinn::SendStream,
+    counters: ClassCounters,
+    /// A place among the bulk streams of the connection, until both sides are
+    /// done with this half.
+    _bulk: Option<OwnedSemaphorePermit>,
     /// Frames that were fed and not yet written; at most about [`BATCH_BYTES`].
     batch: BytesMut,
     finished: bool,
@@ -151,6 +158,7 @@ pub struct RecvHalf {
     peer: NodeId,
     protocol: u16,
     inner: quinn::RecvStream,
+    counters: ClassCounters,
     /// What has arrived behind the last frame that was given out, in pieces that
     /// are not empty; at most [`CHUNKS_AT_ONCE`].
     ahead: VecDeque<Bytes>,
@@ -162,12 +170,18 @@ impl MeshStream {
         protocol: u16,
         send: quinn::SendStream,
         recv: quinn::RecvStream,
+        counters: ClassCounters,
     ) -> Self {
+        let priority = TrafficClass::of(protocol).priority();
+        // An error says that the peer does not want to hear anything.
+        let _ = send.set_priority(priority);
         MeshStream {
             send: SendHalf {
                 peer,
                 protocol,
                 inner: send,
+                counters: counters.clone(),
+                _bulk: None,
                 batch: BytesMut::new(),
                 finished: false,
             },
@@ -175,9 +189,22 @@ impl MeshStream {
                 peer,
                 protocol,
                 inner: recv,
+                counters,
                 ahead: VecDeque::new(),
             },
         }
+    }
+
+    /// Keeps a place among the bulk streams for as long as this side sends.
+    pub(crate) fn with_bulk_place(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.send._bulk = place;
+        self
+    }
+
+    /// What the stream is for.
+    #[must_use]
+    pub fn class(&self) -> TrafficClass {
+        TrafficClass::of(self.protocol())
     }
 
     /// The node at the other end, as its certificate says.
@@ -285,6 +312,7 @@ impl SendHalf {
             return self.flush_frames().await;
         }
         self.flush_frames().await?;
+        self.count_sent(payload.len());
         self.inner
             .write_all(payload)
             .await
@@ -327,6 +355,7 @@ impl SendHalf {
         }
         self.put_start(header, payload.len(), 0)?;
         let start = self.batch.split().freeze();
+        self.count_sent(start.len() + payload.len());
         self.inner
             .write_all_chunks(&mut [start, payload])
             .await
@@ -342,6 +371,7 @@ impl SendHalf {
             return Ok(());
         }
         let batch = self.batch.split().freeze();
+        self.count_sent(batch.len());
         self.inner
             .write_chunk(batch)
             .await
@@ -362,7 +392,7 @@ impl SendHalf {
         self.inner.finish().map_err(|_| StreamError::Closed)
     }
 
-    /// Lets every other stream of the connection go first, whenever it has something to send.
+    /// Lets every other stream of the connection go first, of whatever class.
     pub fn yield_to_others(&self) {
         // An error says that the stream has ended already.
         let _ = self.inner.set_priority(-1);
@@ -382,6 +412,10 @@ impl SendHalf {
             }
             Err(quinn::StoppedError::ZeroRttRejected) => Err(StreamError::Closed),
         }
+    }
+
+    fn count_sent(&self, bytes: usize) {
+        self.counters.sent(TrafficClass::of(self.protocol), bytes);
     }
 
     /// Puts a frame's lengths and header into the batch, with room for `room`
@@ -495,9 +529,16 @@ impl RecvHalf {
             Ok(None) => return Ok(false),
             Err(error) => return Err(self.read_error(error)),
         };
+        let bytes = chunks[..read].iter().map(Bytes::len).sum();
+        self.count_received(bytes);
         let arrived = chunks.into_iter().take(read);
         self.ahead.extend(arrived.filter(|chunk| !chunk.is_empty()));
         Ok(true)
+    }
+
+    fn count_received(&self, bytes: usize) {
+        let class = TrafficClass::of(self.protocol);
+        self.counters.received(class, bytes);
     }
 
     fn read_error(&self, error: quinn::ReadError) -> StreamError {
@@ -544,7 +585,10 @@ impl AsyncRead for RecvHalf {
             }
             return Poll::Ready(Ok(()));
         }
-        AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf)
+        let before = buf.filled().len();
+        let polled = AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf);
+        self.count_received(buf.filled().len() - before);
+        polled
     }
 }
 
@@ -557,7 +601,11 @@ impl AsyncWrite for SendHalf {
         if !self.batch.is_empty() {
             return Poll::Ready(Err(io::Error::other(StreamError::Unflushed)));
         }
-        AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf)
+        let polled = AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf);
+        if let Poll::Ready(Ok(written)) = &polled {
+            self.count_sent(*written);
+        }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

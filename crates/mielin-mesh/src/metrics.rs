@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mielin_mesh_core::{Member, MemberState};
+use mielin_mesh_wire::TrafficClass;
 
 use crate::state::Shared;
 
@@ -99,6 +100,23 @@ pub(crate) fn text(shared: &Shared) -> String {
     );
     page.sample(name, &[("direction", &"sent")], traffic.bytes_sent);
     page.sample(name, &[("direction", &"received")], traffic.bytes_received);
+    let name = "mielin_class_bytes_total";
+    page.family(
+        name,
+        "counter",
+        "Bytes of streams and datagrams with members by class.",
+    );
+    for class in TrafficClass::ALL {
+        let traffic = shared.endpoint.traffic_of(class);
+        for (direction, bytes) in [
+            ("sent", traffic.bytes_sent),
+            ("received", traffic.bytes_received),
+        ] {
+            let labels: [(&str, &dyn Display); 2] =
+                [("class", &class.name()), ("direction", &direction)];
+            page.sample(name, &labels, bytes);
+        }
+    }
     page.single(
         "mielin_packets_lost_total",
         "counter",

@@ -166,10 +166,12 @@ async fn metrics_follow_what_happens() {
     watched.mesh.look_up(&AgentId([9; 16])).await.unwrap();
     assert_eq!(sample(watched, empty), 1.0);
 
-    let before = sample(watched, sent);
+    let control = "mielin_class_bytes_total{class=\"control\",direction=\"received\"}";
+    let before = (sample(watched, sent), sample(watched, control));
     let peer = nodes[1].id();
     watched.mesh.ping(&peer, LIMIT).await.unwrap();
-    assert!(sample(watched, sent) > before);
+    assert!(sample(watched, sent) > before.0);
+    assert!(sample(watched, control) > before.1);
     assert!(sample(watched, "mielin_connections ") >= 1.0);
     let rtt = format!("mielin_peer_rtt_seconds{{node=\"{peer}\",name=\"node-1\"}}");
     assert!(sample(watched, &rtt) > 0.0);

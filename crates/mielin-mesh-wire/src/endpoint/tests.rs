@@ -1,5 +1,6 @@
 mod attacks;
 mod circuits;
+mod classes;
 
 use bytes::Bytes;
 use mielin_mesh_core::NodeRole;
