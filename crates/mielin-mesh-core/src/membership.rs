@@ -2,7 +2,7 @@
 //!
 //! The protocol is SWIM (Das, Gupta, Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process
 //! Group Membership Protocol", DSN 2002) with the suspicion of its section 4.2, as implemented by the crate
-//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in five points:
+//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in six points:
 //!
 //! - A member that stops or leaves says so: it spreads its own death under an identity marked as departed, so
 //!   that the group can tell [`MemberState::Stopped`] and [`MemberState::Left`] from [`MemberState::Dead`].
@@ -10,12 +10,14 @@
 //! - The dead are announced to from time to time, so that a healed partition heals (anti-entropy).
 //! - Two members at a time compare what they know, so that everybody learns in the end what gossip did not
 //!   bring (anti-entropy; module `sync` has the protocol). Each datagram begins with its kind.
+//! - A node that is slow blames itself first (Lifeguard; module `health`).
 //! - A broken connection is a hint: the peer is a suspect at once, and refutes if it lives.
 //!
 //! Datagrams come from authenticated peers, and one that names another sender is refused; but a peer may
 //! still say anything about third parties, as in every SWIM. Whoever holds a certificate of the mesh is
 //! trusted that far.
 
+mod health;
 mod identity;
 mod sync;
 mod wire;
@@ -28,7 +30,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::num::{NonZeroU8, NonZeroUsize};
 use core::str::FromStr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use core::time::Duration;
 
 use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, State, Timer};
@@ -42,6 +44,7 @@ use crate::limits::{
     RELAYS_MAX, WAN_DEAD_AFTER, WAN_SUSPECT_AFTER,
 };
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
+use health::Health;
 pub(crate) use identity::WireAddress;
 pub use identity::{Departure, Identity, Member};
 use sync::{Digest, EntriesHeader};
@@ -204,6 +207,9 @@ struct Effects {
     /// Whether members may have changed. foca does not say when one becomes a suspect, but whatever changes it
     /// also writes down to be spread, which sets this too.
     changed: Arc<AtomicBool>,
+    health: Health,
+    /// This node's incarnation in what foca sent last.
+    incarnation: Arc<AtomicU16>,
 }
 
 impl foca::Runtime<Identity> for Effects {
@@ -231,9 +237,18 @@ impl foca::Runtime<Identity> for Effects {
     }
 
     fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
-        if let Timer::ProbeRandomMember(token) = timer {
-            self.token = Some(token);
-        }
+        let after = match &timer {
+            Timer::ProbeRandomMember(token) => {
+                self.token = Some(*token);
+                self.health.patience(after)
+            }
+            Timer::SendIndirectProbe { .. } => self.health.patience(after),
+            Timer::ChangeSuspectToDown { .. } => {
+                self.health.suspects();
+                self.health.mercy(after)
+            }
+            _ => after,
+        };
         self.submitted += 1;
         self.timers
             .push(Reverse((self.now + after, timer, self.submitted)));
@@ -254,7 +269,8 @@ impl Membership {
         let suspect_to_dead = config.suspect_to_down_after;
         let id = local.id;
         let changed = Arc::new(AtomicBool::new(false));
-        let codec = OxiCodec::new(Arc::clone(&changed));
+        let incarnation = Arc::new(AtomicU16::new(0));
+        let codec = OxiCodec::new(Arc::clone(&changed), Arc::clone(&incarnation));
         let mut random = StdRng::seed_from_u64(seed);
         let foca = Foca::new(local, config, StdRng::seed_from_u64(random.random()), codec);
         Ok(Membership {
@@ -274,6 +290,8 @@ impl Membership {
                 token: None,
                 rejoined: false,
                 changed,
+                health: Health::default(),
+                incarnation,
             },
             events: VecDeque::new(),
         })
@@ -283,6 +301,13 @@ impl Membership {
     #[must_use]
     pub fn local(&self) -> &Identity {
         self.foca.identity()
+    }
+
+    /// How badly this node does, by its own probes: 0 is well, 8 is worst. While it is not well it waits longer for
+    /// answers, and for suspects to refute.
+    #[must_use]
+    pub fn local_health(&self) -> u8 {
+        self.effects.health.score()
     }
 
     /// Tells the group through which relays this node is reached; none if its address can be dialled. At most
@@ -561,7 +586,12 @@ impl Membership {
             if matches!(timer, Timer::RemoveDown(_)) {
                 self.effects.changed.store(true, Ordering::Relaxed);
             }
+            let probe_ends = matches!(timer, Timer::ProbeRandomMember(_));
+            if probe_ends {
+                self.effects.health.judge();
+            }
             let result = self.foca.handle_timer(timer, &mut self.effects);
+            self.effects.health.judged();
             self.settle(result);
         }
     }
@@ -643,6 +673,8 @@ impl Membership {
     /// Errors end here: those that peers cause were reported to the caller of [`Membership::handle_datagram`],
     /// and foca recovers by itself from late timers, the only other cause.
     fn settle(&mut self, _result: Result<(), foca::Error>) {
+        let incarnation = self.effects.incarnation.load(Ordering::Relaxed);
+        self.effects.health.speaks(incarnation);
         if core::mem::take(&mut self.effects.rejoined) {
             let generation = self.foca.identity().generation;
             self.events

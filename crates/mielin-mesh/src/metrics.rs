@@ -68,6 +68,12 @@ pub(crate) fn text(shared: &Shared) -> String {
         "Location records kept for the mesh.",
         cores.table.records(),
     );
+    page.single(
+        "mielin_local_health",
+        "gauge",
+        "How badly this node does by its own probes: 0 is well, 8 is worst.",
+        cores.membership.local_health(),
+    );
     let name = "mielin_lookups_total";
     page.family(name, "counter", "Searches in the table by outcome.");
     page.sample(name, &[("outcome", &"found")], cores.counts.lookups_found);

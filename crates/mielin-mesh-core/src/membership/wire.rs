@@ -1,7 +1,7 @@
 //! The form of membership messages on the wire: `foca`'s headers and members through the project's codec.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Incarnation, Member, Message, ProbeNumber, State};
@@ -71,14 +71,19 @@ pub(super) enum WireError {
     NoRoom,
 }
 
-/// foca writes each member down that has changed, to spread it; the codec notes that.
+/// foca writes each member down that has changed, to spread it, and its own incarnation in front of whatever it sends;
+/// the codec notes both.
 pub(super) struct OxiCodec {
     changed: Arc<AtomicBool>,
+    incarnation: Arc<AtomicU16>,
 }
 
 impl OxiCodec {
-    pub(super) const fn new(changed: Arc<AtomicBool>) -> OxiCodec {
-        OxiCodec { changed }
+    pub(super) const fn new(changed: Arc<AtomicBool>, incarnation: Arc<AtomicU16>) -> OxiCodec {
+        OxiCodec {
+            changed,
+            incarnation,
+        }
     }
 }
 
@@ -134,6 +139,8 @@ impl Codec<Identity> for OxiCodec {
         header: &Header<Identity>,
         buffer: impl BufMut,
     ) -> Result<(), WireError> {
+        self.incarnation
+            .store(header.src_incarnation, Ordering::Relaxed);
         let message = match header.message.clone() {
             Message::Ping(number) => WireMessage::Ping(number),
             Message::Ack(number) => WireMessage::Ack(number),
