@@ -85,6 +85,15 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+/// The beginning of a frame whose payload has not been taken yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameHead {
+    /// The small structured part.
+    pub header: Bytes,
+    /// Length of the payload, within the limit that was given.
+    pub payload_len: usize,
+}
+
 /// Why a stream could not go on. The stream is unusable afterwards, the
 /// connection is not affected unless the variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -467,6 +476,20 @@ impl RecvHalf {
     /// [`StreamError::Oversized`] stops the stream with a code that the peer
     /// sees as [`StreamError::RefusedAsOversized`].
     pub async fn recv_frame(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
+        let Some(head) = self.recv_head(limit).await? else {
+            return Ok(None);
+        };
+        let payload = self.recv_payload(&head).await?;
+        let FrameHead { header, .. } = head;
+        Ok(Some(Frame { header, payload }))
+    }
+
+    /// Receives a frame up to its payload, for whoever has to make room for that;
+    /// [`recv_payload`](Self::recv_payload) must follow. Not cancel safe.
+    ///
+    /// # Errors
+    /// As [`recv_frame`](Self::recv_frame).
+    pub async fn recv_head(&mut self, limit: FrameLimit) -> Result<Option<FrameHead>, StreamError> {
         if self.ahead.is_empty() && !self.read_ahead().await? {
             return Ok(None);
         }
@@ -483,8 +506,18 @@ impl RecvHalf {
             return Err(self.oversized(payload_len, payload_limit));
         }
         let header = self.take(header_len.into()).await?;
-        let payload = self.take(payload_len).await?;
-        Ok(Some(Frame { header, payload }))
+        Ok(Some(FrameHead {
+            header,
+            payload_len,
+        }))
+    }
+
+    /// Receives the payload of a frame. Not cancel safe.
+    ///
+    /// # Errors
+    /// As [`recv_frame`](Self::recv_frame).
+    pub async fn recv_payload(&mut self, head: &FrameHead) -> Result<Bytes, StreamError> {
+        self.take(head.payload_len).await
     }
 
     fn oversized(&mut self, len: usize, limit: usize) -> StreamError {

@@ -115,14 +115,22 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             let _place = place;
             routed::serve(shared, stream).await;
         }
-        PING => answer(stream, ping_handler(), place).await,
-        AGENTS => answer(stream, agents_handler(Arc::downgrade(&shared)), place).await,
+        PING => answer(&shared, stream, ping_handler(), place).await,
+        AGENTS => {
+            answer(
+                &shared,
+                stream,
+                agents_handler(Arc::downgrade(&shared)),
+                place,
+            )
+            .await
+        }
         RENEWAL => {
             let issue = crate::upkeep::renewal_handler(Arc::downgrade(&shared));
-            answer(stream, issue, place).await;
+            answer(&shared, stream, issue, place).await;
         }
         protocol => match shared.served(protocol) {
-            Some(Served::Requests(handler)) => answer(stream, handler, place).await,
+            Some(Served::Requests(handler)) => answer(&shared, stream, handler, place).await,
             Some(Served::Streams(handler)) => {
                 let from = stream.peer();
                 let _place = place;
@@ -175,15 +183,28 @@ async fn take_in(stream: MeshStream, limit: usize, take: impl FnOnce(NodeId, &[u
 }
 
 /// Reads one request, has it handled and sends the response.
-async fn answer(stream: MeshStream, handler: Arc<dyn RequestHandler>, place: OwnedSemaphorePermit) {
+async fn answer(
+    shared: &Shared,
+    stream: MeshStream,
+    handler: Arc<dyn RequestHandler>,
+    place: OwnedSemaphorePermit,
+) {
     let (from, protocol) = (stream.peer(), stream.protocol());
     let (mut send, mut recv) = stream.split();
     let limit = FrameLimit {
         header_bytes: 0,
         payload_bytes: PAYLOAD_BYTES_MAX,
     };
-    let request = match recv.recv_frame(limit).await {
-        Ok(Some(frame)) => frame.payload,
+    let request = async {
+        let Some(head) = recv.recv_head(limit).await? else {
+            return Ok(None);
+        };
+        let room = shared.rooms.take(from, head.payload_len).await;
+        let payload = recv.recv_payload(&head).await?;
+        Ok::<_, StreamError>(Some((payload, room)))
+    };
+    let (request, _room) = match request.await {
+        Ok(Some(request)) => request,
         Ok(None) => return,
         Err(error) => {
             tracing::debug!(?from, protocol, %error, "a request was not received");

@@ -34,6 +34,7 @@ mod metrics;
 mod reach;
 mod relay;
 mod revoking;
+mod room;
 mod routed;
 mod service;
 mod serving;

@@ -34,6 +34,7 @@ use crate::metrics::{self, Counts};
 use crate::reach::{self, Path, Reach, Reachability, Route};
 use crate::relay::Relaying;
 use crate::revoking;
+use crate::room::Rooms;
 use crate::routed::{self, Routing};
 use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, request_handler};
 use crate::state::{Cores, Shared};
@@ -110,6 +111,7 @@ impl MeshService {
             reach: Reach::default(),
             relaying: Relaying::default(),
             routing,
+            rooms: Rooms::default(),
             changed: Notify::new(),
             closing: watch::Sender::new(false),
             runtime: Handle::current(),

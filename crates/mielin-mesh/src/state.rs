@@ -24,6 +24,7 @@ use crate::event::{LocalNode, MeshEvent};
 use crate::metrics::Counts;
 use crate::reach::Reach;
 use crate::relay::Relaying;
+use crate::room::Rooms;
 use crate::routed::Routing;
 use crate::serving::Served;
 use crate::table::Table;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) reach: Reach,
     pub(crate) relaying: Relaying,
     pub(crate) routing: Routing,
+    pub(crate) rooms: Rooms,
     /// Wakes the clock task, because a deadline may have changed.
     pub(crate) changed: Notify,
     pub(crate) closing: watch::Sender<bool>,
