@@ -17,6 +17,7 @@ use mielin_mesh_core::{NodeId, NodeRole};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SerialNumber,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -86,6 +87,9 @@ pub enum CertificateError {
     /// The root key could not be made.
     #[error(transparent)]
     Key(IdentityError),
+    /// The system gave no random numbers.
+    #[error("no randomness: {0}")]
+    Random(getrandom::Error),
     /// rcgen could not write it.
     #[error("cannot issue a certificate: {0}")]
     Issue(#[from] rcgen::Error),
@@ -284,6 +288,7 @@ pub(crate) fn issue_until(
 ) -> Result<Vec<u8>, CertificateError> {
     let mut params = CertificateParams::new(names)?;
     date(&mut params, ends);
+    params.serial_number = Some(random_serial()?);
     params.distinguished_name = subject("mielin node");
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -312,6 +317,16 @@ fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
         Ok(_) => Err(CertificateError::Malformed("trailing bytes".into())),
         Err(error) => Err(CertificateError::Malformed(error.to_string())),
     }
+}
+
+/// Without one rcgen would give all certificates of a key the same number, which
+/// RFC 5280, section 4.1.2.2, forbids.
+fn random_serial() -> Result<SerialNumber, CertificateError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(CertificateError::Random)?;
+    // Positive, and not shorter for a zero at its beginning.
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
 }
 
 fn date(params: &mut CertificateParams, ends: OffsetDateTime) {

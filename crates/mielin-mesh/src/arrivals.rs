@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::certificates::{RENEWAL, renewal_handler};
 use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
 use crate::event::MeshEvent;
@@ -26,7 +27,6 @@ use crate::routed::{self, ROUTED};
 use crate::service::{PING, ping_handler};
 use crate::serving::{Refusal, RequestHandler, Response, Served};
 use crate::state::Shared;
-use crate::upkeep::RENEWAL;
 
 /// From the opening of one of the mesh's own streams to its frame.
 const FRAME_LIMIT: Duration = Duration::from_secs(10);
@@ -126,7 +126,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             .await
         }
         RENEWAL => {
-            let issue = crate::upkeep::renewal_handler(Arc::downgrade(&shared));
+            let issue = renewal_handler(Arc::downgrade(&shared));
             answer(&shared, stream, issue, place).await;
         }
         protocol => match shared.served(protocol) {

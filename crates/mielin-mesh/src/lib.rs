@@ -24,6 +24,7 @@
 //! ```
 
 mod arrivals;
+mod certificates;
 mod config;
 mod courier;
 mod directory;
@@ -42,6 +43,7 @@ mod state;
 mod table;
 mod upkeep;
 
+pub use certificates::CertManager;
 pub use config::{Dialling, MeshConfig};
 pub use directory::MeshAgents;
 pub use discovery::bootstrap::{BootstrapError, BootstrapNode};

@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::arrivals;
+use crate::certificates::{self, CertManager};
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel, hand_over};
 use crate::directory::{self, MeshAgents};
@@ -123,7 +124,7 @@ impl MeshService {
         shared.spawn(arrivals::take(Arc::clone(&shared), arriving));
         shared.spawn(upkeep::clock(Arc::clone(&shared)));
         shared.spawn(upkeep::save(Arc::clone(&shared)));
-        shared.spawn(upkeep::keep_certificate(Arc::clone(&shared)));
+        shared.spawn(certificates::keep_certificate(Arc::clone(&shared)));
         shared.spawn(reach::seek_direct(Arc::clone(&shared)));
         shared.spawn(reach::learn_dialable(Arc::clone(&shared)));
         shared.spawn(reach::keep_registered(Arc::clone(&shared)));
@@ -420,14 +421,10 @@ impl MeshService {
         open_stream(&self.shared, node, protocol).await
     }
 
-    /// Obtains a new certificate from the holder of the mesh root now. The
-    /// service does so by itself when less than 30 days are left.
-    ///
-    /// # Errors
-    /// The issuer is unknown, cannot be reached, or refused; the old
-    /// certificate stays in use.
-    pub async fn renew_certificate(&self) -> Result<(), MeshError> {
-        upkeep::renew(&self.shared).await
+    /// This node's certificate: its end, and its renewal.
+    #[must_use]
+    pub fn certificates(&self) -> CertManager {
+        CertManager::new(Arc::clone(&self.shared))
     }
 
     /// Tells the members, for at most a second, that this node stops or leaves,

@@ -1,29 +1,19 @@
 //! What a node does by itself: letting time pass in the cores, remembering
-//! members, renewing its certificate.
+//! members.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mielin_mesh_core::{MemberState, NodeId};
-use mielin_mesh_wire::{CredentialsError, DirectoryError, remember_peers, remembered_peers};
+use mielin_mesh_wire::{DirectoryError, remember_peers, remembered_peers};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::error::MeshError;
 use crate::revoking;
-use crate::service::request;
-use crate::serving::{Refusal, RequestHandler, request_handler};
 use crate::state::Shared;
-
-/// Requests that carry a certificate request and get a certificate.
-pub(crate) const RENEWAL: u16 = 3;
 
 /// Between two looks at what has to be stored.
 const SAVE_PERIOD: Duration = Duration::from_secs(5);
-/// Between two looks at the certificate's end.
-const RENEWAL_PERIOD: Duration = Duration::from_secs(3600);
-const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Wakes the cores when they asked for it.
 pub(crate) async fn clock(shared: Arc<Shared>) {
@@ -106,65 +96,6 @@ pub(crate) fn remembered(
     credentials: &mielin_mesh_wire::NodeCredentials,
 ) -> Result<Vec<(NodeId, SocketAddr)>, DirectoryError> {
     remembered_peers(credentials.directory())
-}
-
-/// Renews the certificate when its end is near.
-pub(crate) async fn keep_certificate(shared: Arc<Shared>) {
-    loop {
-        if shared.credentials.lock().await.renewal_due()
-            && let Err(error) = renew(&shared).await
-        {
-            tracing::warn!(%error, "cannot renew the certificate; trying again in an hour");
-        }
-        sleep(RENEWAL_PERIOD).await;
-    }
-}
-
-/// Obtains a new certificate from the issuer and uses it for new connections.
-pub(crate) async fn renew(shared: &Arc<Shared>) -> Result<(), MeshError> {
-    let mut credentials = shared.credentials.lock().await;
-    if !credentials.renew_own()? {
-        let issuer = shared.cores().issuer.ok_or(MeshError::NoIssuer)?;
-        let ask = credentials.renewal_request()?.into();
-        let certificate = request(shared, &issuer, RENEWAL, ask, RENEWAL_LIMIT).await?;
-        credentials
-            .replace(certificate.into())
-            .map_err(|error| match error {
-                CredentialsError::Certificate(_) | CredentialsError::Mismatch => {
-                    MeshError::MalformedResponse(issuer)
-                }
-                other => other.into(),
-            })?;
-    }
-    shared.endpoint.renew(&credentials)?;
-    tracing::info!("the certificate was renewed");
-    Ok(())
-}
-
-/// Issues certificates anew, on the holder of the root.
-pub(crate) fn renewal_handler(shared: Weak<Shared>) -> Arc<dyn RequestHandler> {
-    request_handler(move |from: NodeId, ask: Bytes| {
-        let shared = shared.clone();
-        async move {
-            let here = |message: &str| Refusal::new(Refusal::NOT_HERE, message);
-            let shared = shared
-                .upgrade()
-                .ok_or_else(|| here("the node is shutting down"))?;
-            let authority = shared
-                .authority
-                .as_ref()
-                .ok_or_else(|| here("this node does not hold the root"))?;
-            // The role stands in the certificate with which the peer came.
-            let peer = shared
-                .endpoint
-                .peer(&from)
-                .ok_or_else(|| here("you are gone"))?;
-            let certificate = authority.renew(&from, peer.role(), &ask);
-            certificate
-                .map(Bytes::from)
-                .map_err(|error| here(&error.to_string()))
-        }
-    })
 }
 
 /// The address that members are told, when the bound one says only "any".

@@ -137,6 +137,49 @@ fn record(agent: u8, node: NodeId, epoch: u64) -> LocationRecord {
     }
 }
 
+/// A conversation goes on while both ends get new certificates, and new connections are made with those.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_change_under_an_open_stream() {
+    let [core, relay, _edge] = three().await;
+    core.mesh.serve_streams(
+        PROTOCOL,
+        stream_handler(|_, mut stream| async move {
+            while let Ok(Some(frame)) = stream.recv_frame(FrameLimit::default()).await {
+                if stream.send_frame_bytes(&[], frame.payload).await.is_err() {
+                    return;
+                }
+            }
+        }),
+    );
+    until("the issuer is known", || {
+        relay.mesh.issuer() == Some(core.id())
+    })
+    .await;
+    let mut stream = relay.mesh.open_stream(&core.id(), PROTOCOL).await.unwrap();
+    let files = || std::fs::read(relay.dir.path().join("identity/node.crt")).unwrap();
+    for round in 0..3_u8 {
+        let before = files();
+        relay.mesh.certificates().renew().await.unwrap();
+        core.mesh.certificates().renew().await.unwrap();
+        assert_ne!(files(), before, "a new certificate is on disk");
+        stream.send_frame(&[], &[round]).await.unwrap();
+        let echo = timeout(DEADLINE, stream.recv_frame(FrameLimit::default())).await;
+        assert_eq!(echo.unwrap().unwrap().unwrap().payload[..], [round]);
+    }
+    let left = relay
+        .mesh
+        .certificates()
+        .expires()
+        .await
+        .duration_since(std::time::SystemTime::now());
+    assert!(left.unwrap() > 89 * 24 * HOUR);
+    assert!(!relay.mesh.certificates().renewal_due().await);
+    let key = relay.dir.path().join("identity/node.key");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
     let [core, relay, edge] = three().await;
@@ -155,8 +198,8 @@ async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
         })
         .await;
     }
-    relay.mesh.renew_certificate().await.unwrap();
-    core.mesh.renew_certificate().await.unwrap();
+    relay.mesh.certificates().renew().await.unwrap();
+    core.mesh.certificates().renew().await.unwrap();
     assert!(
         load_credentials(relay.dir.path())
             .unwrap()

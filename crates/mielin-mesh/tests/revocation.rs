@@ -165,7 +165,7 @@ async fn everybody_shuts_a_revoked_node_out_at_once_and_for_good() {
     let refused = thief.ping(&mesh.id(1), LIMIT).await;
     let says_why = |error: &MeshError| error.to_string().contains("this node was revoked");
     assert!(refused.as_ref().is_err_and(says_why), "{refused:?}");
-    let refused = thief.renew_certificate().await;
+    let refused = thief.certificates().renew().await;
     assert!(refused.is_err(), "{refused:?}");
 
     // Nor after a restart, nor with the token by which it came, nor with a new one.
