@@ -43,6 +43,8 @@ pub struct Outcome {
     pub p99_hops: u32,
 }
 
+/// Between two attempts to join: two requests, both unanswered.
+const JOIN_PAUSE: Duration = Duration::from_secs(5);
 /// Records, each from a node of its own where there are so many.
 const RECORDS: usize = 256;
 
@@ -134,6 +136,8 @@ impl Core for Participant {
 
 struct Mesh {
     world: World<Participant>,
+    /// Nodes that have met nobody yet, and when they were last told of somebody.
+    lonely: BTreeMap<usize, Duration>,
     found: BTreeMap<(usize, LookupId), Found<Numbered>>,
 }
 
@@ -174,6 +178,7 @@ impl Mesh {
         };
         let mut mesh = Mesh {
             world: World::new(network, scenario.seed),
+            lonely: BTreeMap::new(),
             found: BTreeMap::new(),
         };
         for _ in 0..scenario.nodes {
@@ -202,11 +207,37 @@ impl Mesh {
             }
             core.0 = dht;
         });
+        if known.is_some() {
+            self.lonely.insert(node, self.world.now());
+        }
     }
 
+    /// Tells nodes again of somebody whose way in was lost, as [`Dht::join`] asks for: the driver of a node does so
+    /// with the news of membership.
+    fn join_again(&mut self) {
+        let now = self.world.now();
+        let waiting: Vec<(usize, Duration)> = self.lonely.iter().map(|(n, t)| (*n, *t)).collect();
+        for (node, told) in waiting {
+            let contacts = self.world.with(node, |core, _| core.0.contacts());
+            // Gone, or in.
+            if contacts != Some(0) {
+                self.lonely.remove(&node);
+                continue;
+            }
+            let known = self.someone_up().filter(|known| *known != node);
+            let due = now - told >= JOIN_PAUSE;
+            if let Some(known) = known.filter(|_| due) {
+                self.world
+                    .with(node, |core, now| core.0.join(now, contact(known)));
+            }
+            self.lonely.insert(node, if due { now } else { told });
+        }
+    }
+
+    /// Somebody who is in: whoever is told of the lonely stays as lonely.
     fn someone_up(&mut self) -> Option<usize> {
         let up: Vec<usize> = (0..self.world.len())
-            .filter(|node| self.world.is_up(*node))
+            .filter(|node| self.world.is_up(*node) && !self.lonely.contains_key(node))
             .collect();
         let index = self.world.random.random_range(0..up.len().max(1));
         up.get(index).copied()
@@ -220,6 +251,7 @@ impl Mesh {
     }
 
     fn run_for(&mut self, time: Duration) {
+        self.join_again();
         let end = self.world.now() + time;
         while self.world.step(end) {
             while let Some((node, event)) = self.world.poll_event() {

@@ -28,6 +28,18 @@ fn records_are_found_over_few_hops() {
     assert!(outcome.mean_hops > 0.5, "seed {SEED}: {outcome:?}");
 }
 
+/// Three requests in a hundred and more are lost in both attempts. Who was not let in must not stay outside, and bring
+/// others there.
+#[test]
+fn records_are_found_although_messages_are_lost() {
+    let scenario = lookup::Scenario {
+        loss_percent: 10.0,
+        ..table(200, 20.0)
+    };
+    let outcome = lookup::run(&scenario).expect("it runs");
+    assert!(outcome.success > 0.99, "seed {SEED}: {outcome:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_output() {
     let lookups = || serde_json::to_string(&lookup::run(&table(40, 10.0)).unwrap()).unwrap();
