@@ -128,6 +128,9 @@ impl MeshService {
         shared.spawn(reach::seek_direct(Arc::clone(&shared)));
         shared.spawn(reach::learn_dialable(Arc::clone(&shared)));
         shared.spawn(reach::keep_registered(Arc::clone(&shared)));
+        if shared.config.enable_registry {
+            shared.spawn(table::keep_in(Arc::clone(&shared)));
+        }
         if shared.config.enable_gossip {
             shared.spawn(discovery::search(Arc::clone(&shared), remembered));
         }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mielin_mesh_core::kademlia::{
     Contact, DhtError, DhtEvent, DhtTransmit, Found, Key, LookupId, Record,
@@ -16,10 +17,14 @@ use mielin_mesh_core::{
 };
 use mielin_mesh_wire::{Ed25519, Signer};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::sleep;
 
 use crate::error::MeshError;
 use crate::event::LocalNode;
 use crate::state::Shared;
+
+/// Between two looks whether this node is in the table: two requests, both unanswered.
+const JOIN_PAUSE: Duration = Duration::from_secs(5);
 
 type Signed = SignedLocation<Ed25519>;
 
@@ -75,6 +80,15 @@ impl Table {
             self.dht.join(now, contact);
         } else if self.dht.contacts() < KADEMLIA_K {
             self.dht.add(now, contact);
+        }
+    }
+
+    /// Asks a member in when nobody is known: the way in may have been lost.
+    fn join_again<'a>(&mut self, now: Instant, mut members: impl Iterator<Item = &'a Member>) {
+        if self.dht.contacts() == 0
+            && let Some(member) = members.find(|member| member.state.is_active())
+        {
+            self.member_changed(now, member);
         }
     }
 
@@ -176,6 +190,22 @@ impl Table {
     }
 }
 
+/// Gets into the table, and in again, for as long as there are members and nobody is known.
+pub(crate) async fn keep_in(shared: Arc<Shared>) {
+    loop {
+        sleep(JOIN_PAUSE).await;
+        let local = shared.local.id;
+        shared.with_cores(|cores, now| {
+            let mut members = cores.membership.members();
+            members.retain(|member| member.identity.id != local);
+            // Not always the same: one may know nobody either.
+            let count = members.len().max(1);
+            members.rotate_left(now.since_start().as_secs() as usize % count);
+            cores.table.join_again(now, members.iter());
+        });
+    }
+}
+
 /// Where a record is kept.
 fn keys(record: &LocationRecord) -> [Key; 2] {
     [Key::of_agent(&record.agent), Key::of_name(&record.name)]
@@ -247,4 +277,48 @@ pub(crate) async fn look_up(shared: &Arc<Shared>, key: Key) -> Result<AgentLooku
         hops: found.hops,
         queries: found.queries,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use mielin_mesh_core::{Identity, MemberState, Name, NodeRole};
+    use mielin_mesh_wire::create_mesh;
+
+    use super::*;
+
+    fn member(number: u8, state: MemberState) -> Member {
+        Member {
+            identity: Identity {
+                id: NodeId([number; 32]),
+                name: Name::new("member").unwrap(),
+                role: NodeRole::Edge,
+                address: ([127, 0, 0, 1], 9000).into(),
+                generation: 1,
+                departed: None,
+                revision: 0,
+                relays: Vec::new(),
+            },
+            state,
+            since: Instant::START,
+        }
+    }
+
+    #[test]
+    fn whoever_knows_nobody_asks_a_member_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let credentials = create_mesh(dir.path(), "local", NodeRole::Core).unwrap();
+        let local = LocalNode {
+            id: credentials.id(),
+            name: "local".into(),
+            role: NodeRole::Core,
+            address: ([127, 0, 0, 1], 1).into(),
+        };
+        let mut table = Table::new(&local, credentials.signer(), 1);
+        let (dead, alive) = (member(1, MemberState::Dead), member(2, MemberState::Alive));
+        table.join_again(Instant::START, [&dead].into_iter());
+        assert_eq!(table.poll_transmit(), None);
+        table.join_again(Instant::START, [&dead, &alive].into_iter());
+        assert_eq!(table.poll_transmit().unwrap().to.id, alive.identity.id);
+    }
 }
