@@ -6,6 +6,7 @@
 //!
 //! What must not be here: sockets, the system clock, threads, and any part of a protocol.
 
+pub mod curves;
 pub mod lookup;
 pub mod membership;
 pub mod world;

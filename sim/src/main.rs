@@ -1,12 +1,14 @@
 //! Runs the simulations from the command line and prints what came out as JSON.
 #![allow(clippy::print_stdout)]
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mielin_mesh_core::Preset;
-use mielin_sim::{lookup, membership};
+use mielin_sim::{curves, lookup, membership};
 use serde::Serialize;
 
 /// The mesh's protocol cores on a virtual clock; the same seed gives the same output.
@@ -23,6 +25,8 @@ enum Command {
     Membership(MembershipArguments),
     /// Success and hops of searches in the table.
     Lookup(LookupArguments),
+    /// Membership over sizes of the group and loss, written as CSV and as plots in SVG.
+    Curves(CurvesArguments),
 }
 
 /// The form of what is printed.
@@ -93,6 +97,26 @@ struct LookupArguments {
     output: Form,
 }
 
+#[derive(Args)]
+struct CurvesArguments {
+    /// Nodes in the groups.
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000",
+        value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    nodes: Vec<u32>,
+    /// Datagrams lost, in percent.
+    #[arg(long, value_delimiter = ',', default_value = "0,10,20,30")]
+    loss: Vec<f64>,
+    /// Quiet hours of virtual time in each run.
+    #[arg(long, default_value_t = 0.1)]
+    hours: f64,
+    /// The one source of chance of each run.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to write `membership.csv` and a plot for each of its columns; made if it is not there.
+    #[arg(long)]
+    directory: PathBuf,
+}
+
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Membership(arguments) => {
@@ -120,7 +144,31 @@ fn main() -> Result<()> {
             };
             print(&lookup::run(&scenario)?, arguments.output)
         }
+        Command::Curves(arguments) => draw(arguments),
     }
+}
+
+fn draw(arguments: CurvesArguments) -> Result<()> {
+    let mut nodes: Vec<usize> = arguments.nodes.iter().map(|n| *n as usize).collect();
+    nodes.sort_unstable();
+    let rows = curves::run(&curves::Sweep {
+        nodes,
+        losses: arguments.loss,
+        hours: arguments.hours,
+        seed: arguments.seed,
+    })?;
+    let directory = &arguments.directory;
+    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    write(&directory.join("membership.csv"), &curves::csv(&rows))?;
+    for figure in &curves::FIGURES {
+        let file = directory.join(figure.name).with_extension("svg");
+        write(&file, &curves::svg(&rows, figure))?;
+    }
+    Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| file.display().to_string())
 }
 
 fn print(outcome: &impl Serialize, form: Form) -> Result<()> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mielin_mesh_core::Preset;
-use mielin_sim::{lookup, membership};
+use mielin_sim::{curves, lookup, membership};
 
 const SEED: u64 = 1;
 
@@ -72,4 +72,59 @@ fn a_group_learns_of_deaths_and_takes_nobody_for_dead() {
         "seed {SEED}: {outcome:?}"
     );
     assert!(outcome.bytes_per_node_s > 1.0, "seed {SEED}: {outcome:?}");
+}
+
+#[test]
+fn curves_have_a_row_for_each_run_and_a_line_for_each_loss() {
+    let sweep = curves::Sweep {
+        nodes: vec![5, 10],
+        losses: vec![0.0, 20.0],
+        hours: 0.02,
+        seed: SEED,
+    };
+    let rows = curves::run(&sweep).unwrap();
+    let csv = curves::csv(&rows);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 5, "{csv}");
+    let starts = [
+        "nodes,loss_percent,death",
+        "5,0,",
+        "10,0,",
+        "5,20,",
+        "10,20,",
+    ];
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{csv}");
+        assert_eq!(line.split(',').count(), 7, "{csv}");
+    }
+    // What is drawn is what came out: the last point of the first line.
+    let death = &curves::FIGURES[0];
+    let svg = curves::svg(&rows, death);
+    assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
+    assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
+    let highest = rows.iter().map(|row| (death.of)(&row.outcome));
+    let top = highest.fold(0.0, f64::max) * 1.35;
+    let y = 340.0 - (death.of)(&rows[1].outcome) / top * 280.0;
+    assert!(
+        svg.contains(&format!("cx=\"580.0\" cy=\"{y:.1}\"")),
+        "{svg}"
+    );
+}
+
+#[test]
+fn records_are_found_while_a_fifth_of_the_nodes_is_replaced() {
+    let nodes = 200;
+    let outcome = lookup::run(&table(nodes, 20.0)).unwrap();
+    assert!(outcome.success > 0.999, "seed {SEED}: {outcome:?}");
+    let hops_max = (nodes as f64).log2() / 2.0 + 1.0;
+    assert!(outcome.mean_hops <= hops_max, "seed {SEED}: {outcome:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_output_at_200_nodes() {
+    let scenario = membership::Scenario::new(200, 10.0, 0.01, SEED);
+    let run = || serde_json::to_string(&membership::run(&scenario).unwrap()).unwrap();
+    assert_eq!(run(), run());
+    let lookups = || serde_json::to_string(&lookup::run(&table(200, 20.0)).unwrap()).unwrap();
+    assert_eq!(lookups(), lookups());
 }
