@@ -52,6 +52,10 @@ const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const PACKET_BYTES: u16 = 6400;
 /// Largest packet over circuits, whatever the way to the relay takes.
 const CIRCUIT_PACKET_BYTES: u16 = 1452;
+/// Packets that may arrive before they are acknowledged (draft-ietf-quic-ack-frequency);
+/// without it every other packet would be. A gap is told at once, and the last packets of
+/// a burst after 25 ms at most.
+const UNACKNOWLEDGED_MAX: u32 = 9;
 /// A bulk stream must not wait for window updates on a long path.
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
@@ -629,7 +633,8 @@ impl Liveness {
             .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
             .send_window(u64::from(CONNECTION_WINDOW))
-            .mtu_discovery_config(Some(mtu_discovery(PACKET_BYTES)));
+            .mtu_discovery_config(Some(mtu_discovery(PACKET_BYTES)))
+            .ack_frequency_config(Some(acknowledgements()));
         transport
     }
 
@@ -647,6 +652,12 @@ impl Liveness {
             .mtu_discovery_config(Some(mtu_discovery(CIRCUIT_PACKET_BYTES)));
         transport
     }
+}
+
+fn acknowledgements() -> quinn::AckFrequencyConfig {
+    let mut frequency = quinn::AckFrequencyConfig::default();
+    frequency.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_MAX));
+    frequency
 }
 
 fn mtu_discovery(upper_bound: u16) -> quinn::MtuDiscoveryConfig {
