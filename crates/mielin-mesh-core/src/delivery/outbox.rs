@@ -70,8 +70,9 @@ struct Lane {
     /// The last sequence number given out.
     last: u64,
     unacknowledged: VecDeque<Envelope>,
-    /// How many of them are in flight.
+    /// How many of them are in flight, and the bytes of their payloads.
     flying: usize,
+    flying_bytes: usize,
     /// No transmission before this.
     blocked_until: Option<Instant>,
     /// When what flies is taken for lost.
@@ -90,6 +91,7 @@ impl Lane {
             last: 0,
             unacknowledged: VecDeque::new(),
             flying: 0,
+            flying_bytes: 0,
             blocked_until: None,
             retry_at: None,
             backoff: DELIVERY_RETRY_MIN,
@@ -99,7 +101,7 @@ impl Lane {
     }
 
     fn go_back(&mut self) {
-        self.flying = 0;
+        (self.flying, self.flying_bytes) = (0, 0);
         self.retry_at = None;
         self.blocked_until = None;
         self.went_back_for = None;
@@ -121,18 +123,13 @@ impl Lane {
             self.backoff = (self.backoff * 2).min(DELIVERY_RETRY_MAX);
         }
         let next = self.unacknowledged.get(self.flying)?;
-        let flying: usize = self
-            .unacknowledged
-            .iter()
-            .take(self.flying)
-            .map(|e| e.payload.len())
-            .sum();
-        let fits = self.flying < DELIVERY_WINDOW_COUNT
-            && flying.saturating_add(next.payload.len()) <= DELIVERY_WINDOW_BYTES;
+        let flying_bytes = self.flying_bytes + next.payload.len();
+        let fits = self.flying < DELIVERY_WINDOW_COUNT && flying_bytes <= DELIVERY_WINDOW_BYTES;
         if self.flying > 0 && !fits {
             return None;
         }
         self.flying += 1;
+        self.flying_bytes = flying_bytes;
         // The timer runs from the oldest transmission that is not acknowledged.
         self.retry_at = self.retry_at.or(Some(now + self.backoff));
         Some(next.clone())
@@ -148,6 +145,9 @@ impl Lane {
         {
             if let Some(envelope) = self.unacknowledged.pop_front() {
                 bytes += envelope.payload.len();
+                if count < self.flying {
+                    self.flying_bytes -= envelope.payload.len();
+                }
                 count += 1;
             }
         }
