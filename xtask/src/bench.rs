@@ -38,7 +38,7 @@ impl Benchmark {
     /// once. The wire needs none.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Mesh => &["--package", "mielin-mesh-wire"],
+            Self::Mesh => &["--package", "mielin-mesh"],
             _ => &["--workspace"],
         }
     }

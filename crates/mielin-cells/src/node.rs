@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use mielin_mesh::{
-    MeshAgents, MeshError, MeshEvent, MeshService, Refusal, request_handler, stream_handler,
-};
+use mielin_mesh::{MeshAgents, MeshError, MeshEvent, MeshService, stream_handler};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::migration::Arrivals;
 use mielin_mesh_core::registry::Prefix;
@@ -140,21 +138,17 @@ impl Node {
         Ok(node)
     }
 
-    /// Offers protocols 100 to 102. The mesh keeps no strong reference, so that a node can end.
+    /// Takes messages in and offers protocols 101 and 102. The mesh keeps no strong reference, so that a node can end.
     fn serve(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
         let with = move |protocol: u16| {
             let weak = Weak::clone(&weak);
             stream_handler(move |from, stream| {
-                let node = weak
-                    .upgrade()
-                    .filter(|node| !node.is_closing() && !node.plays_dead());
+                let node = weak.upgrade().filter(|node| node.serves());
                 async move {
                     let Some(node) = node else { return };
-                    let mut closing = node.closing.subscribe();
                     let served = async {
                         match protocol {
-                            wire::DELIVERY => courier::serve(Arc::clone(&node), from, stream).await,
                             wire::OPERATIONS => {
                                 operations::serve(Arc::clone(&node), from, stream).await
                             }
@@ -163,25 +157,16 @@ impl Node {
                     };
                     tokio::select! {
                         () = served => {}
-                        _ = closing.wait_for(|closing| *closing) => {}
+                        () = node.closing() => {}
                     }
                 }
             })
         };
-        for protocol in [wire::DELIVERY, wire::OPERATIONS, wire::MOVES] {
+        for protocol in [wire::OPERATIONS, wire::MOVES] {
             self.mesh.serve_streams(protocol, with(protocol));
         }
-        let weak = Arc::downgrade(self);
-        let handed_on = request_handler(move |_, request| {
-            let node = weak
-                .upgrade()
-                .filter(|node| !node.is_closing() && !node.plays_dead());
-            async move {
-                let stopping = || Refusal::new(Refusal::NOT_HERE, "the node is stopping");
-                courier::serve_routed(node.ok_or_else(stopping)?, request).await
-            }
-        });
-        self.mesh.serve_routed(wire::DELIVERY, handed_on);
+        let entrance = courier::Entrance(Arc::downgrade(self));
+        self.mesh.serve_messages(Arc::new(entrance));
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -204,6 +189,18 @@ impl Node {
 
     pub(crate) fn is_closing(&self) -> bool {
         *self.closing.borrow()
+    }
+
+    /// Whether it answers others.
+    pub(crate) fn serves(&self) -> bool {
+        !self.is_closing() && !self.plays_dead()
+    }
+
+    /// Completes when the node begins to close.
+    pub(crate) async fn closing(&self) {
+        let mut closing = self.closing.subscribe();
+        // An error says that the node is gone.
+        let _ = closing.wait_for(|closing| *closing).await;
     }
 
     /// Sees the end of every move.
@@ -288,14 +285,24 @@ impl Node {
         match self.place(to) {
             Place::Here(_) => Route::Local,
             Place::There(node, _) => Route::Remote(node),
-            Place::Unknown => {
-                let members = self.mesh.members();
-                let home = members.into_iter().find(|member| {
-                    member.identity.id != self.id() && Client::is_of(to, &member.identity.id)
-                });
-                home.map_or(Route::None, |member| Route::Remote(member.identity.id))
-            }
+            Place::Unknown => match self.home_of_client(to) {
+                Some(home) if home != self.id() => Route::Remote(home),
+                _ => Route::None,
+            },
         }
+    }
+
+    /// The member whose command line has this address.
+    fn home_of_client(&self, address: &AgentId) -> Option<NodeId> {
+        let members = self.mesh.members().into_iter();
+        let mut nodes = members.map(|member| member.identity.id);
+        nodes.find(|node| Client::is_of(address, node))
+    }
+
+    /// Whether an address is that of the command line of a member, and not of `node`'s.
+    pub(crate) fn is_client_of_another(&self, address: &AgentId, node: &NodeId) -> bool {
+        self.home_of_client(address)
+            .is_some_and(|home| home != *node)
     }
 
     /// Completes when membership says that the node where the agent is has gone, and the mesh knows of no other place:

@@ -15,8 +15,6 @@ use crate::report::{
     AgentEnd, AgentReport, Counters, HostLine, LogKind, MoveProgress, MoveReport, PhaseTime,
 };
 
-/// The protocol number of messages between agents.
-pub(crate) const DELIVERY: u16 = 100;
 /// The protocol number of operations on agents.
 pub(crate) const OPERATIONS: u16 = 101;
 /// The protocol number of moves.

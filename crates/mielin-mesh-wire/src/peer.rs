@@ -139,6 +139,12 @@ impl Peer {
         self.connection.close_reason().is_none()
     }
 
+    /// Whether this and another are the same connection, and not only to the same node.
+    #[must_use]
+    pub fn is_same_connection(&self, other: &Peer) -> bool {
+        self.connection.stable_id() == other.connection.stable_id()
+    }
+
     /// Opens a stream for `protocol`, whose [`TrafficClass`] follows from the
     /// number. Waits when the peer has as many open streams as it allows, and for
     /// a bulk stream (200 to 299) while as many send as leave room for others.

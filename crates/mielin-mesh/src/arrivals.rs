@@ -21,6 +21,7 @@ use crate::certificates::{RENEWAL, renewal_handler};
 use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
 use crate::event::MeshEvent;
+use crate::messages::{self, MESSAGES};
 use crate::relay::{self, CIRCUIT};
 use crate::revoking::{self, REVOCATION};
 use crate::routed::{self, ROUTED};
@@ -114,6 +115,10 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
         ROUTED => {
             let _place = place;
             routed::serve(shared, stream).await;
+        }
+        MESSAGES => {
+            let _place = place;
+            messages::serve(shared, stream).await;
         }
         PING => answer(&shared, stream, ping_handler(), place).await,
         AGENTS => {

@@ -31,6 +31,7 @@ mod directory;
 mod discovery;
 mod error;
 mod event;
+mod messages;
 mod metrics;
 mod reach;
 mod relay;
@@ -49,6 +50,7 @@ pub use directory::MeshAgents;
 pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
+pub use messages::Mailboxes;
 pub use metrics::METRICS_CONTENT_TYPE;
 pub use reach::{Path, Reachability, Route};
 pub use routed::ROUTED_ANSWER_BYTES_MAX;
@@ -67,3 +69,7 @@ pub use mielin_mesh_wire::{
     NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
     create_mesh, join, load_credentials,
 };
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;

@@ -140,6 +140,11 @@ impl Reach {
     }
 }
 
+/// Whether the last search for a way to a node has found none, and no connection has come up since.
+pub(crate) fn is_unreached(shared: &Shared, node: &NodeId) -> bool {
+    shared.endpoint.peer(node).is_none() && shared.reach.is_unreached(node)
+}
+
 /// How a connection goes.
 pub(crate) fn path(shared: &Shared, peer: &Peer) -> Path {
     let rtt = peer.rtt();

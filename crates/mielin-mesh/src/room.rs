@@ -8,7 +8,7 @@ use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Requests of one peer that are received or answered at once: four of the largest.
-const ROOM_BYTES: usize = 4 * PAYLOAD_BYTES_MAX;
+pub(crate) const ROOM_BYTES: usize = 4 * PAYLOAD_BYTES_MAX;
 /// What is counted together.
 const UNIT_BYTES: usize = 1024;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::kademlia::Key;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::{Prefix, RegistryError};
@@ -16,7 +17,7 @@ use mielin_mesh_core::{
 };
 use mielin_mesh_wire::{
     Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshId, MeshStream,
-    NodeCredentials, StreamError,
+    NodeCredentials, Peer, StreamError,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
@@ -31,6 +32,7 @@ use crate::directory::{self, MeshAgents};
 use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
+use crate::messages::{self, MESSAGES, Mailboxes, Resting};
 use crate::metrics::{self, Counts};
 use crate::reach::{self, Path, Reach, Reachability, Route};
 use crate::relay::Relaying;
@@ -113,6 +115,8 @@ impl MeshService {
             relaying: Relaying::default(),
             routing,
             rooms: Rooms::default(),
+            mailboxes: RwLock::default(),
+            resting: Resting::default(),
             changed: Notify::new(),
             closing: watch::Sender::new(false),
             runtime: Handle::current(),
@@ -125,6 +129,7 @@ impl MeshService {
         shared.spawn(upkeep::clock(Arc::clone(&shared)));
         shared.spawn(upkeep::save(Arc::clone(&shared)));
         shared.spawn(certificates::keep_certificate(Arc::clone(&shared)));
+        shared.spawn(messages::rest_no_longer(Arc::clone(&shared)));
         shared.spawn(reach::seek_direct(Arc::clone(&shared)));
         shared.spawn(reach::learn_dialable(Arc::clone(&shared)));
         shared.spawn(reach::keep_registered(Arc::clone(&shared)));
@@ -324,6 +329,27 @@ impl MeshService {
         metrics::text(&self.shared)
     }
 
+    /// Takes in messages of agents on other nodes from now on.
+    pub fn serve_messages(&self, mailboxes: Arc<dyn Mailboxes>) {
+        let handed_on = messages::handed_on_handler(Arc::clone(&mailboxes));
+        self.shared.routing.serve(MESSAGES, handed_on);
+        let served = self.shared.mailboxes.write();
+        *served.unwrap_or_else(PoisonError::into_inner) = Some(mailboxes);
+    }
+
+    /// Brings messages of one agent to another at `node`, in ascending order, and gives what its mailbox said; by way
+    /// of the members where no connection can be made. It takes as long as a slow link needs for so many bytes.
+    ///
+    /// # Errors
+    /// See [`MeshError`]. Some or all of them may have been taken in all the same.
+    pub async fn deliver(
+        &self,
+        node: &NodeId,
+        envelopes: &[Envelope],
+    ) -> Result<DeliveryReply, MeshError> {
+        messages::deliver(&self.shared, node, envelopes).await
+    }
+
     /// Answers requests of `protocol` from now on.
     ///
     /// # Panics
@@ -388,7 +414,7 @@ impl MeshService {
     /// made again and again as long as membership holds the node for active.
     #[must_use]
     pub fn is_unreached(&self, node: &NodeId) -> bool {
-        self.shared.endpoint.peer(node).is_none() && self.shared.reach.is_unreached(node)
+        reach::is_unreached(&self.shared, node)
     }
 
     /// The way to a node that is taken now: over a connection, which is made where there is none, or else by way of
@@ -521,6 +547,16 @@ async fn open_stream(
     node: &NodeId,
     protocol: u16,
 ) -> Result<MeshStream, MeshError> {
+    let (_, stream) = open_on(shared, node, protocol).await?;
+    Ok(stream)
+}
+
+/// A new stream to a node, and the connection that it is on.
+pub(crate) async fn open_on(
+    shared: &Arc<Shared>,
+    node: &NodeId,
+    protocol: u16,
+) -> Result<(Peer, MeshStream), MeshError> {
     if shared.is_closing() {
         return Err(MeshError::ShutDown);
     }
@@ -531,11 +567,12 @@ async fn open_stream(
         match peer.open(protocol).await {
             // It broke in this moment; a new one may stand.
             Err(StreamError::ConnectionLost(_)) => {}
-            opened => return Ok(opened?),
+            opened => return Ok((peer, opened?)),
         }
     }
     let peer = reach::reach(shared, node, None).await?;
-    Ok(peer.open(protocol).await?)
+    let stream = peer.open(protocol).await?;
+    Ok((peer, stream))
 }
 
 /// Delivers the news of going over streams, which, unlike datagrams, say when

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel};
 use crate::event::{LocalNode, MeshEvent};
+use crate::messages::{Mailboxes, Resting};
 use crate::metrics::Counts;
 use crate::reach::Reach;
 use crate::relay::Relaying;
@@ -44,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) relaying: Relaying,
     pub(crate) routing: Routing,
     pub(crate) rooms: Rooms,
+    /// Who takes messages of agents in.
+    pub(crate) mailboxes: RwLock<Option<Arc<dyn Mailboxes>>>,
+    pub(crate) resting: Resting,
     /// Wakes the clock task, because a deadline may have changed.
     pub(crate) changed: Notify,
     pub(crate) closing: watch::Sender<bool>,

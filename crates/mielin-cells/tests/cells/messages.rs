@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use mielin_cells::MoveOptions;
+use mielin_mesh_core::delivery::{DeliveryReply, Envelope, MessageKind};
+use mielin_mesh_core::{AgentId, Epoch};
 
 use crate::nodes::{PATIENCE, plain_mesh, shut_down, within};
 use crate::programs;
@@ -137,5 +139,38 @@ async fn two_moving_agents_hear_each_other() {
         .chain(["stop\n".to_owned()])
         .collect();
     assert_eq!(nodes[2].whole_stdout(echo).await, expected);
+    shut_down(nodes).await;
+}
+
+/// A member can put any name over a message. Only the node where an agent lives speaks for it, and only the node of a
+/// command line for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_the_name_of_an_agent_of_another_node_is_not_taken_in() {
+    let nodes = plain_mesh(2).await;
+    let victim = nodes[0].spawn(&programs::spin(), "victim").await;
+    let target = nodes[0].spawn(&programs::spin(), "target").await;
+    let other = nodes[1].spawn(&programs::spin(), "other").await;
+    let liar = &nodes[1].mesh;
+    let said = async |source: AgentId, source_epoch: u64| {
+        let envelope = Envelope {
+            source,
+            source_epoch: Epoch(source_epoch),
+            destination: target,
+            sequence: 1,
+            kind: MessageKind::Send,
+            payload: Bytes::from_static(b"as if"),
+        };
+        liar.deliver(&nodes[0].id(), &[envelope]).await.unwrap()
+    };
+    let waiting = async || nodes[0].cells.inspect(target).await.unwrap().mailbox_count;
+    for epoch in [1, 2, 1_000] {
+        assert_eq!(said(victim, epoch).await, DeliveryReply::Busy);
+    }
+    assert_eq!(waiting().await, 0);
+    // Its own agents' words are taken in, and so are the words of one that nobody knows.
+    let taken = DeliveryReply::Acknowledged { through: 1 };
+    assert_eq!(said(other, 1).await, taken);
+    assert_eq!(said(AgentId::new(), 1).await, taken);
+    assert_eq!(waiting().await, 2);
     shut_down(nodes).await;
 }

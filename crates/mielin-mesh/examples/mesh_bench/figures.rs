@@ -4,11 +4,21 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// The contenders in the order in which each round runs them.
-pub(crate) const NAMES: [&str; 5] = ["tcp", "tls", "quinn", "quinn_tuned", "mielin"];
+pub(crate) const NAMES: [&str; 6] = [
+    "tcp",
+    "tls",
+    "quinn",
+    "quinn_tuned",
+    "mielin",
+    "mielin_mailboxes",
+];
 const TLS: usize = 1;
 const QUINN: usize = 2;
-const TUNED: usize = 3;
-pub(crate) const OURS: usize = 4;
+pub(crate) const TUNED: usize = 3;
+/// Frames on streams.
+pub(crate) const FRAMES: usize = 4;
+/// Messages from mailbox to mailbox.
+const MAILBOXES: usize = 5;
 
 /// Samples of one contender, one from each round.
 #[derive(Default)]
@@ -63,19 +73,21 @@ pub(crate) struct Report {
 impl Report {
     fn ratios(&self) -> [(&'static str, f64); 4] {
         let of = |who: usize, what: fn(&Samples) -> &Vec<f64>| median(what(&self.samples[who]));
-        let over = |who, what| of(OURS, what) / of(who, what);
+        let over = |who, what| of(FRAMES, what) / of(who, what);
+        let rtt = |who| of(who, |s| &s.rtt_us);
         [
             ("bulk_vs_quinn", over(TUNED, |s| &s.bulk_mb_s)),
             ("bulk_vs_tls", over(TLS, |s| &s.bulk_mb_s)),
             ("small_vs_quinn", over(TUNED, |s| &s.small_per_s)),
-            ("rtt_vs_quinn", over(QUINN, |s| &s.rtt_us)),
+            ("rtt_vs_quinn", rtt(MAILBOXES) / rtt(QUINN)),
         ]
     }
 
     /// One JSON object.
     pub(crate) fn json(&self) -> String {
         let mut out = String::from("{");
-        for (name, value) in self.ratios() {
+        let ratios = self.ratios().into_iter();
+        for (name, value) in ratios.filter(|(_, value)| value.is_finite()) {
             let _ = write!(out, "\"{name}\":{value:.3},");
         }
         let (kib, peers) = (self.idle_peer_kib, self.idle_peers);
@@ -106,7 +118,8 @@ impl Report {
                 let _ = writeln!(out, "  {field:<20}{value:>14.2}");
             }
         }
-        for (name, value) in self.ratios() {
+        let ratios = self.ratios().into_iter();
+        for (name, value) in ratios.filter(|(_, value)| value.is_finite()) {
             let _ = writeln!(out, "{name:<22}{value:>14.3}");
         }
         let (kib, peers) = (self.idle_peer_kib, self.idle_peers);

@@ -1,13 +1,16 @@
 //! How fast is the mesh's wire beside what it stands on? Two processes on
 //! loopback, each with one thread of work: plain TCP, TLS 1.3 over TCP, raw
-//! quinn as it comes, raw quinn tuned, and frames on streams between members.
+//! quinn as it comes, raw quinn tuned, frames on streams between members, and
+//! messages between the mailboxes of agents on two nodes.
 //!
 //! Rounds alternate the contenders, so that another load on the machine meets
 //! all of them; medians over rounds are reported, losses too. `cargo xtask bench
-//! mesh [-o json]` starts it on one processor, which both processes share.
+//! mesh [-o json]` starts it on one processor, which both processes share. `--only
+//! NAME` runs one contender alone, for a profile.
 
 mod figures;
 mod floor;
+mod mail;
 mod ours;
 mod process;
 mod quic;
@@ -21,7 +24,7 @@ use anyhow::{Context, Result};
 use mielin_mesh_core::NodeRole;
 use mielin_mesh_wire::{Authority, Endpoint, create_mesh};
 
-use figures::{NAMES, OURS, Report, Samples, quantile_us};
+use figures::{FRAMES, NAMES, Report, Samples, TUNED, quantile_us};
 use process::{Server, Tls};
 use quic::Setting;
 use work::{Kind, RoundTrips, Work};
@@ -55,7 +58,14 @@ fn main() -> Result<()> {
         arguments.get(at + 1)
     };
     let rounds = value("--rounds").map_or(Ok(7), |rounds| rounds.parse())?;
-    let report = runtime.block_on(measure(rounds))?;
+    let only = match value("--only") {
+        Some(name) => {
+            let who = NAMES.iter().position(|other| other == name);
+            Some(who.with_context(|| format!("one of {NAMES:?}"))?)
+        }
+        None => None,
+    };
+    let report = runtime.block_on(measure(rounds, only))?;
     let json = value("-o").is_some_and(|form| form == "json");
     let text = if json { report.json() } else { report.text() };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
@@ -69,20 +79,25 @@ async fn serve() -> Result<()> {
         anyhow::ensure!(line.ends_with('\n'), "the input ends too soon");
         Ok(line.trim_end().to_owned())
     };
-    let (path, founder, token, tls) = (line()?, line()?, line()?, Tls::parse(&line()?, &line()?)?);
+    let (path, founder, tokens, tls) = (line()?, line()?, line()?, Tls::parse(&line()?, &line()?)?);
+    let (token, mail_token) = tokens.split_once(' ').context("two tokens")?;
     let config = Arc::new(tls.server()?);
     let credentials = ours::become_member(path.as_ref(), &founder, token.parse()?).await?;
     let endpoint = ours::bind(&credentials).await?;
+    let mail_path = format!("{path}-mail");
+    let post = mail::start(mail_path.as_ref(), &founder, mail_token.parse()?, None).await?;
+    tokio::spawn(mail::answer(Arc::clone(&post)));
     let addresses = [
         floor::serve_tcp()?,
         floor::serve_tls(config)?,
         quic::serve(Setting::AsItComes, tls.server()?)?,
         quic::serve(Setting::Tuned, tls.server()?)?,
         endpoint.local_address(),
+        post.address(),
     ];
     let addresses = addresses.map(|address| address.to_string()).join(" ");
     let mut out = std::io::stdout();
-    writeln!(out, "{addresses} {}", credentials.id())?;
+    writeln!(out, "{addresses} {} {}", credentials.id(), post.node())?;
     out.flush()?;
     // The client keeps our input open for as long as it wants answers.
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -100,6 +115,8 @@ struct Contenders {
     quinn: quinn::Connection,
     tuned: quinn::Connection,
     ours: mielin_mesh_wire::Peer,
+    post: Arc<mail::Post>,
+    post_server: mielin_mesh_core::NodeId,
 }
 
 impl Contenders {
@@ -109,12 +126,13 @@ impl Contenders {
             1 => floor::run(&mut self.tls, work),
             2 => quic::run(Setting::AsItComes, &self.quinn, work).await,
             3 => quic::run(Setting::Tuned, &self.tuned, work).await,
-            _ => ours::run(&self.ours, work).await,
+            4 => ours::run(&self.ours, work).await,
+            _ => mail::run(&self.post, self.post_server, work).await,
         }
     }
 }
 
-async fn measure(rounds: usize) -> Result<Report> {
+async fn measure(rounds: usize, only: Option<usize>) -> Result<Report> {
     let dir = tempfile::tempdir()?;
     let founder = create_mesh(&dir.path().join("founder"), "founder", NodeRole::Core)?;
     let authority = founder
@@ -123,18 +141,26 @@ async fn measure(rounds: usize) -> Result<Report> {
         .clone();
     let endpoint = ours::bind(&founder).await?;
     let tls = Tls::make()?;
-    let token = authority.issue_token(None, TOKEN_LIFE)?.to_string();
+    let issue = || authority.issue_token(None, TOKEN_LIFE);
+    let tokens = format!("{} {}", issue()?, issue()?);
     let home = endpoint.local_address().to_string();
-    let server = Server::start(&dir.path().join("server"), &home, &token, &tls).await?;
+    let server = Server::start(&dir.path().join("server"), &home, &tokens, &tls).await?;
     let quinn = quic::client(Setting::AsItComes, tls.client()?)?;
     let tuned = quic::client(Setting::Tuned, tls.client()?)?;
     let client = Arc::new(tls.client()?);
+    let mail_path = dir.path().join("client-mail");
+    let post = mail::start(&mail_path, &home, issue()?, Some(server.addresses[5])).await?;
+    post.knows(&server.nodes[1]).await?;
     let mut contenders = Contenders {
         tcp: floor::dial_tcp(server.addresses[0])?,
         tls: floor::dial_tls(server.addresses[1], &client)?,
         quinn: quinn.connect(server.addresses[2], "localhost")?.await?,
         tuned: tuned.connect(server.addresses[3], "localhost")?.await?,
-        ours: endpoint.connect(&server.node, server.addresses[4]).await?,
+        ours: endpoint
+            .connect(&server.nodes[0], server.addresses[4])
+            .await?,
+        post,
+        post_server: server.nodes[1],
     };
     // First of all, while the server has no freed memory to use again.
     let idle_peer_kib = idle_peers(dir.path(), &authority, &home, &server).await?;
@@ -143,6 +169,9 @@ async fn measure(rounds: usize) -> Result<Report> {
     for round in 0..=rounds {
         writeln!(std::io::stderr(), "round {round} of {rounds}")?;
         for (who, samples) in samples.iter_mut().enumerate() {
+            if only.is_some_and(|only| only != who) {
+                continue;
+            }
             let mut fresh = Samples::default();
             let kept = if round == 0 { &mut fresh } else { samples };
             sample(&mut contenders, who, &server, kept).await?;
@@ -151,9 +180,9 @@ async fn measure(rounds: usize) -> Result<Report> {
     // These leave connections behind, so they come last.
     for _ in 0..rounds {
         let raw = handshakes(&tuned, &server).await?;
-        samples[3].handshakes_per_s.push(raw);
+        samples[TUNED].handshakes_per_s.push(raw);
         let own = own_handshakes(&endpoint, &server).await?;
-        samples[OURS].handshakes_per_s.push(own);
+        samples[FRAMES].handshakes_per_s.push(own);
     }
     let idle_peers = IDLE_PEERS;
     Ok(Report {
@@ -235,7 +264,11 @@ async fn idle_peers(
     let before = server.memory_kib()?;
     let mut peers = Vec::new();
     for member in &members {
-        peers.push(member.connect(&server.node, server.addresses[4]).await?);
+        peers.push(
+            member
+                .connect(&server.nodes[0], server.addresses[4])
+                .await?,
+        );
     }
     let after = server.memory_kib()?;
     for member in &members {

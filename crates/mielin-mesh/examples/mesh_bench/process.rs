@@ -60,12 +60,13 @@ impl Tls {
 pub(crate) struct Server {
     child: Child,
     pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) node: NodeId,
+    /// The member whose endpoint answers, and the node with the mailbox.
+    pub(crate) nodes: [NodeId; 2],
 }
 
 impl Server {
     /// Starts this program again as the server; gives up when it says nothing.
-    pub(crate) async fn start(path: &Path, home: &str, token: &str, tls: &Tls) -> Result<Server> {
+    pub(crate) async fn start(path: &Path, home: &str, tokens: &str, tls: &Tls) -> Result<Server> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("serve")
             .stdin(Stdio::piped())
@@ -75,7 +76,7 @@ impl Server {
         let (certificate, key) = (HEXLOWER.encode(&tls.certificate), HEXLOWER.encode(&tls.key));
         writeln!(
             input,
-            "{}\n{home}\n{token}\n{certificate}\n{key}",
+            "{}\n{home}\n{tokens}\n{certificate}\n{key}",
             path.display()
         )?;
         let output = child.stdout.take().context("the output is piped")?;
@@ -84,14 +85,17 @@ impl Server {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).await?;
         let mut words = line.split_whitespace();
-        let addresses = words.by_ref().take(5).map(str::parse);
+        let addresses = words.by_ref().take(6).map(str::parse);
         let addresses = addresses.collect::<Result<Vec<SocketAddr>, _>>()?;
-        let node = words.next().context("the server did not start")?;
-        let node = node.parse().ok().context("no node id")?;
+        let mut node = || {
+            let word = words.next().context("the server did not start")?;
+            word.parse::<NodeId>().ok().context("no node id")
+        };
+        let nodes = [node()?, node()?];
         Ok(Server {
             child,
             addresses,
-            node,
+            nodes,
         })
     }
 

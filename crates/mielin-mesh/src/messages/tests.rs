@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use mielin_fuzz::{Seed, Target};
-use mielin_mesh_core::Epoch;
 use mielin_mesh_core::delivery::MessageKind;
+use mielin_mesh_core::{AgentId, Epoch};
 
 use super::*;
 
@@ -66,4 +66,19 @@ fn as_many_messages_as_fit_are_joined() {
         ([first, second], joined.len()),
         ([large[0].clone(), large[1].clone()], 0)
     );
+}
+
+#[test]
+fn nobody_announces_more_than_may_be_in_flight() {
+    let accepted = |count, bytes| {
+        let announced = codec::encode(&Batch { count, bytes });
+        Batch::decode(&announced).is_some()
+    };
+    let most = BATCH_BYTES_MAX as u32;
+    assert!(accepted(1, 0) && accepted(DELIVERY_WINDOW_COUNT as u8, most));
+    assert!(!accepted(0, 0));
+    assert!(!accepted(DELIVERY_WINDOW_COUNT as u8 + 1, 0));
+    assert!(!accepted(1, most + 1));
+    assert!(Batch::decode(b"").is_none() && Batch::decode(&[1; 64]).is_none());
+    assert!(Batch::of(&[]).is_none());
 }

@@ -1,0 +1,221 @@
+//! Messages between two agents' mailboxes: from the edge of the outbox that gives them out, over the mesh, into the
+//! mailbox on the other node, which says that it has them. What agents do with them is not in it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use mielin_mesh::{BoxFuture, Mailboxes, MeshConfig, MeshService, Preset};
+use mielin_mesh_core::delivery::{DeliveryReply, Envelope, Inbox, MessageKind, Outbox};
+use mielin_mesh_core::{AgentId, Epoch, NodeId};
+use mielin_mesh_wire::JoinToken;
+use tokio::sync::Notify;
+
+use crate::ours;
+use crate::work::{Kind, RoundTrips, SMALL_BYTES, Work};
+
+const CLIENT: AgentId = AgentId([1; 16]);
+const SERVER: AgentId = AgentId([2; 16]);
+const EPOCH: Epoch = Epoch(1);
+/// How long the two nodes may take to find each other.
+const FIND_LIMIT: Duration = Duration::from_secs(60);
+
+/// The mailbox and the outbox of one agent, and the node that it lives on.
+pub(crate) struct Post {
+    mesh: MeshService,
+    partner: AgentId,
+    state: Mutex<State>,
+    /// There is something in the mailbox.
+    arrived: Notify,
+    /// There is something to send.
+    outgoing: Notify,
+    /// Something that was sent is in the other mailbox.
+    acknowledged: Notify,
+    begun: Instant,
+}
+
+struct State {
+    outbox: Outbox,
+    inbox: Inbox,
+    /// The node of the other agent.
+    there: Option<NodeId>,
+}
+
+impl Mailboxes for Post {
+    fn deliver(
+        &self,
+        from: NodeId,
+        _: AgentId,
+        envelopes: Vec<Envelope>,
+    ) -> BoxFuture<'_, Option<DeliveryReply>> {
+        let mut state = self.state();
+        state.there = Some(from);
+        let replies = envelopes
+            .into_iter()
+            .map(|envelope| state.inbox.accept(envelope).reply());
+        let reply = replies.last();
+        drop(state);
+        self.arrived.notify_one();
+        Box::pin(std::future::ready(reply))
+    }
+}
+
+/// Joins the mesh and starts the node of an agent: the client's when it is told where the server's is.
+pub(crate) async fn start(
+    path: &Path,
+    founder: &str,
+    token: JoinToken,
+    server: Option<SocketAddr>,
+) -> Result<Arc<Post>> {
+    let credentials = ours::become_member(path, founder, token).await?;
+    let mut config = MeshConfig::new("127.0.0.1:0".parse()?);
+    config.enable_mdns = false;
+    config.enable_registry = false;
+    config.preset = Preset::Wan;
+    let (me, partner) = match server {
+        Some(server) => {
+            config = config.bootstrap(server);
+            (CLIENT, SERVER)
+        }
+        None => (SERVER, CLIENT),
+    };
+    let mesh = MeshService::start(config, credentials).await?;
+    let post = Arc::new(Post {
+        mesh,
+        partner,
+        state: Mutex::new(State {
+            outbox: Outbox::new(me),
+            inbox: Inbox::new(me),
+            there: None,
+        }),
+        arrived: Notify::new(),
+        outgoing: Notify::new(),
+        acknowledged: Notify::new(),
+        begun: Instant::now(),
+    });
+    post.mesh
+        .serve_messages(Arc::clone(&post) as Arc<dyn Mailboxes>);
+    tokio::spawn(carry(Arc::clone(&post)));
+    Ok(post)
+}
+
+/// Empties the outbox.
+async fn carry(post: Arc<Post>) {
+    loop {
+        let (batch, there) = {
+            let mut state = post.state();
+            let now = post.now();
+            let batch: Vec<_> = std::iter::from_fn(|| state.outbox.poll_transmit(now)).collect();
+            (batch, state.there)
+        };
+        match there {
+            Some(there) if !batch.is_empty() => {
+                let said = post.mesh.deliver(&there, &batch).await;
+                let (mut state, now) = (post.state(), post.now());
+                match said {
+                    Ok(reply) => drop(state.outbox.handle_reply(now, &post.partner, reply)),
+                    Err(_) => state.outbox.undeliverable(now, &post.partner),
+                }
+                drop(state);
+                post.acknowledged.notify_one();
+            }
+            _ => post.outgoing.notified().await,
+        }
+    }
+}
+
+/// Answers requests, and throws everything else away.
+pub(crate) async fn answer(post: Arc<Post>) {
+    loop {
+        while let Some(envelope) = post.take() {
+            if envelope.kind == MessageKind::Request {
+                let to_sequence = envelope.sequence;
+                post.push(MessageKind::Reply { to_sequence }, envelope.payload)
+                    .await;
+            }
+        }
+        post.arrived.notified().await;
+    }
+}
+
+/// The client's part of a piece of work.
+pub(crate) async fn run(post: &Post, server: NodeId, work: Work) -> Result<RoundTrips> {
+    post.state().there = Some(server);
+    let mut times = RoundTrips::new();
+    let payload = Bytes::from(vec![7; work.item_bytes()]);
+    for _ in 0..work.count {
+        if work.kind != Kind::RoundTrip {
+            post.push(MessageKind::Send, payload.clone()).await;
+            continue;
+        }
+        let begun = Instant::now();
+        post.push(MessageKind::Request, payload.clone()).await;
+        let answer = post.receive().await;
+        ensure!(answer.payload.len() == SMALL_BYTES, "a wrong length");
+        times.push(begun.elapsed());
+    }
+    while !post.state().outbox.is_empty() {
+        post.acknowledged.notified().await;
+    }
+    Ok(times)
+}
+
+impl Post {
+    /// The node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.mesh.local().id
+    }
+
+    /// Where the node listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.mesh.local().address
+    }
+
+    /// Waits until membership knows a node: before that there is no way to it.
+    pub(crate) async fn knows(&self, node: &NodeId) -> Result<()> {
+        let mut events = self.mesh.subscribe();
+        let known = async {
+            while !self.mesh.members().iter().any(|m| m.identity.id == *node) {
+                let _ = events.recv().await;
+            }
+        };
+        let known = tokio::time::timeout(FIND_LIMIT, known).await;
+        known.context("the two nodes do not find each other")
+    }
+
+    fn now(&self) -> mielin_mesh_core::Instant {
+        mielin_mesh_core::Instant::from_start(self.begun.elapsed())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Envelope> {
+        self.state().inbox.take()
+    }
+
+    async fn receive(&self) -> Envelope {
+        loop {
+            if let Some(envelope) = self.take() {
+                return envelope;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Sends, as soon as there is room in the outbox.
+    async fn push(&self, kind: MessageKind, payload: Bytes) {
+        while !self.state().outbox.can_push(payload.len()) {
+            self.acknowledged.notified().await;
+        }
+        let mut state = self.state();
+        let pushed = state.outbox.push(EPOCH, self.partner, kind, payload);
+        drop(state);
+        pushed.expect("there is room");
+        self.outgoing.notify_one();
+    }
+}
