@@ -20,6 +20,7 @@
 mod health;
 mod identity;
 mod sync;
+mod touched;
 mod wire;
 
 use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -30,7 +31,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::num::{NonZeroU8, NonZeroUsize};
 use core::str::FromStr;
-use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
 
 use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, State, Timer};
@@ -48,6 +49,7 @@ use health::Health;
 pub(crate) use identity::WireAddress;
 pub use identity::{Departure, Identity, Member};
 use sync::{Digest, EntriesHeader};
+use touched::Touched;
 use wire::{OxiCodec, WireHeader, WireMember};
 
 /// How fast silence becomes death.
@@ -204,9 +206,8 @@ struct Effects {
     /// The token of the current probe cycle: timers with an older one are void.
     token: Option<foca::TimerToken>,
     rejoined: bool,
-    /// Whether members may have changed. foca does not say when one becomes a suspect, but whatever changes it
-    /// also writes down to be spread, which sets this too.
-    changed: Arc<AtomicBool>,
+    /// Members that may have changed.
+    touched: Arc<Touched>,
     health: Health,
     /// This node's incarnation in what foca sent last.
     incarnation: Arc<AtomicU16>,
@@ -214,9 +215,17 @@ struct Effects {
 
 impl foca::Runtime<Identity> for Effects {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
-        self.changed.store(true, Ordering::Relaxed);
-        if let Notification::Rejoin(_) = notification {
-            self.rejoined = true;
+        match notification {
+            Notification::MemberUp(member)
+            | Notification::MemberDown(member)
+            | Notification::Rename(_, member) => self.touched.add(&member.id),
+            Notification::Rejoin(_) => {
+                self.rejoined = true;
+                self.touched.add_all();
+            }
+            Notification::Active | Notification::Idle | Notification::Defunct => {
+                self.touched.add_all();
+            }
         }
     }
 
@@ -268,9 +277,9 @@ impl Membership {
         let config = preset.config();
         let suspect_to_dead = config.suspect_to_down_after;
         let id = local.id;
-        let changed = Arc::new(AtomicBool::new(false));
+        let touched = Arc::new(Touched::default());
         let incarnation = Arc::new(AtomicU16::new(0));
-        let codec = OxiCodec::new(Arc::clone(&changed), Arc::clone(&incarnation));
+        let codec = OxiCodec::new(Arc::clone(&touched), Arc::clone(&incarnation));
         let mut random = StdRng::seed_from_u64(seed);
         let foca = Foca::new(local, config, StdRng::seed_from_u64(random.random()), codec);
         Ok(Membership {
@@ -289,7 +298,7 @@ impl Membership {
                 submitted: 0,
                 token: None,
                 rejoined: false,
-                changed,
+                touched,
                 health: Health::default(),
                 incarnation,
             },
@@ -584,7 +593,7 @@ impl Membership {
                 continue;
             }
             if matches!(timer, Timer::RemoveDown(_)) {
-                self.effects.changed.store(true, Ordering::Relaxed);
+                self.effects.touched.add_all();
             }
             let probe_ends = matches!(timer, Timer::ProbeRandomMember(_));
             if probe_ends {
@@ -681,9 +690,9 @@ impl Membership {
                 .push_back(MembershipEvent::Rejoined { generation });
             self.wake();
         }
-        if !self.effects.changed.swap(false, Ordering::Relaxed) {
+        let Some(touched) = self.effects.touched.take() else {
             return;
-        }
+        };
         if self.foca.num_members() == 0 {
             self.sync_at = None;
         } else if self.sync_at.is_none() {
@@ -700,13 +709,10 @@ impl Membership {
         {
             count += 1;
             let identity = member.id();
-            let state = match member.state() {
-                State::Alive => MemberState::Alive,
-                State::Suspect => MemberState::Suspect,
-                State::Down => identity
-                    .departed
-                    .map_or(MemberState::Dead, MemberState::from),
-            };
+            if !touched.contain(&identity.id) {
+                continue;
+            }
+            let state = state_of(member);
             let known = self.known.get(&identity.id);
             if !known.is_some_and(|known| known.state == state && known.identity == *identity) {
                 let same_state = known.filter(|known| known.state == state);
@@ -731,6 +737,17 @@ impl Membership {
                 keep
             });
         }
+    }
+}
+
+fn state_of(member: &foca::Member<Identity>) -> MemberState {
+    match member.state() {
+        State::Alive => MemberState::Alive,
+        State::Suspect => MemberState::Suspect,
+        State::Down => member
+            .id()
+            .departed
+            .map_or(MemberState::Dead, MemberState::from),
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) struct EntriesHeader {
     pub(super) source: NodeId,
 }
 
-fn bucket_of(id: &NodeId) -> usize {
+/// Less than [`BUCKETS`].
+pub(super) fn bucket_of(id: &NodeId) -> usize {
     usize::from(id.0[0]) % BUCKETS
 }
 

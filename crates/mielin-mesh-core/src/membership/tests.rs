@@ -129,6 +129,7 @@ impl Group {
         loop {
             self.collect();
             if done(self) {
+                self.nodes.values().for_each(knows_what_foca_knows);
                 return self.now.since(began);
             }
             let timers = self.nodes.values().filter_map(Membership::poll_timeout);
@@ -180,6 +181,16 @@ impl Group {
     fn all_alive(&self) -> bool {
         (0..u32::try_from(self.nodes.len()).unwrap()).all(|i| self.agree(i, MemberState::Alive))
     }
+}
+
+/// That only those are looked at who may have changed misses nobody.
+fn knows_what_foca_knows(node: &Membership) {
+    let others = node.foca.iter_membership_state();
+    let others = others.filter(|m| m.id().id != node.local().id);
+    let of_foca: BTreeMap<NodeId, _> = others.map(|m| (m.id().id, (m.id(), state_of(m)))).collect();
+    let known = node.known.iter();
+    let known: BTreeMap<NodeId, _> = known.map(|(id, m)| (*id, (&m.identity, m.state))).collect();
+    assert_eq!(known, of_foca);
 }
 
 const SECOND: Duration = Duration::from_secs(1);

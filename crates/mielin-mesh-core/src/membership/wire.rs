@@ -1,13 +1,14 @@
 //! The form of membership messages on the wire: `foca`'s headers and members through the project's codec.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Incarnation, Member, Message, ProbeNumber, State};
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
+use super::touched::Touched;
 use crate::Identity;
 use crate::codec::{self, CodecError};
 
@@ -74,14 +75,14 @@ pub(super) enum WireError {
 /// foca writes each member down that has changed, to spread it, and its own incarnation in front of whatever it sends;
 /// the codec notes both.
 pub(super) struct OxiCodec {
-    changed: Arc<AtomicBool>,
+    touched: Arc<Touched>,
     incarnation: Arc<AtomicU16>,
 }
 
 impl OxiCodec {
-    pub(super) const fn new(changed: Arc<AtomicBool>, incarnation: Arc<AtomicU16>) -> OxiCodec {
+    pub(super) const fn new(touched: Arc<Touched>, incarnation: Arc<AtomicU16>) -> OxiCodec {
         OxiCodec {
-            changed,
+            touched,
             incarnation,
         }
     }
@@ -239,7 +240,7 @@ impl Codec<Identity> for OxiCodec {
         member: &Member<Identity>,
         buffer: impl BufMut,
     ) -> Result<(), WireError> {
-        self.changed.store(true, Ordering::Relaxed);
+        self.touched.add(&member.id().id);
         put(&WireMember::from(member), buffer)
     }
 
