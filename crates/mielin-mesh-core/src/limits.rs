@@ -22,6 +22,10 @@ pub const MEMBERSHIP_DATAGRAM_BYTES_MAX: usize = 1_100;
 /// Datagrams with which a member answers a digest that differs from its own; about ten members are in one, so a
 /// newcomer learns of a thousand in some seven periods.
 pub const MEMBERSHIP_SYNC_DATAGRAMS_MAX: usize = 16;
+/// Pings that a member sends, evenly spread, in the time that it waits for an answer before it asks others to try. They
+/// go on after that until the probe's time is over, so there are nine at most. The pauses of 0.8 s (WAN) and 0.1 s
+/// (LAN) are longer than the way there and back, so without loss there is one.
+pub const MEMBERSHIP_PINGS_BEFORE_HELP: u32 = 3;
 /// WAN: a vanished member is a suspect after at most this long. Design: 15 s.
 pub const WAN_SUSPECT_AFTER: Duration = Duration::from_secs(15);
 /// WAN: a vanished member is dead after at most this long. Design: 30 s.

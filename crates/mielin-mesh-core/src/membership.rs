@@ -2,7 +2,7 @@
 //!
 //! The protocol is SWIM (Das, Gupta, Motivala, "SWIM: Scalable Weakly-consistent Infection-style Process
 //! Group Membership Protocol", DSN 2002) with the suspicion of its section 4.2, as implemented by the crate
-//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in six points:
+//! `foca`. This module gives it an identity, a wire format, timers and events, and deviates in seven points:
 //!
 //! - A member that stops or leaves says so: it spreads its own death under an identity marked as departed, so
 //!   that the group can tell [`MemberState::Stopped`] and [`MemberState::Left`] from [`MemberState::Dead`].
@@ -11,6 +11,7 @@
 //! - Two members at a time compare what they know, so that everybody learns in the end what gossip did not
 //!   bring (anti-entropy; module `sync` has the protocol). Each datagram begins with its kind.
 //! - A node that is slow blames itself first (Lifeguard; module `health`).
+//! - A ping is repeated until it is answered, so that a lost datagram is not taken for a death (module `ping`).
 //! - A broken connection is a hint: the peer is a suspect at once, and refutes if it lives.
 //!
 //! Datagrams come from authenticated peers, and one that names another sender is refused; but a peer may
@@ -19,6 +20,7 @@
 
 mod health;
 mod identity;
+mod ping;
 mod sync;
 mod touched;
 mod wire;
@@ -48,6 +50,7 @@ use crate::{Instant, MemberState, Name, NodeId, NodeRole};
 use health::Health;
 pub(crate) use identity::WireAddress;
 pub use identity::{Departure, Identity, Member};
+use ping::Ping;
 use sync::{Digest, EntriesHeader};
 use touched::Touched;
 use wire::{OxiCodec, WireHeader, WireMember};
@@ -209,6 +212,8 @@ struct Effects {
     /// Members that may have changed.
     touched: Arc<Touched>,
     health: Health,
+    probe_rtt: Duration,
+    ping: Option<Ping>,
     /// This node's incarnation in what foca sent last.
     incarnation: Arc<AtomicU16>,
 }
@@ -221,9 +226,11 @@ impl foca::Runtime<Identity> for Effects {
             | Notification::Rename(_, member) => self.touched.add(&member.id),
             Notification::Rejoin(_) => {
                 self.rejoined = true;
+                self.ping = None;
                 self.touched.add_all();
             }
             Notification::Active | Notification::Idle | Notification::Defunct => {
+                self.ping = None;
                 self.touched.add_all();
             }
         }
@@ -235,14 +242,24 @@ impl foca::Runtime<Identity> for Effects {
         if to.id == self.local {
             return;
         }
-        let mut bytes = Vec::with_capacity(1 + data.len());
-        bytes.push(KIND_SWIM);
-        bytes.extend_from_slice(data);
-        self.transmits.push_back(Transmit {
-            to: to.id,
-            address: to.address,
-            bytes,
-        });
+        let swim = |data: &[u8]| {
+            let mut bytes = Vec::with_capacity(1 + data.len());
+            bytes.push(KIND_SWIM);
+            bytes.extend_from_slice(data);
+            Transmit {
+                to: to.id,
+                address: to.address,
+                bytes,
+            }
+        };
+        if let Ok((header, news)) = codec::decode_prefix::<WireHeader>(data)
+            && let Some(number) = header.ping()
+        {
+            let bare = swim(&data[..data.len() - news.len()]);
+            let patience = self.health.patience(self.probe_rtt);
+            self.ping = Some(Ping::sent(self.now, number, bare, patience));
+        }
+        self.transmits.push_back(swim(data));
     }
 
     fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
@@ -275,7 +292,7 @@ impl Membership {
             return Err(MembershipError::Departed);
         }
         let config = preset.config();
-        let suspect_to_dead = config.suspect_to_down_after;
+        let (suspect_to_dead, probe_rtt) = (config.suspect_to_down_after, config.probe_rtt);
         let id = local.id;
         let touched = Arc::new(Touched::default());
         let incarnation = Arc::new(AtomicU16::new(0));
@@ -300,6 +317,8 @@ impl Membership {
                 rejoined: false,
                 touched,
                 health: Health::default(),
+                probe_rtt,
+                ping: None,
                 incarnation,
             },
             events: VecDeque::new(),
@@ -336,6 +355,8 @@ impl Membership {
             ..local.clone()
         };
         self.effects.now = now;
+        // The new identity begins with probes of its own.
+        self.effects.ping = None;
         let result = self.foca.change_identity(identity, &mut self.effects);
         self.settle(result);
         self.wake();
@@ -395,6 +416,11 @@ impl Membership {
         let (header, _) =
             codec::decode_prefix::<WireHeader>(bytes).map_err(|_| MembershipError::Malformed)?;
         proves(from, header.source.id)?;
+        if let (Some(ping), Some(number)) = (&self.effects.ping, header.ack())
+            && ping.is_answered_by(&from, number)
+        {
+            self.effects.ping = None;
+        }
         let result = self.foca.handle_data(bytes, &mut self.effects);
         let understood = result.is_ok();
         self.settle(result);
@@ -550,6 +576,7 @@ impl Membership {
         }
         self.departed = Some(departure);
         self.effects.timers.clear();
+        self.effects.ping = None;
         self.sync_at = None;
     }
 
@@ -603,13 +630,17 @@ impl Membership {
             self.effects.health.judged();
             self.settle(result);
         }
+        // After the timers: a probe that is over is not repeated.
+        let again = self.effects.ping.as_mut().and_then(|p| p.repeat(now));
+        self.effects.transmits.extend(again);
     }
 
     /// When to call [`Membership::handle_timeout`]; ask again after every other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.effects.timers.peek().map(|Reverse((at, _, _))| *at);
-        timer.into_iter().chain(self.sync_at).min()
+        let ping = self.effects.ping.as_ref().map(Ping::at);
+        timer.into_iter().chain(self.sync_at).chain(ping).min()
     }
 
     /// The next datagram to send; ask after every call until there is none.

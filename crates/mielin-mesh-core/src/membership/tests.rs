@@ -316,6 +316,67 @@ fn a_suspect_that_lives_refutes() {
     }
 }
 
+/// What is on its way to `to` and names itself a ping.
+fn pings_to(group: &Group, to: NodeId) -> Vec<(Instant, u64)> {
+    let flying = group.flying.iter().filter(|(_, (_, transmit))| {
+        transmit.to == to && transmit.bytes[0] == KIND_SWIM && {
+            let header = codec::decode_prefix::<WireHeader>(&transmit.bytes[1..]);
+            header.is_ok_and(|(header, _)| header.ping().is_some())
+        }
+    });
+    flying.map(|(key, _)| *key).collect()
+}
+
+#[test]
+fn a_lost_ping_is_repeated_until_the_answer_comes() {
+    let mut group = formed(2, 0, 41);
+    group.run_for(5 * SECOND);
+    group.events.clear();
+    for _ in 0..10 {
+        // Seven pings of a probe are lost, and the eighth is not; with nobody to help, the others say nothing.
+        for _ in 0..7 {
+            group.run_until(3 * SECOND, "a ping", |g| !pings_to(g, id(1)).is_empty());
+            for key in pings_to(&group, id(1)) {
+                group.flying.remove(&key);
+            }
+        }
+        group.run_until(SECOND / 5, "the next", |g| !pings_to(g, id(1)).is_empty());
+        group.run_until(SECOND / 5, "its answer", |group| {
+            group.nodes[&id(0)].effects.ping.is_none()
+        });
+    }
+    assert_eq!(group.events, []);
+    assert_eq!(group.nodes[&id(0)].local_health(), 0);
+}
+
+#[test]
+fn who_answers_is_pinged_once_a_period_and_the_silent_nine_times() {
+    let mut group = formed(2, 0, 42);
+    group.run_for(5 * SECOND);
+    group.sent_by_kind = [0; 3];
+    group.run_for(20 * SECOND);
+    let [swim, ..] = group.sent_by_kind;
+    // 20 pings and 20 answers of each, and announcements with their answers.
+    assert!((80..=88).contains(&swim), "{swim}");
+    group.silent.insert(id(1));
+    assert!(group.nodes[&id(0)].effects.ping.is_none(), "between probes");
+    group.run_until(2 * SECOND, "a ping", |g| !pings_to(g, id(1)).is_empty());
+    let mut pings = 0;
+    // The next probe begins after a second.
+    let end = group.now + SECOND * 19 / 20;
+    group.wake = Some(end);
+    while group.now < end {
+        for key in pings_to(&group, id(1)) {
+            group.flying.remove(&key);
+            pings += 1;
+        }
+        group.run_until(SECOND, "a ping", |group| {
+            group.now >= end || !pings_to(group, id(1)).is_empty()
+        });
+    }
+    assert_eq!(pings, 9);
+}
+
 #[test]
 fn a_broken_connection_to_a_dead_peer_shortens_its_dying() {
     let mut group = formed(3, 0, 8);

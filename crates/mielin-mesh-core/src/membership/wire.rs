@@ -21,6 +21,24 @@ pub(super) struct WireHeader {
     message: WireMessage,
 }
 
+impl WireHeader {
+    /// The number of the probe whose ping this is.
+    pub(super) const fn ping(&self) -> Option<ProbeNumber> {
+        match self.message {
+            WireMessage::Ping(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// The number of the probe that this answers by the target's own word.
+    pub(super) const fn ack(&self) -> Option<ProbeNumber> {
+        match self.message {
+            WireMessage::Ack(number) => Some(number),
+            _ => None,
+        }
+    }
+}
+
 /// Mirrors [`foca::Message`].
 #[derive(Encode, Decode)]
 enum WireMessage {
