@@ -1,110 +1,232 @@
-//! How the figures of membership grow with the group and with loss: as CSV, and drawn as SVG.
+//! How the figures of a protocol grow with the number of nodes: as CSV, and drawn as SVG.
 
 use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
 
-use crate::membership::{self, Outcome, Scenario};
+use crate::{lookup, membership};
 
-/// What to run: each size of group with each loss.
+/// What to run: each number of nodes under each adversity.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// Nodes in the groups, ascending.
+    /// Nodes, ascending.
     pub nodes: Vec<usize>,
-    /// Datagrams that are lost, in percent.
-    pub losses: Vec<f64>,
-    /// Quiet hours of virtual time in each run.
-    pub hours: f64,
+    /// What is lost, or who is replaced, in percent: a line of the plots each.
+    pub percents: Vec<f64>,
     /// The one source of chance of each run.
     pub seed: u64,
 }
 
 /// One run.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Nodes in the group.
+pub struct Row<O> {
+    /// Nodes that took part.
     pub nodes: usize,
-    /// Datagrams that were lost, in percent.
-    pub loss_percent: f64,
+    /// What was lost, or who was replaced, in percent.
+    pub percent: f64,
     /// What came out.
-    pub outcome: Outcome,
+    pub outcome: O,
 }
 
 /// What a plot shows of a run.
-pub struct Figure {
+pub struct Figure<O> {
     /// The name of the file, without its ending, and of the column.
     pub name: &'static str,
     /// What stands above the plot.
     pub title: &'static str,
     /// The value of a run.
-    pub of: fn(&Outcome) -> f64,
+    pub of: fn(&O) -> f64,
 }
 
-/// All that the CSV has columns for.
-pub const FIGURES: [Figure; 5] = [
-    Figure {
-        name: "death_known_all_periods",
-        title: "Probe periods until a death was known to all",
-        of: |outcome| outcome.death_known_all_periods,
-    },
-    Figure {
-        name: "join_known_all_periods",
-        title: "Probe periods until a join was known to all",
-        of: |outcome| outcome.join_known_all_periods,
-    },
-    Figure {
-        name: "false_deaths",
-        title: "Lives taken for ended while they were not",
-        of: |outcome| outcome.false_deaths as f64,
-    },
-    Figure {
-        name: "bytes_per_node_s",
-        title: "Bytes sent by a node in a second",
-        of: |outcome| outcome.bytes_per_node_s,
-    },
-    Figure {
-        name: "msgs_per_node_s",
-        title: "Datagrams sent by a node in a second",
-        of: |outcome| outcome.msgs_per_node_s,
-    },
-];
+/// What is drawn of the runs of one protocol.
+pub struct Curves<O: 'static> {
+    /// The name of the table's file, without its ending.
+    pub name: &'static str,
+    /// The column of percents.
+    pub column: &'static str,
+    /// What the percents are of, beside each line.
+    pub unit: &'static str,
+    /// All other columns.
+    pub figures: &'static [Figure<O>],
+}
 
-/// Runs every combination.
-///
-/// # Errors
-///
-/// No sizes or no losses are given, or a run fails.
-pub fn run(sweep: &Sweep) -> Result<Vec<Row>> {
-    ensure!(
-        !sweep.nodes.is_empty() && !sweep.losses.is_empty(),
-        "a curve needs points"
-    );
-    let mut rows = Vec::new();
-    for &loss_percent in &sweep.losses {
-        for &nodes in &sweep.nodes {
-            let scenario = Scenario::new(nodes, loss_percent, sweep.hours, sweep.seed);
-            let outcome = membership::run(&scenario)?;
-            rows.push(Row {
-                nodes,
-                loss_percent,
-                outcome,
-            });
+/// Membership over loss.
+pub const MEMBERSHIP: Curves<membership::Outcome> = Curves {
+    name: "membership",
+    column: "loss_percent",
+    unit: "% lost",
+    figures: &[
+        Figure {
+            name: "death_known_all_periods",
+            title: "Probe periods until a death was known to all",
+            of: |outcome| outcome.death_known_all_periods,
+        },
+        Figure {
+            name: "join_known_all_periods",
+            title: "Probe periods until a join was known to all",
+            of: |outcome| outcome.join_known_all_periods,
+        },
+        Figure {
+            name: "false_deaths",
+            title: "Lives taken for ended while they were not",
+            of: |outcome| outcome.false_deaths as f64,
+        },
+        Figure {
+            name: "bytes_per_node_s",
+            title: "Bytes sent by a node in a second",
+            of: |outcome| outcome.bytes_per_node_s,
+        },
+        Figure {
+            name: "msgs_per_node_s",
+            title: "Datagrams sent by a node in a second",
+            of: |outcome| outcome.msgs_per_node_s,
+        },
+    ],
+};
+
+/// Searches over churn.
+pub const LOOKUP: Curves<lookup::Outcome> = Curves {
+    name: "lookup",
+    column: "churn_percent",
+    unit: "% replaced",
+    figures: &[
+        Figure {
+            name: "lookup_success_percent",
+            title: "Searches that found their record, in percent",
+            of: |outcome| outcome.success * 100.0,
+        },
+        Figure {
+            name: "lookup_mean_hops",
+            title: "Requests that led to the record, on average",
+            of: |outcome| outcome.mean_hops,
+        },
+        Figure {
+            name: "lookup_p99_hops",
+            title: "Requests that led to the record, in the worst search but one in 100",
+            of: |outcome| f64::from(outcome.p99_hops),
+        },
+    ],
+};
+
+impl Sweep {
+    /// Runs every combination.
+    ///
+    /// # Errors
+    ///
+    /// No numbers of nodes or no percents are given, or a run fails.
+    pub fn run<O>(&self, run: impl Fn(usize, f64) -> Result<O>) -> Result<Vec<Row<O>>> {
+        ensure!(
+            !self.nodes.is_empty() && !self.percents.is_empty(),
+            "a curve needs points"
+        );
+        let mut rows = Vec::new();
+        for &percent in &self.percents {
+            for &nodes in &self.nodes {
+                rows.push(Row {
+                    nodes,
+                    percent,
+                    outcome: run(nodes, percent)?,
+                });
+            }
         }
+        Ok(rows)
     }
-    Ok(rows)
+
+    /// Membership over so many quiet hours, with this loss.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sweep::run`] and [`membership::run`].
+    pub fn membership(&self, hours: f64) -> Result<Vec<Row<membership::Outcome>>> {
+        self.run(|nodes, loss| {
+            membership::run(&membership::Scenario::new(nodes, loss, hours, self.seed))
+        })
+    }
+
+    /// Searches with this churn, and without loss.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sweep::run`] and [`lookup::run`].
+    pub fn lookup(&self, lookups: usize) -> Result<Vec<Row<lookup::Outcome>>> {
+        self.run(|nodes, churn_percent| {
+            lookup::run(&lookup::Scenario {
+                nodes,
+                churn_percent,
+                loss_percent: 0.0,
+                lookups,
+                seed: self.seed,
+            })
+        })
+    }
 }
 
-/// The rows with a line of names above them.
-#[must_use]
-pub fn csv(rows: &[Row]) -> String {
-    let names: Vec<&str> = FIGURES.iter().map(|figure| figure.name).collect();
-    let mut text = format!("nodes,loss_percent,{}\n", names.join(","));
-    for row in rows {
-        let values = FIGURES.iter().map(|f| (f.of)(&row.outcome).to_string());
-        let values = values.collect::<Vec<_>>().join(",");
-        let _ = writeln!(text, "{},{},{values}", row.nodes, row.loss_percent);
+impl<O> Curves<O> {
+    /// The rows with a line of names above them.
+    #[must_use]
+    pub fn csv(&self, rows: &[Row<O>]) -> String {
+        let names: Vec<&str> = self.figures.iter().map(|figure| figure.name).collect();
+        let mut text = format!("nodes,{},{}\n", self.column, names.join(","));
+        for row in rows {
+            let values = self.figures.iter();
+            let values = values.map(|figure| rounded((figure.of)(&row.outcome)).to_string());
+            let values = values.collect::<Vec<_>>().join(",");
+            let _ = writeln!(text, "{},{},{values}", row.nodes, row.percent);
+        }
+        text
     }
-    text
+
+    /// A plot of one figure over the number of nodes, which is drawn by its logarithm: a line for each percentage.
+    #[must_use]
+    pub fn svg(&self, rows: &[Row<O>], figure: &Figure<O>) -> String {
+        let mut text = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             font-family=\"sans-serif\" font-size=\"13\">\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
+             <text x=\"{}\" y=\"24\" text-anchor=\"middle\" font-size=\"15\">{}</text>\n",
+            WIDTH / 2.0,
+            figure.title
+        );
+        let points: Vec<Point> = rows
+            .iter()
+            .map(|row| Point {
+                nodes: row.nodes,
+                percent: row.percent,
+                value: (figure.of)(&row.outcome),
+            })
+            .collect();
+        let axes = Axes::around(&points);
+        axes.draw(&points, &mut text);
+        let mut percents: Vec<f64> = points.iter().map(|point| point.percent).collect();
+        percents.sort_unstable_by(f64::total_cmp);
+        percents.dedup();
+        for (index, percent) in percents.iter().enumerate() {
+            let of_line = points.iter().filter(|point| point.percent == *percent);
+            let places: Vec<(f64, f64)> = of_line.map(|point| axes.place(point)).collect();
+            let colour = COLOURS[index % COLOURS.len()];
+            line(&places, colour, &mut text);
+            let y = 44.0 + 16.0 * index as f64;
+            let _ = writeln!(
+                text,
+                "<text x=\"{}\" y=\"{y}\" fill=\"{colour}\">{percent} {}</text>",
+                MARGIN + 8.0,
+                self.unit
+            );
+        }
+        text.push_str("</svg>\n");
+        text
+    }
+}
+
+/// Without the noise that a multiplication adds.
+fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}
+
+struct Point {
+    nodes: usize,
+    percent: f64,
+    value: f64,
 }
 
 const WIDTH: f64 = 640.0;
@@ -113,40 +235,6 @@ const MARGIN: f64 = 60.0;
 const COLOURS: [&str; 6] = [
     "#1b6ca8", "#d1495b", "#3a7d44", "#c98a00", "#6a4c93", "#444444",
 ];
-
-/// A plot of one figure over the number of nodes, which is drawn by its logarithm: a line for each loss.
-#[must_use]
-pub fn svg(rows: &[Row], figure: &Figure) -> String {
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{}\" y=\"24\" text-anchor=\"middle\" font-size=\"15\">{}</text>\n",
-        WIDTH / 2.0,
-        figure.title
-    );
-    let axes = Axes::around(rows, figure);
-    axes.draw(rows, &mut text);
-    let mut losses: Vec<f64> = rows.iter().map(|row| row.loss_percent).collect();
-    losses.sort_unstable_by(f64::total_cmp);
-    losses.dedup();
-    for (index, loss) in losses.iter().enumerate() {
-        let of_loss = rows.iter().filter(|row| row.loss_percent == *loss);
-        let points: Vec<(f64, f64)> = of_loss
-            .map(|row| (axes.x(row.nodes), axes.y((figure.of)(&row.outcome))))
-            .collect();
-        let colour = COLOURS[index % COLOURS.len()];
-        line(&points, colour, &mut text);
-        let y = 44.0 + 16.0 * index as f64;
-        let _ = writeln!(
-            text,
-            "<text x=\"{}\" y=\"{y}\" fill=\"{colour}\">{loss} % lost</text>",
-            MARGIN + 8.0
-        );
-    }
-    text.push_str("</svg>\n");
-    text
-}
 
 fn line(points: &[(f64, f64)], colour: &str, text: &mut String) {
     let joined: Vec<String> = points
@@ -169,20 +257,35 @@ fn line(points: &[(f64, f64)], colour: &str, text: &mut String) {
 struct Axes {
     nodes_min: f64,
     nodes_max: f64,
-    /// The vertical axis begins at 0 and ends here.
+    /// Where the vertical axis begins, and ends.
+    bottom: f64,
     top: f64,
 }
 
 impl Axes {
-    fn around(rows: &[Row], figure: &Figure) -> Axes {
-        let nodes = || rows.iter().map(|row| row.nodes as f64);
-        let highest = rows.iter().map(|row| (figure.of)(&row.outcome));
+    fn around(points: &[Point]) -> Axes {
+        let nodes = || points.iter().map(|point| point.nodes as f64);
+        let highest = points.iter().map(|point| point.value).fold(0.0, f64::max);
+        let lowest = points.iter().map(|point| point.value);
+        let lowest = lowest.fold(f64::INFINITY, f64::min);
+        // What differs by a tenth at most would be a straight line over an axis from 0.
+        let (bottom, span) = if lowest > 0.9 * highest && highest > 10.0 {
+            let bottom = lowest - (highest - lowest).max(highest / 1_000.0);
+            (bottom, highest - bottom)
+        } else {
+            (0.0, highest.max(1.0))
+        };
         Axes {
             nodes_min: nodes().fold(f64::INFINITY, f64::min),
             nodes_max: nodes().fold(1.0, f64::max),
+            bottom,
             // Room for the names of the lines.
-            top: highest.fold(0.0, f64::max).max(1.0) * 1.35,
+            top: bottom + span * 1.35,
         }
+    }
+
+    fn place(&self, point: &Point) -> (f64, f64) {
+        (self.x(point.nodes), self.y(point.value))
     }
 
     fn x(&self, nodes: usize) -> f64 {
@@ -192,23 +295,25 @@ impl Axes {
     }
 
     fn y(&self, value: f64) -> f64 {
-        HEIGHT - MARGIN - value / self.top * (HEIGHT - 2.0 * MARGIN)
+        let share = (value - self.bottom) / (self.top - self.bottom);
+        HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN)
     }
 
-    fn draw(&self, rows: &[Row], text: &mut String) {
+    fn draw(&self, points: &[Point], text: &mut String) {
         let (left, right) = (MARGIN, WIDTH - MARGIN);
+        let digits = if self.top - self.bottom < 2.0 { 2 } else { 1 };
         for fifth in 0..=5 {
-            let value = self.top * f64::from(fifth) / 5.0;
+            let value = self.bottom + (self.top - self.bottom) * f64::from(fifth) / 5.0;
             let y = self.y(value);
             let _ = writeln!(
                 text,
                 "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#ddd\"/>\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.1}</text>",
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.digits$}</text>",
                 left - 6.0,
                 y + 4.0
             );
         }
-        let mut sizes: Vec<usize> = rows.iter().map(|row| row.nodes).collect();
+        let mut sizes: Vec<usize> = points.iter().map(|point| point.nodes).collect();
         sizes.sort_unstable();
         sizes.dedup();
         let bottom = HEIGHT - MARGIN;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mielin_mesh_core::Preset;
-use mielin_sim::{curves, lookup, membership};
+use mielin_sim::curves::{self, Curves, Row, Sweep};
+use mielin_sim::{lookup, membership};
 use serde::Serialize;
 
 /// The mesh's protocol cores on a virtual clock; the same seed gives the same output.
@@ -25,7 +26,8 @@ enum Command {
     Membership(MembershipArguments),
     /// Success and hops of searches in the table.
     Lookup(LookupArguments),
-    /// Membership over sizes of the group and loss, written as CSV and as plots in SVG.
+    /// Membership over sizes of the group and loss, and searches over sizes of the table and churn, written as CSV and
+    /// as plots in SVG.
     Curves(CurvesArguments),
 }
 
@@ -67,6 +69,12 @@ struct MembershipArguments {
     /// Links, each in one direction, that carry nothing in the quiet hours.
     #[arg(long, default_value_t = 0)]
     cuts: usize,
+    /// Nodes that crash in each of the hours while as many others join, in percent.
+    #[arg(long, default_value_t = 0.0)]
+    churn: f64,
+    /// Seconds in the middle of the hours for which a third of the group is cut off from the rest.
+    #[arg(long, default_value_t = 0)]
+    partition: u64,
     /// The one source of chance.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -99,20 +107,26 @@ struct LookupArguments {
 
 #[derive(Args)]
 struct CurvesArguments {
-    /// Nodes in the groups.
+    /// Nodes in the groups, and in the tables.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000",
         value_parser = clap::value_parser!(u32).range(2..=10_000))]
     nodes: Vec<u32>,
-    /// Datagrams lost, in percent.
+    /// Datagrams of membership lost, in percent.
     #[arg(long, value_delimiter = ',', default_value = "0,10,20,30")]
     loss: Vec<f64>,
-    /// Quiet hours of virtual time in each run.
+    /// Quiet hours of virtual time in each run of membership.
     #[arg(long, default_value_t = 0.1)]
     hours: f64,
+    /// Nodes of the table replaced by others within one life of a record, in percent.
+    #[arg(long, value_delimiter = ',', default_value = "0,10,20")]
+    churn: Vec<f64>,
+    /// Searches of each run.
+    #[arg(long, default_value_t = 2_000)]
+    lookups: usize,
     /// The one source of chance of each run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to write `membership.csv` and a plot for each of its columns; made if it is not there.
+    /// Where to write `membership.csv` and `lookup.csv`, and a plot for each of their columns; made if it is not there.
     #[arg(long)]
     directory: PathBuf,
 }
@@ -130,6 +144,8 @@ fn main() -> Result<()> {
                 slow_nodes: arguments.slow,
                 slow_by: Duration::from_millis(arguments.slow_ms),
                 cuts: arguments.cuts,
+                churn_percent: arguments.churn,
+                partition: Duration::from_secs(arguments.partition),
                 seed: arguments.seed,
             };
             print(&membership::run(&scenario)?, arguments.output)
@@ -151,18 +167,25 @@ fn main() -> Result<()> {
 fn draw(arguments: CurvesArguments) -> Result<()> {
     let mut nodes: Vec<usize> = arguments.nodes.iter().map(|n| *n as usize).collect();
     nodes.sort_unstable();
-    let rows = curves::run(&curves::Sweep {
-        nodes,
-        losses: arguments.loss,
-        hours: arguments.hours,
+    let sweep = |percents| Sweep {
+        nodes: nodes.clone(),
+        percents,
         seed: arguments.seed,
-    })?;
+    };
     let directory = &arguments.directory;
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    write(&directory.join("membership.csv"), &curves::csv(&rows))?;
-    for figure in &curves::FIGURES {
+    let rows = sweep(arguments.churn).lookup(arguments.lookups)?;
+    write_all(directory, &curves::LOOKUP, &rows)?;
+    let rows = sweep(arguments.loss).membership(arguments.hours)?;
+    write_all(directory, &curves::MEMBERSHIP, &rows)
+}
+
+fn write_all<O>(directory: &Path, curves: &Curves<O>, rows: &[Row<O>]) -> Result<()> {
+    let table = directory.join(curves.name).with_extension("csv");
+    write(&table, &curves.csv(rows))?;
+    for figure in curves.figures {
         let file = directory.join(figure.name).with_extension("svg");
-        write(&file, &curves::svg(&rows, figure))?;
+        write(&file, &curves.svg(rows, figure))?;
     }
     Ok(())
 }

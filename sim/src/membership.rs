@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use mielin_mesh_core::{
     Identity, Instant, MemberState, Membership, MembershipEvent, Name, NodeId, NodeRole, Preset,
 };
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use crate::world::{Clock, Core, Network, Traffic, World};
@@ -22,7 +23,7 @@ pub struct Scenario {
     pub loss_percent: f64,
     /// Datagrams that arrive twice, in percent.
     pub duplicate_percent: f64,
-    /// Hours of virtual time during which nothing happens and nobody may be taken for dead.
+    /// Hours of virtual time during which nothing happens but churn, and nobody who lives may be taken for dead.
     pub hours: f64,
     /// How fast silence becomes death.
     pub preset: Preset,
@@ -34,6 +35,10 @@ pub struct Scenario {
     pub slow_by: Duration,
     /// Directed links, chosen at random, that carry nothing.
     pub cuts: usize,
+    /// Of the nodes, in percent, so many crash in each of the hours, and as many others join.
+    pub churn_percent: f64,
+    /// In the middle of the hours, and beside them, a third of the group is cut off from the rest for so long.
+    pub partition: Duration,
     /// The one source of chance.
     pub seed: u64,
 }
@@ -53,6 +58,8 @@ impl Scenario {
             slow_nodes: 0,
             slow_by: Duration::ZERO,
             cuts: 0,
+            churn_percent: 0.0,
+            partition: Duration::ZERO,
             seed,
         }
     }
@@ -65,12 +72,16 @@ pub struct Outcome {
     pub death_known_all_periods: f64,
     /// Probe periods until a join was known to all, the longest of [`TRIALS`].
     pub join_known_all_periods: f64,
-    /// Lives that somebody took for ended while they were not.
+    /// Lives that somebody took for ended while they were not. Those that a partition ended, in the eyes of the other
+    /// side, are not counted, nor is the news of it, until the group is whole again.
     pub false_deaths: usize,
     /// Bytes of datagrams sent by a node in a second of the quiet hours' second half.
     pub bytes_per_node_s: f64,
     /// Datagrams likewise.
     pub msgs_per_node_s: f64,
+    /// Probe periods from the end of the partition until everybody took everybody for alive; `None` without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_healed_periods: Option<f64>,
 }
 
 /// Deaths and joins that are measured, one after the other.
@@ -133,28 +144,46 @@ struct Group {
     beliefs: Vec<Vec<Option<MemberState>>>,
     /// Lives that were taken for ended: the subject and its generation.
     false_deaths: BTreeSet<(usize, u64)>,
+    partition: Option<Partition>,
+}
+
+/// A cut through the group, until it is whole again.
+struct Partition {
+    island: BTreeSet<usize>,
+    /// Lives that somebody on the other side took for ended.
+    buried: BTreeSet<(usize, u64)>,
 }
 
 /// Runs a scenario.
 ///
 /// # Errors
 ///
-/// The group does not form, or news does not reach everybody in a thousand periods.
+/// Nobody would stay, the group does not form, or news does not reach everybody in a thousand periods.
 pub fn run(scenario: &Scenario) -> Result<Outcome> {
+    ensure!(
+        (0.0..=100.0).contains(&scenario.churn_percent),
+        "churn is a share of the nodes"
+    );
     let mut group = Group::new(scenario.clone());
     group.form()?;
     group.disturb();
     let quiet = Duration::from_secs_f64(scenario.hours * 3_600.0) / 2;
     // In the first half the news of how the group formed are still told.
-    group.run_for(quiet);
+    group.live(quiet);
+    let healed = group.part().context("the partition does not heal")?;
     let before = group.world.traffic();
-    group.run_for(quiet);
+    group.live(quiet);
     let after = group.world.traffic();
     group.world.heal();
+    if scenario.churn_percent > 0.0 {
+        group.until_all_know_all()?;
+    }
+    let residents = group.world.len();
     let (mut join, mut death) = (0.0_f64, 0.0_f64);
     for trial in 0..TRIALS {
         join = join.max(group.join().with_context(|| format!("join {trial}"))?);
-        death = death.max(group.death().with_context(|| format!("death {trial}"))?);
+        let periods = group.death(residents);
+        death = death.max(periods.with_context(|| format!("death {trial}"))?);
     }
     let node_seconds = scenario.nodes as f64 * quiet.as_secs_f64();
     let rate = |count: fn(&Traffic) -> u64| {
@@ -166,6 +195,7 @@ pub fn run(scenario: &Scenario) -> Result<Outcome> {
         false_deaths: group.false_deaths.len(),
         bytes_per_node_s: rate(|traffic| traffic.bytes),
         msgs_per_node_s: rate(|traffic| traffic.messages),
+        partition_healed_periods: healed.map(rounded),
     })
 }
 
@@ -187,6 +217,7 @@ impl Group {
             scenario,
             beliefs: Vec::new(),
             false_deaths: BTreeSet::new(),
+            partition: None,
         }
     }
 
@@ -254,7 +285,7 @@ impl Group {
 
     /// Has a node announce itself to some node that was there before it.
     fn greet(&mut self, node: usize) {
-        let there: Vec<usize> = (0..node).filter(|n| self.world.is_up(*n)).collect();
+        let there = self.up(node);
         if there.is_empty() {
             return;
         }
@@ -273,6 +304,83 @@ impl Group {
             let from = self.world.random.random_range(0..self.scenario.nodes);
             let to = self.world.random.random_range(0..self.scenario.nodes);
             self.world.cut(from, to);
+        }
+    }
+
+    /// Lets time pass in which, one after the other, nodes crash and others join.
+    fn live(&mut self, time: Duration) {
+        let hours = time.as_secs_f64() / 3_600.0;
+        let share = self.scenario.churn_percent / 100.0;
+        let replaced = (self.scenario.nodes as f64 * share * hours).round() as u32;
+        let began = self.world.now();
+        for number in 0..replaced {
+            self.run_until(began + time * number / replaced);
+            let up = self.up(self.world.len());
+            let leaving = up[self.world.random.random_range(0..up.len())];
+            self.world.crash(leaving);
+            let joining = self.start();
+            self.greet(joining);
+        }
+        self.run_until(began + time);
+    }
+
+    /// Runs to a moment; who knows nobody announces itself again, once a period or more often, as its driver has it do.
+    fn run_until(&mut self, end: Duration) {
+        while self.world.now() < end {
+            self.run_for(self.period.min(end - self.world.now()));
+            self.greet_again();
+        }
+    }
+
+    fn greet_again(&mut self) {
+        for node in self.up(self.world.len()) {
+            if self.beliefs[node].is_empty() {
+                self.greet(node);
+            }
+        }
+    }
+
+    /// Those of the first so many nodes that have not crashed.
+    fn up(&self, count: usize) -> Vec<usize> {
+        (0..count).filter(|n| self.world.is_up(*n)).collect()
+    }
+
+    /// Cuts a third of the group off, if the scenario says so, and says how many periods after that it is whole.
+    fn part(&mut self) -> Result<Option<f64>> {
+        let time = self.scenario.partition;
+        if time.is_zero() {
+            return Ok(None);
+        }
+        let mut up = self.up(self.world.len());
+        up.shuffle(&mut self.world.random);
+        let island: BTreeSet<usize> = up[..up.len() / 3].iter().copied().collect();
+        self.world.cut_off(island.clone());
+        self.partition = Some(Partition {
+            island,
+            buried: BTreeSet::new(),
+        });
+        self.run_for(time);
+        self.world.cut_off(BTreeSet::new());
+        let healed = self.until_all_know_all()?;
+        self.partition = None;
+        Ok(Some(healed))
+    }
+
+    /// Periods until all that are up take each other to be there.
+    fn until_all_know_all(&mut self) -> Result<f64> {
+        let began = self.world.now();
+        let tick = self.period / 50;
+        loop {
+            let up = self.up(self.world.len());
+            let all = up.iter().all(|n| self.all_believe(*n, MemberState::Alive));
+            let periods = (self.world.now() - began).as_secs_f64() / self.period.as_secs_f64();
+            if all {
+                return Ok(periods);
+            }
+            if periods > f64::from(PERIODS_MAX) {
+                bail!("seed {}: not all know all", self.scenario.seed);
+            }
+            self.run_until(self.world.now() + tick);
         }
     }
 
@@ -297,14 +405,17 @@ impl Group {
             }
             beliefs[subject] = Some(member.state);
             if member.state == MemberState::Dead && self.world.is_up(subject) {
-                self.false_deaths
-                    .insert((subject, member.identity.generation));
+                let life = (subject, member.identity.generation);
+                let parted = self.partition.as_mut();
+                if !parted.is_some_and(|p| p.explains(observer, life)) {
+                    self.false_deaths.insert(life);
+                }
             }
         }
     }
 
     /// Whether all that are up believe this of a node. Whom some suspect, they know to be there: where much is lost,
-    /// somebody is a suspect at any time.
+    /// somebody is a suspect at any time. A newcomer that has never heard of a node does not believe it alive.
     fn all_believe(&self, subject: usize, state: MemberState) -> bool {
         let others = (0..self.world.len()).filter(|n| *n != subject && self.world.is_up(*n));
         others
@@ -312,6 +423,7 @@ impl Group {
             .all(|belief| {
                 let belief = belief.copied().flatten();
                 belief == Some(state)
+                    || state == MemberState::Dead && belief.is_none()
                     || state.is_active() && belief.is_some_and(MemberState::is_active)
             })
     }
@@ -339,13 +451,22 @@ impl Group {
         self.periods_until(node, MemberState::Alive)
     }
 
-    /// A node that has been there from the beginning crashes.
-    fn death(&mut self) -> Result<f64> {
-        let up: Vec<usize> = (0..self.scenario.nodes)
-            .filter(|n| self.world.is_up(*n))
-            .collect();
+    /// One of the first so many nodes crashes: none that has joined for a measurement.
+    fn death(&mut self, residents: usize) -> Result<f64> {
+        let up = self.up(residents);
         let node = up[self.world.random.random_range(0..up.len())];
         self.world.crash(node);
         self.periods_until(node, MemberState::Dead)
+    }
+}
+
+impl Partition {
+    /// Whether the observer takes this life for ended because it was on the other side, or has heard so from those to
+    /// whom it was.
+    fn explains(&mut self, observer: usize, life: (usize, u64)) -> bool {
+        if self.island.contains(&observer) != self.island.contains(&life.0) {
+            self.buried.insert(life);
+        }
+        self.buried.contains(&life)
     }
 }

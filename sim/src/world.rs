@@ -126,6 +126,8 @@ pub struct World<C: Core> {
     network: Network,
     /// Directed links that carry nothing: from, to.
     cuts: BTreeSet<(usize, usize)>,
+    /// Nodes between which and all others nothing is carried.
+    island: BTreeSet<usize>,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
     traffic: Traffic,
@@ -143,6 +145,7 @@ impl<C: Core> World<C> {
             nodes: Vec::new(),
             network,
             cuts: BTreeSet::new(),
+            island: BTreeSet::new(),
             queue: BinaryHeap::new(),
             sequence: 0,
             traffic: Traffic::default(),
@@ -212,6 +215,17 @@ impl<C: Core> World<C> {
     /// Ends all cuts.
     pub fn heal(&mut self) {
         self.cuts.clear();
+    }
+
+    /// From now on nothing gets from these nodes to others or back; nobody is cut off when there are none.
+    pub fn cut_off(&mut self, island: BTreeSet<usize>) {
+        self.island = island;
+    }
+
+    /// Whether a cut through the whole world runs between two nodes.
+    #[must_use]
+    pub fn is_cut_between(&self, one: usize, other: usize) -> bool {
+        self.island.contains(&one) != self.island.contains(&other)
     }
 
     /// Has a node that is up do something at its own time.
@@ -287,7 +301,8 @@ impl<C: Core> World<C> {
     fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.traffic.messages += 1;
         self.traffic.bytes += bytes.len() as u64;
-        if !self.is_up(to) || self.cuts.contains(&(from, to)) {
+        let carried = !self.cuts.contains(&(from, to)) && !self.is_cut_between(from, to);
+        if !self.is_up(to) || !carried {
             return;
         }
         if self.happens(self.network.duplicate_percent) {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use mielin_mesh_core::Preset;
-use mielin_sim::{curves, lookup, membership};
+use mielin_sim::curves::{self, Sweep};
+use mielin_sim::{lookup, membership};
 
 const SEED: u64 = 1;
 
@@ -74,16 +75,96 @@ fn a_group_learns_of_deaths_and_takes_nobody_for_dead() {
     assert!(outcome.bytes_per_node_s > 1.0, "seed {SEED}: {outcome:?}");
 }
 
+/// Forty minutes at the WAN preset. What a node sends does not depend on the size of the group, although one
+/// datagram in ten is lost.
 #[test]
-fn curves_have_a_row_for_each_run_and_a_line_for_each_loss() {
-    let sweep = curves::Sweep {
+fn nobody_is_taken_for_dead_where_a_tenth_is_lost_and_bytes_do_not_grow_with_the_group() {
+    let [small, large] = [50, 200].map(|nodes| {
+        let outcome = membership::run(&membership::Scenario::new(nodes, 10.0, 0.66, SEED));
+        outcome.unwrap()
+    });
+    for outcome in [&small, &large] {
+        assert_eq!(outcome.false_deaths, 0, "seed {SEED}: {outcome:?}");
+    }
+    assert!(
+        large.death_known_all_periods <= 10.0,
+        "seed {SEED}: {large:?}"
+    );
+    let ratio = large.bytes_per_node_s / small.bytes_per_node_s;
+    assert!(ratio < 1.15, "seed {SEED}: {small:?} {large:?}");
+    let lossless = membership::run(&membership::Scenario::new(50, 0.0, 0.2, SEED)).unwrap();
+    let price = small.bytes_per_node_s / lossless.bytes_per_node_s;
+    assert!(price < 1.3, "seed {SEED}: {lossless:?} {small:?}");
+}
+
+#[test]
+fn a_partition_of_the_group_heals() {
+    for loss_percent in [0.0, 10.0] {
+        let scenario = membership::Scenario {
+            partition: Duration::from_secs(300),
+            ..membership::Scenario::new(200, loss_percent, 0.1, SEED)
+        };
+        let outcome = membership::run(&scenario).unwrap();
+        let healed = outcome.partition_healed_periods.unwrap();
+        // Nobody hears from the dead before those are announced to, once in five periods.
+        assert!((1.0..30.0).contains(&healed), "seed {SEED}: {outcome:?}");
+        assert_eq!(outcome.false_deaths, 0, "seed {SEED}: {outcome:?}");
+    }
+}
+
+#[test]
+fn nobody_who_stays_is_taken_for_dead_while_others_come_and_go() {
+    // The hours are 0.3, so 60 of 200 nodes are replaced.
+    let scenario = membership::Scenario {
+        churn_percent: 100.0,
+        ..membership::Scenario::new(200, 10.0, 0.3, SEED)
+    };
+    let outcome = membership::run(&scenario).unwrap();
+    assert_eq!(outcome.false_deaths, 0, "seed {SEED}: {outcome:?}");
+    assert_eq!(outcome.partition_healed_periods, None);
+    assert!(
+        outcome.death_known_all_periods <= 10.0,
+        "seed {SEED}: {outcome:?}"
+    );
+    // It is told about all that.
+    let calm = membership::Scenario {
+        churn_percent: 0.0,
+        ..scenario
+    };
+    let calm = membership::run(&calm).unwrap();
+    assert!(
+        outcome.bytes_per_node_s > 1.5 * calm.bytes_per_node_s,
+        "seed {SEED}: {calm:?} {outcome:?}"
+    );
+}
+
+#[test]
+fn keys_for_what_was_not_asked_are_not_printed() {
+    let keys = |partition| {
+        let scenario = membership::Scenario {
+            partition: Duration::from_secs(partition),
+            ..membership::Scenario::new(6, 0.0, 0.02, SEED)
+        };
+        let outcome = membership::run(&scenario).unwrap();
+        let value = serde_json::to_value(outcome).unwrap();
+        value
+            .as_object()
+            .unwrap()
+            .contains_key("partition_healed_periods")
+    };
+    assert!(!keys(0));
+    assert!(keys(60));
+}
+
+#[test]
+fn curves_have_a_row_for_each_run_and_a_line_for_each_percentage() {
+    let sweep = Sweep {
         nodes: vec![5, 10],
-        losses: vec![0.0, 20.0],
-        hours: 0.02,
+        percents: vec![0.0, 20.0],
         seed: SEED,
     };
-    let rows = curves::run(&sweep).unwrap();
-    let csv = curves::csv(&rows);
+    let rows = sweep.membership(0.02).unwrap();
+    let csv = curves::MEMBERSHIP.csv(&rows);
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 5, "{csv}");
     let starts = [
@@ -98,8 +179,8 @@ fn curves_have_a_row_for_each_run_and_a_line_for_each_loss() {
         assert_eq!(line.split(',').count(), 7, "{csv}");
     }
     // What is drawn is what came out: the last point of the first line.
-    let death = &curves::FIGURES[0];
-    let svg = curves::svg(&rows, death);
+    let death = &curves::MEMBERSHIP.figures[0];
+    let svg = curves::MEMBERSHIP.svg(&rows, death);
     assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
     assert_eq!(svg.matches("<circle").count(), 4, "{svg}");
     let highest = rows.iter().map(|row| (death.of)(&row.outcome));
@@ -109,6 +190,29 @@ fn curves_have_a_row_for_each_run_and_a_line_for_each_loss() {
         svg.contains(&format!("cx=\"580.0\" cy=\"{y:.1}\"")),
         "{svg}"
     );
+}
+
+#[test]
+fn searches_have_curves_too() {
+    let sweep = Sweep {
+        nodes: vec![10, 20],
+        percents: vec![0.0, 10.0],
+        seed: SEED,
+    };
+    let rows = sweep.lookup(100).unwrap();
+    let csv = curves::LOOKUP.csv(&rows);
+    let names = "lookup_success_percent,lookup_mean_hops,lookup_p99_hops";
+    assert!(
+        csv.starts_with(&format!("nodes,churn_percent,{names}\n10,0,100,")),
+        "{csv}"
+    );
+    assert_eq!(csv.lines().count(), 5, "{csv}");
+    for figure in curves::LOOKUP.figures {
+        let svg = curves::LOOKUP.svg(&rows, figure);
+        assert_eq!(svg.matches("<polyline").count(), 2, "{svg}");
+        assert!(svg.contains("10 % replaced"), "{svg}");
+        assert!(!svg.contains("NaN"), "{svg}");
+    }
 }
 
 #[test]
