@@ -260,6 +260,8 @@ struct Axes {
     /// Where the vertical axis begins, and ends.
     bottom: f64,
     top: f64,
+    /// The highest value, or what stands for it where all are 0.
+    highest: f64,
 }
 
 impl Axes {
@@ -281,6 +283,7 @@ impl Axes {
             bottom,
             // Room for the names of the lines.
             top: bottom + span * 1.35,
+            highest: bottom + span,
         }
     }
 
@@ -299,12 +302,34 @@ impl Axes {
         HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN)
     }
 
+    /// The distance of two marks: 1, 2 or 5 times a power of ten, so that there are some five.
+    fn step(&self) -> f64 {
+        let rough = (self.highest - self.bottom).max(f64::MIN_POSITIVE) / 5.0;
+        let power = 10_f64.powf(rough.log10().floor());
+        let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+        steps
+            .into_iter()
+            .find(|step| *step >= rough)
+            .unwrap_or(rough)
+    }
+
+    /// Round values from the bottom to the highest one that is drawn, and not beyond the next.
+    fn marks(&self) -> impl Iterator<Item = f64> + use<> {
+        let step = self.step();
+        let first = (self.bottom / step - 1e-6).ceil() as u64;
+        let last = (self.highest / step - 1e-6).ceil() as u64;
+        (first..=last).map(move |number| number as f64 * step)
+    }
+
+    /// Decimal places of a mark.
+    fn digits(&self) -> usize {
+        (-self.step().log10().floor()).max(0.0) as usize
+    }
+
     fn draw(&self, points: &[Point], text: &mut String) {
         let (left, right) = (MARGIN, WIDTH - MARGIN);
-        let digits = if self.top - self.bottom < 2.0 { 2 } else { 1 };
-        for fifth in 0..=5 {
-            let value = self.bottom + (self.top - self.bottom) * f64::from(fifth) / 5.0;
-            let y = self.y(value);
+        for value in self.marks() {
+            let (y, digits) = (self.y(value), self.digits());
             let _ = writeln!(
                 text,
                 "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#ddd\"/>\

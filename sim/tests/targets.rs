@@ -213,6 +213,12 @@ fn searches_have_curves_too() {
         assert!(svg.contains("10 % replaced"), "{svg}");
         assert!(!svg.contains("NaN"), "{svg}");
     }
+    // All were found; an axis from 0 would show nothing of it, and more than all there is not.
+    let svg = curves::LOOKUP.svg(&rows, &curves::LOOKUP.figures[0]);
+    for mark in [">99.90<", ">99.92<", ">100.00<"] {
+        assert!(svg.contains(mark), "{mark} {svg}");
+    }
+    assert_eq!(svg.matches("text-anchor=\"end\"").count(), 6, "{svg}");
 }
 
 #[test]
