@@ -114,8 +114,8 @@ struct CurvesArguments {
     /// Datagrams of membership lost, in percent.
     #[arg(long, value_delimiter = ',', default_value = "0,10,20,30")]
     loss: Vec<f64>,
-    /// Quiet hours of virtual time in each run of membership.
-    #[arg(long, default_value_t = 0.1)]
+    /// Quiet hours of virtual time in each run of membership. With less a large group still tells how it formed.
+    #[arg(long, default_value_t = 0.5)]
     hours: f64,
     /// Nodes of the table replaced by others within one life of a record, in percent.
     #[arg(long, value_delimiter = ',', default_value = "0,10,20")]
