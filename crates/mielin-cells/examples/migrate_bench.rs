@@ -46,7 +46,11 @@ async fn main() -> Result<(), Failure> {
     let hot_kib = number("--hot-kib", HOT_KIB)?;
     let directory = tempfile::tempdir()?;
     let path = directory.path();
-    let config = || -> Result<MeshConfig, Failure> { Ok(MeshConfig::new("127.0.0.1:0".parse()?)) };
+    let config = || -> Result<MeshConfig, Failure> {
+        let mut config = MeshConfig::new("127.0.0.1:0".parse()?);
+        config.enable_mdns = false;
+        Ok(config)
+    };
     let first = MeshService::start(
         config()?,
         create_mesh(&path.join("a"), "a", NodeRole::Core)?,

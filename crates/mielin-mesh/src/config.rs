@@ -26,8 +26,8 @@ pub struct MeshConfig {
     /// Whether location records are exchanged with the members.
     pub enable_registry: bool,
     /// Whether members on the same link find this node, and it them, by multicast
-    /// DNS. It does nothing without gossip, and nothing for a node that is bound to a
-    /// loopback address, which nobody on a link can reach.
+    /// DNS. It does nothing without gossip. Nodes that are bound to a loopback address find
+    /// those of the same machine that are too, and nothing that they say leaves the machine.
     pub enable_mdns: bool,
     /// Whether agents may move to this node and away from it. The mesh itself moves
     /// nothing: whoever runs agents asks [`MeshService::migrates`](crate::MeshService::migrates).

@@ -128,8 +128,7 @@ impl Shared {
 
     /// Whether members on the same link find this node by themselves.
     pub(crate) fn finds_locally(&self) -> bool {
-        let here_only = self.config.bind_address.ip().is_loopback();
-        self.config.enable_mdns && self.config.enable_gossip && !here_only
+        self.config.enable_mdns && self.config.enable_gossip
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -35,13 +35,18 @@ fn any() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+/// A node that is found by nothing but what a test tells of it.
+fn config() -> MeshConfig {
+    let mut config = MeshConfig::new(any());
+    config.enable_mdns = false;
+    config
+}
+
 impl Node {
     async fn founder() -> Node {
         let dir = tempfile::tempdir().unwrap();
         let credentials = create_mesh(dir.path(), "founder", NodeRole::Core).unwrap();
-        let mesh = MeshService::start(MeshConfig::new(any()), credentials)
-            .await
-            .unwrap();
+        let mesh = MeshService::start(config(), credentials).await.unwrap();
         Node { mesh, dir }
     }
 
@@ -71,7 +76,7 @@ impl Node {
             role,
         };
         let credentials = join(dir.path(), request, |_| {}).await.unwrap();
-        let config = adapt(MeshConfig::new(any()).bootstrap(address));
+        let config = adapt(config().bootstrap(address));
         let mesh = MeshService::start(config, credentials).await.unwrap();
         Node { mesh, dir }
     }
@@ -263,9 +268,7 @@ async fn a_node_that_stops_says_so_and_is_alive_again_at_its_return() {
     assert_eq!(agents(&core).await, [(AgentId([1; 16]), false)]);
 
     let credentials = load_credentials(dir.path()).unwrap().unwrap();
-    let mesh = MeshService::start(MeshConfig::new(any()), credentials)
-        .await
-        .unwrap();
+    let mesh = MeshService::start(config(), credentials).await.unwrap();
     let edge = Node { mesh, dir };
     let mut states = Vec::new();
     let back = async {
@@ -317,7 +320,7 @@ async fn a_name_belongs_to_one_node_until_that_leaves() {
         );
     }
     let credentials = load_credentials(edge.dir.path()).unwrap().unwrap();
-    let config = MeshConfig::new(any()).bootstrap(core.mesh.local().address);
+    let config = config().bootstrap(core.mesh.local().address);
     let back = MeshService::start(config, credentials).await.unwrap();
     // It can say farewell to those whom it knows.
     until("it is back", || {
@@ -379,9 +382,7 @@ async fn a_node_that_vanishes_is_suspected_then_dead_and_may_come_back() {
 
     // It comes back knowing nobody but whom it remembers, on another port.
     let credentials = load_credentials(dir.path()).unwrap().unwrap();
-    let mesh = MeshService::start(MeshConfig::new(any()), credentials)
-        .await
-        .unwrap();
+    let mesh = MeshService::start(config(), credentials).await.unwrap();
     let edge = Node { mesh, dir };
     all_alive(&[core, relay, edge]).await;
 }
@@ -643,7 +644,7 @@ async fn a_node_of_another_mesh_stays_outside() {
     };
     let credentials = join(dir.path(), request, |_| {}).await.unwrap();
     // It is pointed at our mesh first and at its own second.
-    let config = MeshConfig::new(any())
+    let config = config()
         .bootstrap(ours.mesh.local().address)
         .bootstrap(theirs.mesh.local().address);
     let lost = Node {

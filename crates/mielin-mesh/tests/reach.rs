@@ -50,7 +50,7 @@ impl Node {
     async fn founder(role: NodeRole) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let credentials = create_mesh(dir.path(), "founder", role).unwrap();
-        let mesh = MeshService::start(MeshConfig::new(any()), credentials);
+        let mesh = MeshService::start(config(), credentials);
         Node::new(mesh.await.unwrap(), dir)
     }
 
@@ -70,7 +70,7 @@ impl Node {
             role,
         };
         let credentials = join(dir.path(), request, |_| {}).await.unwrap();
-        let config = adapt(MeshConfig::new(any()).bootstrap(address));
+        let config = adapt(config().bootstrap(address));
         let mesh = MeshService::start(config, credentials);
         Node::new(mesh.await.unwrap(), dir)
     }
@@ -111,6 +111,13 @@ impl Node {
 
 fn any() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
+}
+
+/// A node that is found by nothing but what a test tells of it.
+fn config() -> MeshConfig {
+    let mut config = MeshConfig::new(any());
+    config.enable_mdns = false;
+    config
 }
 
 /// Waits for a condition; polls, because some conditions concern several nodes.

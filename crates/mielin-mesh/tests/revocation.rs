@@ -18,8 +18,11 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const LIMIT: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
+/// A node that is found by nothing but what a test tells of it.
 fn config() -> MeshConfig {
-    MeshConfig::new("127.0.0.1:0".parse().unwrap())
+    let mut config = MeshConfig::new("127.0.0.1:0".parse().unwrap());
+    config.enable_mdns = false;
+    config
 }
 
 async fn started(dir: &Path, founder: &MeshService) -> MeshService {

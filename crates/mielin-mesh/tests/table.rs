@@ -27,8 +27,11 @@ impl Node {
     }
 }
 
+/// A node that is found by nothing but what a test tells of it.
 fn config() -> MeshConfig {
-    MeshConfig::new("127.0.0.1:0".parse().unwrap())
+    let mut config = MeshConfig::new("127.0.0.1:0".parse().unwrap());
+    config.enable_mdns = false;
+    config
 }
 
 async fn founder() -> Node {

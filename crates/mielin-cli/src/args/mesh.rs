@@ -318,7 +318,7 @@ pub(crate) enum DialableChoice {
 pub(crate) struct Switches {
     /// Find members on the same link, and be found, by multicast DNS [default: on]
     ///
-    /// A node bound to a loopback address does not, whatever is given here.
+    /// A node bound to a loopback address does so among those of this machine.
     #[arg(long, value_name = "SWITCH", value_parser = parse_switch)]
     pub(crate) mdns: Option<bool>,
     /// Take part in membership [default: on]; without it the node knows nobody

@@ -192,14 +192,17 @@ impl Node {
         Node::run_by(mielin(), dir, args)
     }
 
-    /// The same with an executable that is not run directly.
+    /// The same with an executable that is not run directly. The node is found by nothing but what a test tells of
+    /// it, unless the test says otherwise.
     #[track_caller]
     pub fn run_by(mut mielin: Command, dir: &Path, args: &[&str]) -> Node {
         let mut child = mielin
             .args(args)
             .args(["-o", "json", "--data-dir"])
+        let said = args.contains(&"--mdns");
             .arg(dir)
             .stdout(Stdio::piped())
+            .args(if said { &[][..] } else { &["--mdns", "off"] })
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -104,6 +104,25 @@ impl Drop for Link {
 }
 
 /// A host's IPv4 address.
+    /// Packets that a host has sent on the link.
+    pub(crate) fn sent(&self, host: usize) -> u64 {
+        let output = self.command(host, Path::new("cat"));
+        let counts = run(output, &["/proc/net/dev"]);
+        let line = counts
+            .lines()
+            .find(|line| line.trim_start().starts_with("eth0:"));
+        let sent = line.and_then(|line| line.split_whitespace().nth(10));
+        sent.and_then(|sent| sent.parse().ok())
+            .unwrap_or_else(|| panic!("{counts}"))
+    }
+
+    /// Takes IPv6 from a host's link: the system itself sends there what nobody has asked for.
+    pub(crate) fn without_v6(&self, host: usize) {
+        let shell = self.command(host, Path::new("sh"));
+        let off = "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+        run(shell, &["-c", off]);
+    }
+
 pub(crate) fn v4(host: usize) -> String {
     format!("10.77.0.{}", host + 1)
 }
@@ -139,12 +158,15 @@ fn remove_abandoned() {
 
 /// Runs `ip`, and says what to do if it cannot.
 fn ip(arguments: &[&str]) -> String {
-    let output = Command::new("ip").args(arguments).output();
+    run(Command::new("ip"), arguments)
+}
+
+fn run(mut command: Command, arguments: &[&str]) -> String {
+    let output = command.args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("cannot run `ip`: {error}; {SETUP}"));
     assert!(
         output.status.success(),
-        "`ip {}` failed: {}; {SETUP}",
-        arguments.join(" "),
+        "{command:?} failed: {}; {SETUP}",
         String::from_utf8_lossy(&output.stderr).trim(),
     );
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -40,6 +40,7 @@ const CASES: &[Case] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = Runtime::new().unwrap();
+    ("nodes on loopback keep to it", nodes_on_loopback_keep_to_it),
     if arguments.first().is_some_and(|first| first == node::ROLE) {
         runtime.block_on(be(&arguments[1..]));
         return ExitCode::SUCCESS;
@@ -156,8 +157,8 @@ fn the_first_is_found_over_ipv6(runtime: &Runtime) {
     }
 }
 
-/// Nobody knows an address, and two meshes share the link. One node has it switched off: the others do not find it, and
-/// it finds nobody.
+/// Nobody knows an address, and two meshes share the link. One node has it switched off: the others do not find it,
+/// and it finds nobody.
 fn nodes_on_a_link_find_each_other(runtime: &Runtime) {
     let link = Link::new(7);
     let ours = runtime.block_on(mesh_of(&["a", "b", "c", "off"]));
@@ -180,4 +181,34 @@ fn nodes_on_a_link_find_each_other(runtime: &Runtime) {
     assert_eq!(a.knows(), ["a", "b", "c"]);
     assert_eq!(x.knows(), ["x", "y"]);
     assert_eq!(off.knows(), ["off"]);
+}
+
+/// Two meshes on the loopback interface of one host, whose link carries nothing; a node of the first one on another host
+/// hears of nobody. One on loopback has it switched off.
+fn nodes_on_loopback_keep_to_it(runtime: &Runtime) {
+    let link = Link::new(2);
+    link.without_v6(0);
+    let ours = runtime.block_on(mesh_of(&["a", "b", "elsewhere", "off"]));
+    let theirs = runtime.block_on(mesh_of(&["x", "y"]));
+    let start = |host, directory, bind, settings: &[&str]| {
+        Node::start(&link, host, directory, bind, settings)
+    };
+    let mut elsewhere = start(1, &ours[2], "0.0.0.0:9000", &[MDNS]);
+    let before = link.sent(0);
+    let mut off = start(0, &ours[3], "127.0.0.1:0", &[]);
+    let mut a = start(0, &ours[0], "127.0.0.1:0", &[MDNS]);
+    let mut x = start(0, &theirs[0], "[::1]:0", &[MDNS]);
+    let mut b = start(0, &ours[1], "127.0.0.1:0", &[MDNS]);
+    let mut y = start(0, &theirs[1], "[::1]:0", &[MDNS]);
+    for node in [&mut a, &mut b] {
+        node.sees(&["a", "b"].map(|name| (name, "alive")));
+    }
+    for node in [&mut x, &mut y] {
+        node.sees(&["x", "y"].map(|name| (name, "alive")));
+    }
+    assert_eq!(link.sent(0), before, "packets left the machine");
+    assert_eq!(a.knows(), ["a", "b"]);
+    assert_eq!(x.knows(), ["x", "y"]);
+    assert_eq!(off.knows(), ["off"]);
+    assert_eq!(elsewhere.knows(), ["elsewhere"]);
 }

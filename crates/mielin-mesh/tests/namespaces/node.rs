@@ -26,10 +26,11 @@ pub(crate) const MDNS: &str = "mdns";
 /// Data directories of nodes of one mesh, which have joined before, by loopback,
 /// and remember nobody's address.
 pub(crate) async fn mesh_of(names: &[&str]) -> Vec<TempDir> {
-    let here = || MeshConfig::new(([127, 0, 0, 1], 0).into());
+    let mut here = MeshConfig::new(([127, 0, 0, 1], 0).into());
+    here.enable_mdns = false;
     let first = tempfile::tempdir().unwrap();
     let credentials = create_mesh(first.path(), names[0], NodeRole::Core).unwrap();
-    let founder = MeshService::start(here(), credentials).await.unwrap();
+    let founder = MeshService::start(here, credentials).await.unwrap();
     let mut directories = vec![first];
     for name in &names[1..] {
         let directory = tempfile::tempdir().unwrap();
