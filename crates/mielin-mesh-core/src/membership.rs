@@ -345,15 +345,26 @@ impl Membership {
     /// does: always under the name of the new one, which everybody takes in first. So nobody sees this node die.
     pub fn advertise_relays(&mut self, now: Instant, mut relays: Vec<NodeId>) {
         relays.truncate(RELAYS_MAX);
-        if self.departed.is_some() || relays == self.local().relays {
+        if relays != self.local().relays {
+            self.revise(now, |identity| identity.relays = relays);
+        }
+    }
+
+    /// Tells the group that this node listens elsewhere now; nobody sees it die of that either.
+    pub fn advertise_address(&mut self, now: Instant, address: SocketAddr) {
+        if address != self.local().address {
+            self.revise(now, |identity| identity.address = address);
+        }
+    }
+
+    /// Makes a new identity of the same generation.
+    fn revise(&mut self, now: Instant, change: impl FnOnce(&mut Identity)) {
+        if self.departed.is_some() {
             return;
         }
-        let local = self.local();
-        let identity = Identity {
-            revision: local.revision.saturating_add(1),
-            relays,
-            ..local.clone()
-        };
+        let mut identity = self.local().clone();
+        identity.revision = identity.revision.saturating_add(1);
+        change(&mut identity);
         self.effects.now = now;
         // The new identity begins with probes of its own.
         self.effects.ping = None;

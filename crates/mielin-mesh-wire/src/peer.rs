@@ -127,6 +127,13 @@ impl Peer {
         is_virtual(&self.connection.remote_address())
     }
 
+    /// Whether the peer has dialled this node, and not this node the peer. Only who has dialled may go on from another
+    /// address (RFC 9000, section 9).
+    #[must_use]
+    pub fn has_dialled(&self) -> bool {
+        self.connection.side().is_server()
+    }
+
     /// The estimated round trip time.
     #[must_use]
     pub fn rtt(&self) -> Duration {

@@ -17,7 +17,8 @@ pub struct LocalNode {
     pub name: String,
     /// As its certificate says.
     pub role: NodeRole,
-    /// The address that members dial.
+    /// The address that members were told at the start. [`MeshService::address`](crate::MeshService::address) is
+    /// the one that they are told now.
     pub address: SocketAddr,
 }
 

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod address;
 mod arrivals;
 mod certificates;
 mod config;

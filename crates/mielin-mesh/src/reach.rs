@@ -421,7 +421,7 @@ fn conclude(shared: &Shared, dialable: bool) {
     if before == Some(dialable) {
         return;
     }
-    let address = shared.local.address;
+    let address = shared.address();
     if dialable {
         tracing::debug!(%address, "others can dial this node");
     } else {
@@ -431,7 +431,7 @@ fn conclude(shared: &Shared, dialable: bool) {
 }
 
 async fn ask_to_dial_back(shared: &Arc<Shared>) -> Vec<DialBack> {
-    let request = CircuitRequest::DialBack(shared.local.address.into());
+    let request = CircuitRequest::DialBack(shared.address().into());
     let mut asked = JoinSet::new();
     let peers = shared.endpoint.peers().into_iter();
     for peer in peers

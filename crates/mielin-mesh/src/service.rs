@@ -1,6 +1,7 @@
 //! The running service.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +25,6 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::arrivals;
 use crate::certificates::{self, CertManager};
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel, hand_over};
@@ -43,6 +43,7 @@ use crate::serving::{Refusal, RequestHandler, Response, Served, StreamHandler, r
 use crate::state::{Cores, Shared};
 use crate::table::{self, AgentLookup, Table};
 use crate::upkeep;
+use crate::{address, arrivals};
 
 /// Requests that are answered with what they carry.
 pub(crate) const PING: u16 = 6;
@@ -87,7 +88,7 @@ impl MeshService {
         known.extend(remembered.iter().map(|(_, address)| *address));
         let address = config
             .advertise_address
-            .unwrap_or_else(|| upkeep::advertised(endpoint.local_address(), &known));
+            .unwrap_or_else(|| address::advertised(endpoint.local_address(), &known));
         let local = LocalNode {
             id: credentials.id(),
             name: credentials.name().to_owned(),
@@ -130,6 +131,7 @@ impl MeshService {
         shared.spawn(upkeep::save(Arc::clone(&shared)));
         shared.spawn(certificates::keep_certificate(Arc::clone(&shared)));
         shared.spawn(messages::rest_no_longer(Arc::clone(&shared)));
+        shared.spawn(address::follow(Arc::clone(&shared)));
         shared.spawn(reach::seek_direct(Arc::clone(&shared)));
         shared.spawn(reach::learn_dialable(Arc::clone(&shared)));
         shared.spawn(reach::keep_registered(Arc::clone(&shared)));
@@ -170,6 +172,13 @@ impl MeshService {
     #[must_use]
     pub fn local(&self) -> &LocalNode {
         &self.shared.local
+    }
+
+    /// The address that members dial now. It is another one than at the start when this node is bound to an
+    /// unspecified address and the address of its host has changed.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address()
     }
 
     /// Names the mesh; also the fingerprint that a joiner without a token is

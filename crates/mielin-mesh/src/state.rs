@@ -101,6 +101,11 @@ impl Shared {
         Instant::from_start(self.started.elapsed())
     }
 
+    /// Where this node listens, as the members are told.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.cores().membership.local().address
+    }
+
     /// Where a member listens, as far as is known.
     pub(crate) fn address_of(&self, node: &NodeId) -> Option<SocketAddr> {
         self.cores()

@@ -4,6 +4,7 @@
 //! name, by which any member can look for it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,6 +118,14 @@ impl Table {
         for key in keys(record) {
             self.dht.withdraw(&key, &record.agent);
         }
+    }
+
+    /// Tells others from now on that this node listens there.
+    pub(crate) fn advertise(&mut self, local: NodeId, address: SocketAddr) {
+        self.dht.advertise(Some(Contact {
+            id: local,
+            addresses: vec![address],
+        }));
     }
 
     /// See [`Dht::shut_out`].

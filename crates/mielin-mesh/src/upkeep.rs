@@ -1,7 +1,7 @@
 //! What a node does by itself: letting time pass in the cores, remembering
 //! members.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,58 +96,4 @@ pub(crate) fn remembered(
     credentials: &mielin_mesh_wire::NodeCredentials,
 ) -> Result<Vec<(NodeId, SocketAddr)>, DirectoryError> {
     remembered_peers(credentials.directory())
-}
-
-/// The address that members are told, when the bound one says only "any".
-///
-/// The address of the route to a known member is the best guess; a member on
-/// the same machine says nothing about what others can reach, so then, and
-/// without members, it is the route that leads out.
-pub(crate) fn advertised(bound: SocketAddr, known: &[SocketAddr]) -> SocketAddr {
-    if !bound.ip().is_unspecified() {
-        return bound;
-    }
-    // Addresses for documentation (RFC 5737, RFC 3849): connecting a UDP
-    // socket sends nothing, it only asks the system for a route.
-    let outside: [SocketAddr; 2] = [
-        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
-        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
-    ];
-    let routes = known
-        .iter()
-        .chain(&outside)
-        .filter_map(|target| route_from(bound, *target));
-    let ip = routes.into_iter().find(|ip| !ip.is_loopback());
-    let loopback = match bound {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    SocketAddr::new(ip.unwrap_or(loopback), bound.port())
-}
-
-/// The local address from which packets to `target` would leave.
-fn route_from(bound: SocketAddr, target: SocketAddr) -> Option<IpAddr> {
-    if bound.is_ipv4() != target.is_ipv4() {
-        return None;
-    }
-    let socket = UdpSocket::bind(SocketAddr::new(bound.ip(), 0)).ok()?;
-    socket.connect(target).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unspecified_address_is_never_advertised() {
-        let fixed = SocketAddr::from(([10, 1, 2, 3], 9000));
-        assert_eq!(advertised(fixed, &[]), fixed);
-        let local = SocketAddr::from(([127, 0, 0, 1], 9001));
-        for any in [IpAddr::from([0, 0, 0, 0]), IpAddr::from([0_u16; 8])] {
-            let told = advertised(SocketAddr::new(any, 9000), &[local]);
-            assert!(!told.ip().is_unspecified());
-            assert_eq!(told.port(), 9000);
-        }
-    }
 }

@@ -76,7 +76,7 @@ async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
         node: local.id.to_string(),
         name: local.name.clone(),
         role: role_name(local.role).to_owned(),
-        address: local.address.to_string(),
+        address: mesh.address().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine: state.engine.clone(),
         pid: std::process::id(),

@@ -514,6 +514,26 @@ fn everyone_learns_the_relays_of_a_node_and_nobody_sees_it_die() {
 }
 
 #[test]
+fn everyone_learns_where_a_node_listens_now_and_nobody_sees_it_die() {
+    let mut group = formed(8, 10, 14);
+    group.events.clear();
+    let address = SocketAddr::from(([10, 77, 1, 1], 9000));
+    let node = group.nodes.get_mut(&id(1)).unwrap();
+    node.advertise_address(group.now, address);
+    group.run_until(60 * SECOND, "the address is known", |group| {
+        let known = |node: &Membership| node.member(&id(1)).unwrap().identity.address;
+        group.nodes.values().all(|node| known(node) == address)
+    });
+    for (_, _, event) in &group.events {
+        let MembershipEvent::MemberChanged(member) = event else {
+            panic!("{event:?}")
+        };
+        assert!(member.state.is_active(), "{member:?}");
+        assert_eq!(member.identity.generation, 1);
+    }
+}
+
+#[test]
 fn no_more_relays_than_three_are_told_or_taken() {
     let mut node = Membership::new(identity(0, 1), Preset::Lan, 1).unwrap();
     node.advertise_relays(Instant::START, (1..6).map(id).collect());

@@ -77,12 +77,41 @@ impl Link {
         }
     }
 
+    /// Gives a host another IPv4 address instead of the one that it has. It is never without one.
+    pub(crate) fn readdress(&self, host: usize, from: &str, to: &str) {
+        let (name, from, to) = (self.host(host), format!("{from}/24"), format!("{to}/24"));
+        // Else the second address of a network goes with the first.
+        let keep = "echo 1 > /proc/sys/net/ipv4/conf/eth0/promote_secondaries";
+        run(self.command(host, Path::new("sh")), &["-c", keep]);
+        ip(&["-n", &name, "addr", "add", &to, "dev", "eth0"]);
+        ip(&["-n", &name, "addr", "del", &from, "dev", "eth0"]);
+    }
+
     /// A command that runs on a host.
     pub(crate) fn command(&self, host: usize, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.host(host)]);
         command.arg(program);
         command
+    }
+
+    /// Packets that a host has sent on the link.
+    pub(crate) fn sent(&self, host: usize) -> u64 {
+        let output = self.command(host, Path::new("cat"));
+        let counts = run(output, &["/proc/net/dev"]);
+        let line = counts
+            .lines()
+            .find(|line| line.trim_start().starts_with("eth0:"));
+        let sent = line.and_then(|line| line.split_whitespace().nth(10));
+        sent.and_then(|sent| sent.parse().ok())
+            .unwrap_or_else(|| panic!("{counts}"))
+    }
+
+    /// Takes IPv6 from a host's link: the system itself sends there what nobody has asked for.
+    pub(crate) fn without_v6(&self, host: usize) {
+        let shell = self.command(host, Path::new("sh"));
+        let off = "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6";
+        run(shell, &["-c", off]);
     }
 
     fn hub(&self) -> String {
@@ -104,25 +133,6 @@ impl Drop for Link {
 }
 
 /// A host's IPv4 address.
-    /// Packets that a host has sent on the link.
-    pub(crate) fn sent(&self, host: usize) -> u64 {
-        let output = self.command(host, Path::new("cat"));
-        let counts = run(output, &["/proc/net/dev"]);
-        let line = counts
-            .lines()
-            .find(|line| line.trim_start().starts_with("eth0:"));
-        let sent = line.and_then(|line| line.split_whitespace().nth(10));
-        sent.and_then(|sent| sent.parse().ok())
-            .unwrap_or_else(|| panic!("{counts}"))
-    }
-
-    /// Takes IPv6 from a host's link: the system itself sends there what nobody has asked for.
-    pub(crate) fn without_v6(&self, host: usize) {
-        let shell = self.command(host, Path::new("sh"));
-        let off = "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6";
-        run(shell, &["-c", off]);
-    }
-
 pub(crate) fn v4(host: usize) -> String {
     format!("10.77.0.{}", host + 1)
 }

@@ -30,17 +30,21 @@ const CASES: &[Case] = &[
         a_partition_is_seen_and_heals,
     ),
     ("two meshes ignore each other", two_meshes_ignore_each_other),
+    (
+        "addresses change under connections",
+        addresses_change_under_connections,
+    ),
     ("the first is found over IPv6", the_first_is_found_over_ipv6),
     (
         "nodes on a link find each other",
         nodes_on_a_link_find_each_other,
     ),
+    ("nodes on loopback keep to it", nodes_on_loopback_keep_to_it),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = Runtime::new().unwrap();
-    ("nodes on loopback keep to it", nodes_on_loopback_keep_to_it),
     if arguments.first().is_some_and(|first| first == node::ROLE) {
         runtime.block_on(be(&arguments[1..]));
         return ExitCode::SUCCESS;
@@ -113,6 +117,45 @@ fn a_partition_is_seen_and_heals(runtime: &Runtime) {
     link.heal(&[3, 4]);
     for node in &mut nodes {
         node.sees(&NAMES.map(|name| (name, "alive")));
+    }
+}
+
+/// First the host of a node that has dialled gets another address, then the one of the node that was dialled by all.
+fn addresses_change_under_connections(runtime: &Runtime) {
+    let link = Link::new(3);
+    let names = ["a", "b", "c"];
+    let directories = runtime.block_on(mesh_of(&names));
+    let first = format!("{}:9000", v4(0));
+    let mut nodes = Vec::new();
+    for (host, directory) in directories.iter().enumerate() {
+        let bootstrap = [first.as_str()];
+        let known = if host == 0 { &[][..] } else { &bootstrap[..] };
+        nodes.push(Node::start(&link, host, directory, "0.0.0.0:9000", known));
+    }
+    for node in &mut nodes {
+        node.sees(&names.map(|name| (name, "alive")));
+    }
+    for (from, node) in nodes.iter_mut().enumerate() {
+        let others = names.iter().enumerate().filter(|(to, _)| *to != from);
+        assert!(others.map(|(_, name)| name).all(|name| node.pings(name)));
+    }
+    for (moved, address) in [(1, "10.77.0.101"), (0, "10.77.0.102")] {
+        link.readdress(moved, &v4(moved), address);
+        for (host, node) in nodes.iter_mut().enumerate() {
+            if host != moved {
+                node.sees_at(names[moved], &format!("{address}:9000"));
+            }
+        }
+        for other in (0..3).filter(|other| *other != moved) {
+            assert!(nodes[other].pings(names[moved]), "to {}", names[moved]);
+            assert!(nodes[moved].pings(names[other]), "from {}", names[moved]);
+        }
+    }
+    // Until its death is known, connections that could not go on are silent for too long.
+    nodes.pop().unwrap().kill();
+    for node in &mut nodes {
+        node.sees(&[("a", "alive"), ("b", "alive"), ("c", "dead")]);
+        assert_eq!(node.lost(), ["c"]);
     }
 }
 

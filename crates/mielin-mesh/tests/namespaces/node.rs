@@ -1,27 +1,34 @@
 //! One node as a process of its own on one of the hosts, and the program that it is.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Write};
+use std::path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mielin_mesh::{JoinRequest, MeshConfig, MeshService, create_mesh, join, load_credentials};
+use mielin_mesh::{
+    JoinRequest, MeshConfig, MeshEvent, MeshService, create_mesh, join, load_credentials,
+};
 use mielin_mesh_core::NodeRole;
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use crate::link::Link;
 
 const DEADLINE: Duration = Duration::from_secs(120);
+/// For an answer to a ping: no more than a message of an agent would wait.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// The first argument of this program when it is to be a node.
 pub(crate) const ROLE: &str = "be-a-node";
 
 /// A setting of a node that finds others on its link.
 pub(crate) const MDNS: &str = "mdns";
+
+/// What a node can be told to do.
+const PING: &str = "ping";
 
 /// Data directories of nodes of one mesh, which have joined before, by loopback,
 /// and remember nobody's address.
@@ -56,6 +63,8 @@ pub(crate) struct Node {
     told: Receiver<String>,
     /// State by name.
     members: HashMap<String, String>,
+    /// What else it has told.
+    news: Vec<String>,
 }
 
 impl Node {
@@ -89,8 +98,9 @@ impl Node {
             child,
             told,
             members: HashMap::new(),
+            news: Vec::new(),
         };
-        node.hear_until("the node to run", |members| !members.is_empty());
+        node.hear_until("the node to run", |members, _| !members.is_empty());
         node
     }
 
@@ -100,14 +110,47 @@ impl Node {
             .iter()
             .map(|(name, state)| (name.to_string(), state.to_string()))
             .collect();
-        self.hear_until(&format!("{expected:?}"), |members| *members == expected);
+        self.hear_until(&format!("{expected:?}"), |members, _| *members == expected);
     }
 
     /// Waits until a member is known in this state, which may pass.
     pub(crate) fn sees_one(&mut self, name: &str, state: &str) {
-        self.hear_until(&format!("{name} {state}"), |members| {
+        self.hear_until(&format!("{name} {state}"), |members, _| {
             members.get(name).is_some_and(|known| known == state)
         });
+    }
+
+    /// Asks another node for an answer; whether it came.
+    pub(crate) fn pings(&mut self, name: &str) -> bool {
+        self.told_about(PING, name) == "answered"
+    }
+
+    /// What the node says when it has done something that concerns another.
+    fn told_about(&mut self, what: &str, name: &str) -> String {
+        let about = format!("{what} {name} ");
+        self.news.retain(|news| !news.starts_with(&about));
+        writeln!(self.child.stdin.as_mut().unwrap(), "{what} {name}").unwrap();
+        let told = |news: &String| news.strip_prefix(&about).map(str::to_owned);
+        self.hear_until(&about, |_, news| {
+            news.iter().any(|news| told(news).is_some())
+        });
+        self.news.iter().find_map(told).unwrap()
+    }
+
+    /// Waits until a member is known at this address.
+    pub(crate) fn sees_at(&mut self, name: &str, address: &str) {
+        let told = format!("at {address} {name}");
+        self.hear_until(&told, |_, news| news.contains(&told));
+    }
+
+    /// With whom it had no connection any more, at any time.
+    pub(crate) fn lost(&mut self) -> Vec<String> {
+        self.knows();
+        let lost = self
+            .news
+            .iter()
+            .filter_map(|news| news.strip_prefix("lost "));
+        lost.map(str::to_owned).collect()
     }
 
     /// Who is known now.
@@ -120,9 +163,13 @@ impl Node {
         names
     }
 
-    fn hear_until(&mut self, what: &str, reached: impl Fn(&HashMap<String, String>) -> bool) {
+    fn hear_until(
+        &mut self,
+        what: &str,
+        reached: impl Fn(&HashMap<String, String>, &[String]) -> bool,
+    ) {
         let deadline = Instant::now() + DEADLINE;
-        while !reached(&self.members) {
+        while !reached(&self.members, &self.news) {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.told.recv_timeout(left) {
                 Ok(line) => self.note(&line),
@@ -132,6 +179,9 @@ impl Node {
     }
 
     fn note(&mut self, line: &str) {
+        if let Some(news) = line.strip_prefix("! ") {
+            return self.news.push(news.to_owned());
+        }
         let (name, state) = line.split_once(' ').expect("a name and a state");
         self.members.insert(name.to_owned(), state.to_owned());
     }
@@ -151,12 +201,14 @@ impl Drop for Node {
     }
 }
 
-/// The node's program: says what becomes of the members, until its input ends.
+/// The node's program: says what becomes of the members, and does what the lines of its input say, until that ends.
 pub(crate) async fn be(arguments: &[String]) {
     let [directory, bind, settings @ ..] = arguments else {
         panic!("a directory and an address");
     };
-    let credentials = load_credentials(Path::new(directory)).unwrap().unwrap();
+    let credentials = load_credentials(path::Path::new(directory))
+        .unwrap()
+        .unwrap();
     let mut config = MeshConfig::new(bind.parse().unwrap());
     // Most cases are about other ways to be found.
     config.enable_mdns = settings.iter().any(|setting| setting == MDNS);
@@ -165,22 +217,54 @@ pub(crate) async fn be(arguments: &[String]) {
     }
     let mesh = MeshService::start(config, credentials).await.unwrap();
     let mut events = mesh.subscribe();
-    let (end, mut ended) = oneshot::channel::<()>();
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        drop(end);
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            let _ = ask.send(line);
+        }
     });
     let mut told = HashMap::new();
     loop {
         for member in mesh.members() {
             let (name, state) = (member.identity.name.to_string(), member.state.to_string());
-            if told.insert(name.clone(), state.clone()).as_ref() != Some(&state) {
+            let address = member.identity.address;
+            let before = told.insert(name.clone(), (state.clone(), address));
+            if before.as_ref().is_none_or(|(known, _)| *known != state) {
                 println!("{name} {state}");
+            }
+            if before.is_none_or(|(_, known)| known != address) {
+                println!("! at {address} {name}");
             }
         }
         tokio::select! {
-            event = events.recv() => assert!(!matches!(event, Err(RecvError::Closed))),
-            _ = &mut ended => return,
+            event = events.recv() => match event {
+                Ok(MeshEvent::PeerConnectionLost(node)) => {
+                    let members = mesh.members();
+                    let lost = members.iter().find(|member| member.identity.id == node);
+                    println!("! lost {}", lost.expect("a member").identity.name);
+                }
+                Err(RecvError::Closed) => panic!("the mesh has ended"),
+                _ => {}
+            },
+            line = asked.recv() => match line {
+                Some(line) => println!("! {line} {}", done(&mesh, &line).await),
+                None => return,
+            },
         }
+    }
+}
+
+/// Does what a line asks for: a word, and the name of another node.
+async fn done(mesh: &MeshService, line: &str) -> String {
+    let (what, name) = line.split_once(' ').expect("what, and with whom");
+    let members = mesh.members();
+    let mut named = members
+        .iter()
+        .filter(|member| member.identity.name.to_string() == name);
+    let node = named.next().expect("a member").identity.id;
+    assert_eq!(what, PING);
+    match mesh.ping(&node, LIMIT).await {
+        Ok(_) => "answered".to_owned(),
+        Err(error) => format!("silent: {error}"),
     }
 }
