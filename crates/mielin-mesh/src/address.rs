@@ -74,7 +74,8 @@ fn is_here(ip: IpAddr) -> bool {
 ///
 /// The address of the route to a known member is the best guess; a member on
 /// the same machine says nothing about what others can reach, so then, and
-/// without members, it is the route that leads out.
+/// without members, it is the route that leads out, and where none does any
+/// address of an interface.
 pub(crate) fn advertised(bound: SocketAddr, known: &[SocketAddr]) -> SocketAddr {
     if !bound.ip().is_unspecified() {
         return bound;
@@ -90,11 +91,21 @@ pub(crate) fn advertised(bound: SocketAddr, known: &[SocketAddr]) -> SocketAddr 
         .chain(&outside)
         .filter_map(|target| route_from(bound, *target));
     let ip = routes.into_iter().find(|ip| !ip.is_loopback());
+    let ip = ip.or_else(|| of_an_interface(bound));
     let loopback = match bound {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
     SocketAddr::new(ip.unwrap_or(loopback), bound.port())
+}
+
+/// An address of the host that others on one of its links may dial.
+fn of_an_interface(bound: SocketAddr) -> Option<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().ok()?.into_iter();
+    let usable =
+        interfaces.filter(|interface| !interface.is_loopback() && !interface.is_link_local());
+    let mut ips = usable.map(|interface| interface.ip());
+    ips.find(|ip| ip.is_ipv4() == bound.is_ipv4())
 }
 
 /// The local address from which packets to `target` would leave.
