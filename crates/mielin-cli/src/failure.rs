@@ -4,6 +4,7 @@ use std::path::Path;
 use std::{fmt, io};
 
 use mielin_cells::{CellsError, ErrorKind};
+use mielin_mesh_core::MemberState;
 use serde::{Deserialize, Serialize};
 
 /// The class of a failure. Its number is the exit code.
@@ -193,6 +194,10 @@ impl From<CellsError> for Failure {
                 "`mielin mesh status` shows who is there; try again when the node is"
             }
             CellsError::Mesh(_) => "try again in a moment",
+            CellsError::Gone(absence) if absence.state == MemberState::Dead => {
+                "it is down, or the network between here and there is; `mielin mesh status` shows who is there, \
+                 `mielin daemon` on its machine starts it again"
+            }
             CellsError::Gone(_) => {
                 "`mielin daemon` on its machine starts it again; `mielin mesh status` shows who is there"
             }

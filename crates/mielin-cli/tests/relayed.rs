@@ -7,19 +7,13 @@
 
 mod support;
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
-use support::{Node, mielin_by, sample, until};
+use support::link::{Link, address};
+use support::{Node, sample, until};
 use tempfile::TempDir;
 
-const SETUP: &str = "this test needs Linux, the programs `ip` and `nft`, and the right to make network namespaces: \
-     install iproute2 and nftables (on Debian: apt-get install iproute2 nftables) and run it as root, or in a \
-     container as root with the capabilities NET_ADMIN and SYS_ADMIN";
 /// Rounds of the agent that is moved while it runs: some seconds of work.
 const LONG: &str = "4000000";
 
@@ -29,107 +23,22 @@ const RELAY: usize = 1;
 const NEAR: usize = 2;
 const HIDDEN: usize = 3;
 
-static LINKS: AtomicU32 = AtomicU32::new(0);
-
-/// Hosts on one link, removed when this is dropped.
-struct Link {
-    hosts: Vec<String>,
-}
-
-impl Link {
-    fn new(count: usize) -> Link {
-        // Not the prefix of other tests, which remove what has been left over.
-        let number = LINKS.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("mielin-relayed-{}-{number}", std::process::id());
-        let hub = format!("{prefix}-hub");
-        let mut link = Link {
-            hosts: vec![hub.clone()],
-        };
-        ip(&["netns", "add", &hub]);
-        ip(&["-n", &hub, "link", "add", "bridge", "type", "bridge"]);
-        ip(&["-n", &hub, "link", "set", "bridge", "up"]);
-        for number in 0..count {
-            let (host, port) = (format!("{prefix}-{number}"), format!("port{number}"));
-            ip(&["netns", "add", &host]);
-            link.hosts.push(host.clone());
-            let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host];
-            ip(&[&["-n", &hub, "link", "add", &port][..], &peer].concat());
-            ip(&["-n", &hub, "link", "set", &port, "master", "bridge", "up"]);
-            ip(&["-n", &host, "link", "set", "lo", "up"]);
-            let address = format!("{}/24", address(number));
-            ip(&["-n", &host, "addr", "add", &address, "dev", "eth0"]);
-            ip(&["-n", &host, "link", "set", "eth0", "up"]);
-        }
-        link
-    }
-
-    fn host(&self, number: usize) -> &str {
-        &self.hosts[number + 1]
-    }
-
-    /// Runs a node on a host.
-    fn node(&self, number: usize, dir: &Path, args: &[&str]) -> Node {
-        let mielin = mielin_by("ip", &["netns", "exec", self.host(number)]);
-        Node::run_by(mielin, dir, args)
-    }
-
-    /// Gives a host these rules instead of those that it has.
-    fn firewall(&self, number: usize, rules: &str) {
-        let mut nft = Command::new("ip")
-            .args(["netns", "exec", self.host(number), "nft", "-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{error}; {SETUP}"));
-        let rules = format!("flush ruleset\n{rules}\n");
-        let mut input = nft.stdin.take().unwrap();
-        input.write_all(rules.as_bytes()).unwrap();
-        drop(input);
-        assert!(nft.wait().unwrap().success(), "nft; {SETUP}");
-    }
-}
-
-impl Link {
-    /// Nothing that the hidden host has not asked for comes in, and nothing at all from the near one: else it would
-    /// be asked, as both try to reach each other.
-    fn wall(&self) {
-        let near = address(NEAR);
-        self.firewall(
-            HIDDEN,
-            &format!(
-                "table inet wall {{
-                    chain input {{
-                        type filter hook input priority 0; policy drop;
-                        iif lo accept
-                        ip saddr {near} drop
-                        ct state established,related accept
-                    }}
-                }}"
-            ),
-        );
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        for host in &self.hosts {
-            let _ = Command::new("ip").args(["netns", "del", host]).status();
-        }
-    }
-}
-
-fn address(host: usize) -> String {
-    format!("10.78.0.{}", host + 1)
-}
-
-/// Runs `ip`, and says what to do if it cannot.
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run `ip`: {error}; {SETUP}"));
-    assert!(
-        output.status.success(),
-        "`ip {}`: {}; {SETUP}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim(),
+/// Nothing that the hidden host has not asked for comes in, and nothing at all from the near one: else it would be asked,
+/// as both try to reach each other.
+fn wall(link: &Link) {
+    let near = address(NEAR);
+    link.firewall(
+        HIDDEN,
+        &format!(
+            "table inet wall {{
+                chain input {{
+                    type filter hook input priority 0; policy drop;
+                    iif lo accept
+                    ip saddr {near} drop
+                    ct state established,related accept
+                }}
+            }}"
+        ),
     );
 }
 
@@ -159,18 +68,13 @@ fn measure(way: &str, from: &Node, to: &Node, moved: &Value) {
     println!("{way}: a move of {bytes} bytes took {total} us, of them {downtime} stopped");
 }
 
-fn reply(from: &Node, agent: &str, text: &str) -> Option<String> {
-    let ran = from.mielin(&["agent", "send", agent, text, "--wait"]);
-    Some(ran.stdout()).filter(|reply| !reply.is_empty())
-}
-
 #[test]
 fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens() {
     let link = Link::new(4);
     let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
     let dir = |host: usize| dirs[host].path().join("data");
 
-    link.wall();
+    wall(&link);
     let bind = |host| format!("{}:9000", address(host));
     let core_bind = bind(CORE);
     let start = ["mesh", "start", "--bind", &core_bind, "--name", "core"];
@@ -209,15 +113,15 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
     for name in ["traveller", "homebody"] {
         near.spawn(&[&digest, "--name", name, "--stdin", stdin, "--", LONG]);
     }
-    assert_eq!(reply(&near, "counter", "a").unwrap(), "1: a\n");
+    assert_eq!(near.reply("counter", "a").unwrap(), "1: a\n");
     for (agent, strategy) in [("counter", "stop-copy"), ("traveller", "pre-copy")] {
         let line = ["agent", "migrate", agent, "hidden", "--strategy", strategy];
         let moved = near.json(&line);
         assert_eq!(moved["to"], hidden.id());
     }
-    assert_eq!(reply(&near, "counter", "b").unwrap(), "2: b\n");
+    assert_eq!(near.reply("counter", "b").unwrap(), "2: b\n");
     assert_eq!(path(&near, &hidden)["kind"], "relayed");
-    assert_eq!(reply(&hidden, "counter", "c").unwrap(), "3: c\n");
+    assert_eq!(hidden.reply("counter", "c").unwrap(), "3: c\n");
     let back = hidden.json(&["agent", "migrate", "traveller", "near"]);
     assert_eq!(back["to"], near.id());
     assert_eq!(path(&near, &hidden)["kind"], "relayed");
@@ -247,7 +151,7 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
         relay(&near, &hidden).filter(|relay| relay == stays.id())
     });
     let answer = until("an answer over the other relay", || {
-        reply(&near, "counter", "d")
+        near.reply("counter", "d")
     });
     assert!(answer.ends_with(": d\n"), "{answer}");
     let passed = killed.elapsed();
@@ -262,7 +166,7 @@ fn a_node_behind_a_firewall_is_reached_through_relays_until_the_firewall_opens()
     }
     let route = near.json(&["mesh", "route", hidden.id()]);
     assert_eq!(route["kind"], "direct");
-    assert!(reply(&near, "counter", "e").unwrap().ends_with(": e\n"));
+    assert!(near.reply("counter", "e").unwrap().ends_with(": e\n"));
     let back = near.json(&["agent", "migrate", "counter", "near"]);
     assert_eq!(back["to"], near.id());
     near.spawn(&[&digest, "--name", "direct", "--stdin", stdin, "--", LONG]);
@@ -275,7 +179,7 @@ fn where_no_relay_is_members_hand_messages_to_agents_on() {
     let link = Link::new(4);
     let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
     let dir = |host: usize| dirs[host].path().join("data");
-    link.wall();
+    wall(&link);
     let bind = |host| format!("{}:9000", address(host));
     let core_bind = bind(CORE);
     let start = [
@@ -302,7 +206,7 @@ fn where_no_relay_is_members_hand_messages_to_agents_on() {
 
     hidden.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
     let answer = until("an answer by way of the members", || {
-        reply(&near, "counter", "a")
+        near.reply("counter", "a")
     });
     assert!(answer.ends_with(": a\n"), "{answer}");
     assert!(path(&near, &hidden).is_null());

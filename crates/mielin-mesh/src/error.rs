@@ -38,7 +38,7 @@ pub enum MeshError {
         relays: usize,
     },
     /// The members could not hand a message on to the node.
-    #[error("no message reached {node} by way of the members: {refusal} (at {by})")]
+    #[error("no message reached {} by way of the members: {refusal} (at {})", .node.short(), .by.short())]
     NotRouted {
         /// Who was wanted.
         node: NodeId,

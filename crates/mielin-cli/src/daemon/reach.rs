@@ -14,7 +14,7 @@ use super::NodeState;
 use super::answer::Input;
 use super::spelling::agent_state;
 use crate::api;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 
 /// A ping that takes longer counts as lost.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -30,7 +30,8 @@ pub(super) async fn ping(
     if let Some(absence) = mesh.absence(&node) {
         return Err(CellsError::Gone(absence).into());
     }
-    let rtt = mesh.ping(&node, PING_LIMIT).await?;
+    let rtt = mesh.ping(&node, PING_LIMIT).await;
+    let rtt = rtt.map_err(|error| about(&mesh.members(), &node, "gave no answer", error))?;
     let mut members = mesh.members().into_iter();
     let identity = members.find(|member| member.identity.id == node);
     let identity = identity.map(|member| member.identity);
@@ -56,6 +57,18 @@ pub(super) fn node_name(members: &[Member], node: &NodeId) -> api::NodeName {
     }
 }
 
+/// A failure that says which node it is about, where it is one of the way there.
+fn about(members: &[Member], node: &NodeId, what: &str, error: MeshError) -> Failure {
+    let failure = Failure::from(error);
+    if failure.class != Class::Unreachable {
+        return failure;
+    }
+    let api::NodeName { name, .. } = node_name(members, node);
+    let (name, id) = (name.unwrap_or_default(), node.short());
+    Failure::unreachable(format!("node {name} ({id}) {what}: {}", failure.message))
+        .hint(failure.hint)
+}
+
 pub(super) async fn route(
     State(state): State<NodeState>,
     Input(request): Input<api::Ping>,
@@ -65,8 +78,9 @@ pub(super) async fn route(
     if let Some(absence) = mesh.absence(&node) {
         return Err(CellsError::Gone(absence).into());
     }
-    let route = mesh.route(&node, ROUTE_LIMIT).await?;
+    let route = mesh.route(&node, ROUTE_LIMIT).await;
     let members = mesh.members();
+    let route = route.map_err(|error| about(&members, &node, "is reached on no way", error))?;
     let named = |node: &NodeId| node_name(&members, node);
     let way = match route {
         Route::Direct { address, rtt } => api::Way::Direct {
@@ -126,7 +140,12 @@ pub(super) async fn look_up(
     let agents = found.records.iter().map(|record| api::FoundAgent {
         agent: record.agent.to_string(),
         name: record.name.to_string(),
-        state: agent_state(&record.state),
+        // A record says what was so when its node was there.
+        state: if mesh.absence(&record.node).is_some() && !record.state.is_final() {
+            "unreachable".to_owned()
+        } else {
+            agent_state(&record.state)
+        },
         at: named(record.node),
         epoch: record.epoch.0,
     });

@@ -275,11 +275,23 @@ async fn send(
             let reply = state
                 .cells
                 .request(agent, payload, Duration::from_millis(wait_ms))
-                .await?;
+                .await
+                .map_err(unanswered)?;
             api::Delivered::Reply(reply.to_vec())
         }
     };
     Ok(Json(delivered))
+}
+
+/// A message whose node is gone has been sent all the same.
+fn unanswered(error: CellsError) -> Failure {
+    let gone = matches!(error, CellsError::Gone(_));
+    let failure = Failure::from(error);
+    let hint = format!(
+        "the message waits, and arrives if the node comes back: {}",
+        failure.hint
+    );
+    if gone { failure.hint(hint) } else { failure }
 }
 
 async fn wait(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Ended> {

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+#[cfg(target_os = "linux")]
+pub mod link;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -196,13 +199,13 @@ impl Node {
     /// it, unless the test says otherwise.
     #[track_caller]
     pub fn run_by(mut mielin: Command, dir: &Path, args: &[&str]) -> Node {
+        let said = args.contains(&"--mdns");
         let mut child = mielin
             .args(args)
+            .args(if said { &[][..] } else { &["--mdns", "off"] })
             .args(["-o", "json", "--data-dir"])
-        let said = args.contains(&"--mdns");
             .arg(dir)
             .stdout(Stdio::piped())
-            .args(if said { &[][..] } else { &["--mdns", "off"] })
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -273,6 +276,12 @@ impl Node {
     pub fn spawn(&self, args: &[&str]) -> String {
         let line: Vec<&str> = ["agent", "spawn"].iter().chain(args).copied().collect();
         self.json(&line)["agent"].as_str().unwrap().to_owned()
+    }
+
+    /// What an agent answers to a message from this node, if it does.
+    pub fn reply(&self, agent: &str, text: &str) -> Option<String> {
+        let ran = self.mielin(&["agent", "send", agent, text, "--wait"]);
+        Some(ran.stdout()).filter(|reply| !reply.is_empty())
     }
 
     /// What this node believes about a member.

@@ -1,0 +1,121 @@
+//! Hosts of their own for nodes: network namespaces on a link, and nftables.
+//!
+//! Needs Linux, `ip`, `nft` where there is a firewall, and root. Nothing of this machine's own network is touched.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Node, mielin_by};
+
+const SETUP: &str = "this test needs Linux, the programs `ip` and `nft`, and the right to make network namespaces: \
+     install iproute2 and nftables (on Debian: apt-get install iproute2 nftables) and run it as root, or in a \
+     container as root with the capabilities NET_ADMIN and SYS_ADMIN";
+
+static LINKS: AtomicU32 = AtomicU32::new(0);
+
+/// Hosts on one link, removed when this is dropped.
+pub struct Link {
+    hosts: Vec<String>,
+}
+
+impl Link {
+    pub fn new(count: usize) -> Link {
+        // Not the prefix of other tests, which remove what has been left over.
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("mielin-hosts-{}-{number}", std::process::id());
+        let hub = format!("{prefix}-hub");
+        let mut link = Link {
+            hosts: vec![hub.clone()],
+        };
+        ip(&["netns", "add", &hub]);
+        for bridge in ["together", "apart"] {
+            ip(&["-n", &hub, "link", "add", bridge, "type", "bridge"]);
+            ip(&["-n", &hub, "link", "set", bridge, "up"]);
+        }
+        for number in 0..count {
+            let (host, port) = (format!("{prefix}-{number}"), port(number));
+            ip(&["netns", "add", &host]);
+            link.hosts.push(host.clone());
+            let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host];
+            ip(&[&["-n", &hub, "link", "add", &port][..], &peer].concat());
+            ip(&["-n", &hub, "link", "set", &port, "master", "together", "up"]);
+            ip(&["-n", &host, "link", "set", "lo", "up"]);
+            let address = format!("{}/24", address(number));
+            ip(&["-n", &host, "addr", "add", &address, "dev", "eth0"]);
+            ip(&["-n", &host, "link", "set", "eth0", "up"]);
+        }
+        link
+    }
+
+    pub fn host(&self, number: usize) -> &str {
+        &self.hosts[number + 1]
+    }
+
+    /// Runs a node on a host.
+    #[track_caller]
+    pub fn node(&self, number: usize, dir: &Path, args: &[&str]) -> Node {
+        let mielin = mielin_by("ip", &["netns", "exec", self.host(number)]);
+        Node::run_by(mielin, dir, args)
+    }
+
+    /// Separates hosts from the others; among themselves they stay connected.
+    pub fn part(&self, hosts: &[usize]) {
+        self.attach(hosts, "apart");
+    }
+
+    /// Brings them back.
+    pub fn heal(&self, hosts: &[usize]) {
+        self.attach(hosts, "together");
+    }
+
+    fn attach(&self, hosts: &[usize], bridge: &str) {
+        for host in hosts {
+            let (hub, port) = (&self.hosts[0], port(*host));
+            ip(&["-n", hub, "link", "set", &port, "master", bridge]);
+        }
+    }
+
+    /// Gives a host these rules instead of those that it has.
+    pub fn firewall(&self, number: usize, rules: &str) {
+        let mut nft = Command::new("ip")
+            .args(["netns", "exec", self.host(number), "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{error}; {SETUP}"));
+        let rules = format!("flush ruleset\n{rules}\n");
+        let mut input = nft.stdin.take().unwrap();
+        input.write_all(rules.as_bytes()).unwrap();
+        drop(input);
+        assert!(nft.wait().unwrap().success(), "nft; {SETUP}");
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            let _ = Command::new("ip").args(["netns", "del", host]).status();
+        }
+    }
+}
+
+pub fn address(host: usize) -> String {
+    format!("10.78.0.{}", host + 1)
+}
+
+fn port(host: usize) -> String {
+    format!("port{host}")
+}
+
+/// Runs `ip`, and says what to do if it cannot.
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run `ip`: {error}; {SETUP}"));
+    assert!(
+        output.status.success(),
+        "`ip {}`: {}; {SETUP}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim(),
+    );
+}
