@@ -87,6 +87,15 @@ impl Link {
         ip(&["-n", &name, "addr", "del", &from, "dev", "eth0"]);
     }
 
+    /// Lets nothing pass between two hosts, or everything again.
+    pub(crate) fn wall(&self, hosts: [usize; 2], stands: bool) {
+        let what = if stands { "add" } else { "del" };
+        for (host, other) in [(hosts[0], hosts[1]), (hosts[1], hosts[0])] {
+            let (name, other) = (self.host(host), v4(other));
+            ip(&["-n", &name, "route", what, "blackhole", &other]);
+        }
+    }
+
     /// A command that runs on a host.
     pub(crate) fn command(&self, host: usize, program: &Path) -> Command {
         let mut command = Command::new("ip");

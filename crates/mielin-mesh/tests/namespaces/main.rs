@@ -34,6 +34,7 @@ const CASES: &[Case] = &[
         "addresses change under connections",
         addresses_change_under_connections,
     ),
+    ("a relay carries bulk", a_relay_carries_bulk),
     ("the first is found over IPv6", the_first_is_found_over_ipv6),
     (
         "nodes on a link find each other",
@@ -156,6 +157,40 @@ fn addresses_change_under_connections(runtime: &Runtime) {
     for node in &mut nodes {
         node.sees(&[("a", "alive"), ("b", "alive"), ("c", "dead")]);
         assert_eq!(node.lost(), ["c"]);
+    }
+}
+
+/// Two nodes that cannot speak to each other do so by way of the third, until they can. Says how fast that goes.
+fn a_relay_carries_bulk(runtime: &Runtime) {
+    let link = Link::new(3);
+    link.wall([1, 2], true);
+    let names = ["relay", "b", "c"];
+    let directories = runtime.block_on(mesh_of(&names));
+    let first = format!("{}:9000", v4(0));
+    let mut nodes = Vec::new();
+    for (host, directory) in directories.iter().enumerate() {
+        let bootstrap = [first.as_str()];
+        let known = if host == 0 { &[][..] } else { &bootstrap[..] };
+        nodes.push(Node::start(&link, host, directory, "0.0.0.0:9000", known));
+    }
+    for node in &mut nodes {
+        node.sees(&names.map(|name| (name, "alive")));
+    }
+    for wanted in ["relayed", "direct"] {
+        let took = loop {
+            let (way, took) = nodes[1].pushes("c");
+            if way == wanted {
+                break took;
+            }
+            assert_eq!(way, "relayed");
+        };
+        println!(
+            "64 MiB {wanted}: {:.0} MB/s",
+            67.108_864 / took.as_secs_f64()
+        );
+        if wanted == "relayed" {
+            link.wall([1, 2], false);
+        }
     }
 }
 

@@ -7,8 +7,10 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mielin_mesh::{
-    JoinRequest, MeshConfig, MeshEvent, MeshService, create_mesh, join, load_credentials,
+    JoinRequest, MeshConfig, MeshEvent, MeshService, Path, create_mesh, join, load_credentials,
+    request_handler,
 };
 use mielin_mesh_core::NodeRole;
 use tempfile::TempDir;
@@ -29,6 +31,11 @@ pub(crate) const MDNS: &str = "mdns";
 
 /// What a node can be told to do.
 const PING: &str = "ping";
+const PUSH: &str = "push";
+/// The protocol of what is pushed, of the class bulk, and 64 MiB in all.
+const PUSHED: u16 = 299;
+const PUSHED_BYTES: usize = 16 * 1024 * 1024;
+const PUSHES: usize = 4;
 
 /// Data directories of nodes of one mesh, which have joined before, by loopback,
 /// and remember nobody's address.
@@ -125,6 +132,16 @@ impl Node {
         self.told_about(PING, name) == "answered"
     }
 
+    /// Brings another node 64 MiB: on which way that went, and how long it took.
+    pub(crate) fn pushes(&mut self, name: &str) -> (String, Duration) {
+        let told = self.told_about(PUSH, name);
+        let (way, micros) = told.split_once(' ').expect("a way and a time");
+        (
+            way.to_owned(),
+            Duration::from_micros(micros.parse().unwrap()),
+        )
+    }
+
     /// What the node says when it has done something that concerns another.
     fn told_about(&mut self, what: &str, name: &str) -> String {
         let about = format!("{what} {name} ");
@@ -217,6 +234,11 @@ pub(crate) async fn be(arguments: &[String]) {
     }
     let mesh = MeshService::start(config, credentials).await.unwrap();
     let mut events = mesh.subscribe();
+    let taken = |_, content: Bytes| async move {
+        assert_eq!(content.len(), PUSHED_BYTES);
+        Ok(Bytes::new())
+    };
+    mesh.serve(PUSHED, request_handler(taken));
     let (ask, mut asked) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
@@ -262,9 +284,21 @@ async fn done(mesh: &MeshService, line: &str) -> String {
         .iter()
         .filter(|member| member.identity.name.to_string() == name);
     let node = named.next().expect("a member").identity.id;
-    assert_eq!(what, PING);
-    match mesh.ping(&node, LIMIT).await {
-        Ok(_) => "answered".to_owned(),
-        Err(error) => format!("silent: {error}"),
+    if what == PING {
+        return match mesh.ping(&node, LIMIT).await {
+            Ok(_) => "answered".to_owned(),
+            Err(error) => format!("silent: {error}"),
+        };
+    }
+    let start = Instant::now();
+    let content = Bytes::from(vec![7; PUSHED_BYTES]);
+    for _ in 0..PUSHES {
+        let pushed = mesh.request(&node, PUSHED, content.clone(), DEADLINE);
+        pushed.await.unwrap();
+    }
+    let passed = start.elapsed().as_micros();
+    match mesh.path(&node) {
+        Some(Path::Relayed { .. }) => format!("relayed {passed}"),
+        _ => format!("direct {passed}"),
     }
 }
