@@ -282,6 +282,22 @@ impl MeshStream {
         self.recv.recv_frame(limit).await
     }
 
+    /// See [`RecvHalf::recv_head`].
+    ///
+    /// # Errors
+    /// As [`RecvHalf::recv_head`].
+    pub async fn recv_head(&mut self, limit: FrameLimit) -> Result<Option<FrameHead>, StreamError> {
+        self.recv.recv_head(limit).await
+    }
+
+    /// See [`RecvHalf::recv_payload`].
+    ///
+    /// # Errors
+    /// As [`RecvHalf::recv_payload`].
+    pub async fn recv_payload(&mut self, head: &FrameHead) -> Result<Bytes, StreamError> {
+        self.recv.recv_payload(head).await
+    }
+
     /// See [`SendHalf::finish`].
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Protocol 10: messages between agents, from the edge of one mailbox to that of another on a different node.
 //!
-//! An exchange is a frame with a [`Batch`], one frame for each message, header and raw payload, all of one sender to
-//! one destination in ascending order; and back comes a frame with a [`DeliveryReply`]. A stream has one exchange after
+//! An exchange is a frame for each message, header and raw payload, all of one sender to one destination in ascending
+//! order, the first header behind a [`Batch`]; and back comes a frame with a [`DeliveryReply`]. A stream has one exchange after
 //! the other and rests in between ([`Resting`]), so that a message costs no opening of a stream, and messages to
 //! different agents do not wait for each other.
 //!
@@ -19,7 +19,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::limits::{DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_COUNT, PAYLOAD_BYTES_MAX};
 use mielin_mesh_core::{AgentId, NodeId, codec};
-use mielin_mesh_wire::{FrameLimit, MeshStream, Peer, StreamError};
+use mielin_mesh_wire::{FrameHead, FrameLimit, MeshStream, Peer, StreamError};
 use oxicode::{Decode, Encode};
 use tokio::time::timeout;
 
@@ -48,6 +48,8 @@ const LENGTH_BYTES: usize = 4;
 const MALFORMED: u16 = 100;
 /// What one exchange carries at most: the window, and one message of any size in it.
 const BATCH_BYTES_MAX: usize = DELIVERY_WINDOW_BYTES + PAYLOAD_BYTES_MAX;
+/// An exchange of no more than this takes no room: as many as a peer may have served hold 16 MiB.
+const SMALL_BYTES: usize = 64 * 1024;
 const _: () = assert!(BATCH_BYTES_MAX <= ROOM_BYTES);
 
 /// Where the messages of other nodes go.
@@ -82,12 +84,13 @@ impl Batch {
         })
     }
 
-    /// What a peer has announced, unless nobody may send so much.
-    fn decode(header: &[u8]) -> Option<Batch> {
-        let batch: Batch = codec::decode(header).ok()?;
+    /// What a peer has announced, unless nobody may send so much, and the rest of the header.
+    fn decode(header: &Bytes) -> Option<(Batch, Bytes)> {
+        let (batch, rest) = codec::decode_prefix::<Batch>(header).ok()?;
         let count = usize::from(batch.count);
         let fits = (1..=DELIVERY_WINDOW_COUNT).contains(&count);
-        (fits && batch.bytes as usize <= BATCH_BYTES_MAX).then_some(batch)
+        let fits = fits && batch.bytes as usize <= BATCH_BYTES_MAX;
+        fits.then(|| (batch, header.slice_ref(rest)))
     }
 
     fn limit(&self) -> Duration {
@@ -109,7 +112,8 @@ pub(crate) async fn deliver(
         len: envelopes.iter().map(|e| e.payload.len()).sum(),
         limit: BATCH_BYTES_MAX,
     })?;
-    if is_unreached(shared, node) {
+    let rested = shared.resting.take(node);
+    if rested.is_none() && is_unreached(shared, node) {
         // Membership goes on looking for a way; messages need not wait for that.
         let (request, limit) = (join(envelopes), batch.limit());
         match routed::request(shared, node, MESSAGES, request, limit).await {
@@ -122,7 +126,7 @@ pub(crate) async fn deliver(
     }
     let limit = batch.limit();
     let exchange = async {
-        if let Some(rested) = resting::take(shared, node) {
+        if let Some(rested) = rested {
             match exchange(shared, rested, &batch, envelopes).await {
                 // The other side may have ended it while it rested.
                 Err(MeshError::Stream(error)) => {
@@ -146,11 +150,12 @@ async fn exchange(
     envelopes: &[Envelope],
 ) -> Result<DeliveryReply, MeshError> {
     let node = peer.node();
-    let header = codec::encode(batch);
-    stream.feed_frame_bytes(&header, Bytes::new()).await?;
+    let mut start = codec::encode(batch);
     for envelope in envelopes {
+        start.extend_from_slice(&envelope.header());
         let payload = envelope.payload.clone();
-        stream.feed_frame_bytes(&envelope.header(), payload).await?;
+        stream.feed_frame_bytes(&start, payload).await?;
+        start.clear();
     }
     stream.flush_frames().await?;
     let frame = stream.recv_frame(FrameLimit::payload(0)).await?;
@@ -203,13 +208,17 @@ async fn serve_one(
     stream: &mut MeshStream,
 ) -> Result<bool, Broken> {
     let from = stream.peer();
-    let Some(frame) = stream.recv_frame(FrameLimit::payload(0)).await? else {
+    let Some(first) = stream.recv_head(frame_limit(BATCH_BYTES_MAX)).await? else {
         return Ok(false);
     };
-    let batch = Batch::decode(&frame.header).ok_or(Broken::Malformed)?;
+    let (batch, header) = Batch::decode(&first.header).ok_or(Broken::Malformed)?;
+    let first = FrameHead { header, ..first };
     // For all of them at once: whoever had to wait for more in between could wait for itself.
-    let _room = shared.rooms.take(from, batch.bytes as usize).await;
-    let receiving = timeout(batch.limit(), receive(&batch, stream));
+    let _room = match batch.bytes as usize {
+        0..=SMALL_BYTES => None,
+        bytes => shared.rooms.take(from, bytes).await,
+    };
+    let receiving = timeout(batch.limit(), receive(&batch, first, stream));
     let envelopes = receiving.await.map_err(|_| Broken::Slow)??;
     let to = envelopes.first().ok_or(Broken::Malformed)?.destination;
     let reply = mailboxes.deliver(from, to, envelopes).await;
@@ -235,22 +244,35 @@ async fn stand_back() {
     .await;
 }
 
-async fn receive(batch: &Batch, stream: &mut MeshStream) -> Result<Vec<Envelope>, Broken> {
+async fn receive(
+    batch: &Batch,
+    first: FrameHead,
+    stream: &mut MeshStream,
+) -> Result<Vec<Envelope>, Broken> {
     let mut left = batch.bytes as usize;
     let mut messages = Messages::default();
-    for _ in 0..batch.count {
-        let limit = FrameLimit {
-            header_bytes: HEADER_BYTES_MAX,
-            payload_bytes: left,
-        };
-        let frame = stream.recv_frame(limit).await?.ok_or(Broken::Malformed)?;
-        left -= frame.payload.len();
-        let message = Envelope::decode(&frame.header).map_err(|_| Broken::Malformed)?;
-        let payload = frame.payload;
+    let mut head = first;
+    loop {
+        left = left
+            .checked_sub(head.payload_len)
+            .ok_or(Broken::Malformed)?;
+        let payload = stream.recv_payload(&head).await?;
+        let message = Envelope::decode(&head.header).map_err(|_| Broken::Malformed)?;
         let taken = messages.add(Envelope { payload, ..message });
         taken.ok_or(Broken::Malformed)?;
+        if messages.envelopes.len() == usize::from(batch.count) {
+            return Ok(messages.envelopes);
+        }
+        let next = stream.recv_head(frame_limit(left)).await?;
+        head = next.ok_or(Broken::Malformed)?;
     }
-    Ok(messages.envelopes)
+}
+
+const fn frame_limit(payload_bytes: usize) -> FrameLimit {
+    FrameLimit {
+        header_bytes: HEADER_BYTES_MAX,
+        payload_bytes,
+    }
 }
 
 /// As many messages as one request holds, from the first on. The reply says how far it came.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
-use mielin_mesh_wire::{MeshStream, Peer};
+use mielin_mesh_wire::{Endpoint, MeshStream, Peer};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::state::Shared;
@@ -14,7 +14,7 @@ use crate::state::Shared;
 const RESTING_MAX: usize = 8;
 /// A stream that nobody needed for so long is ended.
 const REST_LIMIT: Duration = Duration::from_secs(30);
-/// Between two looks at how long streams have rested.
+/// Between two looks at the streams that rest.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// The streams that rest, by node; the one used last is at the end.
@@ -45,24 +45,29 @@ impl Resting {
         }
     }
 
-    /// A stream on this connection.
-    fn take(&self, peer: &Peer) -> Option<MeshStream> {
+    /// A stream to a node that has rested, and the connection that it is on.
+    pub(super) fn take(&self, node: &NodeId) -> Option<(Peer, MeshStream)> {
         let mut streams = self.lock();
-        let resting = streams.get_mut(&peer.node())?;
-        // Those on a connection that is gone, or is about to give way, are of no use.
-        while let Some(last) = resting.pop() {
-            if last.peer.is_same_connection(peer) {
-                return Some(last.stream);
+        let resting = streams.get_mut(node)?;
+        while let Some(Stream { peer, stream, .. }) = resting.pop() {
+            if peer.is_live() {
+                return Some((peer, stream));
             }
         }
         None
     }
 
-    fn end_old(&self, now: Instant) {
+    /// Ends the streams that have rested for too long, and those on a connection to which another is preferred.
+    fn end_useless(&self, endpoint: &Endpoint) {
+        let now = Instant::now();
+        let useless = |rests: &mut Stream| {
+            let preferred = endpoint.peer(&rests.peer.node());
+            now - rests.since >= REST_LIMIT
+                || preferred.is_none_or(|peer| !peer.is_same_connection(&rests.peer))
+        };
         self.lock().retain(|_, resting| {
-            for old in resting.extract_if(.., |rests| now - rests.since >= REST_LIMIT) {
-                let mut stream = old.stream;
-                let _ = stream.finish();
+            for mut rests in resting.extract_if(.., useless) {
+                let _ = rests.stream.finish();
             }
             !resting.is_empty()
         });
@@ -73,19 +78,12 @@ impl Resting {
     }
 }
 
-/// A stream to a node that has rested, and the connection that it is on.
-pub(super) fn take(shared: &Shared, node: &NodeId) -> Option<(Peer, MeshStream)> {
-    let peer = shared.endpoint.peer(node)?;
-    let stream = shared.resting.take(&peer)?;
-    Some((peer, stream))
-}
-
-/// Ends streams that have rested for long, so that connections without use can end.
+/// Ends streams that nobody needs, so that connections without use can end, and a better one is used instead.
 pub(crate) async fn rest_no_longer(shared: Arc<Shared>) {
     let mut look = interval(LOOK_PERIOD);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        shared.resting.end_old(Instant::now());
+        shared.resting.end_useless(&shared.endpoint);
     }
 }
