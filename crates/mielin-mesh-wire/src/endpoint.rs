@@ -4,18 +4,20 @@
 //! There is normally one connection per peer. Two nodes that dial each other in
 //! the same moment get two; both stay usable, the newest is preferred.
 
+mod error;
 mod gate;
 mod pool;
+mod sockets;
 mod traffic;
+mod transport;
 
 use std::any::Any;
-use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
-use quinn::{ConnectionError, Runtime, TransportErrorCode, VarInt};
+use quinn::{ConnectionError, Runtime, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -23,7 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{interval, timeout};
 
 use crate::certificate::{CertificateError, MEMBER_NAME, NodeCertificate};
-use crate::circuit::{CIRCUIT_WINDOW, CircuitSocket, Circuits, is_virtual};
+use crate::circuit::{CircuitSocket, Circuits, is_virtual};
 use crate::class::{ClassCounters, ClassTraffic, TrafficClass};
 use crate::credentials::NodeCredentials;
 use crate::exchange::JoinDesk;
@@ -31,9 +33,14 @@ use crate::introduction;
 use crate::peer::{Incoming, Peer, WireEvent};
 use crate::revoked::Revoked;
 use crate::stream::MeshStream;
-use crate::tls::{self, TlsError};
+pub(crate) use error::close_reason_is_other_mesh;
+use error::dial_error;
+pub use error::{WireError, says_revoked};
 use pool::Pool;
+use sockets::bind_sockets;
 pub use traffic::Traffic;
+pub use transport::Liveness;
+use transport::{Configs, PACKET_BYTES, server_config};
 
 /// From the first packet to a verified peer.
 pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -45,22 +52,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 const STREAMS_PER_PEER: usize = 256;
 /// Events that wait to be taken before the endpoint stops reading.
 const EVENTS_QUEUED: usize = 1024;
-/// Packets that may wait for this process, and for the network.
-const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Largest packet that is looked for on a path (RFC 8899): jumbo frames and
-/// loopback take it, and it is 4.4 times an Ethernet frame.
-const PACKET_BYTES: u16 = 6400;
-/// Largest packet over circuits, whatever the way to the relay takes.
-const CIRCUIT_PACKET_BYTES: u16 = 1452;
-/// Packets that may arrive before they are acknowledged (draft-ietf-quic-ack-frequency);
-/// without it every other packet would be. A gap is told at once, and the last packets of
-/// a burst after 25 ms at most.
-const UNACKNOWLEDGED_MAX: u32 = 9;
-/// A bulk stream must not wait for window updates on a long path.
-const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
-/// Tries to find a port that is free for both TCP and UDP.
-const BIND_ATTEMPTS: usize = 32;
 
 /// The acceptor's word that it has verified the dialler. In TLS 1.3 the dialler
 /// finishes its handshake before its own certificate was looked at.
@@ -69,120 +60,12 @@ const ACCEPTED: [u8; 1] = [1];
 /// Without a word for so long on its streams, a connection over circuits gives way to a direct one. Longer than a
 /// move waits for anything.
 const RETIRE_PERIOD: Duration = Duration::from_secs(30);
-/// A connection over circuits outlives the silence that ends a relay's by this factor, so that another can take over.
-const CIRCUIT_PATIENCE: u32 = 3;
 
 const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);
 const CLOSE_NOT_A_MEMBER: VarInt = VarInt::from_u32(17);
 const CLOSE_ITSELF: VarInt = VarInt::from_u32(18);
 pub(crate) const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(19);
 const CLOSE_REVOKED: VarInt = VarInt::from_u32(20);
-
-/// When silence ends a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Liveness {
-    /// Silence after which a connection counts as lost.
-    pub idle: Duration,
-    /// Silence after which a sign of life is sent; less than half of `idle`.
-    pub keep_alive: Duration,
-}
-
-/// Why the endpoint could not be opened or a peer not be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum WireError {
-    /// Another program, or another node, listens there.
-    #[error("address {address} is already in use; choose another port with --bind")]
-    AddressInUse {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The system does not let us listen there.
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The credentials do not make a TLS configuration.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The address cannot be dialled at all.
-    #[error("cannot dial {address}: {source}")]
-    Address {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: quinn::ConnectError,
-    },
-    /// Nobody answers there.
-    #[error("{address} did not answer within {limit:?}")]
-    Timeout {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// How long was waited.
-        limit: Duration,
-    },
-    /// The handshake failed or the peer closed.
-    #[error("cannot connect to {address}: {source}")]
-    Unreachable {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// What the transport said.
-        source: ConnectionError,
-    },
-    /// The peer's certificate, or ours in its eyes, is from another mesh.
-    #[error("the node at {address} belongs to another mesh")]
-    OtherMesh {
-        /// Who was dialled.
-        address: SocketAddr,
-    },
-    /// The peer has shown no certificate, or one whose names do not follow from
-    /// its key.
-    #[error("the peer at {address} did not prove that it is a member: {source}")]
-    NotAMember {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// What is wrong.
-        source: CertificateError,
-    },
-    /// The mesh has shut the node out.
-    #[error("node {node} was revoked")]
-    Revoked {
-        /// Who.
-        node: NodeId,
-    },
-    /// The peer says that the mesh has shut this node out.
-    #[error(
-        "the node at {address} says that this node was revoked: it is no member any more. Join with another --data-dir, which makes a new identity"
-    )]
-    RevokedHere {
-        /// Who was dialled.
-        address: SocketAddr,
-    },
-    /// Another node than the one that was wanted answers there.
-    #[error("node {actual} answers at {address}, not {expected}")]
-    OtherNode {
-        /// Who was dialled.
-        address: SocketAddr,
-        /// Who was wanted.
-        expected: NodeId,
-        /// Who is there.
-        actual: NodeId,
-    },
-    /// No circuit to the node stands, so a connection cannot go over one.
-    #[error("no circuit to {node} stands")]
-    NoCircuit {
-        /// Who was wanted.
-        node: NodeId,
-    },
-    /// The address is this node's own.
-    #[error("{address} is this node itself")]
-    Itself {
-        /// The address.
-        address: SocketAddr,
-    },
-}
 
 /// Listens and dials; clones share it.
 #[derive(Clone)]
@@ -203,29 +86,6 @@ struct Shared {
     desk: Arc<JoinDesk>,
     events: mpsc::Sender<WireEvent>,
     introduction: AbortHandle,
-}
-
-/// What connections are made with, from the newest credentials.
-struct Configs {
-    client: quinn::ClientConfig,
-    circuit_client: quinn::ClientConfig,
-    circuit_server: Arc<quinn::ServerConfig>,
-}
-
-impl Configs {
-    fn new(credentials: &NodeCredentials, liveness: Liveness) -> Result<Configs, TlsError> {
-        let over_circuits = Arc::new(liveness.circuit_transport());
-        let client = client_config(credentials, liveness)?;
-        let mut circuit_client = client.clone();
-        circuit_client.transport_config(Arc::clone(&over_circuits));
-        let mut circuit_server = server_config(credentials, liveness)?;
-        circuit_server.transport_config(over_circuits);
-        Ok(Configs {
-            client,
-            circuit_client,
-            circuit_server: Arc::new(circuit_server),
-        })
-    }
 }
 
 impl Endpoint {
@@ -622,147 +482,11 @@ async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> C
     }
 }
 
-impl Liveness {
-    pub(crate) fn transport(&self) -> quinn::TransportConfig {
-        let mut transport = quinn::TransportConfig::default();
-        transport
-            .max_idle_timeout(self.idle.try_into().ok())
-            .keep_alive_interval(Some(self.keep_alive))
-            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER as u32))
-            .max_concurrent_uni_streams(VarInt::from_u32(1))
-            .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-            .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-            .send_window(u64::from(CONNECTION_WINDOW))
-            .mtu_discovery_config(Some(mtu_discovery(PACKET_BYTES)))
-            .ack_frequency_config(Some(acknowledgements()));
-        transport
-    }
-
-    /// For connections over circuits: little on its way, and patience while one circuit replaces another.
-    fn circuit_transport(&self) -> quinn::TransportConfig {
-        let patient = Liveness {
-            idle: self.idle * CIRCUIT_PATIENCE,
-            keep_alive: self.keep_alive,
-        };
-        let mut transport = patient.transport();
-        transport
-            .stream_receive_window(VarInt::from_u32(CIRCUIT_WINDOW))
-            .receive_window(VarInt::from_u32(CIRCUIT_WINDOW))
-            .send_window(u64::from(CIRCUIT_WINDOW))
-            .mtu_discovery_config(Some(mtu_discovery(CIRCUIT_PACKET_BYTES)));
-        transport
-    }
-}
-
-fn acknowledgements() -> quinn::AckFrequencyConfig {
-    let mut frequency = quinn::AckFrequencyConfig::default();
-    frequency.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_MAX));
-    frequency
-}
-
-fn mtu_discovery(upper_bound: u16) -> quinn::MtuDiscoveryConfig {
-    let mut discovery = quinn::MtuDiscoveryConfig::default();
-    discovery.upper_bound(upper_bound);
-    discovery
-}
-
 /// The certificate that the peer has shown in the handshake.
 pub(crate) fn peer_certificate(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
     let identity: Box<dyn Any> = connection.peer_identity()?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     chain.first().cloned()
-}
-
-/// Whether a handshake failed because one side does not know the other's root.
-pub(crate) fn close_reason_is_other_mesh(reason: &ConnectionError) -> bool {
-    /// TLS alert `unknown_ca` (RFC 8446, section 6).
-    const UNKNOWN_CA: u8 = 48;
-    let unknown_ca = TransportErrorCode::crypto(UNKNOWN_CA);
-    match reason {
-        ConnectionError::TransportError(error) => error.code == unknown_ca,
-        ConnectionError::ConnectionClosed(close) => close.error_code == unknown_ca,
-        _ => false,
-    }
-}
-
-fn dial_error(address: SocketAddr, source: ConnectionError) -> WireError {
-    match source {
-        ref reason if close_reason_is_other_mesh(reason) => WireError::OtherMesh { address },
-        ConnectionError::TimedOut => WireError::Timeout {
-            address,
-            limit: CONNECT_LIMIT,
-        },
-        ConnectionError::ApplicationClosed(ref close) if close.error_code == CLOSE_ITSELF => {
-            WireError::Itself { address }
-        }
-        ref reason if says_revoked(reason) => WireError::RevokedHere { address },
-        source => WireError::Unreachable { address, source },
-    }
-}
-
-/// Whether a peer closed a connection because this node was shut out.
-#[must_use]
-pub fn says_revoked(reason: &ConnectionError) -> bool {
-    matches!(reason, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REVOKED)
-}
-
-fn server_config(
-    credentials: &NodeCredentials,
-    liveness: Liveness,
-) -> Result<quinn::ServerConfig, TlsError> {
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server(credentials)?));
-    config
-        .transport_config(Arc::new(liveness.transport()))
-        .max_incoming(gate::HANDSHAKES_MAX);
-    Ok(config)
-}
-
-fn client_config(
-    credentials: &NodeCredentials,
-    liveness: Liveness,
-) -> Result<quinn::ClientConfig, TlsError> {
-    let mut config = quinn::ClientConfig::new(Arc::new(tls::member_client(credentials)?));
-    config.transport_config(Arc::new(liveness.transport()));
-    Ok(config)
-}
-
-fn bind_sockets(address: SocketAddr) -> Result<(UdpSocket, StdTcpListener), WireError> {
-    let failure = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => WireError::AddressInUse { address },
-        _ => WireError::Bind { address, source },
-    };
-    let mut attempts = if address.port() == 0 {
-        BIND_ATTEMPTS
-    } else {
-        1
-    };
-    loop {
-        attempts -= 1;
-        let udp = UdpSocket::bind(address).map_err(failure)?;
-        let bound = udp.local_addr().map_err(failure)?;
-        match StdTcpListener::bind(bound) {
-            Ok(tcp) => {
-                enlarge_buffers(&udp);
-                tcp.set_nonblocking(true).map_err(failure)?;
-                return Ok((udp, tcp));
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
-            Err(error) => return Err(failure(error)),
-        }
-    }
-}
-
-/// Asks for room for a burst while this process does not run. The default of
-/// Linux holds some 150 packets, and a lost last packet of a burst costs a probe
-/// timeout. The system may grant less, so nothing is expected of it.
-fn enlarge_buffers(udp: &UdpSocket) {
-    let socket = socket2::SockRef::from(udp);
-    let granted = socket
-        .set_recv_buffer_size(UDP_BUFFER_BYTES)
-        .and_then(|()| socket.set_send_buffer_size(UDP_BUFFER_BYTES));
-    if let Err(error) = granted {
-        tracing::debug!(%error, "the system keeps its UDP buffers small");
-    }
 }
 
 #[cfg(test)]

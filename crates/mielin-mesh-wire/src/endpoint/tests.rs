@@ -8,6 +8,10 @@ use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+
+use super::transport::client_config;
 use super::*;
 use crate::certificate::{
     RootCertificate, VerifiedRequest, issue_for_names, make_request, make_root,

@@ -1,5 +1,7 @@
 //! Connections through a relay that only joins streams.
 
+use std::net::UdpSocket;
+
 use tokio::io::copy;
 use tokio::task::JoinHandle;
 

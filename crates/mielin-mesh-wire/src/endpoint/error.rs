@@ -1,0 +1,142 @@
+//! Why the endpoint could not be opened or a peer not be reached.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mielin_mesh_core::NodeId;
+use quinn::{ConnectionError, TransportErrorCode};
+
+use super::{CLOSE_ITSELF, CLOSE_REVOKED, CONNECT_LIMIT};
+use crate::certificate::CertificateError;
+use crate::tls::TlsError;
+
+/// Why the endpoint could not be opened or a peer not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// Another program, or another node, listens there.
+    #[error("address {address} is already in use; choose another port with --bind")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system does not let us listen there.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The credentials do not make a TLS configuration.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be dialled at all.
+    #[error("cannot dial {address}: {source}")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: quinn::ConnectError,
+    },
+    /// Nobody answers there.
+    #[error("{address} did not answer within {limit:?}")]
+    Timeout {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The handshake failed or the peer closed.
+    #[error("cannot connect to {address}: {source}")]
+    Unreachable {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What the transport said.
+        source: ConnectionError,
+    },
+    /// The peer's certificate, or ours in its eyes, is from another mesh.
+    #[error("the node at {address} belongs to another mesh")]
+    OtherMesh {
+        /// Who was dialled.
+        address: SocketAddr,
+    },
+    /// The peer has shown no certificate, or one whose names do not follow from
+    /// its key.
+    #[error("the peer at {address} did not prove that it is a member: {source}")]
+    NotAMember {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// The mesh has shut the node out.
+    #[error("node {node} was revoked")]
+    Revoked {
+        /// Who.
+        node: NodeId,
+    },
+    /// The peer says that the mesh has shut this node out.
+    #[error(
+        "the node at {address} says that this node was revoked: it is no member any more. Join with another --data-dir, which makes a new identity"
+    )]
+    RevokedHere {
+        /// Who was dialled.
+        address: SocketAddr,
+    },
+    /// Another node than the one that was wanted answers there.
+    #[error("node {actual} answers at {address}, not {expected}")]
+    OtherNode {
+        /// Who was dialled.
+        address: SocketAddr,
+        /// Who was wanted.
+        expected: NodeId,
+        /// Who is there.
+        actual: NodeId,
+    },
+    /// No circuit to the node stands, so a connection cannot go over one.
+    #[error("no circuit to {node} stands")]
+    NoCircuit {
+        /// Who was wanted.
+        node: NodeId,
+    },
+    /// The address is this node's own.
+    #[error("{address} is this node itself")]
+    Itself {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+/// Whether a handshake failed because one side does not know the other's root.
+pub(crate) fn close_reason_is_other_mesh(reason: &ConnectionError) -> bool {
+    /// TLS alert `unknown_ca` (RFC 8446, section 6).
+    const UNKNOWN_CA: u8 = 48;
+    let unknown_ca = TransportErrorCode::crypto(UNKNOWN_CA);
+    match reason {
+        ConnectionError::TransportError(error) => error.code == unknown_ca,
+        ConnectionError::ConnectionClosed(close) => close.error_code == unknown_ca,
+        _ => false,
+    }
+}
+
+pub(super) fn dial_error(address: SocketAddr, source: ConnectionError) -> WireError {
+    match source {
+        ref reason if close_reason_is_other_mesh(reason) => WireError::OtherMesh { address },
+        ConnectionError::TimedOut => WireError::Timeout {
+            address,
+            limit: CONNECT_LIMIT,
+        },
+        ConnectionError::ApplicationClosed(ref close) if close.error_code == CLOSE_ITSELF => {
+            WireError::Itself { address }
+        }
+        ref reason if says_revoked(reason) => WireError::RevokedHere { address },
+        source => WireError::Unreachable { address, source },
+    }
+}
+
+/// Whether a peer closed a connection because this node was shut out.
+#[must_use]
+pub fn says_revoked(reason: &ConnectionError) -> bool {
+    matches!(reason, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REVOKED)
+}
