@@ -72,6 +72,10 @@ pub(crate) struct MemberLine {
     pub(crate) address: String,
     /// How it is connected with this node; `None` when it is not.
     pub(crate) path: Option<PathLine>,
+    /// The version of its program; `None` when it is not connected with this node.
+    pub(crate) version: Option<String>,
+    /// What both it and this node serve; nothing when it is not connected.
+    pub(crate) features: Vec<String>,
     /// The relays through which it is reached; none when it can be dialled.
     pub(crate) relays: Vec<NodeName>,
 }

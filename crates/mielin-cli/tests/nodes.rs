@@ -24,12 +24,27 @@ fn a_mesh_of_three_knows_itself() {
             assert_eq!(member["name"], member["role"]);
             assert_eq!(member["node"].as_str().unwrap().len(), 64);
         }
+        for peer in node.json(&["mesh", "peers"])["peers"].as_array().unwrap() {
+            node.mielin(&[
+                "mesh",
+                "ping",
+                peer["node"].as_str().unwrap(),
+                "--count",
+                "1",
+            ])
+            .ok();
+        }
         let peers = node.json(&["mesh", "peers"]);
         let peers = peers["peers"].as_array().unwrap();
         assert_eq!(peers.len(), 2);
         for peer in peers {
-            let expected = ["address", "name", "node", "path", "relays", "role", "state"];
+            let expected = [
+                "address", "features", "name", "node", "path", "relays", "role", "state", "version",
+            ];
             assert_eq!(keys(peer), expected);
+            assert_eq!(peer["version"], env!("CARGO_PKG_VERSION"));
+            let features = peer["features"].as_array().unwrap();
+            assert!(features.contains(&"migration".into()), "{features:?}");
             assert_eq!(peer["relays"].as_array().unwrap().len(), 0);
         }
         let route = node.json(&["mesh", "route", peers[0]["node"].as_str().unwrap()]);

@@ -6,12 +6,14 @@
 
 mod error;
 mod gate;
+mod hello;
 mod pool;
 mod sockets;
 mod traffic;
 mod transport;
 
 use std::any::Any;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +38,8 @@ use crate::stream::MeshStream;
 pub(crate) use error::close_reason_is_other_mesh;
 use error::dial_error;
 pub use error::{WireError, says_revoked};
+pub use hello::Features;
+pub(crate) use hello::{Hello, Instance};
 use pool::Pool;
 use sockets::bind_sockets;
 pub use traffic::Traffic;
@@ -53,10 +57,6 @@ const STREAMS_PER_PEER: usize = 256;
 /// Events that wait to be taken before the endpoint stops reading.
 const EVENTS_QUEUED: usize = 1024;
 
-/// The acceptor's word that it has verified the dialler. In TLS 1.3 the dialler
-/// finishes its handshake before its own certificate was looked at.
-const ACCEPTED: [u8; 1] = [1];
-
 /// Without a word for so long on its streams, a connection over circuits gives way to a direct one. Longer than a
 /// move waits for anything.
 const RETIRE_PERIOD: Duration = Duration::from_secs(30);
@@ -66,6 +66,7 @@ const CLOSE_NOT_A_MEMBER: VarInt = VarInt::from_u32(17);
 const CLOSE_ITSELF: VarInt = VarInt::from_u32(18);
 pub(crate) const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(19);
 const CLOSE_REVOKED: VarInt = VarInt::from_u32(20);
+const CLOSE_NO_HELLO: VarInt = VarInt::from_u32(21);
 
 /// Listens and dials; clones share it.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ struct Shared {
     local: NodeId,
     address: SocketAddr,
     liveness: Liveness,
+    /// What this endpoint says of itself.
+    hello: Hello,
     configs: Mutex<Configs>,
     circuits: Circuits,
     revoked: Revoked,
@@ -90,7 +93,8 @@ struct Shared {
 
 impl Endpoint {
     /// Listens on `address`: UDP for QUIC, and TCP for introductions on the
-    /// same port. Port 0 takes one that is free for both.
+    /// same port. Port 0 takes one that is free for both. Peers are told what
+    /// this node serves.
     ///
     /// # Errors
     /// [`WireError::AddressInUse`] and [`WireError::Bind`]; nothing is open then.
@@ -98,9 +102,14 @@ impl Endpoint {
         address: SocketAddr,
         credentials: &NodeCredentials,
         liveness: Liveness,
+        features: Features,
     ) -> Result<(Self, mpsc::Receiver<WireEvent>), WireError> {
         let (udp, tcp) = bind_sockets(address)?;
         let cannot_bind = |source| WireError::Bind { address, source };
+        let mut instance = [0; 8];
+        getrandom::fill(&mut instance)
+            .map_err(|_| cannot_bind(io::Error::other("no random numbers")))?;
+        let instance = Instance(instance);
         let runtime = Arc::new(quinn::TokioRuntime);
         let real = runtime.wrap_udp_socket(udp).map_err(cannot_bind)?;
         let circuits = Circuits::default();
@@ -124,6 +133,7 @@ impl Endpoint {
             local: credentials.id(),
             address: bound,
             liveness,
+            hello: Hello::new(features, instance),
             configs: Mutex::new(Configs::new(credentials, liveness)?),
             circuits,
             revoked: credentials.revoked().clone(),
@@ -327,34 +337,51 @@ impl Shared {
             .map_err(|source| WireError::Address { address, source })?;
         let handshake = async {
             let connection = connecting.await?;
-            let mut word = [0; ACCEPTED.len()];
-            // Whatever goes wrong with the acceptor's word is told by the
-            // reason for which it closed the connection.
-            let mut accepted = connection.accept_uni().await?;
-            if accepted.read_exact(&mut word).await.is_err() || word != ACCEPTED {
-                return Err(connection.closed().await);
+            match self.greet(&connection).await {
+                Some(hello) => Ok((connection, hello)),
+                None => Err(connection.closed().await),
             }
-            Ok(connection)
         };
-        let connection = timeout(CONNECT_LIMIT, handshake)
+        let (connection, hello) = timeout(CONNECT_LIMIT, handshake)
             .await
             .map_err(|_| WireError::Timeout {
                 address,
                 limit: CONNECT_LIMIT,
             })?
             .map_err(|source| dial_error(address, source))?;
-        self.identify(connection, address)
+        let certificate = self.identify(&connection, address)?;
+        Ok(self.peer(certificate, hello, connection))
+    }
+
+    /// Exchanges hellos. Without the peer's the connection is closed, and the
+    /// reason says whose fault that is.
+    async fn greet(&self, connection: &quinn::Connection) -> Option<Hello> {
+        let (_, heard) = tokio::join!(self.hello.send(connection), Hello::receive(connection));
+        if heard.is_none() && connection.close_reason().is_none() {
+            connection.close(CLOSE_NO_HELLO, b"no hello");
+        }
+        heard
+    }
+
+    fn peer(
+        &self,
+        certificate: NodeCertificate,
+        mut hello: Hello,
+        connection: quinn::Connection,
+    ) -> Peer {
+        hello.features = hello.features.common(self.hello.features);
+        Peer::new(certificate, hello, connection, self.counters.clone())
     }
 
     /// Computes who is at the other end. WebPKI has verified its certificate's
     /// chain before; here its id is compared with its key.
     fn identify(
         &self,
-        connection: quinn::Connection,
+        connection: &quinn::Connection,
         address: SocketAddr,
-    ) -> Result<Peer, WireError> {
+    ) -> Result<NodeCertificate, WireError> {
         let missing = || CertificateError::Malformed("no certificate was shown".into());
-        let checked = peer_certificate(&connection)
+        let checked = peer_certificate(connection)
             .ok_or_else(missing)
             .and_then(|certificate| NodeCertificate::check(&certificate));
         match checked {
@@ -366,11 +393,7 @@ impl Shared {
                 connection.close(CLOSE_REVOKED, b"revoked");
                 Err(WireError::Revoked { node: seen.id })
             }
-            Ok(seen) => {
-                let counters = self.counters.clone();
-                let peer = Peer::new(seen.id, seen.role, seen.issuer, connection, counters);
-                Ok(peer)
-            }
+            Ok(seen) => Ok(seen),
             Err(source) => {
                 connection.close(CLOSE_NOT_A_MEMBER, b"not a member");
                 Err(WireError::NotAMember { address, source })

@@ -20,7 +20,7 @@ use crate::certificate::{NodeCertificate, VerifiedRequest, make_request};
 use crate::circuit::{MalformedPacket, PACKET_BYTES_MAX, split};
 use crate::credentials::create_mesh;
 use crate::dial_back::is_answer;
-use crate::endpoint::{Endpoint, Liveness};
+use crate::endpoint::{Endpoint, Features, Hello, Instance, Liveness};
 use crate::exchange::{FromJoiner, FromMember, IssuerPlace, JoinRefusal};
 use crate::identity::NodeKey;
 use crate::joining::{JoinRequest, join};
@@ -103,6 +103,37 @@ fn packets(bytes: &[u8], piece: usize) -> Result<Vec<Bytes>, MalformedPacket> {
     }
     Ok(packets)
 }
+
+/// What members tell each other first.
+const HELLO: Target = Target {
+    name: "hello",
+    mutations: 20_000,
+    fixed_bytes: 4096,
+    bytes_per_byte: 8,
+    run: |bytes| {
+        let hello = Hello::decode(bytes);
+        if let Ok(hello) = &hello {
+            let again = hello.encode();
+            assert!(bytes.starts_with(&again), "what is known comes first");
+            assert_eq!(Hello::decode(&again).as_ref(), Ok(hello));
+            assert!(hello.program.as_str().bytes().all(|b| b.is_ascii_graphic()));
+        }
+        hello.is_ok()
+    },
+    seeds: || {
+        let hello = Hello::new(Features::all(), Instance([7; 8])).encode();
+        let newer = [&hello[..], b"what is not known yet"].concat();
+        let mut invisible = hello.clone();
+        *invisible.last_mut().unwrap() = 0x1b;
+        vec![
+            Seed::bad("cut-off", &hello[..hello.len() - 1]),
+            Seed::bad("too-long", [7; Hello::BYTES_MAX + 1]),
+            Seed::bad("invisible-version", invisible),
+            Seed::good("newer", newer),
+            Seed::good("hello", hello),
+        ]
+    },
+};
 
 /// What joiners and members say: before either has proved anything.
 const JOIN_MESSAGES: Target = Target {
@@ -317,11 +348,15 @@ impl Pair {
             .unwrap();
         let (peer, arriving, kept) = runtime.block_on(async {
             let dirs = [(); 2].map(|()| tempfile::tempdir().unwrap());
-            let any = "127.0.0.1:0".parse().unwrap();
+            let bind = async |credentials, liveness| {
+                let any = "127.0.0.1:0".parse().unwrap();
+                let bound = Endpoint::bind(any, credentials, liveness, Features::NONE).await;
+                bound.unwrap()
+            };
             let first = create_mesh(dirs[0].path(), "first", NodeRole::Core).unwrap();
             let hour = Duration::from_secs(3600);
             let token = first.authority().unwrap().issue_token(None, hour).unwrap();
-            let (here, events) = Endpoint::bind(any, &first, LIVENESS).await.unwrap();
+            let (here, events) = bind(&first, LIVENESS).await;
             let request = JoinRequest {
                 address: here.local_address(),
                 token: Some(token),
@@ -329,7 +364,7 @@ impl Pair {
                 role: NodeRole::Edge,
             };
             let second = join(dirs[1].path(), request, |_| {}).await.unwrap();
-            let (there, arriving) = Endpoint::bind(any, &second, LIVENESS).await.unwrap();
+            let (there, arriving) = bind(&second, LIVENESS).await;
             let peer = here.connect(&second.id(), there.local_address()).await;
             (peer.unwrap(), arriving, (here, there, events, dirs))
         });
@@ -389,6 +424,11 @@ fn frames() {
     // Founding a mesh and joining it is no part of what is measured.
     LazyLock::force(&PAIR);
     FRAMES.replay();
+}
+
+#[test]
+fn hello() {
+    HELLO.replay();
 }
 
 #[test]

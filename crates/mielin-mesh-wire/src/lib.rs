@@ -49,7 +49,7 @@ pub use class::{ClassTraffic, TrafficClass};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};
 pub use dial_back::answers_unasked;
 pub use directory::{DATA_VERSION, DataDirectory, DirectoryError};
-pub use endpoint::{Endpoint, Liveness, Traffic, WireError, says_revoked};
+pub use endpoint::{Endpoint, Features, Liveness, Traffic, WireError, says_revoked};
 pub use identity::{IdentityError, NodeKey};
 pub use introduction::IntroductionError;
 pub use joining::{JoinError, JoinProgress, JoinRequest, join};

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use mielin_mesh_core::{NodeId, NodeRole};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::certificate::NodeCertificate;
 use crate::circuit::is_virtual;
 use crate::class::{ClassCounters, TrafficClass};
+use crate::endpoint::{Features, Hello};
 use crate::stream::{MeshStream, StreamError};
 
 /// Bulk streams of one connection that send at once. What their windows hold when
@@ -23,6 +25,7 @@ pub struct Peer {
     node: NodeId,
     role: NodeRole,
     issuer: bool,
+    hello: Arc<Hello>,
     connection: quinn::Connection,
     counters: ClassCounters,
     bulk: Arc<Semaphore>,
@@ -79,16 +82,16 @@ pub enum DatagramError {
 
 impl Peer {
     pub(crate) fn new(
-        node: NodeId,
-        role: NodeRole,
-        issuer: bool,
+        certificate: NodeCertificate,
+        hello: Hello,
         connection: quinn::Connection,
         counters: ClassCounters,
     ) -> Self {
         Peer {
-            node,
-            role,
-            issuer,
+            node: certificate.id,
+            role: certificate.role,
+            issuer: certificate.issuer,
+            hello: Arc::new(hello),
             connection,
             counters,
             bulk: Arc::new(Semaphore::new(BULK_STREAMS_MAX)),
@@ -111,6 +114,18 @@ impl Peer {
     #[must_use]
     pub fn is_issuer(&self) -> bool {
         self.issuer
+    }
+
+    /// What both it and this node serve.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.hello.features
+    }
+
+    /// The version of its program.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        self.hello.program.as_str()
     }
 
     /// Where its packets come from; it need not be where it listens.

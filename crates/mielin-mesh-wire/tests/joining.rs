@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use mielin_mesh_core::{NodeId, NodeRole};
 use mielin_mesh_wire::{
-    CredentialsError, Endpoint, JoinError, JoinProgress, JoinRequest, JoinToken, Liveness,
-    NodeCredentials, TokenError, WireEvent, create_mesh, join, load_credentials, remembered_peers,
+    CredentialsError, Endpoint, Features, JoinError, JoinProgress, JoinRequest, JoinToken,
+    Liveness, NodeCredentials, TokenError, WireEvent, create_mesh, join, load_credentials,
+    remembered_peers,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -39,7 +40,9 @@ impl Node {
 
     async fn of(dir: TempDir, credentials: NodeCredentials) -> Node {
         let any = "127.0.0.1:0".parse().unwrap();
-        let (endpoint, events) = Endpoint::bind(any, &credentials, LIVENESS).await.unwrap();
+        let (endpoint, events) = Endpoint::bind(any, &credentials, LIVENESS, Features::NONE)
+            .await
+            .unwrap();
         Node {
             credentials,
             endpoint,

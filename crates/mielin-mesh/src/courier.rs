@@ -16,6 +16,7 @@ use mielin_mesh_wire::{FrameLimit, MeshStream, Peer, StreamError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::features;
 use crate::reach::reach;
 use crate::revoking::REVOCATION;
 use crate::routed;
@@ -41,6 +42,17 @@ pub(crate) enum Parcel {
     Revocation(Bytes),
 }
 
+impl Parcel {
+    /// The protocol that carries it, and its content.
+    fn content(&self) -> (u16, &Bytes) {
+        match self {
+            Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
+            Parcel::Table(bytes) => (TABLE, bytes),
+            Parcel::Revocation(bytes) => (REVOCATION, bytes),
+        }
+    }
+}
+
 type Queue = mpsc::Sender<(SocketAddr, Parcel)>;
 
 /// The couriers by destination.
@@ -63,7 +75,7 @@ impl Couriers {
         }
         if let Parcel::Membership(bytes) = &parcel
             && let Some(peer) = shared.endpoint.peer(&to)
-            && peer.send_datagram(bytes.clone()).is_ok()
+            && (!features::serves(&peer, MEMBERSHIP) || peer.send_datagram(bytes.clone()).is_ok())
         {
             return;
         }
@@ -99,12 +111,8 @@ impl Couriers {
 /// Sends one parcel over a stream of its own and waits until the peer has taken
 /// it in.
 pub(crate) async fn hand_over(peer: &Peer, parcel: &Parcel) -> Result<(), StreamError> {
-    let (protocol, bytes) = match parcel {
-        Parcel::Membership(bytes) => (MEMBERSHIP, bytes),
-        Parcel::Table(bytes) => (TABLE, bytes),
-        Parcel::Revocation(bytes) => (REVOCATION, bytes),
-    };
-    let stream: MeshStream = peer.open(protocol).await?;
+    let (protocol, bytes) = parcel.content();
+    let stream: MeshStream = features::open(peer, protocol).await?;
     let (mut send, mut recv) = stream.split();
     send.send_frame_bytes(&[], bytes.clone()).await?;
     send.finish()?;
@@ -142,6 +150,14 @@ async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(Soc
                 continue;
             }
         };
+        let (protocol, _) = parcel.content();
+        if !features::serves(&peer, protocol) {
+            tracing::debug!(?to, protocol, "a member does not serve this");
+            if matches!(parcel, Parcel::Table(_)) {
+                shared.with_cores(|cores, now| cores.table.unreachable(now, &to));
+            }
+            continue;
+        }
         if let Parcel::Membership(bytes) = &parcel
             && peer.send_datagram(bytes.clone()).is_ok()
         {

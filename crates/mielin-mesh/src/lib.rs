@@ -33,6 +33,7 @@ mod discovery;
 mod error;
 mod event;
 mod messages;
+mod features;
 mod metrics;
 mod reach;
 mod relay;
@@ -52,6 +53,7 @@ pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use messages::Mailboxes;
+pub use features::PeerProgram;
 pub use metrics::METRICS_CONTENT_TYPE;
 pub use reach::{Path, Reachability, Route};
 pub use routed::ROUTED_ANSWER_BYTES_MAX;
@@ -65,10 +67,10 @@ pub use table::AgentLookup;
 pub use mielin_mesh_core::revocation::{Reason, ReasonError};
 pub use mielin_mesh_core::{Departure, Preset, Revocation};
 pub use mielin_mesh_wire::{
-    Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Frame, FrameLimit,
-    IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshId, MeshStream,
-    NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError, WireError,
-    create_mesh, join, load_credentials,
+    Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Features, Frame,
+    FrameLimit, IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshId,
+    MeshStream, NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError,
+    WireError, create_mesh, join, load_credentials,
 };
 
 #[cfg(test)]

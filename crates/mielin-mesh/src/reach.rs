@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::Dialling;
 use crate::error::MeshError;
+use crate::features;
 use crate::relay::{ANSWER_LIMIT, CIRCUIT, HEADER_LIMIT, ask};
 use crate::state::Shared;
 
@@ -282,6 +283,7 @@ fn relays_for(shared: &Shared, node: &NodeId, advertised: &[NodeId]) -> Vec<Node
     let connected = shared.endpoint.peers().into_iter();
     let connected = connected
         .filter(|peer| !peer.is_relayed() && is_relay(peer.role()))
+        .filter(|peer| features::serves(peer, CIRCUIT))
         .map(|peer| peer.node());
     let mut seen = HashSet::from([*node, shared.local.id]);
     let all = advertised.iter().copied().chain(connected);
@@ -336,7 +338,7 @@ async fn open_stream(shared: &Arc<Shared>, relay: &NodeId) -> Result<MeshStream,
         .address_of(relay)
         .ok_or(MeshError::UnknownNode(*relay))?;
     let peer = shared.endpoint.connect_directly(relay, address).await?;
-    Ok(peer.open(CIRCUIT).await?)
+    Ok(features::open(&peer, CIRCUIT).await?)
 }
 
 /// Looks after the connections that go through relays: replaces circuits that have ended, and tries direct ways.
@@ -435,7 +437,7 @@ async fn ask_to_dial_back(shared: &Arc<Shared>) -> Vec<DialBack> {
     let mut asked = JoinSet::new();
     let peers = shared.endpoint.peers().into_iter();
     for peer in peers
-        .filter(|peer| !peer.is_relayed())
+        .filter(|peer| !peer.is_relayed() && features::serves(peer, CIRCUIT))
         .take(DIAL_BACK_PEERS)
     {
         asked.spawn(timeout(ANSWER_LIMIT, async move {
@@ -497,6 +499,10 @@ async fn register(
         .map(|member| (&member.identity, member.state))
         .filter(|(identity, state)| *state == MemberState::Alive && identity.relays.is_empty())
         .filter(|(identity, _)| !held.contains(&identity.id) && !avoided.contains(&identity.id))
+        .filter(|(identity, _)| {
+            let mut connected = peers.iter().filter(|peer| peer.node() == identity.id);
+            connected.all(|peer| features::serves(peer, CIRCUIT))
+        })
         .map(|(identity, _)| RelayCandidate {
             node: identity.id,
             role: identity.role,

@@ -20,6 +20,7 @@ use mielin_mesh_wire::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::features;
 use crate::state::Shared;
 
 /// Streams about circuits.
@@ -222,7 +223,7 @@ async fn announce(
     peer: &Peer,
     source: NodeId,
 ) -> Result<Result<MeshStream, CircuitRefusal>, StreamError> {
-    let mut stream = peer.open(CIRCUIT).await?;
+    let mut stream = features::open(peer, CIRCUIT).await?;
     let request = CircuitRequest::Incoming { source };
     ask(&mut stream, request).await.map(|answer| match answer {
         Some(CircuitAnswer::Done) => Ok(stream),

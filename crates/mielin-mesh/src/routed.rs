@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::arrivals::handed_on;
 use crate::error::MeshError;
+use crate::features;
 use crate::service::PING;
 use crate::serving::RequestHandler;
 use crate::state::Shared;
@@ -282,6 +283,7 @@ async fn pass(
 /// The connected peers, and the destination: a node on the way may be able to dial it. The source was not.
 fn passage(shared: &Shared, message: RoutedMessage, from: Option<NodeId>) -> Passage {
     let peers = shared.endpoint.peers().into_iter();
+    let peers = peers.filter(|peer| features::serves(peer, ROUTED));
     let connected = peers.map(|peer| Neighbour {
         node: peer.node(),
         rtt: Some(peer.rtt()),
@@ -309,7 +311,7 @@ async fn hand_over(
             dialled.map_err(|_| MeshError::Timeout { node, limit })??
         }
     };
-    let mut stream = peer.open(ROUTED).await?;
+    let mut stream = features::open(&peer, ROUTED).await?;
     let length = (message.payload.len() as u32).to_be_bytes();
     stream.send_frame(&message.header(), &length).await?;
     stream.send_frame_bytes(&[], message.payload).await?;

@@ -17,7 +17,7 @@ use mielin_mesh_core::{
     Membership, Name, NodeId, Preset, Revocation, codec,
 };
 use mielin_mesh_wire::{
-    Authority, CredentialsError, Endpoint, FrameLimit, Liveness, MeshId, MeshStream,
+    Authority, CredentialsError, Endpoint, Features, FrameLimit, Liveness, MeshId, MeshStream,
     NodeCredentials, Peer, StreamError,
 };
 use tokio::runtime::Handle;
@@ -33,6 +33,7 @@ use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::messages::{self, MESSAGES, Mailboxes, Resting};
+use crate::features::{self, PeerProgram};
 use crate::metrics::{self, Counts};
 use crate::reach::{self, Path, Reach, Reachability, Route};
 use crate::relay::Relaying;
@@ -82,7 +83,8 @@ impl MeshService {
             let name = Name::new(credentials.name()).map_err(CredentialsError::from)?;
             authority.note_name(credentials.id(), name);
         }
-        let bound = Endpoint::bind(config.bind_address, &credentials, liveness(config.preset));
+        let (liveness, features) = (liveness(config.preset), features::served(&config));
+        let bound = Endpoint::bind(config.bind_address, &credentials, liveness, features);
         let (endpoint, arriving) = bound.await?;
         let mut known = discovery::first_addresses(&config).await;
         known.extend(remembered.iter().map(|(_, address)| *address));
@@ -220,6 +222,28 @@ impl MeshService {
     pub fn path(&self, node: &NodeId) -> Option<Path> {
         let peer = self.shared.endpoint.peer(node)?;
         Some(reach::path(&self.shared, &peer))
+    }
+
+    /// The program of a connected node.
+    #[must_use]
+    pub fn program(&self, node: &NodeId) -> Option<PeerProgram> {
+        let peer = self.shared.endpoint.peer(node)?;
+        Some(PeerProgram {
+            version: peer.version().to_owned(),
+            features: peer.features(),
+        })
+    }
+
+    /// What both a node and this one serve, connecting first where needed.
+    ///
+    /// # Errors
+    /// As [`open_stream`](Self::open_stream).
+    pub async fn features(&self, node: &NodeId) -> Result<Features, MeshError> {
+        if self.shared.is_closing() {
+            return Err(MeshError::ShutDown);
+        }
+        let peer = reach::reach(&self.shared, node, None).await?;
+        Ok(peer.features())
     }
 
     /// Whether others can dial this node, and the relays through which they reach it otherwise.

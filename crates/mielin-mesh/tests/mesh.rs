@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    Departure, FrameLimit, JoinError, JoinRequest, MeshConfig, MeshError, MeshEvent, MeshService,
-    Refusal, StreamError, WireError, create_mesh, join, load_credentials, request_handler,
-    stream_handler,
+    Departure, Features, FrameLimit, JoinError, JoinRequest, MeshConfig, MeshError, MeshEvent,
+    MeshService, Refusal, StreamError, WireError, create_mesh, join, load_credentials,
+    request_handler, stream_handler,
 };
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::registry::Prefix;
@@ -728,4 +728,6 @@ async fn a_node_without_registry_neither_takes_nor_gives_records() {
     assert!(quiet.mesh.locate(&AgentId([2; 16])).is_some(), "its own");
     let off = quiet.mesh.agents(Prefix::default()).await;
     assert!(matches!(off, Err(MeshError::RegistryOff)));
+    let common = core.mesh.features(&quiet.id()).await.unwrap();
+    assert_eq!(common, Features::all().without(Features::TABLE));
 }

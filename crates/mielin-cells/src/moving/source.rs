@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mielin_mesh::{FrameLimit, MeshEvent};
+use mielin_mesh::{Features, FrameLimit, MeshError, MeshEvent};
 use mielin_mesh_core::migration::{
     Move, Query, QueryReply, SourceAction, SourceInput, page_record,
 };
@@ -142,13 +142,18 @@ impl Source {
     ) -> Result<Source, CellsError> {
         let began = Instant::now();
         let cell = Arc::clone(claim.cell());
+        let unreachable = |error: MeshError| CellsError::Unreachable {
+            node: target,
+            reason: error.to_string(),
+        };
+        let common = node.mesh.features(&target).await.map_err(unreachable)?;
+        if !common.contains(Features::MIGRATION) {
+            return Err(CellsError::MigrationOff(target));
+        }
         cell.publish(AgentState::Moving);
         let events = node.mesh.subscribe();
         let stream = node.mesh.open_stream(&target, wire::MOVES).await;
-        let stream = stream.map_err(|error| CellsError::Unreachable {
-            node: target,
-            reason: error.to_string(),
-        })?;
+        let stream = stream.map_err(unreachable)?;
         let (send, mut recv) = stream.split();
         let (sender, inputs) = mpsc::channel(16);
         let (break_off, broken) = watch::channel(false);

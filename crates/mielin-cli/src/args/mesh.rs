@@ -39,7 +39,8 @@ Examples:
     /// List the other members of the mesh, and how they are connected with this node
     ///
     /// PATH is `direct`, or `via` the relay through which a member's packets come, or `-` while there
-    /// is no connection. A member that cannot be dialled names its relays in the JSON output.
+    /// is no connection. VERSION is that of a connected member's program; what it serves is in the JSON
+    /// output, and so are the relays of a member that cannot be dialled.
     #[command(after_help = "\
 Examples:
   mielin mesh peers

@@ -400,11 +400,14 @@ fn members_table(members: &[MemberLine]) -> String {
                 member.state.clone(),
                 member.address.clone(),
                 path(member),
+                member.version.clone().unwrap_or_else(|| "-".to_owned()),
                 short(&member.node).to_owned(),
             ]
         })
         .collect();
-    let titles = ["NAME", "ROLE", "STATE", "ADDRESS", "PATH", "NODE"];
+    let titles = [
+        "NAME", "ROLE", "STATE", "ADDRESS", "PATH", "VERSION", "NODE",
+    ];
     table(&titles, &rows)
 }
 

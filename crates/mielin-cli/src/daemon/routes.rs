@@ -103,7 +103,15 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
     let members = mesh.members();
     let named = |node: &NodeId| node_name(&members, node);
     let revoked: BTreeSet<NodeId> = mesh.revocations().iter().map(|one| one.node).collect();
+    let version = |node: &NodeId| mesh.program(node).map(|program| program.version);
+    let features = |node: &NodeId| {
+        let program = mesh.program(node).into_iter();
+        let names = program.flat_map(|program| program.features.names());
+        names.map(str::to_owned).collect()
+    };
     let members = members.iter().map(|member| api::MemberLine {
+        version: version(&member.identity.id),
+        features: features(&member.identity.id),
         path: mesh.path(&member.identity.id).map(|path| match path {
             MeshPath::Direct { .. } => api::PathLine::Direct,
             MeshPath::Relayed { relay, .. } => api::PathLine::Relayed {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::{ACCEPTED, CLOSE_NOT_A_MEMBER, CONNECT_LIMIT, Shared};
+use super::{CLOSE_NO_HELLO, CLOSE_NOT_A_MEMBER, CONNECT_LIMIT, Shared};
 use crate::buckets::Buckets;
 use crate::circuit::is_virtual;
 use crate::tls::{ALPN_JOIN, ALPN_MESH};
@@ -119,17 +119,15 @@ async fn receive(shared: Arc<Shared>, connection: quinn::Connection) {
         .and_then(|data| data.protocol);
     match protocol.as_deref() {
         Some(ALPN_JOIN) => shared.desk.serve(connection).await,
-        Some(ALPN_MESH) => match shared.identify(connection, from) {
-            Ok(peer) => {
-                let word = async {
-                    let mut word = peer.connection().open_uni().await.ok()?;
-                    word.write_all(&ACCEPTED).await.ok()?;
-                    word.finish().ok()
-                };
-                if let Ok(Some(())) = timeout(CONNECT_LIMIT, word).await {
+        Some(ALPN_MESH) => match shared.identify(&connection, from) {
+            Ok(certificate) => match timeout(CONNECT_LIMIT, shared.greet(&connection)).await {
+                Ok(Some(hello)) => {
+                    let peer = shared.peer(certificate, hello, connection);
                     shared.admit(peer).await;
                 }
-            }
+                Ok(None) => tracing::debug!(%from, "a peer did not say hello"),
+                Err(_) => connection.close(CLOSE_NO_HELLO, b"no hello"),
+            },
             Err(error) => tracing::info!(%from, %error, "a peer was refused"),
         },
         _ => connection.close(CLOSE_NOT_A_MEMBER, b"unknown protocol"),

@@ -1,6 +1,7 @@
 mod attacks;
 mod circuits;
 mod classes;
+mod hello;
 
 use bytes::Bytes;
 use mielin_mesh_core::NodeRole;
@@ -83,9 +84,13 @@ impl Mesh {
 }
 
 async fn bind(credentials: &NodeCredentials) -> (Endpoint, Events) {
-    Endpoint::bind("127.0.0.1:0".parse().unwrap(), credentials, LIVENESS)
-        .await
-        .unwrap()
+    bind_serving(credentials, Features::all()).await
+}
+
+async fn bind_serving(credentials: &NodeCredentials, features: Features) -> (Endpoint, Events) {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let bound = Endpoint::bind(any, credentials, LIVENESS, features).await;
+    bound.unwrap()
 }
 
 async fn next(events: &mut Events) -> WireEvent {
@@ -506,11 +511,12 @@ async fn a_port_in_use_is_named() {
     let credentials = mesh.member();
     let (first, _events) = bind(&credentials).await;
     let taken = first.local_address();
+    let bind_again = async |address| {
+        let bound = Endpoint::bind(address, &credentials, LIVENESS, Features::NONE).await;
+        bound.map(|_| ())
+    };
     for _ in 0..2 {
-        match Endpoint::bind(taken, &credentials, LIVENESS)
-            .await
-            .map(|_| ())
-        {
+        match bind_again(taken).await {
             Err(WireError::AddressInUse { address }) => assert_eq!(address, taken),
             other => panic!("{other:?}"),
         }
@@ -518,9 +524,7 @@ async fn a_port_in_use_is_named() {
     // Also when only the TCP port is taken, by whoever.
     let tcp = StdTcpListener::bind("127.0.0.1:0").unwrap();
     let taken = tcp.local_addr().unwrap();
-    let refused = Endpoint::bind(taken, &credentials, LIVENESS)
-        .await
-        .map(|_| ());
+    let refused = bind_again(taken).await;
     assert!(
         matches!(refused, Err(WireError::AddressInUse { .. })),
         "{refused:?}"
@@ -531,7 +535,7 @@ async fn a_port_in_use_is_named() {
     drop(first);
     let again = async {
         // The sockets are closed when the last of their tasks has noticed.
-        while Endpoint::bind(taken, &credentials, LIVENESS).await.is_err() {
+        while bind_again(taken).await.is_err() {
             tokio::task::yield_now().await;
         }
     };

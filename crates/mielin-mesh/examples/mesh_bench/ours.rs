@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use mielin_mesh_core::NodeRole;
 use mielin_mesh_wire::{
-    Endpoint, FrameLimit, JoinRequest, JoinToken, Liveness, MeshStream, NodeCredentials, Peer,
-    WireEvent, join,
+    Endpoint, Features, FrameLimit, JoinRequest, JoinToken, Liveness, MeshStream, NodeCredentials,
+    Peer, WireEvent, join,
 };
 use tokio::sync::mpsc::Receiver;
 
@@ -23,7 +23,7 @@ const LIVENESS: Liveness = Liveness {
 /// Opens the endpoint of a member.
 pub(crate) async fn bind(credentials: &NodeCredentials) -> Result<Endpoint> {
     let address = "127.0.0.1:0".parse()?;
-    let (endpoint, events) = Endpoint::bind(address, credentials, LIVENESS).await?;
+    let (endpoint, events) = Endpoint::bind(address, credentials, LIVENESS, Features::NONE).await?;
     tokio::spawn(serve(events));
     Ok(endpoint)
 }
