@@ -1,14 +1,17 @@
 //! The QUIC endpoint of a node: one socket that listens and dials, and the
 //! pool of its connections.
 //!
-//! There is normally one connection per peer. Two nodes that dial each other in
-//! the same moment get two; both stay usable, the newest is preferred.
+//! There is one connection per peer. Two nodes that dial each other in the same
+//! moment get two: both choose the same one for all that is new, and the other is
+//! closed when what was said on it has come to its end (`pool`). A connection
+//! that nobody uses is closed, and made again when it is wanted.
 
 mod error;
 mod gate;
 mod hello;
 mod pool;
 mod sockets;
+mod tending;
 mod traffic;
 mod transport;
 
@@ -16,7 +19,7 @@ use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mielin_mesh_core::NodeId;
 use quinn::{ConnectionError, Runtime, VarInt};
@@ -24,7 +27,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
 use crate::certificate::{CertificateError, MEMBER_NAME, NodeCertificate};
 use crate::circuit::{CircuitSocket, Circuits, is_virtual};
@@ -36,8 +39,9 @@ use crate::peer::{Incoming, Peer, WireEvent};
 use crate::revoked::Revoked;
 use crate::stream::MeshStream;
 pub(crate) use error::close_reason_is_other_mesh;
-use error::dial_error;
+pub(crate) use error::says_unused;
 pub use error::{WireError, says_revoked};
+use error::{dial_error, says_idle};
 pub use hello::Features;
 pub(crate) use hello::{Hello, Instance};
 use pool::Pool;
@@ -57,16 +61,17 @@ const STREAMS_PER_PEER: usize = 256;
 /// Events that wait to be taken before the endpoint stops reading.
 const EVENTS_QUEUED: usize = 1024;
 
-/// Without a word for so long on its streams, a connection over circuits gives way to a direct one. Longer than a
-/// move waits for anything.
-const RETIRE_PERIOD: Duration = Duration::from_secs(30);
-
 const CLOSE_SHUTDOWN: VarInt = VarInt::from_u32(0);
 const CLOSE_NOT_A_MEMBER: VarInt = VarInt::from_u32(17);
 const CLOSE_ITSELF: VarInt = VarInt::from_u32(18);
-pub(crate) const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(19);
+/// Another connection stands, and nothing was going on over this one.
+const CLOSE_SUPERSEDED: VarInt = VarInt::from_u32(19);
 const CLOSE_REVOKED: VarInt = VarInt::from_u32(20);
 const CLOSE_NO_HELLO: VarInt = VarInt::from_u32(21);
+/// Nothing was going on.
+const CLOSE_IDLE: VarInt = VarInt::from_u32(22);
+/// Another connection stands; streams may have been open on this one.
+const CLOSE_REPLACED: VarInt = VarInt::from_u32(23);
 
 /// Listens and dials; clones share it.
 #[derive(Clone)]
@@ -138,12 +143,13 @@ impl Endpoint {
             circuits,
             revoked: credentials.revoked().clone(),
             counters: ClassCounters::default(),
-            pool: Mutex::new(Pool::default()),
+            pool: Mutex::new(Pool::new(credentials.id())),
             desk: Arc::new(desk),
             events,
             introduction: serving.abort_handle(),
         });
         tokio::spawn(gate::accept(Arc::clone(&shared)));
+        tokio::spawn(tending::tend(Arc::downgrade(&shared), liveness.unused));
         Ok((Endpoint { shared }, taken))
     }
 
@@ -238,18 +244,16 @@ impl Endpoint {
                 actual,
             });
         }
-        self.shared.admit(peer.clone()).await;
-        Ok(peer)
+        Ok(self.shared.admit(peer).await)
     }
 
-    /// A new connection to whichever member listens at `address`.
+    /// Dials whichever member listens at `address`. If it was connected already, that connection may be given.
     ///
     /// # Errors
     /// [`WireError`]; the pool is as before.
     pub async fn connect_any(&self, address: SocketAddr) -> Result<Peer, WireError> {
         let peer = self.shared.dial(address, MEMBER_NAME).await?;
-        self.shared.admit(peer.clone()).await;
-        Ok(peer)
+        Ok(self.shared.admit(peer).await)
     }
 
     /// The preferred live connection to a node.
@@ -350,7 +354,8 @@ impl Shared {
             })?
             .map_err(|source| dial_error(address, source))?;
         let certificate = self.identify(&connection, address)?;
-        Ok(self.peer(certificate, hello, connection))
+        let peer = self.peer(certificate, hello, connection);
+        Ok(peer.dialled())
     }
 
     /// Exchanges hellos. Without the peer's the connection is closed, and the
@@ -401,21 +406,26 @@ impl Shared {
         }
     }
 
-    /// Adds a verified peer to the pool and begins to listen to it.
-    async fn admit(self: &Arc<Self>, peer: Peer) {
-        let (first, places) = self.pool().insert(&peer, STREAMS_PER_PEER);
+    /// Adds a verified peer to the pool and begins to listen to it. Gives the
+    /// connection that stays if there are several.
+    async fn admit(self: &Arc<Self>, peer: Peer) -> Peer {
+        // The events of a peer are sent in the order in which its connections come and go.
+        let event = self.events.reserve().await;
+        let (places, preferred) = {
+            let mut pool = self.pool();
+            let (first, places) = pool.insert(Instant::now(), &peer, STREAMS_PER_PEER);
+            if first && let Ok(event) = event {
+                event.send(WireEvent::Connected(peer.clone()));
+            }
+            (places, pool.preferred(&peer.node()))
+        };
         // Shut out since it was identified: whoever did so may have looked into
         // the pool too early.
         if self.revoked.contains(&peer.node()) {
             peer.connection().close(CLOSE_REVOKED, b"revoked");
         }
-        if first {
-            let _ = self.events.send(WireEvent::Connected(peer.clone())).await;
-        }
-        if peer.is_relayed() {
-            tokio::spawn(retire(Arc::clone(self), peer.clone()));
-        }
-        tokio::spawn(listen(Arc::clone(self), peer, places));
+        tokio::spawn(listen(Arc::clone(self), peer.clone(), places));
+        preferred.unwrap_or(peer)
     }
 
     fn configs(&self) -> MutexGuard<'_, Configs> {
@@ -433,33 +443,20 @@ async fn listen(shared: Arc<Shared>, peer: Peer, places: Arc<Semaphore>) {
         reason = take_datagrams(&shared, &peer) => reason,
         reason = take_streams(&shared, &peer, places) => reason,
     };
-    if shared.pool().remove(&peer) {
-        let lost = WireEvent::Lost {
-            node: peer.node(),
-            reason,
-        };
-        let _ = shared.events.send(lost).await;
+    let event = shared.events.reserve().await;
+    let mut pool = shared.pool();
+    if says_idle(&reason) {
+        pool.note_idle();
     }
-}
-
-/// Closes a connection over circuits when a direct one has replaced it and what was said on it has come to its end.
-async fn retire(shared: Arc<Shared>, peer: Peer) {
-    let mut look = interval(RETIRE_PERIOD);
-    let mut said = None;
-    loop {
-        tokio::select! {
-            _ = peer.connection().closed() => return,
-            _ = look.tick() => {}
-        }
-        let direct = shared.pool().preferred(&peer.node());
-        let direct = direct.is_some_and(|preferred| !preferred.is_relayed());
-        let stats = peer.connection().stats();
-        let now = (stats.frame_tx.stream, stats.frame_rx.stream);
-        if direct && said.replace(now) == Some(now) {
-            peer.connection().close(CLOSE_SUPERSEDED, b"direct now");
-            shared.circuits.close(&peer.node());
-            return;
-        }
+    if pool.remove(&peer)
+        && let Ok(event) = event
+    {
+        let node = peer.node();
+        let unused = peer.usage().is_given_up() || says_unused(&reason);
+        event.send(match unused {
+            true => WireEvent::Released { node },
+            false => WireEvent::Lost { node, reason },
+        });
     }
 }
 
@@ -489,6 +486,10 @@ async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> C
             Ok(stream) => stream,
             Err(reason) => return reason,
         };
+        // Given up in this moment: the peer is about to hear that nothing was heard.
+        let Some(in_use) = peer.usage().begin() else {
+            return peer.connection().closed().await;
+        };
         let (events, node) = (shared.events.clone(), peer.node());
         let counters = shared.counters.clone();
         tokio::spawn(async move {
@@ -497,6 +498,7 @@ async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> C
             if let Ok(Ok(())) = read {
                 let protocol = u16::from_be_bytes(number);
                 let stream = MeshStream::new(node, protocol, send, recv, counters);
+                let stream = stream.in_use(in_use);
                 let _ = events
                     .send(WireEvent::Stream(Incoming { stream, place }))
                     .await;

@@ -341,6 +341,7 @@ impl Pair {
         const LIVENESS: Liveness = Liveness {
             idle: Duration::from_secs(600),
             keep_alive: Duration::from_secs(60),
+            unused: Duration::from_secs(300),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -34,6 +34,7 @@ use crate::token::{JoinToken, TokenError};
 const LIVENESS: Liveness = Liveness {
     idle: Duration::from_secs(30),
     keep_alive: Duration::from_secs(5),
+    unused: Duration::from_secs(300),
 };
 
 /// What a joiner can tell its user while it joins.

@@ -41,6 +41,7 @@ mod signature;
 mod stream;
 mod tls;
 mod token;
+mod usage;
 
 pub use authority::{Authority, AuthorityError, PendingJoin, TOKEN_USES_MAX};
 pub use certificate::{CertificateError, MeshId, RootCertificate};

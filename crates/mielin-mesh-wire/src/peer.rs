@@ -11,8 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::certificate::NodeCertificate;
 use crate::circuit::is_virtual;
 use crate::class::{ClassCounters, TrafficClass};
-use crate::endpoint::{Features, Hello};
+use crate::endpoint::{Features, Hello, Instance};
 use crate::stream::{MeshStream, StreamError};
+use crate::usage::Usage;
 
 /// Bulk streams of one connection that send at once. What their windows hold when
 /// the peer does not read is 24 MiB of the connection's 32: control and messages
@@ -29,6 +30,8 @@ pub struct Peer {
     connection: quinn::Connection,
     counters: ClassCounters,
     bulk: Arc<Semaphore>,
+    usage: Usage,
+    dialled: bool,
 }
 
 /// What an endpoint reports.
@@ -36,6 +39,12 @@ pub struct Peer {
 pub enum WireEvent {
     /// The first connection to a peer stands.
     Connected(Peer),
+    /// The last connection to a peer was closed because nobody used it. That says
+    /// nothing about the peer.
+    Released {
+        /// Who.
+        node: NodeId,
+    },
     /// The last connection to a peer is gone.
     Lost {
         /// Who.
@@ -95,7 +104,32 @@ impl Peer {
             connection,
             counters,
             bulk: Arc::new(Semaphore::new(BULK_STREAMS_MAX)),
+            usage: Usage::default(),
+            dialled: false,
         }
+    }
+
+    /// The same, dialled by this node.
+    pub(crate) fn dialled(mut self) -> Self {
+        self.dialled = true;
+        self
+    }
+
+    pub(crate) fn is_dialled(&self) -> bool {
+        self.dialled
+    }
+
+    pub(crate) fn instance(&self) -> Instance {
+        self.hello.instance
+    }
+
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Whether something new may be said on the connection.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.is_live() && !self.usage.is_given_up()
     }
 
     /// Its id.
@@ -174,6 +208,10 @@ impl Peer {
     /// # Errors
     /// [`StreamError::ConnectionLost`].
     pub async fn open(&self, protocol: u16) -> Result<MeshStream, StreamError> {
+        let in_use = self.usage.begin();
+        let in_use = in_use.ok_or(StreamError::ConnectionLost(
+            quinn::ConnectionError::LocallyClosed,
+        ))?;
         let bulk = if (200..300).contains(&protocol) {
             Arc::clone(&self.bulk).acquire_owned().await.ok()
         } else {
@@ -192,7 +230,7 @@ impl Peer {
             })?;
         let counters = self.counters.clone();
         let stream = MeshStream::new(self.node, protocol, send, recv, counters);
-        Ok(stream.with_bulk_place(bulk))
+        Ok(stream.with_bulk_place(bulk).in_use(in_use))
     }
 
     /// Sends a datagram; it may be lost.

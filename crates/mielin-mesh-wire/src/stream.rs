@@ -24,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::class::{ClassCounters, TrafficClass};
+use crate::endpoint::says_unused;
+use crate::usage::InUse;
 
 /// Length of the two length fields before a frame.
 const PREFIX_BYTES: usize = 6;
@@ -137,6 +139,15 @@ pub enum StreamError {
     Closed,
 }
 
+impl StreamError {
+    /// Whether the peer has closed the connection while it knew of no stream on it: what was said on this one was
+    /// not heard, and can be said once more over a new connection.
+    #[must_use]
+    pub fn was_unheard(&self) -> bool {
+        matches!(self, StreamError::ConnectionLost(reason) if says_unused(reason))
+    }
+}
+
 /// A bidirectional stream to one peer.
 #[derive(Debug)]
 pub struct MeshStream {
@@ -156,6 +167,7 @@ pub struct SendHalf {
     /// A place among the bulk streams of the connection, until both sides are
     /// done with this half.
     _bulk: Option<OwnedSemaphorePermit>,
+    _in_use: Option<InUse>,
     /// Frames that were fed and not yet written; at most about [`BATCH_BYTES`].
     batch: BytesMut,
     finished: bool,
@@ -171,6 +183,7 @@ pub struct RecvHalf {
     /// What has arrived behind the last frame that was given out, in pieces that
     /// are not empty; at most [`CHUNKS_AT_ONCE`].
     ahead: VecDeque<Bytes>,
+    _in_use: Option<InUse>,
 }
 
 impl MeshStream {
@@ -191,6 +204,7 @@ impl MeshStream {
                 inner: send,
                 counters: counters.clone(),
                 _bulk: None,
+                _in_use: None,
                 batch: BytesMut::new(),
                 finished: false,
             },
@@ -200,6 +214,7 @@ impl MeshStream {
                 inner: recv,
                 counters,
                 ahead: VecDeque::new(),
+                _in_use: None,
             },
         }
     }
@@ -207,6 +222,13 @@ impl MeshStream {
     /// Keeps a place among the bulk streams for as long as this side sends.
     pub(crate) fn with_bulk_place(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
         self.send._bulk = place;
+        self
+    }
+
+    /// Keeps the connection in use for as long as one of the halves lives.
+    pub(crate) fn in_use(mut self, in_use: InUse) -> Self {
+        self.send._in_use = Some(in_use.clone());
+        self.recv._in_use = Some(in_use);
         self
     }
 

@@ -22,6 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LIVENESS: Liveness = Liveness {
     idle: Duration::from_secs(20),
     keep_alive: Duration::from_secs(2),
+    unused: Duration::from_secs(300),
 };
 
 struct Node {

@@ -39,6 +39,9 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
     while let Some(event) = arriving.recv().await {
         match event {
             WireEvent::Connected(peer) => connected(&shared, &peer),
+            WireEvent::Released { node } => {
+                tracing::debug!(?node, "a connection that nobody used was closed");
+            }
             WireEvent::Lost { node, reason } => {
                 tracing::debug!(?node, %reason, "the connection to a peer is gone");
                 if says_revoked(&reason) {

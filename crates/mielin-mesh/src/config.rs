@@ -1,6 +1,7 @@
 //! What a node is told about its place in the mesh.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mielin_mesh_core::Preset;
 
@@ -36,6 +37,9 @@ pub struct MeshConfig {
     pub preset: Preset,
     /// Whether others may be able to dial this node.
     pub dialling: Dialling,
+    /// Connections that nobody uses are closed after so long, and made again when they are wanted: in a large group
+    /// most pairs have little to say to each other.
+    pub unused_limit: Duration,
 }
 
 /// Whether others can dial a node.
@@ -49,7 +53,8 @@ pub enum Dialling {
 }
 
 impl MeshConfig {
-    /// Everything enabled, the LAN preset and no bootstrap nodes.
+    /// Everything enabled, the LAN preset, no bootstrap nodes, and five minutes for
+    /// connections that nobody uses.
     #[must_use]
     pub fn new(bind_address: SocketAddr) -> Self {
         MeshConfig {
@@ -62,6 +67,7 @@ impl MeshConfig {
             enable_migration: true,
             preset: Preset::Lan,
             dialling: Dialling::Tried,
+            unused_limit: Duration::from_secs(300),
         }
     }
 

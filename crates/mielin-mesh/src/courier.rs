@@ -16,6 +16,7 @@ use mielin_mesh_wire::{FrameLimit, MeshStream, Peer, StreamError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::error::MeshError;
 use crate::features;
 use crate::reach::reach;
 use crate::revoking::REVOCATION;
@@ -163,7 +164,17 @@ async fn carry(shared: Arc<Shared>, to: NodeId, mut waiting: mpsc::Receiver<(Soc
         {
             continue;
         }
-        match timeout(PARCEL_LIMIT, hand_over(&peer, &parcel)).await {
+        let handed = async {
+            match hand_over(&peer, &parcel).await {
+                // It crossed the end of a connection that nobody had used.
+                Err(error) if error.was_unheard() => {
+                    let peer = reach(&shared, &to, Some(address)).await?;
+                    Ok(hand_over(&peer, &parcel).await?)
+                }
+                outcome => Ok::<_, MeshError>(outcome?),
+            }
+        };
+        match timeout(PARCEL_LIMIT, handed).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(?to, %error, "a parcel was lost"),
             Err(_) => tracing::debug!(?to, "a parcel took too long"),

@@ -98,6 +98,12 @@ pub(crate) fn text(shared: &Shared) -> String {
         "Connections to and from members since the start.",
         traffic.connections,
     );
+    page.single(
+        "mielin_connections_closed_idle_total",
+        "counter",
+        "Connections that this node or the peer has closed because nobody used them.",
+        traffic.closed_idle,
+    );
     let name = "mielin_bytes_total";
     page.family(
         name,

@@ -83,7 +83,7 @@ impl MeshService {
             let name = Name::new(credentials.name()).map_err(CredentialsError::from)?;
             authority.note_name(credentials.id(), name);
         }
-        let (liveness, features) = (liveness(config.preset), features::served(&config));
+        let (liveness, features) = (liveness(&config), features::served(&config));
         let bound = Endpoint::bind(config.bind_address, &credentials, liveness, features);
         let (endpoint, arriving) = bound.await?;
         let mut known = discovery::first_addresses(&config).await;
@@ -550,29 +550,45 @@ pub(crate) async fn request(
         });
     }
     let exchange = async {
-        let mut stream = open_stream(shared, node, protocol).await?;
-        stream.send_frame_bytes(&[], request).await?;
-        stream.finish()?;
-        let limit = FrameLimit {
-            header_bytes: RESPONSE_HEADER_BYTES,
-            payload_bytes: PAYLOAD_BYTES_MAX,
-        };
-        let frame = stream
-            .recv_frame(limit)
-            .await?
-            .ok_or(MeshError::MalformedResponse(*node))?;
-        match codec::decode::<Response>(&frame.header) {
-            Ok(Response::Done) => Ok(frame.payload),
-            Ok(Response::Refused { code, message }) => Err(MeshError::Refused {
-                node: *node,
-                refusal: Refusal { code, message },
-            }),
-            Err(_) => Err(MeshError::MalformedResponse(*node)),
+        match exchange(shared, node, protocol, request.clone()).await {
+            // It crossed the end of a connection that nobody had used.
+            Err(MeshError::Stream(error)) if error.was_unheard() => {
+                exchange(shared, node, protocol, request).await
+            }
+            outcome => outcome,
         }
     };
     timeout(limit, exchange)
         .await
         .map_err(|_| MeshError::Timeout { node: *node, limit })?
+}
+
+/// One attempt at a request.
+async fn exchange(
+    shared: &Arc<Shared>,
+    node: &NodeId,
+    protocol: u16,
+    request: Bytes,
+) -> Result<Bytes, MeshError> {
+    let mut stream = open_stream(shared, node, protocol).await?;
+    stream.send_frame_bytes(&[], request).await?;
+    stream.finish()?;
+    let limit = FrameLimit {
+        header_bytes: RESPONSE_HEADER_BYTES,
+        payload_bytes: PAYLOAD_BYTES_MAX,
+    };
+    let frame = stream
+        .recv_frame(limit)
+        .await?
+        .ok_or(MeshError::MalformedResponse(*node))?;
+    match codec::decode::<Response>(&frame.header) {
+        Ok(Response::Done) => Ok(frame.payload),
+        Ok(Response::Refused { code, message }) => Err(MeshError::Refused {
+            node: *node,
+            refusal: Refusal { code, message },
+        }),
+        Err(_) => Err(MeshError::MalformedResponse(*node)),
+    }
 }
 
 async fn open_stream(
@@ -672,13 +688,14 @@ fn cores(
 
 /// A connection should break about when membership suspects the node, and not
 /// sooner than a busy machine may be silent.
-fn liveness(preset: Preset) -> Liveness {
-    let (idle, keep_alive) = match preset {
+fn liveness(config: &MeshConfig) -> Liveness {
+    let (idle, keep_alive) = match config.preset {
         Preset::Lan => (4, 1),
         Preset::Wan => (20, 5),
     };
     Liveness {
         idle: Duration::from_secs(idle),
         keep_alive: Duration::from_secs(keep_alive),
+        unused: config.unused_limit,
     }
 }

@@ -19,7 +19,7 @@ use mielin_mesh_core::{
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -685,6 +685,52 @@ async fn a_member_is_found_by_the_name_of_its_host() {
         })
         .await;
     all_alive(&[core, edge]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_nobody_uses_are_closed_and_nobody_is_suspected_for_it() {
+    let unused_limit = Duration::from_millis(100);
+    let adapt = |config| MeshConfig {
+        unused_limit,
+        ..config
+    };
+    let core = Node::founder().await;
+    let one = core.admit_with("one", NodeRole::Edge, adapt).await;
+    let two = core.admit_with("two", NodeRole::Edge, adapt).await;
+    let nodes = [core, one, two];
+    all_alive(&nodes).await;
+    let [core, one, two] = nodes;
+    let mut events = core.mesh.subscribe();
+    let closed = || {
+        let metrics = one.mesh.metrics();
+        let name = "mielin_connections_closed_idle_total ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let asking = async {
+        // At ever other moments of a connection's end.
+        for round in 0_u32.. {
+            for node in [&core, &two] {
+                one.mesh.ping(&node.id(), DEADLINE).await.unwrap();
+                node.mesh.ping(&one.id(), DEADLINE).await.unwrap();
+            }
+            if closed() >= 12 {
+                break;
+            }
+            sleep(unused_limit + Duration::from_millis(u64::from(round) * 7 % 50)).await;
+        }
+    };
+    timeout(DEADLINE, asking)
+        .await
+        .expect("connections that end");
+    while let Ok(event) = events.try_recv() {
+        let bad = match &event {
+            MeshEvent::MemberChanged(member) => member.state != MemberState::Alive,
+            MeshEvent::PeerConnectionLost(_) => true,
+            _ => false,
+        };
+        assert!(!bad, "{event:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
-use quinn::{ConnectionError, TransportErrorCode};
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
 
-use super::{CLOSE_ITSELF, CLOSE_REVOKED, CONNECT_LIMIT};
+use super::{CLOSE_IDLE, CLOSE_ITSELF, CLOSE_REVOKED, CLOSE_SUPERSEDED, CONNECT_LIMIT};
 use crate::certificate::CertificateError;
 use crate::tls::TlsError;
 
@@ -127,9 +127,7 @@ pub(super) fn dial_error(address: SocketAddr, source: ConnectionError) -> WireEr
             address,
             limit: CONNECT_LIMIT,
         },
-        ConnectionError::ApplicationClosed(ref close) if close.error_code == CLOSE_ITSELF => {
-            WireError::Itself { address }
-        }
+        ref reason if says(reason, CLOSE_ITSELF) => WireError::Itself { address },
         ref reason if says_revoked(reason) => WireError::RevokedHere { address },
         source => WireError::Unreachable { address, source },
     }
@@ -138,5 +136,19 @@ pub(super) fn dial_error(address: SocketAddr, source: ConnectionError) -> WireEr
 /// Whether a peer closed a connection because this node was shut out.
 #[must_use]
 pub fn says_revoked(reason: &ConnectionError) -> bool {
-    matches!(reason, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REVOKED)
+    says(reason, CLOSE_REVOKED)
+}
+
+/// Whether a peer closed a connection because nobody used it.
+pub(crate) fn says_idle(reason: &ConnectionError) -> bool {
+    says(reason, CLOSE_IDLE)
+}
+
+/// Whether a peer closed a connection on which, as far as it knew, nothing was going on.
+pub(crate) fn says_unused(reason: &ConnectionError) -> bool {
+    says(reason, CLOSE_IDLE) || says(reason, CLOSE_SUPERSEDED)
+}
+
+fn says(reason: &ConnectionError, code: VarInt) -> bool {
+    matches!(reason, ConnectionError::ApplicationClosed(close) if close.error_code == code)
 }

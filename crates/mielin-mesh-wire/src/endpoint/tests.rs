@@ -2,6 +2,7 @@ mod attacks;
 mod circuits;
 mod classes;
 mod hello;
+mod pool;
 
 use bytes::Bytes;
 use mielin_mesh_core::NodeRole;
@@ -28,6 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const LIVENESS: Liveness = Liveness {
     idle: Duration::from_secs(20),
     keep_alive: Duration::from_secs(2),
+    unused: Duration::from_secs(300),
 };
 const PROTOCOL: u16 = 100;
 
@@ -93,11 +95,30 @@ async fn bind_serving(credentials: &NodeCredentials, features: Features) -> (End
     bound.unwrap()
 }
 
+async fn bind_living(credentials: &NodeCredentials, liveness: Liveness) -> (Endpoint, Events) {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let bound = Endpoint::bind(any, credentials, liveness, Features::all()).await;
+    bound.unwrap()
+}
+
 async fn next(events: &mut Events) -> WireEvent {
     timeout(DEADLINE, events.recv())
         .await
         .expect("an event in time")
         .unwrap()
+}
+
+/// The connection with a peer that has dialled, which hears of it a little earlier.
+async fn connected(endpoint: &Endpoint, node: &NodeId) -> Peer {
+    let wait = async {
+        loop {
+            match endpoint.peer(node) {
+                Some(peer) => return peer,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(DEADLINE, wait).await.expect("a connection")
 }
 
 async fn next_stream(events: &mut Events) -> Incoming {

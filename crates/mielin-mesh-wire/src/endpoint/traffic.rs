@@ -10,6 +10,8 @@ use crate::peer::Peer;
 pub struct Traffic {
     /// Connections to and from members that stood at some time.
     pub connections: u64,
+    /// Of those, the ones that this node or the peer has closed because nobody used them.
+    pub closed_idle: u64,
     /// Bytes sent.
     pub bytes_sent: u64,
     /// Bytes received.
@@ -24,6 +26,7 @@ impl Traffic {
         let stats = peer.connection().stats();
         Traffic {
             connections: 1,
+            closed_idle: 0,
             bytes_sent: stats.udp_tx.bytes,
             bytes_received: stats.udp_rx.bytes,
             packets_lost: stats.path.lost_packets,
@@ -34,6 +37,7 @@ impl Traffic {
 impl AddAssign for Traffic {
     fn add_assign(&mut self, other: Traffic) {
         self.connections += other.connections;
+        self.closed_idle += other.closed_idle;
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.packets_lost += other.packets_lost;

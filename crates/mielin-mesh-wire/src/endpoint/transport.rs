@@ -25,13 +25,16 @@ const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 /// A connection over circuits outlives the silence that ends a relay's by this factor, so that another can take over.
 const CIRCUIT_PATIENCE: u32 = 3;
 
-/// When silence ends a connection.
+/// When silence ends a connection, and when idleness does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
     /// Silence after which a connection counts as lost.
     pub idle: Duration,
     /// Silence after which a sign of life is sent; less than half of `idle`.
     pub keep_alive: Duration,
+    /// Without use for so long a connection is closed: no stream is open on it, and nothing but signs of life was
+    /// said. That is no loss; whoever wants something dials again.
+    pub unused: Duration,
 }
 
 /// What connections are made with, from the newest credentials.
@@ -80,7 +83,7 @@ impl Liveness {
     fn circuit_transport(&self) -> quinn::TransportConfig {
         let patient = Liveness {
             idle: self.idle * CIRCUIT_PATIENCE,
-            keep_alive: self.keep_alive,
+            ..*self
         };
         let mut transport = patient.transport();
         transport

@@ -18,6 +18,7 @@ const PROTOCOL: u16 = 100;
 const LIVENESS: Liveness = Liveness {
     idle: Duration::from_secs(120),
     keep_alive: Duration::from_secs(30),
+    unused: Duration::from_secs(300),
 };
 
 /// Opens the endpoint of a member.

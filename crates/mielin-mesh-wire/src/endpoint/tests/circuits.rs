@@ -43,7 +43,7 @@ async fn join_streams(
     let relay_id = relay.shared.local;
     let from_a = a.peer(&relay_id).unwrap().open(JOINED).await.unwrap();
     let arrived = at_relay.recv().await.unwrap();
-    let to_b = relay.peer(&b_id).unwrap().open(JOINED).await.unwrap();
+    let to_b = connected(relay, &b_id).await.open(JOINED).await.unwrap();
     let at_b = at_b.recv().await.unwrap();
     let joining = tokio::spawn(async move {
         let ((mut a_send, mut a_recv), (mut b_send, mut b_recv)) = (arrived.split(), to_b.split());
@@ -138,7 +138,7 @@ async fn a_relay_cannot_pass_off_another_node() {
     let wanted = NodeId([9; 32]);
     let from_a = a.peer(&relay_id).unwrap().open(JOINED).await.unwrap();
     let (mut a_send, mut a_recv) = at_relay.recv().await.unwrap().split();
-    let to_b = relay.peer(&b_id).unwrap().open(JOINED).await.unwrap();
+    let to_b = connected(&relay, &b_id).await.open(JOINED).await.unwrap();
     let (mut b_send, mut b_recv) = to_b.split();
     tokio::spawn(async move { copy(&mut a_recv, &mut b_send).await });
     tokio::spawn(async move { copy(&mut b_recv, &mut a_send).await });
