@@ -6,6 +6,7 @@
 //! closed when what was said on it has come to its end (`pool`). A connection
 //! that nobody uses is closed, and made again when it is wanted.
 
+mod backoff;
 mod error;
 mod gate;
 mod hello;
@@ -38,6 +39,7 @@ use crate::introduction;
 use crate::peer::{Incoming, Peer, WireEvent};
 use crate::revoked::Revoked;
 use crate::stream::MeshStream;
+use backoff::Backoff;
 pub(crate) use error::close_reason_is_other_mesh;
 pub(crate) use error::says_unused;
 pub use error::{WireError, says_revoked};
@@ -91,6 +93,7 @@ struct Shared {
     revoked: Revoked,
     counters: ClassCounters,
     pool: Mutex<Pool>,
+    backoff: Mutex<Backoff>,
     desk: Arc<JoinDesk>,
     events: mpsc::Sender<WireEvent>,
     introduction: AbortHandle,
@@ -144,6 +147,7 @@ impl Endpoint {
             revoked: credentials.revoked().clone(),
             counters: ClassCounters::default(),
             pool: Mutex::new(Pool::new(credentials.id())),
+            backoff: Mutex::default(),
             desk: Arc::new(desk),
             events,
             introduction: serving.abort_handle(),
@@ -159,10 +163,11 @@ impl Endpoint {
         self.shared.address
     }
 
-    /// A connection to `node`, dialled at `address` when there is none.
+    /// A connection to `node`, dialled at `address` when there is none. A node that could not be dialled there is left
+    /// alone for 0.1 s, doubling to 10 s; whoever wants it meanwhile is told so at once.
     ///
     /// # Errors
-    /// [`WireError`]; the pool is as before.
+    /// [`WireError`], [`WireError::Pausing`] among them; the pool is as before.
     pub async fn connect(&self, node: &NodeId, address: SocketAddr) -> Result<Peer, WireError> {
         if let Some(peer) = self.peer(node) {
             return Ok(peer);
@@ -173,7 +178,7 @@ impl Endpoint {
     /// A connection to `node` that goes over no relay, dialled at `address` when there is none.
     ///
     /// # Errors
-    /// [`WireError`]; the pool is as before.
+    /// As [`connect`](Self::connect).
     pub async fn connect_directly(
         &self,
         node: &NodeId,
@@ -200,6 +205,12 @@ impl Endpoint {
         self.dial_checked(node, address).await
     }
 
+    /// Lets a node be dialled at once, though it could not be a moment ago: a person asks, or whoever asks makes
+    /// pauses of his own.
+    pub fn hurry(&self, node: &NodeId) {
+        self.shared.backoff().forget(node);
+    }
+
     /// The circuits through relays.
     #[must_use]
     pub fn circuits(&self) -> &Circuits {
@@ -224,7 +235,16 @@ impl Endpoint {
         if let Some(peer) = suits(self.peer(node)) {
             return Ok(peer);
         }
-        self.dial_checked(node, address).await
+        self.shared.backoff().pause(Instant::now(), node, address)?;
+        let dialled = self.dial_checked(node, address).await;
+        if let Err(reason) = &dialled
+            && reason.may_pass()
+        {
+            let now = Instant::now();
+            let mut backoff = self.shared.backoff();
+            backoff.failed(now, node, address, reason, jitter());
+        }
+        dialled
     }
 
     async fn dial_checked(&self, node: &NodeId, address: SocketAddr) -> Result<Peer, WireError> {
@@ -409,6 +429,9 @@ impl Shared {
     /// Adds a verified peer to the pool and begins to listen to it. Gives the
     /// connection that stays if there are several.
     async fn admit(self: &Arc<Self>, peer: Peer) -> Peer {
+        if !peer.is_relayed() {
+            self.backoff().forget(&peer.node());
+        }
         // The events of a peer are sent in the order in which its connections come and go.
         let event = self.events.reserve().await;
         let (places, preferred) = {
@@ -432,9 +455,19 @@ impl Shared {
         self.configs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn backoff(&self) -> MutexGuard<'_, Backoff> {
+        self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Between 0 and 1; 1 when the system gives no random numbers.
+fn jitter() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    f64::from(random) / f64::from(u32::MAX)
 }
 
 /// Takes what a peer sends until its connection ends.

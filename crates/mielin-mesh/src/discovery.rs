@@ -37,6 +37,8 @@ pub(crate) async fn search(shared: Arc<Shared>, remembered: Vec<(NodeId, SocketA
             }
             for (node, address) in &remembered {
                 if is_alone(&shared) && *node != shared.local.id {
+                    // The search has pauses of its own.
+                    shared.endpoint.hurry(node);
                     let outcome = shared.endpoint.connect(node, *address).await;
                     announce(&shared, *address, outcome, &mut complaints).await;
                 }

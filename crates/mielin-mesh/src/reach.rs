@@ -373,6 +373,8 @@ pub(crate) async fn seek_direct(shared: Arc<Shared>) {
 }
 
 async fn try_directly(shared: Arc<Shared>, node: NodeId, address: SocketAddr) {
+    // The retries have pauses of their own.
+    shared.endpoint.hurry(&node);
     match shared.endpoint.connect_directly(&node, address).await {
         Ok(_) => tracing::info!(?node, %address, "reached directly now, without a relay"),
         Err(error) => tracing::debug!(?node, %error, "still reached through a relay"),

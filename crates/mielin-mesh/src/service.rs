@@ -345,11 +345,13 @@ impl MeshService {
     }
 
     /// Measures the time of a request of 8 bytes and its answer, on the
-    /// connection that stands, or on a new one whose making counts too.
+    /// connection that stands, or on a new one whose making counts too. A node
+    /// that could not be reached a moment ago is tried at once.
     ///
     /// # Errors
     /// As [`request`](Self::request).
     pub async fn ping(&self, node: &NodeId, limit: Duration) -> Result<Duration, MeshError> {
+        self.shared.endpoint.hurry(node);
         let start = std::time::Instant::now();
         self.request(node, PING, PING_CONTENT, limit).await?;
         Ok(start.elapsed())

@@ -94,6 +94,14 @@ pub enum WireError {
         /// Who is there.
         actual: NodeId,
     },
+    /// The node could not be dialled there a moment ago, and is left alone until it is tried again.
+    #[error("{reason}; it is tried again in {wait:.1?}")]
+    Pausing {
+        /// Why it could not be dialled.
+        reason: String,
+        /// For how long it is left alone.
+        wait: Duration,
+    },
     /// No circuit to the node stands, so a connection cannot go over one.
     #[error("no circuit to {node} stands")]
     NoCircuit {
@@ -117,6 +125,14 @@ pub(crate) fn close_reason_is_other_mesh(reason: &ConnectionError) -> bool {
         ConnectionError::TransportError(error) => error.code == unknown_ca,
         ConnectionError::ConnectionClosed(close) => close.error_code == unknown_ca,
         _ => false,
+    }
+}
+
+impl WireError {
+    /// Whether another attempt may fare better in a while. The others end at once, and each says what is wrong.
+    pub(super) fn may_pass(&self) -> bool {
+        use WireError::{Itself, Revoked, RevokedHere};
+        !matches!(self, Revoked { .. } | RevokedHere { .. } | Itself { .. })
     }
 }
 

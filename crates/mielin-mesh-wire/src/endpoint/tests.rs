@@ -1,4 +1,5 @@
 mod attacks;
+mod backoff;
 mod circuits;
 mod classes;
 mod hello;
