@@ -3,6 +3,7 @@ mod backoff;
 mod circuits;
 mod classes;
 mod hello;
+mod paths;
 mod pool;
 
 use bytes::Bytes;

@@ -21,7 +21,7 @@ const CIRCUIT_PACKET_BYTES: u16 = 1452;
 const UNACKNOWLEDGED_MAX: u32 = 9;
 /// A bulk stream must not wait for window updates on a long path.
 const STREAM_WINDOW: u32 = 8 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 /// A connection over circuits outlives the silence that ends a relay's by this factor, so that another can take over.
 const CIRCUIT_PATIENCE: u32 = 3;
 

@@ -1,7 +1,11 @@
 //! What attackers try who are no members, or were.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tokio::net::UdpSocket;
 
+use super::classes::echo_one;
+use super::transport::CONNECTION_WINDOW;
 use super::*;
 use crate::certificate::issue_until;
 
@@ -94,6 +98,66 @@ async fn who_changes_packets_on_their_way_changes_nothing_that_is_read() {
         (&frame.header[..], &frame.payload[..]),
         (&b"header"[..], &sent[..])
     );
+}
+
+/// Sends without end, and counts what the transport has taken.
+async fn pour(incoming: Incoming, taken: Arc<AtomicU64>) {
+    let mut stream = incoming.stream;
+    let chunk = vec![7; 64 * 1024];
+    while let Ok(()) = stream.write_all(&chunk).await {
+        taken.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_opens_streams_and_never_reads_holds_bounded_memory_and_nobody_else_up() {
+    /// What the greedy one has stored, and what this side keeps until it is acknowledged: a window each.
+    const WINDOWS: u64 = 2 * CONNECTION_WINDOW as u64;
+    let mesh = Mesh::new();
+    let (home, mut events, home_id) = mesh.endpoint().await;
+    let (greedy, _greedy_events, greedy_id) = mesh.endpoint().await;
+    let (other, _other_events, _) = mesh.endpoint().await;
+    let address = home.local_address();
+    let open = greedy.connect(&home_id, address).await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..STREAMS_PER_PEER {
+        unread.push(open.open(PROTOCOL).await.unwrap());
+    }
+    let taken = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&taken);
+    let serving = tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            match event {
+                WireEvent::Stream(incoming) if incoming.stream.peer() == greedy_id => {
+                    tokio::spawn(pour(incoming, Arc::clone(&counted)));
+                }
+                WireEvent::Stream(incoming) => {
+                    tokio::spawn(echo_one(incoming));
+                }
+                _ => {}
+            }
+        }
+    });
+    let peer = other.connect(&home_id, address).await.unwrap();
+    // All along: while the windows fill, and when they are full.
+    let mut asked = 0;
+    let full = u64::from(CONNECTION_WINDOW);
+    while asked < 200 || taken.load(Ordering::Relaxed) < full / 2 {
+        let mut stream = peer.open(PROTOCOL).await.unwrap();
+        let question = Bytes::from(vec![9; 100_000]);
+        let asking = async {
+            stream.send_frame_bytes(&[], question.clone()).await?;
+            stream.finish()?;
+            stream.recv_frame(FrameLimit::default()).await
+        };
+        let answer = timeout(DEADLINE, asking).await.expect("others are served");
+        assert_eq!(answer.unwrap().unwrap().payload, question);
+        asked += 1;
+        let taken = taken.load(Ordering::Relaxed);
+        let chunks = STREAMS_PER_PEER as u64 * 64 * 1024;
+        assert!(taken <= WINDOWS + chunks, "{taken} bytes were taken");
+    }
+    serving.abort();
 }
 
 /// The first packet of a connection that nobody goes on with.

@@ -19,7 +19,7 @@ async fn stuck(peer: &Peer, events: &mut Events, count: usize) -> Vec<Incoming> 
     unread
 }
 
-async fn echo_one(incoming: Incoming) {
+pub(super) async fn echo_one(incoming: Incoming) {
     let mut stream = incoming.stream;
     let asked = stream
         .recv_frame(FrameLimit::default())
