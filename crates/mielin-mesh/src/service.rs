@@ -239,9 +239,7 @@ impl MeshService {
     /// # Errors
     /// As [`open_stream`](Self::open_stream).
     pub async fn features(&self, node: &NodeId) -> Result<Features, MeshError> {
-        if self.shared.is_closing() {
-            return Err(MeshError::ShutDown);
-        }
+        may_be_wanted(&self.shared, node)?;
         let peer = reach::reach(&self.shared, node, None).await?;
         Ok(peer.features())
     }
@@ -480,7 +478,8 @@ impl MeshService {
     ///
     /// # Errors
     /// See [`MeshError`]. A peer that does not serve the protocol shows only
-    /// when the stream is used.
+    /// when the stream is used, and so does one that has closed a connection
+    /// which nobody used in this moment ([`StreamError::was_unheard`]).
     pub async fn open_stream(&self, node: &NodeId, protocol: u16) -> Result<MeshStream, MeshError> {
         open_stream(&self.shared, node, protocol).await
     }
@@ -593,6 +592,17 @@ async fn exchange(
     }
 }
 
+/// Whether a connection with a node may be made at all.
+fn may_be_wanted(shared: &Shared, node: &NodeId) -> Result<(), MeshError> {
+    if shared.is_closing() {
+        return Err(MeshError::ShutDown);
+    }
+    if *node == shared.local.id {
+        return Err(MeshError::IsLocal(*node));
+    }
+    Ok(())
+}
+
 async fn open_stream(
     shared: &Arc<Shared>,
     node: &NodeId,
@@ -608,12 +618,7 @@ pub(crate) async fn open_on(
     node: &NodeId,
     protocol: u16,
 ) -> Result<(Peer, MeshStream), MeshError> {
-    if shared.is_closing() {
-        return Err(MeshError::ShutDown);
-    }
-    if *node == shared.local.id {
-        return Err(MeshError::IsLocal(*node));
-    }
+    may_be_wanted(shared, node)?;
     if let Some(peer) = shared.endpoint.peer(node) {
         match peer.open(protocol).await {
             // It broke in this moment; a new one may stand.

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    Dialling, FrameLimit, JoinRequest, MeshConfig, MeshError, MeshService, MeshStream, Path, Route,
-    create_mesh, join, request_handler, stream_handler,
+    Dialling, Features, FrameLimit, JoinRequest, MeshConfig, MeshError, MeshService, MeshStream,
+    Path, Route, create_mesh, join, request_handler, stream_handler,
 };
 use mielin_mesh_core::routing::RouteRefusal;
 use mielin_mesh_core::{MemberState, NodeId, NodeRole};
+use mielin_mesh_wire::{Endpoint, Liveness, WireEvent};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -399,5 +400,55 @@ async fn without_a_relay_that_knows_the_node_there_is_a_typed_error() {
     }
     for node in [&founder, &near] {
         node.mesh.shutdown().await;
+    }
+}
+
+/// A member without a mesh service that is connected with `node`, and serves as little as it says.
+async fn plain_member(
+    node: &Node,
+    name: &str,
+    features: Features,
+) -> (Endpoint, mpsc::Receiver<WireEvent>, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let address = node.mesh.local().address;
+    let authority = node.mesh.authority().unwrap();
+    let request = JoinRequest {
+        address,
+        token: Some(authority.issue_token(None, HOUR).unwrap()),
+        name: name.into(),
+        role: NodeRole::Relay,
+    };
+    let credentials = join(dir.path(), request, |_| {}).await.unwrap();
+    let liveness = Liveness {
+        idle: LIMIT,
+        keep_alive: LIMIT / 3,
+        unused: HOUR,
+    };
+    let bound = Endpoint::bind(any(), &credentials, liveness, features).await;
+    let (endpoint, events) = bound.unwrap();
+    endpoint.connect(&node.id(), address).await.unwrap();
+    (endpoint, events, dir)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_serves_no_circuits_is_asked_nothing_about_them() {
+    const CIRCUIT: u16 = 7;
+    let node = Node::founder(NodeRole::Core).await;
+    let all = Features::all();
+    let less = all.without(Features::CIRCUITS);
+    let (_without, mut told_less, _dir) = plain_member(&node, "less", less).await;
+    let (_with, mut told, _other_dir) = plain_member(&node, "all", all).await;
+    let asked = |event: &WireEvent| match event {
+        WireEvent::Stream(incoming) => incoming.stream.protocol() == CIRCUIT,
+        _ => false,
+    };
+    // Both are connected; in each round the node asks all of its few peers whether they can dial it.
+    let mut rounds = 0;
+    while rounds < 2 {
+        let event = timeout(DEADLINE, told.recv()).await.unwrap().unwrap();
+        rounds += usize::from(asked(&event));
+    }
+    while let Ok(event) = told_less.try_recv() {
+        assert!(!asked(&event), "{event:?}");
     }
 }
