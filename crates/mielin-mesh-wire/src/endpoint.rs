@@ -19,6 +19,7 @@ mod transport;
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,8 @@ struct Shared {
     liveness: Liveness,
     /// What this endpoint says of itself.
     hello: Hello,
+    /// Connections dialled so far.
+    dials: AtomicU64,
     configs: Mutex<Configs>,
     circuits: Circuits,
     revoked: Revoked,
@@ -141,6 +144,7 @@ impl Endpoint {
             address: bound,
             liveness,
             hello: Hello::new(features, instance),
+            dials: AtomicU64::new(0),
             configs: Mutex::new(Configs::new(credentials, liveness)?),
             circuits,
             revoked: credentials.revoked().clone(),
@@ -360,8 +364,10 @@ impl Shared {
             .map_err(|source| WireError::Address { address, source })?;
         let handshake = async {
             let connection = connecting.await?;
-            match self.greet(&connection).await {
-                Some(hello) => Ok((connection, hello)),
+            let dial = self.dials.fetch_add(1, Ordering::Relaxed) + 1;
+            match self.greet(&connection, dial).await {
+                // The order is the dialler's, that is ours.
+                Some(heard) => Ok((connection, Hello { dial, ..heard })),
                 None => Err(connection.closed().await),
             }
         };
@@ -377,10 +383,14 @@ impl Shared {
         Ok(peer.dialled())
     }
 
-    /// Exchanges hellos. Without the peer's the connection is closed, and the
+    /// Exchanges hellos; `dial` is 0 for who was dialled. Without the peer's the connection is closed, and the
     /// reason says whose fault that is.
-    async fn greet(&self, connection: &quinn::Connection) -> Option<Hello> {
-        let (_, heard) = tokio::join!(self.hello.send(connection), Hello::receive(connection));
+    async fn greet(&self, connection: &quinn::Connection, dial: u64) -> Option<Hello> {
+        let said = Hello {
+            dial,
+            ..self.hello.clone()
+        };
+        let (_, heard) = tokio::join!(said.send(connection), Hello::receive(connection));
         if heard.is_none() && connection.close_reason().is_none() {
             connection.close(CLOSE_NO_HELLO, b"no hello");
         }

@@ -123,6 +123,11 @@ impl Peer {
         self.hello.instance
     }
 
+    /// Ascends with the connections that its dialler has dialled.
+    pub(crate) fn dial(&self) -> u64 {
+        self.hello.dial
+    }
+
     pub(crate) fn usage(&self) -> &Usage {
         &self.usage
     }

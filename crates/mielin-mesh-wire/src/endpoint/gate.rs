@@ -120,7 +120,7 @@ async fn receive(shared: Arc<Shared>, connection: quinn::Connection) {
     match protocol.as_deref() {
         Some(ALPN_JOIN) => shared.desk.serve(connection).await,
         Some(ALPN_MESH) => match shared.identify(&connection, from) {
-            Ok(certificate) => match timeout(CONNECT_LIMIT, shared.greet(&connection)).await {
+            Ok(certificate) => match timeout(CONNECT_LIMIT, shared.greet(&connection, 0)).await {
                 Ok(Some(hello)) => {
                     let peer = shared.peer(certificate, hello, connection);
                     shared.admit(peer).await;

@@ -7,7 +7,7 @@
 //! who in TLS 1.3 finishes before its own certificate was looked at.
 //!
 //! ```text
-//! minor version: u16 BE | features: u64 BE | instance: 8 bytes
+//! minor version: u16 BE | features: u64 BE | instance: 8 bytes | dial: u64 BE
 //!     | length: u8 | program version: ASCII | what newer minor versions add
 //! ```
 
@@ -120,6 +120,9 @@ pub(crate) struct Hello {
     pub(crate) minor: u16,
     pub(crate) features: Features,
     pub(crate) instance: Instance,
+    /// Counts the connections that the endpoint has dialled, so that both ends know which is newer; 0 from who has
+    /// not dialled this one.
+    pub(crate) dial: u64,
     pub(crate) program: ProgramVersion,
 }
 
@@ -132,7 +135,7 @@ impl Hello {
     pub(crate) const MINOR: u16 = 0;
     /// Longest hello that is read, with room for what newer versions add.
     pub(crate) const BYTES_MAX: usize = 512;
-    const FIXED_BYTES: usize = 2 + 8 + 8 + 1;
+    const FIXED_BYTES: usize = 2 + 8 + 8 + 8 + 1;
 
     /// What this program says, as this running endpoint.
     pub(crate) fn new(features: Features, instance: Instance) -> Hello {
@@ -141,6 +144,7 @@ impl Hello {
             minor: Self::MINOR,
             features,
             instance,
+            dial: 0,
             program: program.expect("versions of packages are short and ASCII"),
         }
     }
@@ -150,6 +154,7 @@ impl Hello {
         bytes.extend(self.minor.to_be_bytes());
         bytes.extend(self.features.0.to_be_bytes());
         bytes.extend(self.instance.0);
+        bytes.extend(self.dial.to_be_bytes());
         bytes.push(self.program.0.len() as u8);
         bytes.extend(self.program.0.as_bytes());
         bytes
@@ -163,12 +168,14 @@ impl Hello {
         let (minor, rest) = bytes.split_first_chunk().ok_or(MalformedHello)?;
         let (features, rest) = rest.split_first_chunk().ok_or(MalformedHello)?;
         let (instance, rest) = rest.split_first_chunk().ok_or(MalformedHello)?;
+        let (dial, rest) = rest.split_first_chunk().ok_or(MalformedHello)?;
         let (length, rest) = rest.split_first().ok_or(MalformedHello)?;
         let text = rest.get(..usize::from(*length)).ok_or(MalformedHello)?;
         Ok(Hello {
             minor: u16::from_be_bytes(*minor),
             features: Features(u64::from_be_bytes(*features)),
             instance: Instance(*instance),
+            dial: u64::from_be_bytes(*dial),
             program: ProgramVersion::check(text).ok_or(MalformedHello)?,
         })
     }

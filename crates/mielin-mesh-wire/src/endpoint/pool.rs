@@ -2,7 +2,7 @@
 //!
 //! Two nodes that dial each other in the same moment have two connections. The
 //! one that the node with the smaller id has dialled stays, by which both ends
-//! choose alike; whoever has dialled the other closes it when nothing is going
+//! choose alike, and of several of one node the last; whoever has dialled the other closes it when nothing is going
 //! on over it. A connection over no relay is preferred to one over a relay.
 
 use std::collections::HashMap;
@@ -75,7 +75,11 @@ impl Standing {
         // same moment, its far end is gone, though nobody here knows yet.
         let later = self.since.duration_since(older.since) > CONNECT_LIMIT;
         let dialled = self.peer.is_dialled();
-        later || dialled == older.peer.is_dialled() || dialled == (*local < self.peer.node())
+        later
+            || match dialled == older.peer.is_dialled() {
+                true => self.peer.dial() > older.peer.dial(),
+                false => dialled == (*local < self.peer.node()),
+            }
     }
 }
 

@@ -46,6 +46,7 @@ async fn a_peer_of_a_later_version_is_let_in_and_served() {
         &700_u16.to_be_bytes()[..],
         &u64::MAX.to_be_bytes(),
         b"instance",
+        &1_u64.to_be_bytes(),
         &[version.len() as u8],
         version,
         &[9; 100],

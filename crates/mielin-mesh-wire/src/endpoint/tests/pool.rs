@@ -177,6 +177,27 @@ async fn what_is_said_over_the_connection_that_goes_comes_to_its_end() {
 }
 
 #[tokio::test]
+async fn of_two_that_one_has_dialled_both_ends_prefer_the_last_however_they_were_admitted() {
+    let mesh = Mesh::new();
+    let (a, b) = (Echo::new(&mesh).await, Echo::new(&mesh).await);
+    let address = b.endpoint.local_address();
+    a.endpoint.connect(&b.id, address).await.unwrap();
+    let last = a.endpoint.connect_any(address).await.unwrap();
+    until("both have arrived", || b.connections(&a).len() == 2).await;
+    for (end, mut peers) in [(b.id, b.connections(&a)), (a.id, a.connections(&b))] {
+        for _ in 0..2 {
+            peers.reverse();
+            let mut pool = Pool::new(end);
+            for peer in &peers {
+                pool.insert(Instant::now(), peer, 1);
+            }
+            let preferred = pool.preferred(&peers[0].node()).unwrap();
+            assert_eq!(secret(&preferred), secret(&last));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_has_restarted_has_no_other_connections() {
     let mesh = Mesh::new();
     let a = Echo::new(&mesh).await;
