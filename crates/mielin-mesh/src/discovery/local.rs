@@ -164,6 +164,8 @@ async fn contact(
         return;
     }
     for address in addresses {
+        // The pauses between attempts are made here.
+        shared.endpoint.hurry(node);
         let outcome = shared.endpoint.connect(node, *address).await;
         if announce(shared, *address, outcome, complaints).await {
             return;
