@@ -7,6 +7,7 @@ use std::println;
 use rand::RngExt;
 
 use super::*;
+use crate::limits::LAN_SUSPECT_TO_DEAD;
 
 /// A group on a virtual clock over a network that loses, delays and cuts.
 struct Group {
