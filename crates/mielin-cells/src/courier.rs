@@ -15,6 +15,8 @@ use crate::post::Post;
 
 /// How long messages wait at a mailbox whose agent is being handed over, before their sender is told to wait itself.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// Senders that are searched for at once; messages of more wait.
+pub(crate) const SENDERS_SOUGHT_MAX: usize = 64;
 /// Pauses between looks at where the sender of a message is, which may have moved a moment ago.
 const LOOK_PAUSES: [Duration; 4] = [
     Duration::from_millis(10),
@@ -179,6 +181,10 @@ async fn comes_from(node: &Arc<Node>, from: &NodeId, envelopes: &[Envelope]) -> 
     if is_there(&node.place(&source)) {
         return true;
     }
+    // Whoever makes senders up takes these places, and not those of other searches.
+    let Ok(_place) = node.searches_for_senders.try_acquire() else {
+        return false;
+    };
     for pause in LOOK_PAUSES {
         match node.sought(&source).await {
             Place::Unknown => return !node.is_client_of_another(&source, from),

@@ -14,7 +14,7 @@ use mielin_mesh_core::{
     AgentId, AgentState, Epoch, Instant, Location, LocationRecord, Name, NodeId,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 
 use crate::cell::Cell;
 use crate::client::Client;
@@ -58,6 +58,8 @@ pub(crate) struct Node {
     started: std::time::Instant,
     /// The same in milliseconds since the Unix epoch: records of this run outnumber those of earlier ones.
     started_ms: u64,
+    /// Places for searches for those who send messages from elsewhere.
+    pub(crate) searches_for_senders: Semaphore,
     closing: watch::Sender<bool>,
     /// A probe has killed this node.
     dead: AtomicBool,
@@ -119,6 +121,7 @@ impl Node {
             runtime: Handle::current(),
             started: std::time::Instant::now(),
             started_ms: now_ms(),
+            searches_for_senders: Semaphore::new(courier::SENDERS_SOUGHT_MAX),
             closing: watch::Sender::new(false),
             dead: AtomicBool::new(false),
             mesh,
