@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mielin_mesh::{BoxFuture, Mailboxes};
+use mielin_mesh::{BoxFuture, Mailboxes, MeshError};
 use mielin_mesh_core::delivery::{Advice, DeliveryReply, Envelope};
 use mielin_mesh_core::{AgentId, NodeId};
 use tokio::task::JoinSet;
@@ -15,8 +15,6 @@ use crate::post::Post;
 
 /// How long messages wait at a mailbox whose agent is being handed over, before their sender is told to wait itself.
 const HAND_OVER: Duration = Duration::from_secs(2);
-/// Senders that are searched for at once; messages of more wait.
-pub(crate) const SENDERS_SOUGHT_MAX: usize = 64;
 /// Pauses between looks at where the sender of a message is, which may have moved a moment ago.
 const LOOK_PAUSES: [Duration; 4] = [
     Duration::from_millis(10),
@@ -62,7 +60,7 @@ pub(crate) async fn run(node: Arc<Node>, post: Arc<Post>) {
             Some(landed) = flights.join_next() => {
                 let Ok((to, reply)) = landed else {
                     // Only a panic in `carry` comes here; every flight is abandoned and its messages come again.
-                    flights.abort_all();
+                    flights.shutdown().await;
                     flying.clear();
                     continue;
                 };
@@ -181,15 +179,20 @@ async fn comes_from(node: &Arc<Node>, from: &NodeId, envelopes: &[Envelope]) -> 
     if is_there(&node.place(&source)) {
         return true;
     }
-    // Whoever makes senders up takes these places, and not those of other searches.
-    let Ok(_place) = node.searches_for_senders.try_acquire() else {
-        return false;
-    };
     for pause in LOOK_PAUSES {
-        match node.sought(&source).await {
-            Place::Unknown => return !node.is_client_of_another(&source, from),
-            place if is_there(&place) => return true,
-            Place::Here(_) | Place::There(..) => tokio::time::sleep(pause).await,
+        match node.look_up(&source).await {
+            Ok(Place::Unknown) => return !node.is_client_of_another(&source, from),
+            Ok(place) if is_there(&place) => return true,
+            Ok(Place::Here(_) | Place::There(..)) => tokio::time::sleep(pause).await,
+            // Without the table all that is known is what was heard.
+            Err(MeshError::RegistryOff) => {
+                return matches!(node.place(&source), Place::Unknown)
+                    && !node.is_client_of_another(&source, from);
+            }
+            Err(error) => {
+                tracing::debug!(%source, %error, "the sender of messages could not be looked up");
+                return false;
+            }
         }
     }
     false

@@ -1,8 +1,8 @@
 //! Agents: their life, their messages and their moves from node to node.
 //!
 //! [`Cells`] is what a node knows about agents and what anybody may ask of them. It runs the agents of this node on
-//! its own worker threads, keeps their logs and mailboxes, and talks to its peers over three protocols of
-//! `mielin-mesh`: 100 carries messages between agents, 101 operations on agents of other nodes, 102 moving agents.
+//! its own worker threads, keeps their logs and mailboxes, gives their messages to `mielin-mesh`, and talks to its peers
+//! over two protocols of its own: 101 carries operations on agents of other nodes, 200 moving agents.
 //! Whatever is asked of an agent is asked on whichever node it is.
 //!
 //! What is deliberately not here: sockets and certificates (`mielin-mesh`), the decisions of a move and of delivery

@@ -14,7 +14,7 @@ use mielin_mesh_core::{
     AgentId, AgentState, Epoch, Instant, Location, LocationRecord, Name, NodeId,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::cell::Cell;
 use crate::client::Client;
@@ -58,8 +58,6 @@ pub(crate) struct Node {
     started: std::time::Instant,
     /// The same in milliseconds since the Unix epoch: records of this run outnumber those of earlier ones.
     started_ms: u64,
-    /// Places for searches for those who send messages from elsewhere.
-    pub(crate) searches_for_senders: Semaphore,
     closing: watch::Sender<bool>,
     /// A probe has killed this node.
     dead: AtomicBool,
@@ -121,7 +119,6 @@ impl Node {
             runtime: Handle::current(),
             started: std::time::Instant::now(),
             started_ms: now_ms(),
-            searches_for_senders: Semaphore::new(courier::SENDERS_SOUGHT_MAX),
             closing: watch::Sender::new(false),
             dead: AtomicBool::new(false),
             mesh,
@@ -141,7 +138,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Takes messages in and offers protocols 101 and 102. The mesh keeps no strong reference, so that a node can end.
+    /// Takes messages in and offers protocols 101 and 200. The mesh keeps no strong reference, so that a node can end.
     fn serve(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
         let with = move |protocol: u16| {
@@ -274,10 +271,19 @@ impl Node {
 
     /// Where the agent is after the mesh was asked: for those who have found it nowhere, or not where it should be.
     pub(crate) async fn sought(&self, agent: &AgentId) -> Place {
-        if let Err(error) = self.mesh.look_up(agent).await {
-            tracing::debug!(%agent, %error, "an agent could not be looked up");
+        match self.look_up(agent).await {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::debug!(%agent, %error, "an agent could not be looked up");
+                self.place(agent)
+            }
         }
-        self.place(agent)
+    }
+
+    /// The same for whoever must know whether the mesh could be asked.
+    pub(crate) async fn look_up(&self, agent: &AgentId) -> Result<Place, MeshError> {
+        self.mesh.look_up(agent).await?;
+        Ok(self.place(agent))
     }
 
     /// The way to the mailbox of an agent or of a node's command line.

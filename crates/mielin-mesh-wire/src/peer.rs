@@ -20,6 +20,10 @@ use crate::usage::Usage;
 /// still pass.
 const BULK_STREAMS_MAX: usize = 3;
 
+/// Streams of messages and of commands on agents that are open at once on one
+/// connection: half of those that a peer serves, so that control has the others.
+pub(crate) const MESSAGE_STREAMS_MAX: usize = 128;
+
 /// A live connection to a member that has proved its id; clones share it.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -30,6 +34,7 @@ pub struct Peer {
     connection: quinn::Connection,
     counters: ClassCounters,
     bulk: Arc<Semaphore>,
+    messages: Arc<Semaphore>,
     usage: Usage,
     dialled: bool,
 }
@@ -104,6 +109,7 @@ impl Peer {
             connection,
             counters,
             bulk: Arc::new(Semaphore::new(BULK_STREAMS_MAX)),
+            messages: Arc::new(Semaphore::new(MESSAGE_STREAMS_MAX)),
             usage: Usage::default(),
             dialled: false,
         }
@@ -208,7 +214,8 @@ impl Peer {
 
     /// Opens a stream for `protocol`, whose [`TrafficClass`] follows from the
     /// number. Waits when the peer has as many open streams as it allows, and for
-    /// a bulk stream (200 to 299) while as many send as leave room for others.
+    /// a bulk stream (200 to 299) or one of messages while as many are open as leave
+    /// room for others.
     ///
     /// # Errors
     /// [`StreamError::ConnectionLost`].
@@ -217,10 +224,14 @@ impl Peer {
         let in_use = in_use.ok_or(StreamError::ConnectionLost(
             quinn::ConnectionError::LocallyClosed,
         ))?;
-        let bulk = if (200..300).contains(&protocol) {
-            Arc::clone(&self.bulk).acquire_owned().await.ok()
-        } else {
-            None
+        let place = match TrafficClass::of(protocol) {
+            TrafficClass::Bulk if (200..300).contains(&protocol) => Some(&self.bulk),
+            TrafficClass::Messages => Some(&self.messages),
+            _ => None,
+        };
+        let place = match place {
+            Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+            None => None,
         };
         let (mut send, recv) = self
             .connection
@@ -235,7 +246,7 @@ impl Peer {
             })?;
         let counters = self.counters.clone();
         let stream = MeshStream::new(self.node, protocol, send, recv, counters);
-        Ok(stream.with_bulk_place(bulk).in_use(in_use))
+        Ok(stream.with_place(place).in_use(in_use))
     }
 
     /// Sends a datagram; it may be lost.

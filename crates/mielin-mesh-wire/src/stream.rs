@@ -164,9 +164,9 @@ pub struct SendHalf {
     protocol: u16,
     inner: quinn::SendStream,
     counters: ClassCounters,
-    /// A place among the bulk streams of the connection, until both sides are
+    /// A place among the streams of its class on the connection, until both sides are
     /// done with this half.
-    _bulk: Option<OwnedSemaphorePermit>,
+    _place: Option<OwnedSemaphorePermit>,
     _in_use: Option<InUse>,
     /// Frames that were fed and not yet written; at most about [`BATCH_BYTES`].
     batch: BytesMut,
@@ -203,7 +203,7 @@ impl MeshStream {
                 protocol,
                 inner: send,
                 counters: counters.clone(),
-                _bulk: None,
+                _place: None,
                 _in_use: None,
                 batch: BytesMut::new(),
                 finished: false,
@@ -219,9 +219,9 @@ impl MeshStream {
         }
     }
 
-    /// Keeps a place among the bulk streams for as long as this side sends.
-    pub(crate) fn with_bulk_place(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
-        self.send._bulk = place;
+    /// Keeps a place among the streams of its class for as long as this side sends.
+    pub(crate) fn with_place(mut self, place: Option<OwnedSemaphorePermit>) -> Self {
+        self.send._place = place;
         self
     }
 

@@ -21,7 +21,7 @@ use crate::certificates::{RENEWAL, renewal_handler};
 use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
 use crate::event::MeshEvent;
-use crate::messages::{self, MESSAGES};
+use crate::messages::{self, MESSAGES, time_for};
 use crate::relay::{self, CIRCUIT};
 use crate::revoking::{self, REVOCATION};
 use crate::routed::{self, ROUTED};
@@ -204,11 +204,13 @@ async fn answer(
         payload_bytes: PAYLOAD_BYTES_MAX,
     };
     let request = async {
-        let Some(head) = recv.recv_head(limit).await? else {
+        let head = timeout(FRAME_LIMIT, recv.recv_head(limit));
+        let Some(head) = head.await.map_err(|_| StreamError::Truncated)?? else {
             return Ok(None);
         };
         let room = shared.rooms.take(from, head.payload_len).await;
-        let payload = recv.recv_payload(&head).await?;
+        let payload = timeout(time_for(head.payload_len), recv.recv_payload(&head));
+        let payload = payload.await.map_err(|_| StreamError::Truncated)??;
         Ok::<_, StreamError>(Some((payload, room)))
     };
     let (request, _room) = match request.await {

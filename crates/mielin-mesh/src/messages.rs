@@ -37,6 +37,8 @@ pub(crate) const MESSAGES: u16 = 10;
 
 /// How long an exchange may take without a byte on its way, and after the last one until the answer.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a mailbox may take; less than its sender waits.
+const DELIVER_LIMIT: Duration = Duration::from_secs(6);
 /// The slowest link over which a message arrives.
 const BYTES_PER_SECOND_MIN: usize = 64 * 1024;
 /// Tasks through which an answer goes before it is written: its writer's and the courier's.
@@ -94,11 +96,12 @@ impl Batch {
     }
 
     fn limit(&self) -> Duration {
-        limit(self.bytes as usize)
+        time_for(self.bytes as usize)
     }
 }
 
-fn limit(bytes: usize) -> Duration {
+/// How long so many bytes may take to arrive.
+pub(crate) fn time_for(bytes: usize) -> Duration {
     EXCHANGE_LIMIT + Duration::from_secs((bytes / BYTES_PER_SECOND_MIN) as u64)
 }
 
@@ -214,15 +217,22 @@ async fn serve_one(
     let (batch, header) = Batch::decode(&first.header).ok_or(Broken::Malformed)?;
     let first = FrameHead { header, ..first };
     // For all of them at once: whoever had to wait for more in between could wait for itself.
-    let _room = match batch.bytes as usize {
-        0..=SMALL_BYTES => None,
-        bytes => shared.rooms.take(from, bytes).await,
+    let receiving = async {
+        let room = match batch.bytes as usize {
+            0..=SMALL_BYTES => None,
+            bytes => shared.rooms.take(from, bytes).await,
+        };
+        let envelopes = receive(&batch, first, stream).await?;
+        Ok::<_, Broken>((envelopes, room))
     };
-    let receiving = timeout(batch.limit(), receive(&batch, first, stream));
-    let envelopes = receiving.await.map_err(|_| Broken::Slow)??;
+    let received = timeout(batch.limit(), receiving).await;
+    let (envelopes, _room) = received.map_err(|_| Broken::Slow)??;
     let to = envelopes.first().ok_or(Broken::Malformed)?.destination;
-    let reply = mailboxes.deliver(from, to, envelopes).await;
-    let reply = reply.ok_or(Broken::Silent)?;
+    // The sender waits no longer than for so many bytes; that it should try again is said before.
+    let reply = match timeout(DELIVER_LIMIT, mailboxes.deliver(from, to, envelopes)).await {
+        Ok(reply) => reply.ok_or(Broken::Silent)?,
+        Err(_) => DeliveryReply::Busy,
+    };
     // Whoever answers the message at once goes first, so that both leave in one packet.
     for _ in 0..ANSWERING_TASKS {
         stand_back().await;

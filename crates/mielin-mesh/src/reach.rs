@@ -201,9 +201,11 @@ struct Search<'a> {
 impl Drop for Search<'_> {
     fn drop(&mut self) {
         let mut unreached = self.shared.reach.lock_unreached();
-        if unreached.len() < UNREACHED_MAX {
-            unreached.insert(*self.node);
+        if unreached.len() >= UNREACHED_MAX {
+            // They are noted again when they are searched for.
+            unreached.clear();
         }
+        unreached.insert(*self.node);
     }
 }
 

@@ -121,7 +121,7 @@ async fn who_opens_streams_and_never_reads_holds_bounded_memory_and_nobody_else_
     let open = greedy.connect(&home_id, address).await.unwrap();
     let mut unread = Vec::new();
     for _ in 0..STREAMS_PER_PEER {
-        unread.push(open.open(PROTOCOL).await.unwrap());
+        unread.push(open.open(UNBOUNDED).await.unwrap());
     }
     let taken = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&taken);

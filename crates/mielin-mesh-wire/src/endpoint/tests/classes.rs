@@ -1,6 +1,7 @@
 //! What takes long does not keep the rest from passing.
 
 use super::*;
+use crate::peer::MESSAGE_STREAMS_MAX;
 
 const BULK: u16 = 200;
 const CONTROL: u16 = 6;
@@ -66,4 +67,33 @@ async fn a_peer_that_reads_no_bulk_still_gets_control_and_a_fourth_waits() {
         away.traffic_of(TrafficClass::Messages),
         ClassTraffic::default()
     );
+}
+
+#[tokio::test]
+async fn messages_that_wait_at_a_peer_leave_places_for_control() {
+    let mesh = Mesh::new();
+    let (home, mut events, home_id) = mesh.endpoint().await;
+    let (away, _away_events, _) = mesh.endpoint().await;
+    let peer = away.connect(&home_id, home.local_address()).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..MESSAGE_STREAMS_MAX {
+        let stream = peer.open(PROTOCOL).await.unwrap();
+        waiting.push((stream, next_stream(&mut events).await));
+    }
+    let one_more = {
+        let peer = peer.clone();
+        tokio::spawn(async move { peer.open(PROTOCOL).await })
+    };
+    let mut control = timeout(DEADLINE, peer.open(CONTROL))
+        .await
+        .unwrap()
+        .unwrap();
+    control.send_frame(b"?", b"").await.unwrap();
+    control.finish().unwrap();
+    let arrived = next_stream(&mut events).await;
+    assert_eq!(arrived.stream.protocol(), CONTROL);
+    assert!(!one_more.is_finished());
+    waiting.pop();
+    let opened = timeout(DEADLINE, one_more).await.unwrap().unwrap();
+    assert!(opened.is_ok(), "{opened:?}");
 }
