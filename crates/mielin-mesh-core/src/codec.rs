@@ -14,10 +14,14 @@
 
 use alloc::vec::Vec;
 
-use oxicode::{Decode, Encode};
+use oxicode::enc::{EncoderImpl, VecWriter};
+use oxicode::{Decode, Encode, config};
 use thiserror::Error;
 
 use crate::limits::CODEC_BYTES_MAX;
+
+/// Room for a header of the project, so that its buffer does not grow while it is written.
+const USUAL_BYTES: usize = 96;
 
 /// Bytes that are not what they should be. The peer (or the file) is at fault.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -49,7 +53,11 @@ pub enum CodecError {
 /// If the value's own `Encode` fails, which none of the project's types can.
 #[must_use]
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    oxicode::encode_to_vec(value).expect("encoding into memory fails only if a type's Encode does")
+    let writer = VecWriter::with_capacity(USUAL_BYTES);
+    let mut encoder = EncoderImpl::new(writer, config::standard());
+    let encoded = value.encode(&mut encoder);
+    encoded.expect("encoding into memory fails only if a type's Encode does");
+    encoder.into_writer().into_vec()
 }
 
 /// The value in `bytes`, which must be nothing else, within [`CODEC_BYTES_MAX`].
