@@ -36,6 +36,14 @@ pub const LAN_PROBE_PERIOD: Duration = Duration::from_secs(1);
 pub const LAN_SUSPECT_TO_DEAD: Duration = Duration::from_secs(3);
 /// How long a dead member is remembered (and announced to, so that a healed partition heals).
 pub const DEAD_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// By how much members may raise the generation of another in a probe period: four years, so that a restart after so
+/// long is news that travels. A liar needs a hundred million periods to use up all generations.
+pub const GENERATION_STEP: u64 = 1 << 37;
+/// Steps by which a node passes at once a generation that others say it has, so that it overtakes whoever raises it.
+pub const GENERATION_STEPS_OWN: u64 = 16;
+/// The highest generation in which members tell of a node that was not heard of: the milliseconds until 2109. A node in
+/// a higher one has to speak for itself.
+pub const GENERATION_UNHEARD_MAX: u64 = 1 << 42;
 
 /// How long a location record lives without being published again. Design: 10 min.
 pub const REGISTRY_TTL: Duration = Duration::from_secs(600);

@@ -19,6 +19,7 @@
 //! trusted that far.
 
 mod health;
+mod hearsay;
 mod identity;
 mod ping;
 mod preset;
@@ -43,6 +44,7 @@ use crate::codec;
 use crate::limits::{MEMBERSHIP_DATAGRAM_BYTES_MAX, RELAYS_MAX};
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
 use health::Health;
+use hearsay::{GENERATION_MAX, Hearsay};
 pub(crate) use identity::WireAddress;
 pub use identity::{Departure, Identity, Member};
 use ping::Ping;
@@ -108,6 +110,7 @@ pub struct Membership {
     suspect_to_dead: Duration,
     departed: Option<Departure>,
     known: BTreeMap<NodeId, Member>,
+    hearsay: Hearsay,
     period: Duration,
     /// When to compare what is known with somebody; `None` without others.
     sync_at: Option<Instant>,
@@ -222,6 +225,7 @@ impl Membership {
             suspect_to_dead,
             departed: None,
             known: BTreeMap::new(),
+            hearsay: Hearsay::default(),
             period: preset.probe_period(),
             sync_at: None,
             random,
@@ -342,17 +346,33 @@ impl Membership {
     }
 
     fn handle_swim(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), MembershipError> {
-        let (header, _) =
+        let (header, news) =
             codec::decode_prefix::<WireHeader>(bytes).map_err(|_| MembershipError::Malformed)?;
         proves(from, header.source.id)?;
+        if header.source.generation > GENERATION_MAX {
+            return Err(MembershipError::Malformed);
+        }
+        let mut told = None;
+        let sifted;
+        let mut heard = bytes;
+        // Of others foca takes in announcements only.
+        if header.destination == *self.local() {
+            if header.turns_undead() && !self.may_renew() {
+                return Ok(());
+            }
+            sifted = self.sifted(from, &header, bytes, news, &mut told)?;
+            heard = &sifted;
+        }
         if let (Some(ping), Some(number)) = (&self.effects.ping, header.ack())
             && ping.is_answered_by(&from, number)
         {
             self.effects.ping = None;
         }
-        let result = self.foca.handle_data(bytes, &mut self.effects);
+        let result = self.foca.handle_data(heard, &mut self.effects);
         let understood = result.is_ok();
         self.settle(result);
+        self.tell_overtaken(&header.source);
+        self.outlive(told);
         if understood {
             Ok(())
         } else {
@@ -419,16 +439,23 @@ impl Membership {
             codec::decode_prefix::<EntriesHeader>(bytes).map_err(|_| MembershipError::Malformed)?;
         proves(from, header.source)?;
         let mut members = Vec::new();
+        let mut told = None;
         while !rest.is_empty() {
             let (member, after) =
                 codec::decode_prefix::<WireMember>(rest).map_err(|_| MembershipError::Malformed)?;
             let member = foca::Member::from(member);
-            // Nobody learns of an unknown dead member this way.
-            if member.state() != State::Down || self.known.contains_key(&member.id().id) {
-                members.push(member);
-            }
+            members.push(member);
             rest = after;
         }
+        members.retain(|member| {
+            let id = member.id().id;
+            // Nobody learns of an unknown dead member this way.
+            let counts = member.state() != State::Down
+                || self.known.contains_key(&id)
+                || id == self.local().id;
+            counts && self.believes(from, member, &mut told)
+        });
+        self.outlive(told);
         if !self.foca.iter_members().any(|m| m.id().id == from) {
             return Ok(());
         }
@@ -486,7 +513,7 @@ impl Membership {
         }
         self.effects.now = now;
         let local = self.local();
-        let generation = local.generation.saturating_add(1);
+        let generation = local.generation.saturating_add(1).min(GENERATION_MAX);
         let departed = Identity {
             generation,
             departed: Some(departure),
@@ -510,7 +537,7 @@ impl Membership {
     }
 
     /// Takes a known node for gone for good, whatever others say: it was shut out. It has the last word of all its
-    /// possible lives, so news that it lives is older.
+    /// possible lives, so news that it lives is older. Nobody else takes this node's word for that.
     pub fn bury(&mut self, now: Instant, node: &NodeId) {
         let Some(known) = self.known.get(node) else {
             return;
@@ -527,7 +554,7 @@ impl Membership {
         let news = foca::Member::down(buried);
         let result = self
             .foca
-            .apply_many([news].into_iter(), true, &mut self.effects);
+            .apply_many([news].into_iter(), false, &mut self.effects);
         self.settle(result);
     }
 
@@ -692,6 +719,7 @@ impl Membership {
             self.known.retain(|id, _| {
                 let keep = remembered.contains(id);
                 if !keep {
+                    self.hearsay.forget(id);
                     self.events.push_back(MembershipEvent::Forgotten(*id));
                 }
                 keep

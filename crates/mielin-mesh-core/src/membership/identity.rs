@@ -8,6 +8,7 @@ use oxicode::de::Decoder;
 use oxicode::enc::Encoder;
 use oxicode::{Decode, Encode};
 
+use super::hearsay::GENERATION_MAX;
 use crate::limits::RELAYS_MAX;
 use crate::{Instant, MemberState, Name, NodeId, NodeRole};
 
@@ -69,6 +70,9 @@ impl foca::Identity for Identity {
 
     fn renew(&self) -> Option<Identity> {
         let generation = self.generation.checked_add(1)?;
+        if generation > GENERATION_MAX {
+            return None;
+        }
         Some(Identity {
             generation,
             departed: None,

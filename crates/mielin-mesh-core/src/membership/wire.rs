@@ -17,7 +17,7 @@ use crate::codec::{self, CodecError};
 pub(super) struct WireHeader {
     pub(super) source: Identity,
     source_incarnation: Incarnation,
-    destination: Identity,
+    pub(super) destination: Identity,
     message: WireMessage,
 }
 
@@ -36,6 +36,16 @@ impl WireHeader {
             WireMessage::Ack(number) => Some(number),
             _ => None,
         }
+    }
+
+    /// Whether this tells the destination that its life has ended.
+    pub(super) const fn turns_undead(&self) -> bool {
+        matches!(self.message, WireMessage::TurnUndead)
+    }
+
+    /// Whether a number of members may follow, and these.
+    pub(super) const fn has_news(&self) -> bool {
+        !matches!(self.message, WireMessage::Broadcast)
     }
 }
 
