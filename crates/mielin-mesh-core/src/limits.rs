@@ -26,16 +26,20 @@ pub const MEMBERSHIP_SYNC_DATAGRAMS_MAX: usize = 16;
 /// go on after that until the probe's time is over, so there are nine at most. The pauses of 0.8 s (WAN) and 0.1 s
 /// (LAN) are longer than the way there and back, so without loss there is one.
 pub const MEMBERSHIP_PINGS_BEFORE_HELP: u32 = 3;
-/// WAN: a vanished member is a suspect after at most this long. Design: 15 s.
+/// WAN: a vanished member is a suspect after at most this long, if whoever probes it does well: with n points of bad
+/// health a node waits n + 1 times as long. Design: 15 s.
 pub const WAN_SUSPECT_AFTER: Duration = Duration::from_secs(15);
-/// WAN: a vanished member is dead after at most this long. Design: 30 s.
+/// WAN: a vanished member is dead after at most this long, likewise: from two points on its suspects have n times as
+/// long to refute. Design: 30 s.
 pub const WAN_DEAD_AFTER: Duration = Duration::from_secs(30);
 /// LAN: how often a member probes another. Design asks for "seconds".
 pub const LAN_PROBE_PERIOD: Duration = Duration::from_secs(1);
-/// LAN: how long a suspect has to refute. Three probe periods, so that a loaded machine survives it.
+/// LAN: how long a suspect has to refute, if the node that suspects it does well. Three probe periods, so that a loaded machine survives it.
 pub const LAN_SUSPECT_TO_DEAD: Duration = Duration::from_secs(3);
 /// How long a dead member is remembered (and announced to, so that a healed partition heals).
 pub const DEAD_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Members that a node knows, the dead included: several times a group's size. About 2 MB with the longest names.
+pub const MEMBERS_MAX: usize = 4_096;
 /// By how much members may raise the generation of another in a probe period: four years, so that a restart after so
 /// long is news that travels. A liar needs a hundred million periods to use up all generations.
 pub const GENERATION_STEP: u64 = 1 << 37;

@@ -27,7 +27,7 @@ mod sync;
 mod touched;
 mod wire;
 
-use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -127,6 +127,8 @@ struct Effects {
     /// Soonest first; of several at one time, in foca's own order of kinds, then in order of submission.
     timers: BinaryHeap<Reverse<(Instant, Timer<Identity>, u64)>>,
     submitted: u64,
+    /// The dead that a timer is there for, one for each.
+    forgetting: BTreeSet<NodeId>,
     /// The token of the current probe cycle: timers with an older one are void.
     token: Option<foca::TimerToken>,
     rejoined: bool,
@@ -194,11 +196,28 @@ impl foca::Runtime<Identity> for Effects {
                 self.health.suspects();
                 self.health.mercy(after)
             }
+            Timer::RemoveDown(dead) => {
+                // The timer of an earlier life would find nothing.
+                if self.forgetting.contains(&dead.id) {
+                    self.forget(&BTreeSet::from([dead.id]));
+                }
+                self.forgetting.insert(dead.id);
+                after
+            }
             _ => after,
         };
         self.submitted += 1;
         self.timers
             .push(Reverse((self.now + after, timer, self.submitted)));
+    }
+}
+
+impl Effects {
+    /// Drops the timers that would forget these.
+    fn forget(&mut self, dead: &BTreeSet<NodeId>) {
+        self.forgetting.retain(|id| !dead.contains(id));
+        let forgets = |timer: &Timer<Identity>| matches!(timer, Timer::RemoveDown(identity) if dead.contains(&identity.id));
+        self.timers.retain(|Reverse((_, timer, _))| !forgets(timer));
     }
 }
 
@@ -235,6 +254,7 @@ impl Membership {
                 transmits: VecDeque::new(),
                 timers: BinaryHeap::new(),
                 submitted: 0,
+                forgetting: BTreeSet::new(),
                 token: None,
                 rejoined: false,
                 touched,
@@ -258,6 +278,12 @@ impl Membership {
     #[must_use]
     pub fn local_health(&self) -> u8 {
         self.effects.health.score()
+    }
+
+    /// Datagrams and members that were passed over because this node knows as many members as it may.
+    #[must_use]
+    pub fn strangers_refused(&self) -> u64 {
+        self.hearsay.strangers_refused()
     }
 
     /// Tells the group through which relays this node is reached; none if its address can be dialled. At most
@@ -351,6 +377,10 @@ impl Membership {
         proves(from, header.source.id)?;
         if header.source.generation > GENERATION_MAX {
             return Err(MembershipError::Malformed);
+        }
+        self.make_room();
+        if !self.known.contains_key(&from) && !self.has_room_for(from) {
+            return Ok(());
         }
         let mut told = None;
         let sifted;
@@ -447,6 +477,7 @@ impl Membership {
             members.push(member);
             rest = after;
         }
+        self.make_room();
         members.retain(|member| {
             let id = member.id().id;
             // Nobody learns of an unknown dead member this way.
@@ -575,7 +606,8 @@ impl Membership {
             if self.is_void(&timer) {
                 continue;
             }
-            if matches!(timer, Timer::RemoveDown(_)) {
+            if let Timer::RemoveDown(dead) = &timer {
+                self.effects.forgetting.remove(&dead.id);
                 self.effects.touched.add_all();
             }
             let probe_ends = matches!(timer, Timer::ProbeRandomMember(_));
@@ -715,7 +747,7 @@ impl Membership {
         }
         if self.known.len() > count {
             let remembered = self.foca.iter_membership_state().map(|m| m.id().id);
-            let remembered: alloc::collections::BTreeSet<NodeId> = remembered.collect();
+            let remembered: BTreeSet<NodeId> = remembered.collect();
             self.known.retain(|id, _| {
                 let keep = remembered.contains(id);
                 if !keep {

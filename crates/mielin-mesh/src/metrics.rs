@@ -74,6 +74,12 @@ pub(crate) fn text(shared: &Shared) -> String {
         "How badly this node does by its own probes: 0 is well, 8 is worst.",
         cores.membership.local_health(),
     );
+    page.single(
+        "mielin_strangers_refused_total",
+        "counter",
+        "Members passed over because this node knows as many as it may.",
+        cores.membership.strangers_refused(),
+    );
     let name = "mielin_lookups_total";
     page.family(name, "counter", "Searches in the table by outcome.");
     page.sample(name, &[("outcome", &"found")], cores.counts.lookups_found);

@@ -8,8 +8,11 @@
 //! - Who talks under a generation that was overtaken is told by which, and begins a life after it.
 //! - It does so at most once in a period, and so does a node that is told that its present life has ended. It climbs
 //!   by more steps at a time than others can raise it.
+//!
+//! Nor do inventions fill the memory: at most [`MEMBERS_MAX`] members are known. Whoever died first is forgotten for a
+//! newcomer; when all are there, newcomers are passed over, and counted.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -18,11 +21,17 @@ use foca::{Incarnation, State};
 use super::sync::EntriesHeader;
 use super::wire::{WireHeader, WireMember};
 use super::{Identity, KIND_ENTRIES, Membership, MembershipError};
-use crate::limits::{GENERATION_STEP, GENERATION_STEPS_OWN, GENERATION_UNHEARD_MAX};
+use crate::limits::{
+    GENERATION_STEP, GENERATION_STEPS_OWN, GENERATION_UNHEARD_MAX, MEMBERS_MAX,
+    MEMBERSHIP_DATAGRAM_BYTES_MAX,
+};
 use crate::{Instant, NodeId, codec};
 
 /// The last generation of a life. The one after it is for those who are shut out.
 pub(super) const GENERATION_MAX: u64 = u64::MAX - 1;
+
+/// More members than a datagram can hold: each has an id.
+const DATAGRAM_MEMBERS_MAX: usize = MEMBERSHIP_DATAGRAM_BYTES_MAX / size_of::<NodeId>();
 
 /// How far hearsay has gone in the present probe period.
 #[derive(Debug, Default)]
@@ -31,6 +40,9 @@ pub(super) struct Hearsay {
     raised: BTreeMap<NodeId, (Instant, u64)>,
     renewed: Option<Instant>,
     outlived: Option<Instant>,
+    /// Those whom the present datagram brings.
+    newcomers: BTreeSet<NodeId>,
+    strangers_refused: u64,
 }
 
 /// Whether something may happen again that may happen once in a period; notes that it does.
@@ -43,6 +55,10 @@ fn is_due(last: &mut Option<Instant>, now: Instant, period: Duration) -> bool {
 }
 
 impl Hearsay {
+    pub(super) const fn strangers_refused(&self) -> u64 {
+        self.strangers_refused
+    }
+
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.raised.remove(node);
     }
@@ -98,11 +114,53 @@ impl Membership {
             return identity.generation <= GENERATION_MAX;
         }
         let Some(known) = self.known.get(&identity.id) else {
-            return identity.generation <= GENERATION_UNHEARD_MAX;
+            return identity.generation <= GENERATION_UNHEARD_MAX && self.has_room_for(identity.id);
         };
         let generation = identity.generation;
         self.hearsay
             .may_raise(self.effects.now, self.period, &known.identity, generation)
+    }
+
+    /// Forgets those who died first until there is room for what one datagram can bring.
+    pub(super) fn make_room(&mut self) {
+        self.hearsay.newcomers.clear();
+        let missing = (self.known.len() + DATAGRAM_MEMBERS_MAX).saturating_sub(MEMBERS_MAX);
+        if missing == 0 {
+            return;
+        }
+        let dead = self.known.values().filter(|m| !m.state.is_active());
+        let mut dead: Vec<_> = dead.map(|m| (m.since, m.identity.id)).collect();
+        dead.sort_unstable();
+        let forgotten: BTreeSet<NodeId> =
+            dead.into_iter().take(missing).map(|(_, id)| id).collect();
+        for id in &forgotten {
+            let Some(member) = self.known.get(id) else {
+                continue;
+            };
+            let timer = foca::Timer::RemoveDown(member.identity.clone());
+            let result = self.foca.handle_timer(timer, &mut self.effects);
+            debug_assert!(result.is_ok(), "forgetting cannot fail");
+        }
+        if !forgotten.is_empty() {
+            self.effects.forget(&forgotten);
+            self.effects.touched.add_all();
+            self.settle(Ok(()));
+        }
+    }
+
+    /// Whether one more is to be known than are known already and were brought by the present datagram.
+    pub(super) fn has_room_for(&mut self, stranger: NodeId) -> bool {
+        let newcomers = &mut self.hearsay.newcomers;
+        let room = self.known.len() + newcomers.len() < MEMBERS_MAX;
+        if newcomers.contains(&stranger) {
+            return true;
+        }
+        if room {
+            newcomers.insert(stranger);
+        } else {
+            self.hearsay.strangers_refused += 1;
+        }
+        room
     }
 
     /// A datagram of foca's without the news that this node does not believe.

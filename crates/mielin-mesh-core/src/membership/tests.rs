@@ -7,7 +7,7 @@ use std::println;
 use rand::RngExt;
 
 use super::*;
-use crate::limits::LAN_SUSPECT_TO_DEAD;
+use crate::limits::{LAN_SUSPECT_TO_DEAD, MEMBERS_MAX};
 
 /// A group on a virtual clock over a network that loses, delays and cuts.
 struct Group {
@@ -845,6 +845,92 @@ fn nobody_speaks_in_the_life_that_is_for_those_who_are_shut_out() {
     let bytes = last.poll_transmit().unwrap().bytes;
     let refused = node.handle_datagram(now, id(1), &bytes);
     assert_eq!(refused, Err(MembershipError::Malformed));
+}
+
+/// A stranger that a liar makes up.
+fn invention(number: u32) -> Identity {
+    Identity {
+        id: NodeId::of_public_key(&(number + 1_000_000).to_le_bytes()),
+        ..identity(1, 1)
+    }
+}
+
+#[test]
+fn whoever_makes_members_up_fills_no_memory_and_keeps_nobody_out() {
+    let mut now = Instant::START;
+    let mut node = Membership::new(identity(0, 1), Preset::Lan, 1).unwrap();
+    let greet = |node: &mut Membership, now, index| {
+        let mut peer = Membership::new(identity(index, 1), Preset::Lan, 2).unwrap();
+        peer.announce(now, id(0), identity(0, 1).address);
+        let hello = peer.poll_transmit().unwrap().bytes;
+        node.handle_datagram(now, id(index), &hello).unwrap();
+    };
+    greet(&mut node, now, 1);
+    let lie = |node: &mut Membership, now, numbers: core::ops::Range<u32>, alive: bool| {
+        for number in numbers {
+            let life = foca::Member::alive(invention(number));
+            let bytes = entries(1, &[life]);
+            node.handle_datagram(now, id(1), &bytes).unwrap();
+            if !alive {
+                let bytes = entries(1, &[foca::Member::down(invention(number))]);
+                node.handle_datagram(now, id(1), &bytes).unwrap();
+            }
+        }
+        let _ = core::iter::from_fn(|| node.poll_event()).count();
+        let _ = core::iter::from_fn(|| node.poll_transmit()).count();
+    };
+    let max = u32::try_from(MEMBERS_MAX).unwrap();
+    lie(&mut node, now, 0..max / 2, false);
+    now = now + SECOND / 2;
+    lie(&mut node, now, max / 2..max + 99, false);
+    let bounded = |node: &Membership| {
+        assert!(node.known.len() <= MEMBERS_MAX);
+        assert!(node.effects.timers.len() <= MEMBERS_MAX + 9);
+        knows_what_foca_knows(node);
+    };
+    bounded(&node);
+    // Who died first was forgotten, and a newcomer finds a place.
+    assert_eq!(node.strangers_refused(), 0);
+    let known = |node: &Membership, of: core::ops::Range<u32>| {
+        let known = of.filter(|number| node.member(&invention(*number).id).is_some());
+        u32::try_from(known.count()).unwrap()
+    };
+    assert!(known(&node, 0..max / 2) < max / 2);
+    assert_eq!(known(&node, max / 2..max + 99), max / 2 + 99);
+    greet(&mut node, now, 2);
+    assert_eq!(node.member(&id(2)).unwrap().state, MemberState::Alive);
+    // The living are not forgotten for others.
+    lie(&mut node, now, 2 * max..4 * max, true);
+    bounded(&node);
+    assert_eq!(node.known.len(), MEMBERS_MAX);
+    assert!(node.strangers_refused() > 0);
+    assert!(node.member(&id(2)).is_some());
+    greet(&mut node, now, 3);
+    assert_eq!(node.member(&id(3)), None);
+}
+
+#[test]
+fn one_dead_member_has_one_timer_however_often_it_dies() {
+    let now = Instant::START;
+    let mut node = Membership::new(identity(0, 1), Preset::Lan, 1).unwrap();
+    let mut peer = Membership::new(identity(1, 1), Preset::Lan, 2).unwrap();
+    peer.announce(now, id(0), identity(0, 1).address);
+    let hello = peer.poll_transmit().unwrap().bytes;
+    node.handle_datagram(now, id(1), &hello).unwrap();
+    let before = node.effects.timers.len();
+    node.handle_datagram(
+        now,
+        id(1),
+        &entries(1, &[foca::Member::alive(identity(2, 1))]),
+    )
+    .unwrap();
+    for generation in 2..100 {
+        let dead = foca::Member::down(identity(2, generation));
+        node.handle_datagram(now, id(1), &entries(1, &[dead]))
+            .unwrap();
+    }
+    assert_eq!(node.member(&id(2)).unwrap().identity.generation, 99);
+    assert_eq!(node.effects.timers.len(), before + 1);
 }
 
 #[test]
