@@ -96,6 +96,8 @@ pub const KADEMLIA_PUBLISHING_MAX: usize = 16;
 /// Records that a node keeps for others: the share of one node when a thousand nodes have 8,192 agents each,
 /// under two keys and at three places.
 pub const KADEMLIA_RECORDS_MAX: usize = 65_536;
+/// Records that a node keeps for one publisher: all that it may have, each under two keys.
+pub const KADEMLIA_RECORDS_PER_PUBLISHER: usize = 2 * REGISTRY_RECORDS_PER_NODE_MAX;
 /// Records under one key: so many agents of one name can be found by it.
 pub const KADEMLIA_RECORDS_PER_KEY: usize = 16;
 

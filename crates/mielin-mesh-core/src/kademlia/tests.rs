@@ -10,7 +10,8 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use super::store::Stored;
 use super::*;
 use crate::limits::{
-    KADEMLIA_FAILURES_MAX, KADEMLIA_RECORDS_PER_KEY, KADEMLIA_REPLICAS, REGISTRY_REFRESH,
+    KADEMLIA_FAILURES_MAX, KADEMLIA_RECORDS_PER_KEY, KADEMLIA_RECORDS_PER_PUBLISHER,
+    KADEMLIA_REPLICAS, REGISTRY_REFRESH,
 };
 
 /// A record that is genuine when it says so.
@@ -581,6 +582,57 @@ fn a_store_is_bounded() {
     store.expire(Instant::START + REGISTRY_TTL);
     assert_eq!(store.len(), 0);
     assert_eq!(store.timeout(), None);
+}
+
+#[test]
+fn one_publisher_holds_neither_a_key_nor_a_store() {
+    let mut store: Store<Note> = Store::new();
+    let insert = |store: &mut Store<Note>, under: u64, about, by, version| {
+        let record = Note {
+            about,
+            by: Some(by),
+            ..note(version)
+        };
+        let key = Key(*blake3::hash(&under.to_le_bytes()).as_bytes());
+        let ttl_s = u32::MAX;
+        !matches!(
+            store.insert(at(0), key, Kept { record, ttl_s }),
+            Stored::Refused(_)
+        )
+    };
+    let per_key = KADEMLIA_RECORDS_PER_KEY as u32;
+    for about in 0..per_key {
+        assert!(insert(&mut store, 0, about, 1, 1));
+    }
+    assert!(!insert(&mut store, 0, 99, 1, 1), "no place of its own");
+    // Two others come to as many as it has left, and not to more.
+    for about in 0..12 {
+        let by = 2 + about % 2;
+        assert_eq!(
+            insert(&mut store, 0, 100 + about, by, 1),
+            about < 10,
+            "{about}"
+        );
+    }
+    // A record that supersedes another takes its place, whoever has published how much.
+    assert!(insert(&mut store, 0, 100, 1, 2));
+    assert_eq!(store.len(), per_key as usize);
+    let mut stored = 0;
+    for under in 1..2 * KADEMLIA_RECORDS_PER_PUBLISHER as u64 {
+        stored += usize::from(insert(&mut store, under, 7, 9, 1));
+    }
+    assert_eq!(stored, KADEMLIA_RECORDS_PER_PUBLISHER);
+    assert!(!insert(&mut store, 0, 99, 9, 1), "not there either");
+    assert!(insert(&mut store, u64::MAX, 7, 1, 1), "others have room");
+    // What is dropped or has expired counts no more.
+    store.drop_published_by(&id(9));
+    assert!(insert(&mut store, 1, 7, 9, 1));
+    store.expire(Instant::START + REGISTRY_TTL);
+    let mut stored = 0;
+    for under in 0..KADEMLIA_RECORDS_PER_PUBLISHER as u64 {
+        stored += usize::from(insert(&mut store, under, 7, 9, 1));
+    }
+    assert_eq!(stored, KADEMLIA_RECORDS_PER_PUBLISHER);
 }
 
 proptest! {
