@@ -16,7 +16,7 @@
 //!
 //! Datagrams come from authenticated peers, and one that names another sender is refused; but a peer may
 //! still say anything about third parties, as in every SWIM. Whoever holds a certificate of the mesh is
-//! trusted that far.
+//! trusted that far, within the bounds of module `hearsay`.
 
 mod health;
 mod hearsay;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mielin_mesh_core::{Member, MemberState};
 use mielin_mesh_wire::TrafficClass;
 
-use crate::state::Shared;
+use crate::state::{Cores, Shared};
 
 /// Content type of [`MeshService::metrics`](crate::MeshService::metrics).
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4";
@@ -41,21 +41,7 @@ pub(crate) fn text(shared: &Shared) -> String {
     let cores = shared.cores();
     let members = cores.membership.members();
 
-    page.family(
-        "mielin_members",
-        "gauge",
-        "Members by state, this node included.",
-    );
-    for state in STATES {
-        let count = members.iter().filter(|m| m.state == state).count();
-        page.sample("mielin_members", &[("state", &state)], count);
-    }
-    let name = "mielin_membership_changes_total";
-    page.family(name, "counter", "How often members came into a state.");
-    for state in STATES {
-        let count = cores.counts.changes.get(&state).copied().unwrap_or(0);
-        page.sample(name, &[("state", &state)], count);
-    }
+    membership(&cores, &members, &mut page);
     page.single(
         "mielin_table_nodes",
         "gauge",
@@ -67,18 +53,6 @@ pub(crate) fn text(shared: &Shared) -> String {
         "gauge",
         "Location records kept for the mesh.",
         cores.table.records(),
-    );
-    page.single(
-        "mielin_local_health",
-        "gauge",
-        "How badly this node does by its own probes: 0 is well, 8 is worst.",
-        cores.membership.local_health(),
-    );
-    page.single(
-        "mielin_strangers_refused_total",
-        "counter",
-        "Members passed over because this node knows as many as it may.",
-        cores.membership.strangers_refused(),
     );
     let name = "mielin_lookups_total";
     page.family(name, "counter", "Searches in the table by outcome.");
@@ -157,6 +131,37 @@ pub(crate) fn text(shared: &Shared) -> String {
         page.sample(name, &labels, peer.rtt().as_secs_f64());
     }
     page.0
+}
+
+/// Who is there, and how this node does.
+fn membership(cores: &Cores, members: &[Member], page: &mut Page) {
+    page.family(
+        "mielin_members",
+        "gauge",
+        "Members by state, this node included.",
+    );
+    for state in STATES {
+        let count = members.iter().filter(|m| m.state == state).count();
+        page.sample("mielin_members", &[("state", &state)], count);
+    }
+    let name = "mielin_membership_changes_total";
+    page.family(name, "counter", "How often members came into a state.");
+    for state in STATES {
+        let count = cores.counts.changes.get(&state).copied().unwrap_or(0);
+        page.sample(name, &[("state", &state)], count);
+    }
+    page.single(
+        "mielin_local_health",
+        "gauge",
+        "How badly this node does by its own probes: 0 is well, 8 is worst.",
+        cores.membership.local_health(),
+    );
+    page.single(
+        "mielin_strangers_refused_total",
+        "counter",
+        "Members passed over because this node knows as many as it may.",
+        cores.membership.strangers_refused(),
+    );
 }
 
 /// What went through relays, and what this node carried for others.
