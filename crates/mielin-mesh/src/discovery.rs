@@ -40,7 +40,9 @@ pub(crate) async fn search(shared: Arc<Shared>, remembered: Vec<(NodeId, SocketA
                     // The search has pauses of its own.
                     shared.endpoint.hurry(node);
                     let outcome = shared.endpoint.connect(node, *address).await;
-                    announce(&shared, *address, outcome, &mut complaints).await;
+                    if let Err(error) = announce(&shared, *address, outcome).await {
+                        complaints.hear(address.to_string(), &error);
+                    }
                 }
             }
         } else {
@@ -61,32 +63,29 @@ async fn contact(shared: &Arc<Shared>, node: &BootstrapNode, complaints: &mut Co
     };
     for address in addresses {
         let outcome = shared.endpoint.connect_any(address).await;
-        if announce(shared, address, outcome, complaints).await {
-            return;
+        match announce(shared, address, outcome).await {
+            Ok(()) => return,
+            Err(error) => complaints.hear(address.to_string(), &error),
         }
     }
 }
 
-/// Whether a member answered, this node itself included.
+/// Announces this node to the member that answered, unless that is this node itself.
 async fn announce(
     shared: &Arc<Shared>,
     address: SocketAddr,
     outcome: Result<Peer, WireError>,
-    complaints: &mut Complaints,
-) -> bool {
+) -> Result<(), WireError> {
     match outcome {
         Ok(peer) => {
             shared.with_cores(|cores, now| {
                 cores.membership.announce(now, peer.node(), address);
             });
             sleep(ANNOUNCE_PAUSE).await;
-            true
+            Ok(())
         }
-        Err(WireError::Itself { .. }) => true,
-        Err(error) => {
-            complaints.hear(address.to_string(), &error);
-            false
-        }
+        Err(WireError::Itself { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

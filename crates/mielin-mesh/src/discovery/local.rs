@@ -5,7 +5,8 @@
 //!
 //! A node says under [`SERVICE`] where it listens, of which mesh and which node
 //! it is. What is heard is a hint that anybody can send: a bounded number of
-//! places is remembered, and who is there proves itself as everywhere.
+//! places is remembered, no place keeps another waiting for long, and who is
+//! there proves itself as everywhere.
 
 mod link;
 mod loopback;
@@ -16,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mielin_mesh_core::NodeId;
-use mielin_mesh_wire::MeshId;
+use mielin_mesh_wire::{MeshId, WireError};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use self::link::LocalDiscovery;
 use self::loopback::Loopback;
@@ -38,7 +40,10 @@ const PLACES_MAX: usize = 256;
 const ADDRESSES_MAX: usize = 4;
 /// Events that wait; more are dropped.
 const EVENTS_MAX: usize = 64;
-/// Between two attempts to reach a place.
+/// Places that are contacted at a time, and how long an address may take: it is on the link.
+const CONTACTS_MAX: usize = 8;
+const ADDRESS_LIMIT: Duration = Duration::from_secs(2);
+/// Between the end of an attempt to reach a place and the next one.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -126,13 +131,25 @@ struct Place {
     heard: Instant,
     next: Instant,
     pause: Duration,
+    /// Attempts since somebody answered there.
+    failed: u32,
+    contacted: bool,
+}
+
+/// What came of an attempt to reach a node.
+struct Contact {
+    node: NodeId,
+    addresses: Vec<SocketAddr>,
+    reached: bool,
+    errors: Vec<(SocketAddr, WireError)>,
 }
 
 async fn search(shared: &Arc<Shared>, mut told: mpsc::Receiver<Heard>) {
     let mut places = Places::new(shared.mesh, shared.local.id);
     let mut complaints = Complaints::default();
+    let mut contacts = JoinSet::new();
     loop {
-        let next = places.next();
+        let next = places.next().filter(|_| contacts.len() < CONTACTS_MAX);
         let due = async {
             match next {
                 Some(at) => sleep_until(at).await,
@@ -144,33 +161,62 @@ async fn search(shared: &Arc<Shared>, mut told: mpsc::Receiver<Heard>) {
                 Some(event) => places.hear(Instant::now(), event),
                 None => return,
             },
+            Some(ended) = contacts.join_next() => {
+                if let Ok(contact) = ended {
+                    let contact: Contact = contact;
+                    places.end(Instant::now(), &contact);
+                    for (address, error) in contact.errors {
+                        complaints.hear(address.to_string(), &error);
+                    }
+                }
+            }
             () = due => {
                 if let Some((node, addresses)) = places.take_due(Instant::now()) {
-                    contact(shared, &node, &addresses, &mut complaints).await;
+                    contacts.spawn(contact(Arc::clone(shared), node, addresses));
                 }
             }
         }
     }
 }
 
-async fn contact(
+async fn contact(shared: Arc<Shared>, node: NodeId, addresses: Vec<SocketAddr>) -> Contact {
+    let mut errors = Vec::new();
+    let reached = reach(&shared, &node, &addresses, &mut errors).await;
+    Contact {
+        node,
+        addresses,
+        reached,
+        errors,
+    }
+}
+
+/// Whether the node is known already, or answered.
+async fn reach(
     shared: &Arc<Shared>,
     node: &NodeId,
     addresses: &[SocketAddr],
-    complaints: &mut Complaints,
-) {
+    errors: &mut Vec<(SocketAddr, WireError)>,
+) -> bool {
     let known = shared.cores().membership.member(node);
-    if known.is_some_and(|member| member.state.is_active()) || shared.endpoint.is_revoked(node) {
-        return;
+    if known.is_some_and(|member| member.state.is_active()) {
+        return true;
     }
-    for address in addresses {
+    if shared.endpoint.is_revoked(node) {
+        return false;
+    }
+    for &address in addresses {
         // The pauses between attempts are made here.
         shared.endpoint.hurry(node);
-        let outcome = shared.endpoint.connect(node, *address).await;
-        if announce(shared, *address, outcome, complaints).await {
-            return;
+        let connecting = shared.endpoint.connect(node, address);
+        let limit = ADDRESS_LIMIT;
+        let outcome = timeout(limit, connecting).await;
+        let outcome = outcome.unwrap_or(Err(WireError::Timeout { address, limit }));
+        match announce(shared, address, outcome).await {
+            Ok(()) => return true,
+            Err(error) => errors.push((address, error)),
         }
     }
+    false
 }
 
 /// The places that were heard of.
@@ -178,6 +224,8 @@ struct Places {
     mesh: String,
     local: NodeId,
     known: BTreeMap<NodeId, Place>,
+    /// Whether the place that failed least is next, or the one that waits longest.
+    hopeful: bool,
 }
 
 impl Places {
@@ -186,6 +234,7 @@ impl Places {
             mesh: mesh.to_string()[..MESH_DIGITS].to_owned(),
             local,
             known: BTreeMap::new(),
+            hopeful: true,
         }
     }
 
@@ -210,8 +259,11 @@ impl Places {
 
     fn add(&mut self, now: Instant, node: NodeId, fullname: String, addresses: Vec<SocketAddr>) {
         self.known.retain(|_, place| place.heard + CACHE > now);
+        if node == self.local || addresses.is_empty() {
+            return;
+        }
         let full = self.known.len() >= PLACES_MAX && !self.known.contains_key(&node);
-        if node == self.local || full || addresses.is_empty() {
+        if full && !self.forget_one() {
             return;
         }
         let place = self.known.entry(node).or_insert(Place {
@@ -220,6 +272,8 @@ impl Places {
             heard: now,
             next: now,
             pause: PAUSE_MIN,
+            failed: 0,
+            contacted: false,
         });
         if place.addresses != addresses {
             (place.next, place.pause) = (now, PAUSE_MIN);
@@ -227,19 +281,53 @@ impl Places {
         (place.addresses, place.heard) = (addresses, now);
     }
 
-    /// When the next attempt is due.
-    fn next(&self) -> Option<Instant> {
-        self.known.values().map(|place| place.next).min()
+    /// Makes room where attempts have failed, most often first.
+    fn forget_one(&mut self) -> bool {
+        let failed = self.known.iter().filter(|(_, place)| place.failed > 0);
+        let most = failed.max_by_key(|(_, place)| place.failed);
+        let Some((&node, _)) = most else {
+            return false;
+        };
+        self.known.remove(&node).is_some()
     }
 
-    /// The place that is due, if it is still believed.
+    /// When the next attempt is due.
+    fn next(&self) -> Option<Instant> {
+        let waiting = self.known.values().filter(|place| !place.contacted);
+        waiting.map(|place| place.next).min()
+    }
+
+    /// A place that is due, if it is still believed. By turns the one that failed least and the one that waits longest:
+    /// so neither many others nor ever new ones keep a place waiting.
     fn take_due(&mut self, now: Instant) -> Option<(NodeId, Vec<SocketAddr>)> {
         self.known.retain(|_, place| place.heard + CACHE > now);
-        let due = self.known.iter_mut().find(|(_, place)| place.next <= now);
-        let (node, place) = due?;
-        place.next = now + place.pause;
-        place.pause = (place.pause * 2).min(PAUSE_MAX);
+        let hopeful = self.hopeful;
+        let waiting = self.known.iter_mut();
+        let waiting = waiting.filter(|(_, place)| !place.contacted && place.next <= now);
+        let (node, place) = waiting.min_by_key(|(_, place)| match hopeful {
+            true => (place.failed, place.next),
+            false => (0, place.next),
+        })?;
+        place.contacted = true;
+        self.hopeful = !hopeful;
         Some((*node, place.addresses.clone()))
+    }
+
+    /// Ends an attempt; the pause begins now.
+    fn end(&mut self, now: Instant, contact: &Contact) {
+        let Some(place) = self.known.get_mut(&contact.node) else {
+            return;
+        };
+        place.contacted = false;
+        place.failed = match contact.reached {
+            true => 0,
+            false => place.failed.saturating_add(1),
+        };
+        // Another address was heard meanwhile: that is due.
+        if place.addresses == contact.addresses {
+            place.next = now + place.pause;
+            place.pause = (place.pause * 2).min(PAUSE_MAX);
+        }
     }
 }
 
@@ -270,6 +358,20 @@ mod tests {
         OURS.to_string()[..MESH_DIGITS].to_owned()
     }
 
+    fn here(node: u16, ip: &str) -> Heard {
+        said(&ours(), &id(node).to_string(), &[ip])
+    }
+
+    /// An attempt at a place where nobody answers.
+    fn silent((node, addresses): (NodeId, Vec<SocketAddr>)) -> Contact {
+        Contact {
+            node,
+            addresses,
+            reached: false,
+            errors: Vec::new(),
+        }
+    }
+
     #[test]
     fn only_nodes_of_this_mesh_with_an_address_are_remembered() {
         let (mut places, now) = (Places::new(OURS, id(0)), Instant::now());
@@ -294,21 +396,107 @@ mod tests {
     #[test]
     fn a_place_is_tried_ever_less_often_and_believed_for_five_minutes() {
         let (mut places, start) = (Places::new(OURS, id(0)), Instant::now());
-        let node = id(1).to_string();
-        places.hear(start, said(&ours(), &node, &["10.0.0.1"]));
+        places.hear(start, here(1, "10.0.0.1"));
         let (mut now, mut tried) = (start, Vec::new());
         while let Some(next) = places.next() {
             now = now.max(next);
-            if places.take_due(now).is_some() {
+            if let Some(taken) = places.take_due(now) {
                 tried.push((now - start).as_secs());
+                assert!(places.next().is_none() && places.take_due(now).is_none());
+                now += Duration::from_secs(2);
+                places.end(now, &silent(taken));
             }
         }
-        assert_eq!(tried, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
-        // Another address is another hope.
-        places.hear(now, said(&ours(), &node, &["10.0.0.1"]));
-        assert!(places.take_due(now).is_some() && places.take_due(now).is_none());
-        places.hear(now, said(&ours(), &node, &["10.0.0.2"]));
-        assert!(places.take_due(now).is_some());
+        // Two seconds each, and then the pause.
+        assert_eq!(tried, [0, 3, 7, 13, 23, 41, 75, 137, 199, 261]);
+        // Another address is another hope, also while the first is tried.
+        places.hear(now, here(1, "10.0.0.1"));
+        let taken = places.take_due(now).unwrap();
+        places.hear(now, here(1, "10.0.0.2"));
+        assert!(places.take_due(now).is_none());
+        places.end(now, &silent(taken));
+        let (_, addresses) = places.take_due(now).unwrap();
+        assert_eq!(addresses, ["10.0.0.2:9000".parse().unwrap()]);
+    }
+
+    /// When each node is tried within the given seconds, by number: every attempt takes eight seconds and fails.
+    fn attempts(fakes: u16, seconds: u64, mut tell: impl FnMut(u64) -> Vec<Heard>) -> Vec<u64> {
+        let (mut places, start) = (Places::new(OURS, id(0)), Instant::now());
+        let real = fakes + 1;
+        for number in 1..=real {
+            places.hear(start, here(number, "10.0.0.1"));
+        }
+        let (mut contacts, mut tried) = (Vec::new(), Vec::new());
+        for second in 0..seconds {
+            let now = start + Duration::from_secs(second);
+            for heard in tell(second) {
+                places.hear(now, heard);
+            }
+            contacts.retain(|(end, contact)| {
+                let over = *end <= second;
+                if over {
+                    places.end(now, contact);
+                }
+                !over
+            });
+            while contacts.len() < CONTACTS_MAX {
+                let Some(taken) = places.take_due(now) else {
+                    break;
+                };
+                if taken.0 == id(real) {
+                    tried.push(second);
+                }
+                contacts.push((second + 8, silent(taken)));
+            }
+        }
+        tried
+    }
+
+    #[test]
+    fn many_where_nobody_answers_do_not_keep_another_waiting() {
+        // The ids of those are lower.
+        for fakes in [6, 40, 200] {
+            let tried = attempts(fakes, 290, |_| Vec::new());
+            let round = u64::from(fakes).div_ceil(CONTACTS_MAX as u64) * 8;
+            assert!(tried[0] <= round, "{fakes}: {tried:?}");
+            let often = 290 / (round + 60);
+            assert!(tried.len() as u64 >= often, "{fakes}: {tried:?}");
+        }
+    }
+
+    #[test]
+    fn ever_new_ones_leave_turns_to_those_that_failed() {
+        let tried = attempts(6, 290, |second| {
+            let fresh = (0..2).map(|n| 1_000 + 2 * second as u16 + n);
+            fresh.map(|number| here(number, "10.0.0.9")).collect()
+        });
+        assert!(tried.len() > 2, "{tried:?}");
+    }
+
+    #[test]
+    fn where_attempts_failed_most_gives_way_to_a_new_place() {
+        let (mut places, now) = (Places::new(OURS, id(0)), Instant::now());
+        let full = 1..=PLACES_MAX as u16;
+        for number in full.clone() {
+            places.hear(now, here(number, "10.0.0.1"));
+        }
+        let new = PLACES_MAX as u16 + 1;
+        places.hear(now, here(new, "10.0.0.1"));
+        assert!(!places.known.contains_key(&id(new)), "nobody has failed");
+        let taken = places.take_due(now).unwrap();
+        let failed = taken.0;
+        places.end(now, &silent(taken));
+        let taken = places.take_due(now).unwrap();
+        let reached = Contact {
+            reached: true,
+            ..silent(taken)
+        };
+        places.end(now, &reached);
+        places.hear(now, here(new, "10.0.0.1"));
+        assert_eq!(places.known.len(), PLACES_MAX);
+        let missing = full.filter(|number| !places.known.contains_key(&id(*number)));
+        assert_eq!(missing.map(id).collect::<Vec<_>>(), [failed]);
+        assert!(places.known.contains_key(&id(new)));
     }
 
     #[test]
