@@ -15,7 +15,7 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, Resou
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{ADDRESSES_MAX, CACHE, Heard, MESH, NODE, SERVICE, Service};
 
@@ -37,6 +37,8 @@ const PERIOD: Duration = Duration::from_secs(90);
 /// Between two announcements at least, and until the first answer to a question (RFC 6762, section 6).
 const APART: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_millis(20);
+/// After the system could not say what has come: most of what it complains about passes.
+const RECOVERY: Duration = Duration::from_millis(100);
 
 /// This node's part in the discovery on the loopback interface.
 pub(super) struct Loopback {
@@ -62,6 +64,7 @@ impl Loopback {
     pub(super) async fn run(&self, tell: mpsc::Sender<Heard>) {
         let mut buffer = vec![0; PACKET_BYTES_MAX];
         let mut turns = Turns::new(Instant::now());
+        let mut complained = false;
         loop {
             tokio::select! {
                 () = sleep_until(turns.next()) => {
@@ -77,7 +80,13 @@ impl Loopback {
                     let said = match received {
                         Ok((length, from)) if from.ip().is_loopback() => read(&buffer[..length]),
                         Ok(_) => None,
-                        Err(error) => return tracing::warn!(%error, "multicast DNS has ended"),
+                        Err(error) => {
+                            if !std::mem::replace(&mut complained, true) {
+                                tracing::warn!(%error, "multicast DNS is not heard; trying on");
+                            }
+                            sleep(RECOVERY).await;
+                            None
+                        }
                     };
                     match said {
                         Some(Said::Question) => turns.asked(Instant::now()),
@@ -337,6 +346,44 @@ mod tests {
             assert!(matches!(gone, Some(Heard::Gone { fullname: name }) if name == fullname));
         }
         assert!(matches!(read(&question().unwrap()), Some(Said::Question)));
+    }
+
+    #[tokio::test]
+    async fn an_error_is_no_end() {
+        let service = service("127.0.0.1:9000");
+        // Whoever has connected is told that nobody is there.
+        let there = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = there.local_addr().unwrap();
+        drop(there);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let here = socket.local_addr().unwrap();
+        socket.connect(address).await.unwrap();
+        let loopback = Loopback {
+            socket,
+            question: question().unwrap(),
+            announcement: announcement(&service, 300).unwrap(),
+            farewell: Vec::new(),
+        };
+        let (tell, mut told) = mpsc::channel(1);
+        let errors_and_news = async {
+            for _ in 0..20 {
+                let _ = loopback.socket.send(b"is anybody there?").await;
+                tokio::task::yield_now().await;
+            }
+            let there = UdpSocket::bind(address).await.unwrap();
+            there
+                .send_to(&announcement(&service, 300).unwrap(), here)
+                .await
+                .unwrap();
+            told.recv().await
+        };
+        let deadline = Duration::from_secs(60);
+        tokio::select! {
+            () = loopback.run(tell) => panic!("it has ended"),
+            heard = tokio::time::timeout(deadline, errors_and_news) => {
+                assert!(matches!(heard, Ok(Some(Heard::Here { .. }))), "{heard:?}");
+            }
+        }
     }
 
     #[test]
