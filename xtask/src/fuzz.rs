@@ -55,11 +55,13 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 23] = [
+const TARGETS: [Target; 26] = [
+    private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
-    private("handed_on", "mielin-cells", "courier::tests::handed_on"),
+    private("handed_on", "mielin-mesh", "messages::tests::handed_on"),
+    private("hello", "mielin-mesh-wire", "hostile::hello"),
     public("host_calls", "mielin-wasm"),
     public("host_state", "mielin-wasm"),
     public("instrument", "mielin-safepoint"),
@@ -67,6 +69,11 @@ const TARGETS: [Target; 23] = [
         "join_messages",
         "mielin-mesh-wire",
         "hostile::join_messages",
+    ),
+    private(
+        "loopback",
+        "mielin-mesh",
+        "discovery::local::loopback::tests::loopback",
     ),
     public("mailbox", "mielin-mesh-core"),
     public("membership", "mielin-mesh-core"),
@@ -205,6 +212,24 @@ mod tests {
             assert_eq!(named, target.inside.is_none(), "{}", target.name);
             let program = folder.join(format!("fuzz_targets/{}.rs", target.name));
             assert_eq!(program.exists(), named, "{}", target.name);
+        }
+    }
+
+    #[test]
+    fn the_table_says_where_each_target_is() {
+        let readme = Workspace::find().root().join("fuzz/README.md");
+        let readme = fs::read_to_string(readme).unwrap();
+        let rows = readme.lines().filter(|line| line.starts_with("| `"));
+        assert_eq!(rows.clone().count(), TARGETS.len());
+        for target in TARGETS {
+            let begins = format!("| `{}` |", target.name);
+            let row = rows.clone().find(|row| row.starts_with(&begins)).unwrap();
+            assert!(row.contains(&format!("| `{}`, ", target.package)), "{row}");
+            assert_eq!(
+                row.ends_with("`tests/fuzz` |"),
+                target.inside.is_none(),
+                "{row}"
+            );
         }
     }
 

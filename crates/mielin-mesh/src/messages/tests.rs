@@ -36,6 +36,53 @@ const HANDED_ON: Target = Target {
     },
 };
 
+/// The first header of an exchange, and the messages that it begins.
+const BATCH: Target = Target {
+    name: "batch",
+    mutations: 20_000,
+    fixed_bytes: 4 << 10,
+    bytes_per_byte: 8,
+    run: |bytes| {
+        let Some((batch, header)) = Batch::decode(&Bytes::copy_from_slice(bytes)) else {
+            return false;
+        };
+        assert!((1..=DELIVERY_WINDOW_COUNT).contains(&usize::from(batch.count)));
+        assert!(batch.bytes as usize <= BATCH_BYTES_MAX);
+        let mut again = codec::encode(&batch);
+        again.extend_from_slice(&header);
+        assert_eq!(
+            Batch::decode(&again.into()),
+            Some((batch, header.clone())),
+            "another journey"
+        );
+        let Ok(message) = Envelope::decode(&header) else {
+            return false;
+        };
+        // The payload comes behind the header, in a frame of its own.
+        let again = Envelope::decode(&message.header().into()).unwrap();
+        let payload = message.payload.clone();
+        assert_eq!(Envelope { payload, ..again }, message);
+        Messages::default().add(message).is_some()
+    },
+    seeds: || {
+        let first = |count, bytes| {
+            let mut first = codec::encode(&Batch { count, bytes });
+            first.extend_from_slice(&envelope(1, 0).header());
+            first
+        };
+        let most = BATCH_BYTES_MAX as u32;
+        let one = first(1, 4);
+        vec![
+            Seed::good("largest", first(DELIVERY_WINDOW_COUNT as u8, most)),
+            Seed::bad("none", first(0, 0)),
+            Seed::bad("too-many", first(DELIVERY_WINDOW_COUNT as u8 + 1, 0)),
+            Seed::bad("too-large", first(1, most + 1)),
+            Seed::bad("cut-off", &one[..one.len() - 1]),
+            Seed::good("one", one),
+        ]
+    },
+};
+
 fn envelope(sequence: u64, len: usize) -> Envelope {
     Envelope {
         source: AgentId([1; 16]),
@@ -50,6 +97,11 @@ fn envelope(sequence: u64, len: usize) -> Envelope {
 #[test]
 fn handed_on() {
     HANDED_ON.replay();
+}
+
+#[test]
+fn batch() {
+    BATCH.replay();
 }
 
 #[test]

@@ -309,6 +309,8 @@ fn name(text: &str) -> simple_dns::Result<Name<'_>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use mielin_fuzz::{Seed, Target};
+
     use super::*;
 
     fn service(bound: &str) -> Service {
@@ -397,27 +399,44 @@ mod tests {
         assert!(read(&claims).is_none());
     }
 
-    #[test]
-    fn whatever_bytes_come_are_read_or_refused() {
-        let whole = announcement(&service("127.0.0.1:9000"), 300).unwrap();
-        for length in 0..whole.len() {
-            let _ = read(&whole[..length]);
-        }
-        let mut random = 1_u64;
-        for _ in 0..20_000 {
-            let mut bytes = whole.clone();
-            for _ in 0..3 {
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                let at = (random >> 33) as usize % bytes.len();
-                bytes[at] = (random >> 56) as u8;
-            }
-            if let Some(Said::Node(Heard::Here { addresses, .. })) = read(&bytes) {
-                assert!(addresses.iter().all(|address| address.ip().is_loopback()));
+    /// Packets that any program of the machine may have sent.
+    const LOOPBACK: Target = Target {
+        name: "loopback",
+        mutations: 20_000,
+        fixed_bytes: 64 << 10,
+        bytes_per_byte: 32,
+        run: |bytes| {
+            let said = read(bytes);
+            if let Some(Said::Node(Heard::Here { addresses, .. })) = &said {
                 assert!(addresses.len() <= ADDRESSES_MAX);
+                let near = |address: &SocketAddr| address.ip().is_loopback() && address.port() != 0;
+                assert!(addresses.iter().all(near));
             }
-        }
+            said.is_some()
+        },
+        seeds: || {
+            let said = |bound, seconds| announcement(&service(bound), seconds).unwrap();
+            let here = said("127.0.0.1:9000", 300);
+            let mut claims = question().unwrap();
+            claims[6] = 0xff;
+            let mut other = question().unwrap();
+            other[13] = b'x';
+            vec![
+                Seed::good("question", question().unwrap()),
+                Seed::good("over-ipv6", said("[::1]:9001", 300)),
+                Seed::good("elsewhere", said("10.0.0.1:9000", 300)),
+                Seed::good("farewell", said("127.0.0.1:9000", 0)),
+                Seed::bad("cut-off", &here[..here.len() - 1]),
+                Seed::bad("claims-many-records", claims),
+                Seed::bad("other-service", other),
+                Seed::good("node", here),
+            ]
+        },
+    };
+
+    #[test]
+    fn loopback() {
+        LOOPBACK.replay();
     }
 
     #[test]
