@@ -43,37 +43,37 @@ enum Form {
 #[derive(Args)]
 struct MembershipArguments {
     /// Nodes in the group.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(3..=10_000))]
     nodes: u32,
     /// Datagrams lost, in percent.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = below_hundred)]
     loss: f64,
     /// Datagrams that arrive twice, in percent.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = percent)]
     duplicate: f64,
     /// Quiet hours of virtual time.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = hours)]
     hours: f64,
     /// The preset: lan or wan.
     #[arg(long, default_value_t = Preset::Wan)]
     preset: Preset,
     /// The most that a clock gains or loses, in millionths.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(..=100_000))]
     drift_ppm: u32,
     /// Nodes that get to everything late.
-    #[arg(long, default_value_t = 0)]
-    slow: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    slow: u32,
     /// How late, in milliseconds.
-    #[arg(long, default_value_t = 5_000)]
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(..=600_000))]
     slow_ms: u64,
     /// Links, each in one direction, that carry nothing in the quiet hours.
-    #[arg(long, default_value_t = 0)]
-    cuts: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    cuts: u32,
     /// Nodes that crash in each of the hours while as many others join, in percent.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = percent)]
     churn: f64,
     /// Seconds in the middle of the hours for which a third of the group is cut off from the rest.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
     partition: u64,
     /// The one source of chance.
     #[arg(long, default_value_t = 1)]
@@ -89,14 +89,14 @@ struct LookupArguments {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     nodes: u32,
     /// Nodes replaced by others within one life of a record, in percent.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = below_hundred)]
     churn: f64,
     /// Messages lost, in percent.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = below_hundred)]
     loss: f64,
     /// Searches.
-    #[arg(long, default_value_t = 2_000)]
-    lookups: usize,
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    lookups: u32,
     /// The one source of chance.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -109,26 +109,51 @@ struct LookupArguments {
 struct CurvesArguments {
     /// Nodes in the groups, and in the tables.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000",
-        value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        value_parser = clap::value_parser!(u32).range(3..=10_000))]
     nodes: Vec<u32>,
     /// Datagrams of membership lost, in percent.
-    #[arg(long, value_delimiter = ',', default_value = "0,10,20,30")]
+    #[arg(long, value_delimiter = ',', default_value = "0,10,20,30", value_parser = below_hundred)]
     loss: Vec<f64>,
     /// Quiet hours of virtual time in each run of membership. With less a large group still tells how it formed.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, value_parser = hours)]
     hours: f64,
     /// Nodes of the table replaced by others within one life of a record, in percent.
-    #[arg(long, value_delimiter = ',', default_value = "0,10,20")]
+    #[arg(long, value_delimiter = ',', default_value = "0,10,20", value_parser = below_hundred)]
     churn: Vec<f64>,
     /// Searches of each run.
-    #[arg(long, default_value_t = 2_000)]
-    lookups: usize,
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    lookups: u32,
     /// The one source of chance of each run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where to write `membership.csv` and `lookup.csv`, and a plot for each of their columns; made if it is not there.
     #[arg(long)]
     directory: PathBuf,
+}
+
+/// The longest quiet time.
+const HOURS_MAX: f64 = 1_000.0;
+
+/// A share that may be all.
+fn percent(text: &str) -> Result<f64, String> {
+    let fits = |percent: &f64| (0.0..=100.0).contains(percent);
+    number(text, fits).ok_or_else(|| "write a number from 0 to 100".to_owned())
+}
+
+/// A share that leaves something.
+fn below_hundred(text: &str) -> Result<f64, String> {
+    let fits = |percent: &f64| (0.0..100.0).contains(percent);
+    number(text, fits).ok_or_else(|| "write a number from 0 to below 100".to_owned())
+}
+
+fn hours(text: &str) -> Result<f64, String> {
+    let fits = |hours: &f64| (0.0..=HOURS_MAX).contains(hours);
+    number(text, fits).ok_or_else(|| format!("write a number from 0 to {HOURS_MAX}"))
+}
+
+/// The number, if it fits; what is no number fits nowhere.
+fn number(text: &str, fits: impl Fn(&f64) -> bool) -> Option<f64> {
+    text.parse().ok().filter(fits)
 }
 
 fn main() -> Result<()> {
@@ -141,9 +166,9 @@ fn main() -> Result<()> {
                 hours: arguments.hours,
                 preset: arguments.preset,
                 drift_ppm: arguments.drift_ppm,
-                slow_nodes: arguments.slow,
+                slow_nodes: arguments.slow as usize,
                 slow_by: Duration::from_millis(arguments.slow_ms),
-                cuts: arguments.cuts,
+                cuts: arguments.cuts as usize,
                 churn_percent: arguments.churn,
                 partition: Duration::from_secs(arguments.partition),
                 seed: arguments.seed,
@@ -155,7 +180,7 @@ fn main() -> Result<()> {
                 nodes: arguments.nodes as usize,
                 churn_percent: arguments.churn,
                 loss_percent: arguments.loss,
-                lookups: arguments.lookups,
+                lookups: arguments.lookups as usize,
                 seed: arguments.seed,
             };
             print(&lookup::run(&scenario)?, arguments.output)
@@ -174,7 +199,7 @@ fn draw(arguments: CurvesArguments) -> Result<()> {
     };
     let directory = &arguments.directory;
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    let rows = sweep(arguments.churn).lookup(arguments.lookups)?;
+    let rows = sweep(arguments.churn).lookup(arguments.lookups as usize)?;
     write_all(directory, &curves::LOOKUP, &rows)?;
     let rows = sweep(arguments.loss).membership(arguments.hours)?;
     write_all(directory, &curves::MEMBERSHIP, &rows)

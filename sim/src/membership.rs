@@ -158,8 +158,9 @@ struct Partition {
 ///
 /// # Errors
 ///
-/// Nobody would stay, the group does not form, or news does not reach everybody in a thousand periods.
+/// There are fewer than three nodes, nobody would stay, the group does not form, or news does not reach everybody in a thousand periods.
 pub fn run(scenario: &Scenario) -> Result<Outcome> {
+    ensure!(scenario.nodes >= 3, "a death needs two who learn of it");
     ensure!(
         (0.0..=100.0).contains(&scenario.churn_percent),
         "churn is a share of the nodes"
