@@ -70,11 +70,23 @@ impl NodeState {
         self.cells.mesh()
     }
 
-    /// The power to admit nodes, which one node of the mesh holds.
-    pub(crate) fn authority(&self) -> Result<&Authority, Failure> {
-        self.mesh().authority().ok_or_else(|| {
-            Failure::refused("this node does not hold the mesh's root, so it cannot admit others")
-                .hint("run this on the node where `mielin mesh start` founded the mesh")
+    /// The power over who is in the mesh, which one node of it holds. `what` is what it is wanted for.
+    pub(crate) fn authority(&self, what: &str) -> Result<&Authority, Failure> {
+        let mesh = self.mesh();
+        mesh.authority().ok_or_else(|| {
+            let founder = mesh.issuer().and_then(|id| {
+                let members = mesh.members();
+                let member = members.into_iter().find(|m| m.identity.id == id)?;
+                Some(format!("{} ({})", member.identity.name, id.short()))
+            });
+            let hint = match founder {
+                Some(founder) => format!("run this on the founding node, {founder}"),
+                None => {
+                    "run this on the node where `mielin mesh start` founded the mesh".to_owned()
+                }
+            };
+            let message = format!("only the node that founded the mesh can {what}");
+            Failure::refused(message).hint(hint)
         })
     }
 

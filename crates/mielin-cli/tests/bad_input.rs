@@ -306,7 +306,7 @@ fn only_the_founder_admits() {
     let edge = core.join("edge", "edge");
     for command in ["token", "approve"] {
         let refused = edge.mielin(&["mesh", command]);
-        check(&refused, REFUSED, "does not hold the mesh's root");
+        check(&refused, REFUSED, "only the node that founded the mesh");
     }
 }
 

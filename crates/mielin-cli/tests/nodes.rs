@@ -91,7 +91,11 @@ fn a_revoked_node_is_shut_out_and_listed() {
     for node in [&core, &edge, &thief] {
         node.sees(3);
     }
-    assert_eq!(edge.mielin(&["mesh", "revoke", "thief"]).code(), 3);
+    let refused = edge.mielin(&["mesh", "revoke", "thief"]);
+    assert_eq!(refused.code(), 3);
+    let said = refused.stderr();
+    assert!(said.contains("founded the mesh can revoke"), "{said}");
+    assert!(said.contains("founding node, core ("), "{said}");
     assert_eq!(core.mielin(&["mesh", "revoke", "core"]).code(), 3);
     let revoke = ["mesh", "revoke", "thief", "--reason", "stolen"];
     let revoked = core.json(&revoke);
@@ -105,6 +109,11 @@ fn a_revoked_node_is_shut_out_and_listed() {
         until("the member sees it revoked", || {
             (node.state_of(thief.id())? == "revoked").then_some(())
         });
+        let metrics = node.mielin(&["mesh", "metrics"]).stdout();
+        for count in ["{state=\"revoked\"} 1", "{state=\"left\"} 0"] {
+            let line = format!("\nmielin_members{count}\n");
+            assert!(metrics.contains(&line), "{metrics}");
+        }
         let listed = node.json(&["mesh", "revoke"]);
         let listed = listed["revoked"].as_array().unwrap();
         assert_eq!(keys(&listed[0]), ["name", "node", "reason", "revoked_ms"]);

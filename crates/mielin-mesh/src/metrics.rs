@@ -135,15 +135,7 @@ pub(crate) fn text(shared: &Shared) -> String {
 
 /// Who is there, and how this node does.
 fn membership(cores: &Cores, members: &[Member], page: &mut Page) {
-    page.family(
-        "mielin_members",
-        "gauge",
-        "Members by state, this node included.",
-    );
-    for state in STATES {
-        let count = members.iter().filter(|m| m.state == state).count();
-        page.sample("mielin_members", &[("state", &state)], count);
-    }
+    page.members(members, cores);
     let name = "mielin_membership_changes_total";
     page.family(name, "counter", "How often members came into a state.");
     for state in STATES {
@@ -228,6 +220,21 @@ impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string does not fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn members(&mut self, members: &[Member], cores: &Cores) {
+        self.family(
+            "mielin_members",
+            "gauge",
+            "Members by state, this node included.",
+        );
+        let is_revoked = |member: &&Member| cores.revocations.contains(&member.identity.id);
+        let (revoked, others): (Vec<_>, Vec<_>) = members.iter().partition(is_revoked);
+        for state in STATES {
+            let count = others.iter().filter(|m| m.state == state).count();
+            self.sample("mielin_members", &[("state", &state)], count);
+        }
+        self.sample("mielin_members", &[("state", &"revoked")], revoked.len());
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {

@@ -21,7 +21,7 @@ pub(super) async fn issue_token(
 ) -> Answer<api::TokenIssued> {
     let role = request.role.as_deref().map(role).transpose()?;
     let lifetime = Duration::from_secs(request.ttl_s);
-    let authority = state.authority()?;
+    let authority = state.authority("issue tokens")?;
     let token = authority.issue_counted_token(role, lifetime, request.uses)?;
     Ok(Json(api::TokenIssued {
         token: token.to_string(),
@@ -30,7 +30,7 @@ pub(super) async fn issue_token(
 
 pub(super) async fn pending(State(state): State<NodeState>) -> Answer<api::PendingNodes> {
     let pending = state
-        .authority()?
+        .authority("admit others")?
         .pending()
         .into_iter()
         .map(|waiting| api::PendingLine {
@@ -48,7 +48,7 @@ pub(super) async fn approve(
     State(state): State<NodeState>,
     Input(approval): Input<api::Approval>,
 ) -> Answer<api::Approved> {
-    let authority = state.authority()?;
+    let authority = state.authority("admit others")?;
     let query = approval.node.to_lowercase();
     let mut fitting: Vec<_> = authority
         .pending()
@@ -97,7 +97,7 @@ pub(super) async fn revoke(
     State(state): State<NodeState>,
     Input(request): Input<api::Revoke>,
 ) -> Answer<api::Revoked> {
-    state.authority()?;
+    state.authority("revoke others")?;
     let reason = Reason::new(&request.reason).map_err(|error| {
         Failure::usage(error.to_string()).hint("give it one short line with --reason")
     })?;
