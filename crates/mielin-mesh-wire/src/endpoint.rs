@@ -90,6 +90,8 @@ struct Shared {
     hello: Hello,
     /// Connections dialled so far.
     dials: AtomicU64,
+    /// Changes of the host's address so far.
+    moves: AtomicU64,
     configs: Mutex<Configs>,
     circuits: Circuits,
     revoked: Revoked,
@@ -145,6 +147,7 @@ impl Endpoint {
             liveness,
             hello: Hello::new(features, instance),
             dials: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
             configs: Mutex::new(Configs::new(credentials, liveness)?),
             circuits,
             revoked: credentials.revoked().clone(),
@@ -279,6 +282,24 @@ impl Endpoint {
         Ok(self.shared.admit(peer).await)
     }
 
+    /// Says that packets to the address at which peers have dialled this node arrive no more: its host has another one.
+    /// Peers learn it from the next connection with them, and then end what stood before.
+    pub fn has_moved(&self) {
+        self.shared.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes a connection anew that a peer has dialled at an address which this node [has no
+    /// more](Self::has_moved), and ends that one: only who has dialled can go on (RFC 9000, section 9).
+    ///
+    /// # Errors
+    /// [`WireError`]; the old connection stays as it was.
+    pub async fn replace(&self, old: &Peer, address: SocketAddr) -> Result<(), WireError> {
+        self.dial_checked(&old.node(), address).await?;
+        old.connection()
+            .close(CLOSE_REPLACED, b"from another address");
+        Ok(())
+    }
+
     /// The preferred live connection to a node.
     #[must_use]
     pub fn peer(&self, node: &NodeId) -> Option<Peer> {
@@ -371,16 +392,17 @@ impl Shared {
                 None => Err(connection.closed().await),
             }
         };
+        let began = Instant::now();
         let (connection, hello) = timeout(CONNECT_LIMIT, handshake)
             .await
             .map_err(|_| WireError::Timeout {
                 address,
                 limit: CONNECT_LIMIT,
             })?
-            .map_err(|source| dial_error(address, source))?;
+            .map_err(|source| dial_error(address, began.elapsed(), source))?;
         let certificate = self.identify(&connection, address)?;
         let peer = self.peer(certificate, hello, connection);
-        Ok(peer.dialled())
+        Ok(peer)
     }
 
     /// Exchanges hellos; `dial` is 0 for who was dialled. Without the peer's the connection is closed, and the
@@ -388,6 +410,10 @@ impl Shared {
     async fn greet(&self, connection: &quinn::Connection, dial: u64) -> Option<Hello> {
         let said = Hello {
             dial,
+            instance: self
+                .hello
+                .instance
+                .after(self.moves.load(Ordering::Relaxed)),
             ..self.hello.clone()
         };
         let (_, heard) = tokio::join!(said.send(connection), Hello::receive(connection));

@@ -36,7 +36,6 @@ pub struct Peer {
     bulk: Arc<Semaphore>,
     messages: Arc<Semaphore>,
     usage: Usage,
-    dialled: bool,
 }
 
 /// What an endpoint reports.
@@ -111,18 +110,11 @@ impl Peer {
             bulk: Arc::new(Semaphore::new(BULK_STREAMS_MAX)),
             messages: Arc::new(Semaphore::new(MESSAGE_STREAMS_MAX)),
             usage: Usage::default(),
-            dialled: false,
         }
     }
 
-    /// The same, dialled by this node.
-    pub(crate) fn dialled(mut self) -> Self {
-        self.dialled = true;
-        self
-    }
-
     pub(crate) fn is_dialled(&self) -> bool {
-        self.dialled
+        !self.has_dialled()
     }
 
     pub(crate) fn instance(&self) -> Instance {

@@ -45,6 +45,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             cores.membership.advertise_address(now, address);
             cores.table.advertise(shared.local.id, address);
         });
+        shared.endpoint.has_moved();
         for peer in shared.endpoint.peers() {
             if peer.has_dialled() && !peer.is_relayed() {
                 shared.spawn(dial_again(Arc::clone(&shared), peer));
@@ -53,14 +54,14 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     }
 }
 
-/// Makes the connection anew that a peer has dialled, before it is lost. The newest is the one that is used.
+/// Makes the connection anew that a peer has dialled, before it is lost.
 async fn dial_again(shared: Arc<Shared>, peer: Peer) {
     let node = peer.node();
     let Some(address) = shared.address_of(&node) else {
         return;
     };
-    match shared.endpoint.connect_any(address).await {
-        Ok(peer) => tracing::debug!(node = ?peer.node(), "connected from the new address"),
+    match shared.endpoint.replace(&peer, address).await {
+        Ok(()) => tracing::debug!(?node, "connected from the new address"),
         Err(error) => tracing::debug!(?node, %error, "not connected from the new address"),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mielin_mesh_core::NodeId;
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
 
-use super::{CLOSE_IDLE, CLOSE_ITSELF, CLOSE_REVOKED, CLOSE_SUPERSEDED, CONNECT_LIMIT};
+use super::{CLOSE_IDLE, CLOSE_ITSELF, CLOSE_REVOKED, CLOSE_SUPERSEDED};
 use crate::certificate::CertificateError;
 use crate::tls::TlsError;
 
@@ -136,12 +136,19 @@ impl WireError {
     }
 }
 
-pub(super) fn dial_error(address: SocketAddr, source: ConnectionError) -> WireError {
+/// `waited` is how long the handshake took to fail.
+pub(super) fn dial_error(
+    address: SocketAddr,
+    waited: Duration,
+    source: ConnectionError,
+) -> WireError {
+    /// Nobody wants to read microseconds.
+    const TENTH: u128 = 100;
     match source {
         ref reason if close_reason_is_other_mesh(reason) => WireError::OtherMesh { address },
         ConnectionError::TimedOut => WireError::Timeout {
             address,
-            limit: CONNECT_LIMIT,
+            limit: Duration::from_millis((waited.as_millis() / TENTH * TENTH) as u64),
         },
         ref reason if says(reason, CLOSE_ITSELF) => WireError::Itself { address },
         ref reason if says_revoked(reason) => WireError::RevokedHere { address },

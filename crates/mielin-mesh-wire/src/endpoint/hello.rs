@@ -92,9 +92,16 @@ impl fmt::Debug for Features {
 }
 
 /// The running endpoint that speaks, chosen when it is bound: another one of the same node means that the node has
-/// restarted.
+/// restarted, or moved to another address, and that connections with it from before are dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Instance(pub(crate) [u8; 8]);
+
+impl Instance {
+    /// What it is after so many changes of the host's address.
+    pub(crate) fn after(self, moves: u64) -> Instance {
+        Instance(u64::from_be_bytes(self.0).wrapping_add(moves).to_be_bytes())
+    }
+}
 
 /// The program's version, as text that may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -211,7 +211,7 @@ impl Pool {
         for older in &entry.connections {
             if older.peer.instance() != peer.instance() {
                 let dead = older.peer.connection();
-                dead.close(CLOSE_REPLACED, b"the peer has restarted");
+                dead.close(CLOSE_REPLACED, b"the peer has restarted or moved");
             }
         }
         entry.connections.push(Standing {

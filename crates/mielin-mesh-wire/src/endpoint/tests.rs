@@ -531,6 +531,23 @@ async fn a_peer_holds_a_bounded_number_of_places() {
 }
 
 #[tokio::test]
+async fn whoever_is_silent_is_said_to_be_so_for_as_long_as_was_waited() {
+    let mesh = Mesh::new();
+    let impatient = Liveness {
+        idle: Duration::from_millis(500),
+        keep_alive: Duration::from_millis(200),
+        ..LIVENESS
+    };
+    let (endpoint, _events) = bind_living(&mesh.member(), impatient).await;
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dialled = endpoint.connect_any(silent.local_addr().unwrap()).await;
+    match dialled {
+        Err(WireError::Timeout { limit, .. }) => assert!(limit < CONNECT_LIMIT, "{limit:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named() {
     let mesh = Mesh::new();
     let credentials = mesh.member();

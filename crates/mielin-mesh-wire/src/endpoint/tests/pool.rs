@@ -301,3 +301,26 @@ async fn who_opens_a_stream_while_the_peer_gives_the_connection_up_is_told_so() 
     let event = next(&mut events).await;
     assert!(matches!(event, WireEvent::Released { .. }), "{event:?}");
 }
+
+/// Whoever of the two has the smaller id: by the rule for simultaneous dials the dead connection would stay in half of
+/// the cases.
+#[tokio::test]
+async fn who_has_moved_is_reached_over_the_connection_that_it_makes_anew() {
+    let mesh = Mesh::new();
+    for round in 0..6 {
+        let (dialled, _dialled_events, dialled_id) = mesh.endpoint().await;
+        let (dialler, _events, dialler_id) = mesh.endpoint().await;
+        let old = dialler.connect(&dialled_id, dialled.local_address()).await;
+        let (old, at_dialled) = (old.unwrap(), connected(&dialled, &dialler_id).await);
+        assert!(at_dialled.has_dialled(), "round {round}");
+        dialled.has_moved();
+        let replaced = dialled.replace(&at_dialled, dialler.local_address());
+        replaced.await.unwrap();
+        let ended = timeout(DEADLINE, old.connection().closed()).await;
+        assert!(ended.is_ok(), "round {round}");
+        let at_dialler = connected(&dialler, &dialled_id).await;
+        assert!(at_dialler.has_dialled(), "round {round}");
+        let mine = dialled.peer(&dialler_id).unwrap();
+        assert!(!mine.has_dialled(), "round {round}");
+    }
+}
