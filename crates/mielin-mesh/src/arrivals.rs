@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::certificates::{RENEWAL, renewal_handler};
 use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
+use crate::error::MeshError;
 use crate::event::MeshEvent;
 use crate::messages::{self, MESSAGES, time_for};
 use crate::relay::{self, CIRCUIT};
@@ -204,14 +205,16 @@ async fn answer(
         payload_bytes: PAYLOAD_BYTES_MAX,
     };
     let request = async {
-        let head = timeout(FRAME_LIMIT, recv.recv_head(limit));
-        let Some(head) = head.await.map_err(|_| StreamError::Truncated)?? else {
+        let slow = |limit| MeshError::Timeout { node: from, limit };
+        let head = timeout(FRAME_LIMIT, recv.recv_head(limit)).await;
+        let Some(head) = head.map_err(|_| slow(FRAME_LIMIT))?? else {
             return Ok(None);
         };
         let room = shared.rooms.take(from, head.payload_len).await;
-        let payload = timeout(time_for(head.payload_len), recv.recv_payload(&head));
-        let payload = payload.await.map_err(|_| StreamError::Truncated)??;
-        Ok::<_, StreamError>(Some((payload, room)))
+        let limit = time_for(head.payload_len);
+        let payload = timeout(limit, recv.recv_payload(&head)).await;
+        let payload = payload.map_err(|_| slow(limit))??;
+        Ok::<_, MeshError>(Some((payload, room)))
     };
     let (request, _room) = match request.await {
         Ok(Some(request)) => request,

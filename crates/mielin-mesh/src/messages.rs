@@ -1,9 +1,9 @@
 //! Protocol 10: messages between agents, from the edge of one mailbox to that of another on a different node.
 //!
 //! An exchange is a frame for each message, header and raw payload, all of one sender to one destination in ascending
-//! order, the first header behind a [`Batch`]; and back comes a frame with a [`DeliveryReply`]. A stream has one exchange after
-//! the other and rests in between ([`Resting`]), so that a message costs no opening of a stream, and messages to
-//! different agents do not wait for each other.
+//! order, the first header behind a [`Batch`]; and back comes a frame with a [`DeliveryReply`]. A stream has one
+//! exchange after the other and rests in between ([`Resting`]), so that a message costs no opening of a stream, and
+//! messages to different agents do not wait for each other.
 //!
 //! To a node to which no connection can be made the same goes as a request that members hand on: each message behind
 //! its length (u32, big endian), and the reply as the answer.
@@ -35,7 +35,7 @@ pub(crate) use resting::{Resting, rest_no_longer};
 /// Streams of messages; also what is handed on by members.
 pub(crate) const MESSAGES: u16 = 10;
 
-/// How long an exchange may take without a byte on its way, and after the last one until the answer.
+/// How long an exchange may take beside the time for its bytes ([`time_for`]).
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a mailbox may take; less than its sender waits.
 const DELIVER_LIMIT: Duration = Duration::from_secs(6);

@@ -2,8 +2,9 @@
 //!
 //! Two nodes that dial each other in the same moment have two connections. The
 //! one that the node with the smaller id has dialled stays, by which both ends
-//! choose alike, and of several of one node the last; whoever has dialled the other closes it when nothing is going
-//! on over it. A connection over no relay is preferred to one over a relay.
+//! choose alike, and of several of one node the last; whoever has dialled the
+//! other closes it when nothing is going on over it. A connection over no relay
+//! is preferred to one over a relay.
 
 use std::collections::HashMap;
 use std::sync::Arc;
