@@ -83,6 +83,10 @@ struct Lane {
     went_back_for: Option<u64>,
     /// Redirections since the last progress.
     redirected: u32,
+    /// An exchange with the destination's node is under way, and nothing else is transmitted meanwhile.
+    exchanging: bool,
+    /// What was posted was not taken in; an exchange comes next.
+    unheard: bool,
 }
 
 impl Lane {
@@ -97,6 +101,8 @@ impl Lane {
             backoff: DELIVERY_RETRY_MIN,
             went_back_for: None,
             redirected: 0,
+            exchanging: false,
+            unheard: false,
         }
     }
 
@@ -113,26 +119,41 @@ impl Lane {
         self.backoff = (self.backoff * 2).min(DELIVERY_RETRY_MAX);
     }
 
-    fn poll_transmit(&mut self, now: Instant) -> Option<Envelope> {
-        if self.blocked_until.is_some_and(|at| at > now) {
-            return None;
+    /// Whether something may be transmitted; goes back if what flies is taken for lost.
+    fn may_transmit(&mut self, now: Instant) -> bool {
+        if self.exchanging || self.blocked_until.is_some_and(|at| at > now) {
+            return false;
         }
         self.blocked_until = None;
         if self.retry_at.is_some_and(|at| at <= now) {
             self.go_back();
+            self.unheard = true;
             self.backoff = (self.backoff * 2).min(DELIVERY_RETRY_MAX);
         }
+        true
+    }
+
+    /// The next message for which the window has room.
+    fn next(&self) -> Option<&Envelope> {
         let next = self.unacknowledged.get(self.flying)?;
-        let flying_bytes = self.flying_bytes + next.payload.len();
-        let fits = self.flying < DELIVERY_WINDOW_COUNT && flying_bytes <= DELIVERY_WINDOW_BYTES;
-        if self.flying > 0 && !fits {
-            return None;
-        }
+        let fits = self.flying < DELIVERY_WINDOW_COUNT
+            && self.flying_bytes + next.payload.len() <= DELIVERY_WINDOW_BYTES;
+        (self.flying == 0 || fits).then_some(next)
+    }
+
+    fn transmit_next(&mut self, now: Instant) -> Option<Envelope> {
+        let next = self.next()?.clone();
         self.flying += 1;
-        self.flying_bytes = flying_bytes;
+        self.flying_bytes += next.payload.len();
         // The timer runs from the oldest transmission that is not acknowledged.
         self.retry_at = self.retry_at.or(Some(now + self.backoff));
-        Some(next.clone())
+        Some(next)
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Envelope> {
+        self.may_transmit(now)
+            .then(|| self.transmit_next(now))
+            .flatten()
     }
 
     /// Drops everything up to `through`; gives how many messages and bytes that were.
@@ -162,7 +183,7 @@ impl Lane {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if self.unacknowledged.is_empty() {
+        if self.unacknowledged.is_empty() || self.exchanging {
             None
         } else {
             self.blocked_until.or(self.retry_at)
@@ -254,6 +275,60 @@ impl Outbox {
         Some(envelope)
     }
 
+    /// The destinations to which something may be transmitted, unless it must wait for what is on its way there.
+    pub fn ready(&mut self, now: Instant) -> Vec<AgentId> {
+        let mut ready = Vec::new();
+        for (to, lane) in &mut self.lanes {
+            if lane.may_transmit(now) && lane.next().is_some() {
+                ready.push(*to);
+            }
+        }
+        ready
+    }
+
+    /// The next message to post to one destination, that is, to send without waiting for what is said to it; none if
+    /// it has more than `bytes_max`, or has to go in an exchange.
+    pub fn poll_post(&mut self, now: Instant, to: &AgentId, bytes_max: usize) -> Option<Envelope> {
+        let lane = self.lanes.get_mut(to)?;
+        if !lane.may_transmit(now) || lane.unheard || lane.next()?.payload.len() > bytes_max {
+            return None;
+        }
+        lane.transmit_next(now)
+    }
+
+    /// The messages for an exchange with the destination's node, which says at the end how far they were accepted:
+    /// as many as the window holds. Until [`end_exchange`](Self::end_exchange) nothing else is transmitted there.
+    /// `None` while messages that were posted are on their way: the exchange might overtake them.
+    pub fn begin_exchange(&mut self, now: Instant, to: &AgentId) -> Option<Vec<Envelope>> {
+        let lane = self.lanes.get_mut(to)?;
+        if !lane.may_transmit(now) || lane.flying > 0 {
+            return None;
+        }
+        let envelopes: Vec<_> = core::iter::from_fn(|| lane.transmit_next(now)).collect();
+        lane.exchanging = !envelopes.is_empty();
+        lane.exchanging.then_some(envelopes)
+    }
+
+    /// Takes that an exchange is over, after what was said in it: what it did not acknowledge is transmitted again.
+    pub fn end_exchange(&mut self, to: &AgentId) {
+        if let Some(lane) = self.lanes.get_mut(to) {
+            let blocked_until = lane.blocked_until;
+            lane.go_back();
+            lane.blocked_until = blocked_until;
+            (lane.exchanging, lane.unheard) = (false, false);
+        }
+    }
+
+    /// Takes that messages that were posted were not taken in, or that nobody knows: an exchange will tell.
+    pub fn unheard(&mut self, to: &AgentId) {
+        if let Some(lane) = self.lanes.get_mut(to)
+            && !lane.exchanging
+        {
+            lane.go_back();
+            lane.unheard = true;
+        }
+    }
+
     /// Takes what the destination's node said.
     pub fn handle_reply(&mut self, now: Instant, to: &AgentId, reply: DeliveryReply) -> Advice {
         let Some(lane) = self.lanes.get_mut(to) else {
@@ -328,6 +403,18 @@ impl Outbox {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.lanes.values().filter_map(Lane::poll_timeout).min()
+    }
+
+    /// The same for what goes to one destination.
+    #[must_use]
+    pub fn poll_timeout_to(&self, to: &AgentId) -> Option<Instant> {
+        self.lanes.get(to).and_then(Lane::poll_timeout)
+    }
+
+    /// Whether there is something for a destination that was not transmitted, and the window has room for it.
+    #[must_use]
+    pub fn has_next(&self, to: &AgentId) -> bool {
+        self.lanes.get(to).is_some_and(|lane| lane.next().is_some())
     }
 
     /// Messages not acknowledged yet.

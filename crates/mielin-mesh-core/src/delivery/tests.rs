@@ -47,6 +47,8 @@ struct World {
     beliefs: Vec<BTreeMap<AgentId, (usize, u64)>>,
     envelopes: Vec<(usize, Envelope)>,
     replies: Vec<(AgentId, AgentId, DeliveryReply)>,
+    /// Exchanges that are under way: to which node, and with what.
+    exchanges: Vec<(usize, Vec<Envelope>)>,
     pushed: BTreeMap<(AgentId, AgentId), u64>,
     read: BTreeMap<(AgentId, AgentId), u64>,
     faulty: bool,
@@ -67,6 +69,7 @@ impl World {
             beliefs: vec![start; NODES],
             envelopes: Vec::new(),
             replies: Vec::new(),
+            exchanges: Vec::new(),
             pushed: BTreeMap::new(),
             read: BTreeMap::new(),
             faulty: true,
@@ -112,10 +115,24 @@ impl World {
                     self.pushed.insert((from, to), number);
                 }
             }
-            2..=4 => {
-                let from = self.pick(&senders);
+            2 => {
+                let (from, to) = (self.pick(&senders), self.pick(&receivers));
                 let outbox = self.outboxes.get_mut(&from).unwrap();
-                if let Some(envelope) = outbox.poll_transmit(self.now) {
+                if let Some(envelopes) = outbox.begin_exchange(self.now, &to) {
+                    let at = self.beliefs[0][&to].0;
+                    self.exchanges.push((at, envelopes));
+                }
+            }
+            3 | 4 => {
+                let (from, to) = (self.pick(&senders), self.pick(&receivers));
+                let any = self.chance(50);
+                let outbox = self.outboxes.get_mut(&from).unwrap();
+                let polled = if any {
+                    outbox.poll_transmit(self.now)
+                } else {
+                    outbox.poll_post(self.now, &to, 1 << 10)
+                };
+                if let Some(envelope) = polled {
                     // All senders live on node 0 and use its beliefs.
                     let to = self.beliefs[0][&envelope.destination].0;
                     let copies = match (self.faulty, self.rng.random_range(0..10)) {
@@ -140,25 +157,68 @@ impl World {
                     self.replies.push((source, destination, reply));
                 }
             }
+            5..=8 if !self.exchanges.is_empty() => {
+                let index = self.rng.random_range(0..self.exchanges.len());
+                let (at, envelopes) = self.exchanges.swap_remove(index);
+                self.exchange(at, envelopes);
+            }
             7 | 8 if !self.replies.is_empty() => {
                 let index = self.rng.random_range(0..self.replies.len());
                 let (source, destination, reply) = self.replies.swap_remove(index);
-                let outbox = self.outboxes.get_mut(&source).unwrap();
-                match outbox.handle_reply(self.now, &destination, reply) {
-                    Advice::Redirect { node: to, epoch } => {
-                        let belief = self.beliefs[0].get_mut(&destination).unwrap();
-                        if epoch.0 > belief.1 {
-                            *belief = (usize::from(to.0[0]), epoch.0);
-                        }
-                    }
-                    Advice::Continue | Advice::LookUp => {}
-                    Advice::Dropped { .. } => panic!("nobody ends here"),
+                // What is posted is answered like this where the answer takes time.
+                if matches!(reply, DeliveryReply::Busy | DeliveryReply::Unknown) && self.chance(50)
+                {
+                    self.outboxes
+                        .get_mut(&source)
+                        .unwrap()
+                        .unheard(&destination);
+                } else {
+                    self.hear(source, destination, reply);
                 }
             }
             9 => self.read_some(),
             10 => self.move_something(),
             _ => self.now = self.now + Duration::from_millis(self.rng.random_range(1..400)),
         }
+    }
+
+    fn hear(&mut self, source: AgentId, destination: AgentId, reply: DeliveryReply) {
+        let outbox = self.outboxes.get_mut(&source).unwrap();
+        match outbox.handle_reply(self.now, &destination, reply) {
+            Advice::Redirect { node: to, epoch } => {
+                let belief = self.beliefs[0].get_mut(&destination).unwrap();
+                if epoch.0 > belief.1 {
+                    *belief = (usize::from(to.0[0]), epoch.0);
+                }
+            }
+            Advice::Continue | Advice::LookUp => {}
+            Advice::Dropped { .. } => panic!("nobody ends here"),
+        }
+    }
+
+    /// The end of an exchange, which may have come to nothing on the way there or back.
+    fn exchange(&mut self, at: usize, envelopes: Vec<Envelope>) {
+        let (source, destination) = (envelopes[0].source, envelopes[0].destination);
+        let arrives = !(self.faulty && self.chance(20));
+        let reply = arrives.then(|| {
+            let mut replies = envelopes
+                .into_iter()
+                .map(|envelope| self.arrive(at, envelope));
+            replies.next_back().unwrap()
+        });
+        match reply {
+            Some(reply) if !(self.faulty && self.chance(20)) => {
+                self.hear(source, destination, reply)
+            }
+            _ => {
+                let outbox = self.outboxes.get_mut(&source).unwrap();
+                outbox.undeliverable(self.now, &destination);
+            }
+        }
+        self.outboxes
+            .get_mut(&source)
+            .unwrap()
+            .end_exchange(&destination);
     }
 
     fn read_some(&mut self) {
@@ -293,6 +353,56 @@ fn the_window_bounds_what_flies_and_acknowledgements_are_cumulative() {
         DeliveryReply::Acknowledged { through: 1_000 },
     );
     assert_eq!(outbox.len(), DELIVERY_WINDOW_COUNT + 2);
+}
+
+#[test]
+fn an_exchange_and_what_is_posted_wait_for_each_other() {
+    let (me, to) = (agent(1), agent(2));
+    let mut outbox = Outbox::new(me);
+    let push = |outbox: &mut Outbox, len| {
+        let payload = Bytes::from(vec![0; len]);
+        outbox
+            .push(Epoch(0), to, MessageKind::Send, payload)
+            .unwrap();
+    };
+    let post = |outbox: &mut Outbox| {
+        let posted = core::iter::from_fn(|| outbox.poll_post(at(0), &to, 10));
+        posted.map(|e| e.sequence).collect::<Vec<_>>()
+    };
+    let exchange = |outbox: &mut Outbox| {
+        let envelopes = outbox.begin_exchange(at(0), &to)?;
+        Some(envelopes.iter().map(|e| e.sequence).collect::<Vec<_>>())
+    };
+    for len in [10, 10, 11] {
+        push(&mut outbox, len);
+    }
+    assert_eq!(post(&mut outbox), [1, 2], "the third is too large");
+    assert_eq!(outbox.ready(at(0)), [to]);
+    assert_eq!(exchange(&mut outbox), None, "it might overtake the others");
+    outbox.handle_reply(at(0), &to, DeliveryReply::Acknowledged { through: 2 });
+    assert_eq!(exchange(&mut outbox).unwrap(), [3]);
+    push(&mut outbox, 10);
+    assert_eq!(post(&mut outbox), []);
+    assert_eq!(outbox.ready(at(0)), []);
+    assert_eq!((exchange(&mut outbox), outbox.poll_timeout()), (None, None));
+    // It came to nothing.
+    outbox.end_exchange(&to);
+    assert_eq!(post(&mut outbox), [], "the third comes first");
+    assert_eq!(exchange(&mut outbox).unwrap(), [3, 4]);
+    outbox.handle_reply(at(0), &to, DeliveryReply::Acknowledged { through: 3 });
+    outbox.end_exchange(&to);
+    assert_eq!(post(&mut outbox), [4]);
+    // It cannot be taken in at once, or the lane is gone: it comes in an exchange.
+    outbox.unheard(&to);
+    assert_eq!(post(&mut outbox), []);
+    assert_eq!(exchange(&mut outbox).unwrap(), [4]);
+    outbox.end_exchange(&to);
+    assert_eq!(post(&mut outbox), [4]);
+    // Silence is the same.
+    let due = outbox.poll_timeout_to(&to).unwrap();
+    assert_eq!(outbox.ready(due), [to]);
+    assert_eq!(outbox.poll_post(due, &to, 10), None);
+    assert!(outbox.begin_exchange(due, &to).is_some());
 }
 
 #[test]
