@@ -16,7 +16,7 @@ pub enum TrafficClass {
     /// Pages that a running agent waits for. Protocols 300 to 399.
     PageFaults,
     /// Between agents, and commands about them. Protocols 100 to 199 and from
-    /// 400, messages between agents (10) and those that members hand on (8).
+    /// 400, messages between agents (10, 11) and those that members hand on (8).
     Messages,
     /// Whatever takes long: moves of agents. Protocols 200 to 299, and circuits
     /// (7), which yield to the rest of this class.
@@ -37,7 +37,7 @@ impl TrafficClass {
     pub const fn of(protocol: u16) -> TrafficClass {
         match protocol {
             7 | 200..300 => TrafficClass::Bulk,
-            8 | 10 => TrafficClass::Messages,
+            8 | 10 | 11 => TrafficClass::Messages,
             0..100 => TrafficClass::Control,
             300..400 => TrafficClass::PageFaults,
             _ => TrafficClass::Messages,

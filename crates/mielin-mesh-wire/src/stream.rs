@@ -12,12 +12,14 @@
 //! codec touches. Lengths are checked against the reader's limit before
 //! anything is stored, and the buffer grows with the bytes that really arrive.
 
+mod receiving;
+
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use mielin_mesh_core::NodeId;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -409,6 +411,41 @@ impl SendHalf {
             .map_err(|e| self.write_error(e))
     }
 
+    /// Puts a frame behind those that wait to be written, without writing; whoever
+    /// does so bounds [`fed`](Self::fed).
+    ///
+    /// # Errors
+    /// [`StreamError::Oversized`], which leaves the stream as it was.
+    pub fn put_frame(&mut self, header: &[u8], payload: &[u8]) -> Result<(), StreamError> {
+        self.put_start(header, payload.len(), payload.len())?;
+        self.batch.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// Bytes of the frames that were fed and not yet written.
+    #[must_use]
+    pub fn fed(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Writes the frames that were fed, as far as the transport takes them.
+    ///
+    /// # Errors
+    /// As [`send_frame`](Self::send_frame).
+    pub fn poll_flush_frames(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        while !self.batch.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.batch));
+            let written = written.map_err(|e| self.write_error(e))?;
+            self.count_sent(written);
+            if written == self.batch.len() {
+                self.batch.clear();
+            } else {
+                self.batch.advance(written);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Writes the frames that were fed.
     ///
     /// # Errors
@@ -506,123 +543,6 @@ impl SendHalf {
     }
 }
 
-impl RecvHalf {
-    /// Receives one frame, or `None` when the peer finished the stream between
-    /// frames. Not cancel safe.
-    ///
-    /// # Errors
-    /// [`StreamError::Oversized`] stops the stream with a code that the peer
-    /// sees as [`StreamError::RefusedAsOversized`].
-    pub async fn recv_frame(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
-        let Some(head) = self.recv_head(limit).await? else {
-            return Ok(None);
-        };
-        let payload = self.recv_payload(&head).await?;
-        let FrameHead { header, .. } = head;
-        Ok(Some(Frame { header, payload }))
-    }
-
-    /// Receives a frame up to its payload, for whoever has to make room for that;
-    /// [`recv_payload`](Self::recv_payload) must follow. Not cancel safe.
-    ///
-    /// # Errors
-    /// As [`recv_frame`](Self::recv_frame).
-    pub async fn recv_head(&mut self, limit: FrameLimit) -> Result<Option<FrameHead>, StreamError> {
-        if self.ahead.is_empty() && !self.read_ahead().await? {
-            return Ok(None);
-        }
-        let mut prefix = [0_u8; PREFIX_BYTES];
-        prefix.copy_from_slice(&self.take(PREFIX_BYTES).await?);
-        let [h0, h1, p0, p1, p2, p3] = prefix;
-        let header_len = u16::from_be_bytes([h0, h1]);
-        let payload_len = u32::from_be_bytes([p0, p1, p2, p3]) as usize;
-        let payload_limit = limit.payload_bytes.min(PAYLOAD_BYTES_MAX);
-        if header_len > limit.header_bytes {
-            return Err(self.oversized(header_len.into(), limit.header_bytes.into()));
-        }
-        if payload_len > payload_limit {
-            return Err(self.oversized(payload_len, payload_limit));
-        }
-        let header = self.take(header_len.into()).await?;
-        Ok(Some(FrameHead {
-            header,
-            payload_len,
-        }))
-    }
-
-    /// Receives the payload of a frame. Not cancel safe.
-    ///
-    /// # Errors
-    /// As [`recv_frame`](Self::recv_frame).
-    pub async fn recv_payload(&mut self, head: &FrameHead) -> Result<Bytes, StreamError> {
-        self.take(head.payload_len).await
-    }
-
-    fn oversized(&mut self, len: usize, limit: usize) -> StreamError {
-        let _ = self.inner.stop(code::OVERSIZED);
-        StreamError::Oversized { len, limit }
-    }
-
-    /// Exactly `len` bytes; memory follows what has arrived, not `len`.
-    async fn take(&mut self, len: usize) -> Result<Bytes, StreamError> {
-        if let Some(first) = self.ahead.front_mut()
-            && first.len() > len
-        {
-            return Ok(first.split_to(len));
-        }
-        let mut gathered = BytesMut::with_capacity(len.min(GATHER_BYTES));
-        while gathered.len() < len {
-            if self.ahead.is_empty() && !self.read_ahead().await? {
-                return Err(StreamError::Truncated);
-            }
-            while gathered.len() < len
-                && let Some(mut first) = self.ahead.pop_front()
-            {
-                if gathered.is_empty() && first.len() == len {
-                    return Ok(first);
-                }
-                let wanted = (len - gathered.len()).min(first.len());
-                gathered.extend_from_slice(&first.split_to(wanted));
-                if !first.is_empty() {
-                    self.ahead.push_front(first);
-                }
-            }
-        }
-        Ok(gathered.freeze())
-    }
-
-    /// Takes what has arrived, a bounded part of it: each turn takes the
-    /// connection's lock. `false` when the peer has finished.
-    async fn read_ahead(&mut self) -> Result<bool, StreamError> {
-        let mut chunks: [Bytes; CHUNKS_AT_ONCE] = Default::default();
-        let read = match self.inner.read_chunks(&mut chunks).await {
-            Ok(Some(read)) => read,
-            Ok(None) => return Ok(false),
-            Err(error) => return Err(self.read_error(error)),
-        };
-        let bytes = chunks[..read].iter().map(Bytes::len).sum();
-        self.count_received(bytes);
-        let arrived = chunks.into_iter().take(read);
-        self.ahead.extend(arrived.filter(|chunk| !chunk.is_empty()));
-        Ok(true)
-    }
-
-    fn count_received(&self, bytes: usize) {
-        let class = TrafficClass::of(self.protocol);
-        self.counters.received(class, bytes);
-    }
-
-    fn read_error(&self, error: quinn::ReadError) -> StreamError {
-        match error {
-            quinn::ReadError::Reset(code) => stop_error(self.peer, self.protocol, code),
-            quinn::ReadError::ConnectionLost(lost) => StreamError::ConnectionLost(lost),
-            quinn::ReadError::ClosedStream
-            | quinn::ReadError::IllegalOrderedRead
-            | quinn::ReadError::ZeroRttRejected => StreamError::Closed,
-        }
-    }
-}
-
 fn stop_error(peer: NodeId, protocol: u16, stopped: quinn::VarInt) -> StreamError {
     match stopped {
         code::OVERSIZED => StreamError::RefusedAsOversized,
@@ -639,27 +559,6 @@ impl Drop for SendHalf {
             // An error says that the stream has ended already.
             let _ = self.inner.reset(code::ABANDONED);
         }
-    }
-}
-
-impl AsyncRead for RecvHalf {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(mut first) = self.ahead.pop_front() {
-            let len = first.len().min(buf.remaining());
-            buf.put_slice(&first.split_to(len));
-            if !first.is_empty() {
-                self.ahead.push_front(first);
-            }
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let polled = AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf);
-        self.count_received(buf.filled().len() - before);
-        polled
     }
 }
 

@@ -31,14 +31,17 @@ impl Features {
     pub const ROUTED: Features = Features(1 << 4);
     /// It takes in revocations.
     pub const REVOCATIONS: Features = Features(1 << 5);
+    /// It takes in messages that are posted.
+    pub const LANES: Features = Features(1 << 6);
 
-    const NAMES: [(Features, &'static str); 6] = [
+    const NAMES: [(Features, &'static str); 7] = [
         (Features::MEMBERSHIP, "membership"),
         (Features::TABLE, "table"),
         (Features::MIGRATION, "migration"),
         (Features::CIRCUITS, "circuits"),
         (Features::ROUTED, "routed"),
         (Features::REVOCATIONS, "revocations"),
+        (Features::LANES, "lanes"),
     ];
 
     /// Nothing but what every node serves.
