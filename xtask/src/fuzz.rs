@@ -55,12 +55,13 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 26] = [
+const TARGETS: [Target; 27] = [
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     private("handed_on", "mielin-mesh", "messages::tests::handed_on"),
+    private("note", "mielin-mesh", "messages::lane::note::tests::note"),
     private("hello", "mielin-mesh-wire", "hostile::hello"),
     public("host_calls", "mielin-wasm"),
     public("host_state", "mielin-wasm"),

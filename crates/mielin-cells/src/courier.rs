@@ -1,6 +1,5 @@
 //! Carries messages from outboxes to mailboxes, on this node and, over the mesh, on others.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -25,35 +24,26 @@ const LOOK_PAUSES: [Duration; 4] = [
 /// A pause instead of a sleep for ever, when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Empties one outbox until its agent is gone from this node. One exchange per destination is under way at a time, so
-/// that nothing overtakes.
+/// Empties one outbox until its agent is gone from this node, of what does not go by itself ([`Post::transmit`]). One
+/// exchange per destination is under way at a time, so that nothing overtakes.
 pub(crate) async fn run(node: Arc<Node>, post: Arc<Post>) {
-    // By sequence: what is repeated while an exchange is under way takes the place of what it repeats.
-    let mut waiting: HashMap<AgentId, BTreeMap<u64, Envelope>> = HashMap::new();
     let mut flights: JoinSet<(AgentId, Option<DeliveryReply>)> = JoinSet::new();
     let mut flying: Vec<AgentId> = Vec::new();
+    post.is_at(&node);
     while !post.is_done() {
-        while let Some(envelope) = post.poll_transmit(node.now()) {
-            waiting
-                .entry(envelope.destination)
-                .or_default()
-                .insert(envelope.sequence, envelope);
-        }
-        let ready: Vec<AgentId> = waiting
-            .keys()
-            .filter(|to| !flying.contains(to))
-            .copied()
-            .collect();
-        for to in ready {
-            let Some(envelopes) = waiting.remove(&to) else {
+        for to in post.ready(node.now()) {
+            if post.transmit(&node, &to) {
+                continue;
+            }
+            let Some(envelopes) = post.begin_exchange(node.now(), &to) else {
                 continue;
             };
-            let envelopes = envelopes.into_values().collect();
             flying.push(to);
             let node = Arc::clone(&node);
             flights.spawn(async move { (to, carry(&node, to, envelopes).await) });
         }
-        let due = post.poll_timeout().map_or(IDLE, |at| at.since(node.now()));
+        let due = post.wakes_courier_at();
+        let due = due.map_or(IDLE, |at| at.since(node.now()));
         tokio::select! {
             () = post.outgoing.notified() => {}
             () = tokio::time::sleep(due) => {}
@@ -61,18 +51,14 @@ pub(crate) async fn run(node: Arc<Node>, post: Arc<Post>) {
                 let Ok((to, reply)) = landed else {
                     // Only a panic in `carry` comes here; every flight is abandoned and its messages come again.
                     flights.shutdown().await;
-                    flying.clear();
+                    for to in flying.drain(..) {
+                        post.end_exchange(&to);
+                    }
                     continue;
                 };
                 flying.retain(|flying| *flying != to);
-                if let (Some(DeliveryReply::Acknowledged { through }), Some(waiting)) = (reply, waiting.get_mut(&to)) {
-                    waiting.retain(|sequence, _| *sequence > through);
-                } else {
-                    // Whatever else was said, the outbox decides anew what to transmit.
-                    waiting.remove(&to);
-                }
-                waiting.retain(|_, envelopes| !envelopes.is_empty());
                 land(&node, &post, &to, reply);
+                post.end_exchange(&to);
             }
         }
     }
@@ -164,6 +150,43 @@ impl Mailboxes for Entrance {
             }
         })
     }
+
+    fn deliver_now(&self, from: NodeId, envelope: Envelope) -> Option<DeliveryReply> {
+        let node = self.0.upgrade().filter(|node| node.serves())?;
+        if !is_at(&node, &envelope.source, &from) {
+            return None;
+        }
+        match node.deliver(envelope.destination, vec![envelope]) {
+            DeliveryReply::Busy | DeliveryReply::Unknown => None,
+            reply => Some(reply),
+        }
+    }
+
+    fn replied(
+        &self,
+        _: NodeId,
+        source: AgentId,
+        destination: AgentId,
+        reply: Option<DeliveryReply>,
+    ) {
+        let Some(node) = self.0.upgrade() else {
+            return;
+        };
+        let Some(post) = node.post_of(&source) else {
+            return;
+        };
+        match reply {
+            Some(reply) => land(&node, &post, &destination, Some(reply)),
+            None => post.unheard(&destination),
+        }
+        post.go_on(&node, &destination);
+    }
+}
+
+/// Whether an agent, or a node's command line, is at a node as far as is known here.
+fn is_at(node: &Node, agent: &AgentId, at: &NodeId) -> bool {
+    Client::is_of(agent, at)
+        || matches!(node.place(agent), Place::There(holder, _) if holder == *at)
 }
 
 /// Whether the sender of messages, an agent or a node's command line, is at the node that they came from, as far as the
@@ -172,13 +195,10 @@ async fn comes_from(node: &Arc<Node>, from: &NodeId, envelopes: &[Envelope]) -> 
     let Some(source) = envelopes.first().map(|envelope| envelope.source) else {
         return true;
     };
-    if Client::is_of(&source, from) {
+    if is_at(node, &source, from) {
         return true;
     }
     let is_there = |place: &Place| matches!(place, Place::There(holder, _) if holder == from);
-    if is_there(&node.place(&source)) {
-        return true;
-    }
     for pause in LOOK_PAUSES {
         match node.look_up(&source).await {
             Ok(Place::Unknown) => return !node.is_client_of_another(&source, from),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use mielin_mesh::{MeshAgents, MeshError, MeshEvent, MeshService, stream_handler};
+use mielin_mesh::{Lane, MeshAgents, MeshError, MeshEvent, MeshService, stream_handler};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::migration::Arrivals;
 use mielin_mesh_core::registry::Prefix;
@@ -34,7 +34,7 @@ use crate::{moving, persist, wire};
 /// How long agents may take to come to a safepoint when the node stops.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a spawn waits to hear whether its name is taken.
-const NAME_LIMIT: Duration = Duration::from_secs(1);
+const NAME_LIMIT: Duration = Duration::from_secs(3);
 /// How long a change between running and waiting may go unannounced; it happens at every message.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 /// Agents that left, and hearsay, are remembered up to this number each.
@@ -301,6 +301,26 @@ impl Node {
         }
     }
 
+    /// The lane to the node on which an agent is, if that is another one.
+    pub(crate) fn lane_to(&self, to: &AgentId) -> Option<Lane> {
+        match self.route(to) {
+            Route::Remote(node) => self.mesh.lane(&node),
+            Route::Local | Route::None => None,
+        }
+    }
+
+    /// The post of an agent that is here, or of the command line.
+    pub(crate) fn post_of(&self, agent: &AgentId) -> Option<Arc<Post>> {
+        if *agent == self.client.id() {
+            return Some(Arc::clone(&self.client.post));
+        }
+        let table = lock(&self.table);
+        match table.residents.get(agent) {
+            Some(Resident::Here(cell)) => Some(Arc::clone(&cell.post)),
+            Some(Resident::Left(..)) | None => None,
+        }
+    }
+
     /// The member whose command line has this address.
     fn home_of_client(&self, address: &AgentId) -> Option<NodeId> {
         let members = self.mesh.members().into_iter();
@@ -425,7 +445,7 @@ impl Node {
         }
     }
 
-    /// Whether a living agent of the mesh has this name, as far as this node can tell within a second.
+    /// Whether a living agent of the mesh has this name, as far as this node can tell within [`NAME_LIMIT`].
     pub(crate) async fn is_taken(&self, name: &str) -> bool {
         let named = async { self.named(name).await.unwrap_or_default() };
         let named = tokio::time::timeout(NAME_LIMIT, named).await;

@@ -1,10 +1,11 @@
 //! An agent's post: the mailbox that senders fill and the outbox that a courier empties.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
+use mielin_mesh::Lane;
 use mielin_mesh_core::codec::CodecError;
 use mielin_mesh_core::delivery::{
     self, Advice, DeliveryReply, Envelope, Inbox, Outbox, OutboxError,
@@ -15,6 +16,7 @@ use mielin_wasm::{Address, MessageKind, Receive, Received, SendError};
 use tokio::sync::{Notify, watch};
 
 use crate::lock::lock;
+use crate::node::Node;
 
 /// Mailbox and outbox of one agent; both travel with it.
 pub(crate) struct Post {
@@ -24,6 +26,8 @@ pub(crate) struct Post {
     pub(crate) outgoing: Notify,
     /// Counts what destinations said; see [`Post::fate`].
     answers: watch::Sender<u64>,
+    /// Where the agent is, as soon as a courier works for it.
+    node: OnceLock<Weak<Node>>,
 }
 
 struct State {
@@ -40,6 +44,8 @@ struct State {
     /// The agent has ended: what it sent still goes out, but nothing comes in.
     ended: bool,
     message_bytes: usize,
+    /// When the courier looks at the outbox by itself.
+    courier_wakes: Option<Instant>,
     /// What destinations said last; kept only where somebody asks, which is the command line's own post.
     fates: Option<HashMap<AgentId, Fate>>,
 }
@@ -66,6 +72,7 @@ impl Post {
             closed: false,
             ended: false,
             message_bytes: message_bytes.min(PAYLOAD_BYTES_MAX),
+            courier_wakes: None,
             fates: None,
         };
         Post {
@@ -73,6 +80,7 @@ impl Post {
             state: Mutex::new(state),
             outgoing: Notify::new(),
             answers: watch::Sender::new(0),
+            node: OnceLock::new(),
         }
     }
 
@@ -112,7 +120,7 @@ impl Post {
                 },
             })?;
         drop(state);
-        self.outgoing.notify_one();
+        self.send_off(&to);
         Ok(sequence)
     }
 
@@ -124,7 +132,7 @@ impl Post {
         payload: Bytes,
     ) -> Result<u64, OutboxError> {
         let sequence = lock(&self.state).push(to, kind, payload)?;
-        self.outgoing.notify_one();
+        self.send_off(&to);
         Ok(sequence)
     }
 
@@ -199,22 +207,89 @@ impl Post {
         best
     }
 
-    /// The next message to transmit; none while the agent is handed over.
-    pub(crate) fn poll_transmit(&self, now: Instant) -> Option<Envelope> {
+    /// The destinations to which the courier may transmit something; none while the agent is handed over.
+    pub(crate) fn ready(&self, now: Instant) -> Vec<AgentId> {
+        let mut state = lock(&self.state);
+        if state.is_shut() {
+            Vec::new()
+        } else {
+            state.outbox.ready(now)
+        }
+    }
+
+    /// See [`Outbox::begin_exchange`].
+    pub(crate) fn begin_exchange(&self, now: Instant, to: &AgentId) -> Option<Vec<Envelope>> {
         let mut state = lock(&self.state);
         if state.is_shut() {
             None
         } else {
-            state.outbox.poll_transmit(now)
+            state.outbox.begin_exchange(now, to)
         }
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let state = lock(&self.state);
-        if state.is_shut() {
+    /// See [`Outbox::end_exchange`].
+    pub(crate) fn end_exchange(&self, to: &AgentId) {
+        lock(&self.state).outbox.end_exchange(to);
+    }
+
+    /// See [`Outbox::unheard`].
+    pub(crate) fn unheard(&self, to: &AgentId) {
+        lock(&self.state).outbox.unheard(to);
+    }
+
+    /// When the courier has to look at the outbox although nobody wakes it, which it then does.
+    pub(crate) fn wakes_courier_at(&self) -> Option<Instant> {
+        let mut state = lock(&self.state);
+        state.courier_wakes = if state.is_shut() {
             None
         } else {
             state.outbox.poll_timeout()
+        };
+        state.courier_wakes
+    }
+
+    /// A courier works for the agent from now on.
+    pub(crate) fn is_at(&self, node: &Arc<Node>) {
+        // An error says that it is there already.
+        let _ = self.node.set(Arc::downgrade(node));
+    }
+
+    /// Transmits what was just taken, or has the courier do it.
+    fn send_off(&self, to: &AgentId) {
+        let node = self.node.get().and_then(Weak::upgrade);
+        if !node.is_some_and(|node| self.transmit(&node, to)) {
+            self.outgoing.notify_one();
+        }
+    }
+
+    /// Posts the messages to one destination on the lane to its node; whether nothing is left that the courier has to
+    /// bring over, or to wait for.
+    pub(crate) fn transmit(&self, node: &Node, to: &AgentId) -> bool {
+        let Some(lane) = node.lane_to(to) else {
+            return false;
+        };
+        let (mut state, now) = (lock(&self.state), node.now());
+        if state.is_shut() || state.closed {
+            return true;
+        }
+        let outbox = &mut state.outbox;
+        if !lane.post(|| outbox.poll_post(now, to, Lane::POSTED_BYTES_MAX)) || outbox.has_next(to) {
+            return false;
+        }
+        match (outbox.poll_timeout_to(to), state.courier_wakes) {
+            (Some(due), Some(wakes)) => wakes <= due,
+            (due, _) => due.is_none(),
+        }
+    }
+
+    /// After an answer: transmits what there is now room for, and wakes the courier if it is done.
+    pub(crate) fn go_on(&self, node: &Node, to: &AgentId) {
+        let (more, done) = {
+            let state = lock(&self.state);
+            (state.outbox.has_next(to), state.is_done())
+        };
+        if done || (more && !self.transmit(node, to)) {
+            self.outgoing.notify_one();
         }
     }
 
@@ -313,8 +388,7 @@ impl Post {
 
     /// Whether a courier has nothing left to do for this post, ever.
     pub(crate) fn is_done(&self) -> bool {
-        let state = lock(&self.state);
-        state.closed || (state.ended && state.outbox.is_empty())
+        lock(&self.state).is_done()
     }
 
     /// Outbox and mailbox as bytes, to travel with the agent.
@@ -345,6 +419,10 @@ impl Post {
 impl State {
     const fn is_shut(&self) -> bool {
         self.frozen || self.withheld
+    }
+
+    fn is_done(&self) -> bool {
+        self.closed || (self.ended && self.outbox.is_empty())
     }
 
     fn push(

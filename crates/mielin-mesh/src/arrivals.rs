@@ -22,7 +22,7 @@ use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
 use crate::error::MeshError;
 use crate::event::MeshEvent;
-use crate::messages::{self, MESSAGES, time_for};
+use crate::messages::{self, LANE, MESSAGES, time_for};
 use crate::relay::{self, CIRCUIT};
 use crate::revoking::{self, REVOCATION};
 use crate::routed::{self, ROUTED};
@@ -124,6 +124,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             let _place = place;
             messages::serve(shared, stream).await;
         }
+        LANE => messages::serve_lane(shared, stream, place),
         PING => answer(&shared, stream, ping_handler(), place).await,
         AGENTS => {
             answer(

@@ -6,6 +6,7 @@ use mielin_mesh_wire::{Features, MeshStream, Peer, StreamError};
 
 use crate::config::MeshConfig;
 use crate::courier::{MEMBERSHIP, TABLE};
+use crate::messages::LANE;
 use crate::relay::CIRCUIT;
 use crate::revoking::REVOCATION;
 use crate::routed::ROUTED;
@@ -38,6 +39,7 @@ fn needed(protocol: u16) -> Features {
         CIRCUIT => Features::CIRCUITS,
         ROUTED => Features::ROUTED,
         REVOCATION => Features::REVOCATIONS,
+        LANE => Features::LANES,
         _ => Features::NONE,
     }
 }
@@ -67,7 +69,7 @@ mod tests {
         config.enable_gossip = false;
         config.enable_registry = false;
         config.enable_migration = false;
-        let left = Features::CIRCUITS | Features::ROUTED | Features::REVOCATIONS;
+        let left = Features::CIRCUITS | Features::ROUTED | Features::REVOCATIONS | Features::LANES;
         assert_eq!(served(&config), left);
     }
 }

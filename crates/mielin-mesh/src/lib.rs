@@ -53,7 +53,7 @@ pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use features::PeerProgram;
-pub use messages::Mailboxes;
+pub use messages::{Lane, Mailboxes};
 pub use metrics::METRICS_CONTENT_TYPE;
 pub use reach::{Path, Reachability, Route};
 pub use routed::ROUTED_ANSWER_BYTES_MAX;

@@ -8,10 +8,11 @@
 //! To a node to which no connection can be made the same goes as a request that members hand on: each message behind
 //! its length (u32, big endian), and the reply as the answer.
 
+mod lane;
 mod resting;
 
 use std::future::poll_fn;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,10 +31,15 @@ use crate::routed;
 use crate::service::open_on;
 use crate::serving::{BoxFuture, Refusal, RequestHandler, request_handler};
 use crate::state::Shared;
+pub use lane::Lane;
+pub(crate) use lane::{Lanes, lane, serve as serve_lane};
 pub(crate) use resting::{Resting, rest_no_longer};
 
 /// Streams of messages; also what is handed on by members.
 pub(crate) const MESSAGES: u16 = 10;
+
+/// Lanes of messages that are posted.
+pub(crate) const LANE: u16 = 11;
 
 /// How long an exchange may take beside the time for its bytes ([`time_for`]).
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(10);
@@ -65,6 +71,19 @@ pub trait Mailboxes: Send + Sync + 'static {
         to: AgentId,
         envelopes: Vec<Envelope>,
     ) -> BoxFuture<'_, Option<DeliveryReply>>;
+
+    /// Puts a message that `from` has posted into a mailbox, and says at once what its sender is told. `None` if that
+    /// takes time: the message then comes again in an exchange.
+    fn deliver_now(&self, from: NodeId, envelope: Envelope) -> Option<DeliveryReply>;
+
+    /// Takes what `node` has said to messages that were posted to it; `None` if they have to go in an exchange.
+    fn replied(
+        &self,
+        node: NodeId,
+        source: AgentId,
+        destination: AgentId,
+        reply: Option<DeliveryReply>,
+    );
 }
 
 /// Announces the messages of an exchange.
@@ -171,9 +190,7 @@ async fn exchange(
 /// Serves a stream: one exchange after the other, until the peer ends it.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stream: MeshStream) {
     let from = stream.peer();
-    let mailboxes = shared.mailboxes.read();
-    let mailboxes = mailboxes.unwrap_or_else(PoisonError::into_inner).clone();
-    let Some(mailboxes) = mailboxes else {
+    let Some(mailboxes) = shared.mailboxes() else {
         return stream.refuse_protocol();
     };
     loop {

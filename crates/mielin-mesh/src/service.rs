@@ -33,7 +33,7 @@ use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::features::{self, PeerProgram};
-use crate::messages::{self, MESSAGES, Mailboxes, Resting};
+use crate::messages::{self, Lane, Lanes, MESSAGES, Mailboxes, Resting};
 use crate::metrics::{self, Counts};
 use crate::reach::{self, Path, Reach, Reachability, Route};
 use crate::relay::Relaying;
@@ -120,6 +120,7 @@ impl MeshService {
             rooms: Rooms::default(),
             mailboxes: RwLock::default(),
             resting: Resting::default(),
+            lanes: Lanes::default(),
             changed: Notify::new(),
             closing: watch::Sender::new(false),
             runtime: Handle::current(),
@@ -368,6 +369,13 @@ impl MeshService {
         self.shared.routing.serve(MESSAGES, handed_on);
         let served = self.shared.mailboxes.write();
         *served.unwrap_or_else(PoisonError::into_inner) = Some(mailboxes);
+    }
+
+    /// The lane to a node, on which small messages are posted; none while there is none, and then one is opened if the
+    /// node is connected and serves lanes.
+    #[must_use]
+    pub fn lane(&self, node: &NodeId) -> Option<Lane> {
+        messages::lane(&self.shared, node)
     }
 
     /// Brings messages of one agent to another at `node`, in ascending order, and gives what its mailbox said; by way

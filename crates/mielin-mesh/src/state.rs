@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::config::MeshConfig;
 use crate::courier::{Couriers, Parcel};
 use crate::event::{LocalNode, MeshEvent};
-use crate::messages::{Mailboxes, Resting};
+use crate::messages::{Lanes, Mailboxes, Resting};
 use crate::metrics::Counts;
 use crate::reach::Reach;
 use crate::relay::Relaying;
@@ -48,6 +48,7 @@ pub(crate) struct Shared {
     /// Who takes messages of agents in.
     pub(crate) mailboxes: RwLock<Option<Arc<dyn Mailboxes>>>,
     pub(crate) resting: Resting,
+    pub(crate) lanes: Lanes,
     /// Wakes the clock task, because a deadline may have changed.
     pub(crate) changed: Notify,
     pub(crate) closing: watch::Sender<bool>,
@@ -118,6 +119,12 @@ impl Shared {
     pub(crate) fn served(&self, protocol: u16) -> Option<Served> {
         let table = self.served.read().unwrap_or_else(PoisonError::into_inner);
         table.get(&protocol).cloned()
+    }
+
+    /// Who takes messages of agents in.
+    pub(crate) fn mailboxes(&self) -> Option<Arc<dyn Mailboxes>> {
+        let mailboxes = self.mailboxes.read();
+        mailboxes.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs a task that ends with the service at the latest.

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    BoxFuture, JoinRequest, Mailboxes, MeshConfig, MeshError, MeshService, create_mesh, join,
+    BoxFuture, JoinRequest, Lane, Mailboxes, MeshConfig, MeshError, MeshService, create_mesh, join,
 };
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope, Inbox, MessageKind};
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::{AgentId, Epoch, NodeId, NodeRole};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::time::{interval, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -24,6 +25,9 @@ struct Mailbox {
     froms: Mutex<Vec<NodeId>>,
     /// Says nothing while it is closed.
     open: Mutex<bool>,
+    /// What others said to what was posted.
+    said: Mutex<Vec<Option<DeliveryReply>>>,
+    heard: Notify,
 }
 
 impl Default for Mailbox {
@@ -32,6 +36,8 @@ impl Default for Mailbox {
             inbox: Mutex::new(Inbox::new(DESTINATION)),
             froms: Mutex::default(),
             open: Mutex::new(true),
+            said: Mutex::default(),
+            heard: Notify::new(),
         }
     }
 }
@@ -60,6 +66,50 @@ impl Mailboxes for Mailbox {
         });
         Box::pin(std::future::ready(said))
     }
+
+    fn deliver_now(&self, from: NodeId, envelope: Envelope) -> Option<DeliveryReply> {
+        self.froms.lock().unwrap().push(from);
+        let open = *self.open.lock().unwrap();
+        open.then(|| self.inbox.lock().unwrap().accept(envelope).reply())
+    }
+
+    fn replied(
+        &self,
+        _: NodeId,
+        source: AgentId,
+        destination: AgentId,
+        reply: Option<DeliveryReply>,
+    ) {
+        assert_eq!((source, destination), (SOURCE, DESTINATION));
+        self.said.lock().unwrap().push(reply);
+        self.heard.notify_one();
+    }
+}
+
+impl Mailbox {
+    /// Waits until the last thing that was said is this.
+    async fn hears(&self, reply: Option<DeliveryReply>) {
+        let heard = async {
+            while self.said.lock().unwrap().last() != Some(&reply) {
+                self.heard.notified().await;
+            }
+        };
+        timeout(DEADLINE, heard).await.unwrap();
+    }
+}
+
+/// Waits for a lane, which is opened when it is asked for.
+async fn lane(mesh: &MeshService, to: &NodeId) -> Lane {
+    let mut look = interval(Duration::from_millis(10));
+    let opened = async {
+        loop {
+            if let Some(lane) = mesh.lane(to) {
+                return lane;
+            }
+            look.tick().await;
+        }
+    };
+    timeout(DEADLINE, opened).await.unwrap()
 }
 
 fn message(sequence: u64, len: usize) -> Envelope {
@@ -162,4 +212,63 @@ async fn an_exchange_that_is_broken_off_spoils_no_other() {
         sender.deliver(&to, &[message(2, 9)]).await.unwrap(),
         through(2)
     );
+}
+
+#[tokio::test]
+async fn what_is_posted_arrives_in_order_and_is_answered() {
+    let ([sender, receiver], _directories) = two().await;
+    let to = receiver.local().id;
+    let (here, there) = (Arc::new(Mailbox::default()), Arc::new(Mailbox::default()));
+    assert!(
+        sender.lane(&to).is_none(),
+        "nobody hears what is said to it"
+    );
+    sender.serve_messages(Arc::clone(&here) as Arc<dyn Mailboxes>);
+    receiver.serve_messages(Arc::clone(&there) as Arc<dyn Mailboxes>);
+    let lane = lane(&sender, &to).await;
+    let lengths = [0, 1, 1024, Lane::POSTED_BYTES_MAX];
+    let mut posted = (1..=400).map(|sequence| message(sequence, lengths[sequence as usize % 4]));
+    let mut next = posted.next();
+    while next.is_some() {
+        // The lane takes a bounded part at once.
+        if !lane.post(|| std::mem::replace(&mut next, posted.next())) {
+            timeout(DEADLINE, here.heard.notified()).await.unwrap();
+        }
+    }
+    here.hears(Some(through(400))).await;
+    let expected = (1..=400).map(|sequence| (sequence, lengths[sequence as usize % 4]));
+    assert_eq!(there.take(), expected.collect::<Vec<_>>());
+    let answers = here.said.lock().unwrap().len();
+    assert!(answers < 400, "{answers} answers: one stands for several");
+    // A gap is said like an acknowledgement, and what takes time is left to an exchange.
+    let mut later = [message(402, 1)].into_iter();
+    assert!(lane.post(|| later.next()));
+    here.hears(Some(DeliveryReply::Gap { expected: 401 })).await;
+    *there.open.lock().unwrap() = false;
+    let mut closed = [message(401, 1)].into_iter();
+    assert!(lane.post(|| closed.next()));
+    here.hears(None).await;
+    let froms = there.froms.lock().unwrap().clone();
+    assert!(froms.iter().all(|from| *from == sender.local().id));
+}
+
+/// The node has no mailboxes and refuses the lane; its peer is told that what it posted was not taken in.
+#[tokio::test]
+async fn what_was_posted_on_a_lane_that_ends_was_not_heard() {
+    let ([sender, receiver], _directories) = two().await;
+    let to = receiver.local().id;
+    let here = Arc::new(Mailbox::default());
+    sender.serve_messages(Arc::clone(&here) as Arc<dyn Mailboxes>);
+    let mut look = interval(Duration::from_millis(1));
+    let unheard = async {
+        while here.said.lock().unwrap().is_empty() {
+            if let Some(lane) = sender.lane(&to) {
+                let mut one = [message(1, 1)].into_iter();
+                lane.post(|| one.next());
+            }
+            look.tick().await;
+        }
+    };
+    timeout(DEADLINE, unheard).await.unwrap();
+    assert!(here.said.lock().unwrap().iter().all(Option::is_none));
 }

@@ -78,12 +78,13 @@ impl Resting {
     }
 }
 
-/// Ends streams that nobody needs, so that connections without use can end, and a better one is used instead.
+/// Ends streams and lanes that nobody needs, so that connections without use can end, and a better one is used instead.
 pub(crate) async fn rest_no_longer(shared: Arc<Shared>) {
     let mut look = interval(LOOK_PERIOD);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
         shared.resting.end_useless(&shared.endpoint);
+        shared.lanes.end_useless(&shared.endpoint);
     }
 }
