@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use mielin_mesh::{BoxFuture, Mailboxes, MeshConfig, MeshService, Preset};
+use mielin_mesh::{BoxFuture, Lane, Mailboxes, MeshConfig, MeshService, Preset};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope, Inbox, MessageKind, Outbox};
 use mielin_mesh_core::{AgentId, Epoch, NodeId};
 use mielin_mesh_wire::JoinToken;
@@ -20,6 +20,8 @@ use crate::work::{Kind, RoundTrips, SMALL_BYTES, Work};
 const CLIENT: AgentId = AgentId([1; 16]);
 const SERVER: AgentId = AgentId([2; 16]);
 const EPOCH: Epoch = Epoch(1);
+/// A pause instead of a sleep for ever, when nothing is due.
+const IDLE: Duration = Duration::from_secs(3600);
 /// How long the two nodes may take to find each other.
 const FIND_LIMIT: Duration = Duration::from_secs(60);
 
@@ -51,15 +53,33 @@ impl Mailboxes for Post {
         _: AgentId,
         envelopes: Vec<Envelope>,
     ) -> BoxFuture<'_, Option<DeliveryReply>> {
-        let mut state = self.state();
-        state.there = Some(from);
         let replies = envelopes
             .into_iter()
-            .map(|envelope| state.inbox.accept(envelope).reply());
-        let reply = replies.last();
+            .map(|envelope| self.deliver_now(from, envelope));
+        Box::pin(std::future::ready(replies.last().flatten()))
+    }
+
+    fn deliver_now(&self, from: NodeId, envelope: Envelope) -> Option<DeliveryReply> {
+        let mut state = self.state();
+        state.there = Some(from);
+        let reply = state.inbox.accept(envelope).reply();
         drop(state);
         self.arrived.notify_one();
-        Box::pin(std::future::ready(reply))
+        Some(reply)
+    }
+
+    fn replied(&self, node: NodeId, _: AgentId, to: AgentId, reply: Option<DeliveryReply>) {
+        let mut state = self.state();
+        match reply {
+            Some(reply) => drop(state.outbox.handle_reply(self.now(), &to, reply)),
+            None => state.outbox.unheard(&to),
+        }
+        if state.outbox.has_next(&to) {
+            let lane = self.mesh.lane(&node);
+            self.transmit(&mut state, lane);
+        }
+        drop(state);
+        self.acknowledged.notify_one();
     }
 }
 
@@ -102,27 +122,30 @@ pub(crate) async fn start(
     Ok(post)
 }
 
-/// Empties the outbox.
+/// Brings over what cannot be posted, in one exchange after the other.
 async fn carry(post: Arc<Post>) {
     loop {
-        let (batch, there) = {
+        let (exchange, due) = {
             let mut state = post.state();
-            let now = post.now();
-            let batch: Vec<_> = std::iter::from_fn(|| state.outbox.poll_transmit(now)).collect();
-            (batch, state.there)
+            let (now, to) = (post.now(), post.partner);
+            let exchange = state
+                .there
+                .and_then(|there| Some((there, state.outbox.begin_exchange(now, &to)?)));
+            (exchange, state.outbox.poll_timeout())
         };
-        match there {
-            Some(there) if !batch.is_empty() => {
-                let said = post.mesh.deliver(&there, &batch).await;
-                let (mut state, now) = (post.state(), post.now());
-                match said {
-                    Ok(reply) => drop(state.outbox.handle_reply(now, &post.partner, reply)),
-                    Err(_) => state.outbox.undeliverable(now, &post.partner),
-                }
-                drop(state);
-                post.acknowledged.notify_one();
+        if let Some((there, batch)) = exchange {
+            let said = post.mesh.deliver(&there, &batch).await;
+            let (mut state, now) = (post.state(), post.now());
+            match said {
+                Ok(reply) => drop(state.outbox.handle_reply(now, &post.partner, reply)),
+                Err(_) => state.outbox.undeliverable(now, &post.partner),
             }
-            _ => post.outgoing.notified().await,
+            state.outbox.end_exchange(&post.partner);
+            drop(state);
+            post.acknowledged.notify_one();
+        } else {
+            let due = due.map_or(IDLE, |at| at.since(post.now()));
+            let _ = tokio::time::timeout(due, post.outgoing.notified()).await;
         }
     }
 }
@@ -213,9 +236,20 @@ impl Post {
             self.acknowledged.notified().await;
         }
         let mut state = self.state();
+        let lane = state.there.and_then(|there| self.mesh.lane(&there));
         let pushed = state.outbox.push(EPOCH, self.partner, kind, payload);
-        drop(state);
         pushed.expect("there is room");
-        self.outgoing.notify_one();
+        self.transmit(&mut state, lane);
+    }
+
+    /// Posts what can be posted, and leaves the rest to [`carry`].
+    fn transmit(&self, state: &mut State, lane: Option<Lane>) {
+        let (now, to) = (self.now(), self.partner);
+        let outbox = &mut state.outbox;
+        let posted = lane
+            .is_some_and(|lane| lane.post(|| outbox.poll_post(now, &to, Lane::POSTED_BYTES_MAX)));
+        if !posted || outbox.has_next(&to) {
+            self.outgoing.notify_one();
+        }
     }
 }

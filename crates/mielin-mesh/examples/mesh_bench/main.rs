@@ -6,7 +6,8 @@
 //! Rounds alternate the contenders, so that another load on the machine meets
 //! all of them; medians over rounds are reported, losses too. `cargo xtask bench
 //! mesh [-o json]` starts it on one processor, which both processes share. `--only
-//! NAME` runs one contender alone, for a profile.
+//! NAME` runs one contender alone, and `--work bulk|small|rtt` one kind of work, for a
+//! profile.
 
 mod figures;
 mod floor;
@@ -65,8 +66,15 @@ fn main() -> Result<()> {
         }
         None => None,
     };
+    let kinds = match value("--work").map(String::as_str) {
+        None => vec![Kind::Bulk, Kind::Small, Kind::RoundTrip],
+        Some("bulk") => vec![Kind::Bulk],
+        Some("small") => vec![Kind::Small],
+        Some("rtt") => vec![Kind::RoundTrip],
+        Some(other) => anyhow::bail!("{other} is none of bulk, small and rtt"),
+    };
     // In a task like any other: what `block_on` runs itself has its turn after all tasks.
-    let report = runtime.block_on(runtime.spawn(measure(rounds, only)))??;
+    let report = runtime.block_on(runtime.spawn(measure(rounds, only, kinds)))??;
     let json = value("-o").is_some_and(|form| form == "json");
     let text = if json { report.json() } else { report.text() };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
@@ -133,7 +141,7 @@ impl Contenders {
     }
 }
 
-async fn measure(rounds: usize, only: Option<usize>) -> Result<Report> {
+async fn measure(rounds: usize, only: Option<usize>, kinds: Vec<Kind>) -> Result<Report> {
     let dir = tempfile::tempdir()?;
     let founder = create_mesh(&dir.path().join("founder"), "founder", NodeRole::Core)?;
     let authority = founder
@@ -175,11 +183,12 @@ async fn measure(rounds: usize, only: Option<usize>) -> Result<Report> {
             }
             let mut fresh = Samples::default();
             let kept = if round == 0 { &mut fresh } else { samples };
-            sample(&mut contenders, who, &server, kept).await?;
+            sample(&mut contenders, who, &kinds, &server, kept).await?;
         }
     }
     // These leave connections behind, so they come last.
-    for _ in 0..rounds {
+    let handshake_rounds = if only.is_some() { 0 } else { rounds };
+    for _ in 0..handshake_rounds {
         let raw = handshakes(&tuned, &server).await?;
         samples[TUNED].handshakes_per_s.push(raw);
         let own = own_handshakes(&endpoint, &server).await?;
@@ -198,10 +207,14 @@ async fn measure(rounds: usize, only: Option<usize>) -> Result<Report> {
 async fn sample(
     contenders: &mut Contenders,
     who: usize,
+    kinds: &[Kind],
     server: &Server,
     samples: &mut Samples,
 ) -> Result<()> {
     for work in [BULK, SMALL] {
+        if !kinds.contains(&work.kind) {
+            continue;
+        }
         let (begun, cpu) = (Instant::now(), server.cpu_seconds()?);
         contenders.run(who, work).await?;
         let seconds = begun.elapsed().as_secs_f64();
@@ -215,6 +228,9 @@ async fn sample(
             samples.small_per_s.push(f64::from(work.count) / seconds);
             samples.small_cpu_us.push(cpu * 1e6 / f64::from(work.count));
         }
+    }
+    if !kinds.contains(&Kind::RoundTrip) {
+        return Ok(());
     }
     let mut times = contenders.run(who, ROUND_TRIPS).await?;
     samples.rtt_us.push(quantile_us(&mut times, 0.5));
