@@ -1,5 +1,6 @@
 //! The sender's half: what is not acknowledged yet, and when to say it again.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Bound;
@@ -219,20 +220,21 @@ impl Outbox {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(OutboxError::TooLarge { len: payload.len() });
         }
-        let no_lane = !self.lanes.contains_key(&to) && self.lanes.len() >= OUTBOX_DESTINATIONS_MAX;
-        // Only an outbox that a hostile peer sent along can have counted to the end.
-        let next = match self
-            .lanes
-            .get(&to)
-            .map_or(0, |lane| lane.last)
-            .checked_add(1)
-        {
-            Some(next) if !no_lane && self.can_push(payload.len()) => next,
-            _ => return Err(OutboxError::Full),
+        if !self.can_push(payload.len()) {
+            return Err(OutboxError::Full);
+        }
+        let destinations = self.lanes.len();
+        let lane = match self.lanes.entry(to) {
+            Entry::Occupied(lane) => lane.into_mut(),
+            Entry::Vacant(_) if destinations >= OUTBOX_DESTINATIONS_MAX => {
+                return Err(OutboxError::Full);
+            }
+            Entry::Vacant(lane) => lane.insert(Lane::new()),
         };
+        // Only an outbox that a hostile peer sent along can have counted to the end.
+        let next = lane.last.checked_add(1).ok_or(OutboxError::Full)?;
         self.count += 1;
         self.bytes += payload.len();
-        let lane = self.lanes.entry(to).or_insert_with(Lane::new);
         lane.last = next;
         lane.unacknowledged.push_back(Envelope {
             source: self.agent,

@@ -79,7 +79,10 @@ impl CircuitSocket {
         if count > 0 {
             return Poll::Ready(Ok(count));
         }
-        arrived.waker = Some(cx.waker().clone());
+        match &mut arrived.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
         Poll::Pending
     }
 }

@@ -63,9 +63,12 @@ impl RecvHalf {
     /// # Errors
     /// As [`recv_frame`](Self::recv_frame).
     pub fn frame_at_hand(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
-        let [header_len, payload_len] = match self.ahead.front() {
-            Some(first) if first.len() >= PREFIX_BYTES => lengths(first),
-            _ => {
+        let Some(first) = self.ahead.front() else {
+            return Ok(None);
+        };
+        let [header_len, payload_len] = match first.first_chunk() {
+            Some(prefix) => lengths(prefix),
+            None => {
                 let mut prefix = [0; PREFIX_BYTES];
                 let mut bytes = self.ahead.iter().flatten();
                 for place in &mut prefix {
@@ -77,9 +80,10 @@ impl RecvHalf {
                 lengths(&prefix)
             }
         };
+        let first_len = first.len();
         self.check(header_len, payload_len, limit)?;
         let len = PREFIX_BYTES + header_len + payload_len;
-        if self.ahead.iter().map(Bytes::len).sum::<usize>() < len {
+        if first_len < len && self.ahead.iter().map(Bytes::len).sum::<usize>() < len {
             return Ok(None);
         }
         let mut frame = self.gather(len);
@@ -235,9 +239,10 @@ impl AsyncRead for RecvHalf {
     }
 }
 
-/// The lengths of a frame's header and payload. `prefix` has at least [`PREFIX_BYTES`].
-fn lengths(prefix: &[u8]) -> [usize; 2] {
-    let header = u16::from_be_bytes([prefix[0], prefix[1]]);
-    let payload = u32::from_be_bytes([prefix[2], prefix[3], prefix[4], prefix[5]]);
+/// The lengths of a frame's header and payload.
+fn lengths(prefix: &[u8; PREFIX_BYTES]) -> [usize; 2] {
+    let [h0, h1, p0, p1, p2, p3] = *prefix;
+    let header = u16::from_be_bytes([h0, h1]);
+    let payload = u32::from_be_bytes([p0, p1, p2, p3]);
     [header.into(), payload as usize]
 }
