@@ -11,9 +11,11 @@
 //!
 //! # Driving
 //!
-//! After every call on an outbox, ask [`Outbox::poll_transmit`] until there is none, send each envelope to
-//! the node that holds the destination, and give the answer to [`Outbox::handle_reply`]. One answer may stand
-//! for several envelopes. Ask again at [`Outbox::poll_timeout`].
+//! After every call on an outbox, and at [`Outbox::poll_timeout`], [`Outbox::ready`] says to whom something may
+//! be transmitted. There are two ways. What [`Outbox::poll_post`] gives is sent to the node that holds the
+//! destination without waiting for an answer; it is given to [`Outbox::handle_reply`], may stand for several
+//! envelopes, or be [`Outbox::unheard`]. What [`Outbox::begin_exchange`] gives is sent there and one answer
+//! waited for, before [`Outbox::end_exchange`]. The outbox never lets one overtake the other.
 
 mod inbox;
 mod outbox;

@@ -3,7 +3,6 @@
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::ops::Bound;
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -61,8 +60,6 @@ pub struct Outbox {
     lanes: BTreeMap<AgentId, Lane>,
     count: usize,
     bytes: usize,
-    /// The destination served last, so that the next one has its turn.
-    served: Option<AgentId>,
 }
 
 /// The messages to one destination.
@@ -151,12 +148,6 @@ impl Lane {
         Some(next)
     }
 
-    fn poll_transmit(&mut self, now: Instant) -> Option<Envelope> {
-        self.may_transmit(now)
-            .then(|| self.transmit_next(now))
-            .flatten()
-    }
-
     /// Drops everything up to `through`; gives how many messages and bytes that were.
     fn acknowledge(&mut self, now: Instant, through: u64) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
@@ -201,7 +192,6 @@ impl Outbox {
             lanes: BTreeMap::new(),
             count: 0,
             bytes: 0,
-            served: None,
         }
     }
 
@@ -251,30 +241,6 @@ impl Outbox {
     #[must_use]
     pub fn can_push(&self, len: usize) -> bool {
         self.count < OUTBOX_COUNT_MAX && self.bytes.saturating_add(len) <= OUTBOX_BYTES_MAX
-    }
-
-    /// The next message to transmit. Destinations take turns.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<Envelope> {
-        let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
-        let until = self.served.map_or(Bound::Unbounded, Bound::Included);
-        let mut found = None;
-        for (to, lane) in self.lanes.range_mut((after, Bound::Unbounded)) {
-            if let Some(envelope) = lane.poll_transmit(now) {
-                found = Some((*to, envelope));
-                break;
-            }
-        }
-        if found.is_none() && self.served.is_some() {
-            for (to, lane) in self.lanes.range_mut((Bound::Unbounded, until)) {
-                if let Some(envelope) = lane.poll_transmit(now) {
-                    found = Some((*to, envelope));
-                    break;
-                }
-            }
-        }
-        let (to, envelope) = found?;
-        self.served = Some(to);
-        Some(envelope)
     }
 
     /// The destinations to which something may be transmitted, unless it must wait for what is on its way there.
@@ -351,7 +317,8 @@ impl Outbox {
                     let (count, bytes) = lane.acknowledge(now, expected - 1);
                     self.count -= count;
                     self.bytes -= bytes;
-                    if lane.went_back_for != Some(expected) {
+                    // Nothing flies while the lane waits: a gap behind a message that was refused says nothing new.
+                    if lane.flying > 0 && lane.went_back_for != Some(expected) {
                         lane.go_back();
                         lane.went_back_for = Some(expected);
                     }
@@ -401,7 +368,7 @@ impl Outbox {
         }
     }
 
-    /// When to ask [`Outbox::poll_transmit`] again although nothing happened.
+    /// When to ask [`Outbox::ready`] again although nothing happened.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.lanes.values().filter_map(Lane::poll_timeout).min()

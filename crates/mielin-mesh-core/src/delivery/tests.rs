@@ -125,14 +125,8 @@ impl World {
             }
             3 | 4 => {
                 let (from, to) = (self.pick(&senders), self.pick(&receivers));
-                let any = self.chance(50);
                 let outbox = self.outboxes.get_mut(&from).unwrap();
-                let polled = if any {
-                    outbox.poll_transmit(self.now)
-                } else {
-                    outbox.poll_post(self.now, &to, 1 << 10)
-                };
-                if let Some(envelope) = polled {
+                if let Some(envelope) = outbox.poll_post(self.now, &to, 1 << 10) {
                     // All senders live on node 0 and use its beliefs.
                     let to = self.beliefs[0][&envelope.destination].0;
                     let copies = match (self.faulty, self.rng.random_range(0..10)) {
@@ -310,9 +304,13 @@ fn exactly_once_in_order_over_a_faulty_network_while_both_ends_move() {
 }
 
 fn sent(outbox: &mut Outbox, now: Instant) -> Vec<u64> {
-    core::iter::from_fn(|| outbox.poll_transmit(now))
-        .map(|e| e.sequence)
-        .collect()
+    let mut sent = Vec::new();
+    for to in outbox.ready(now) {
+        sent.extend(core::iter::from_fn(|| {
+            outbox.poll_post(now, &to, usize::MAX)
+        }));
+    }
+    sent.iter().map(|e| e.sequence).collect()
 }
 
 fn filled(count: usize) -> Outbox {
@@ -419,10 +417,31 @@ fn a_gap_goes_back_once_and_silence_goes_back_ever_later() {
         let next = outbox.poll_timeout().unwrap();
         waits.push(next.since(now));
         now = next;
-        assert_eq!(sent(&mut outbox, now), [2, 3, 4]);
+        let again = outbox.begin_exchange(now, &agent(2)).unwrap();
+        assert_eq!(
+            again.iter().map(|e| e.sequence).collect::<Vec<_>>(),
+            [2, 3, 4]
+        );
+        outbox.undeliverable(now, &agent(2));
+        outbox.end_exchange(&agent(2));
     }
     assert!(waits.is_sorted());
     assert_eq!(waits.last(), Some(&DELIVERY_RETRY_MAX));
+}
+
+/// The first is refused, and those behind it were posted before that was known.
+#[test]
+fn a_full_mailbox_is_left_alone_though_gaps_follow() {
+    let mut outbox = filled(3);
+    assert_eq!(sent(&mut outbox, at(0)), [1, 2, 3]);
+    outbox.handle_reply(at(1), &agent(2), DeliveryReply::Full);
+    for _ in 0..2 {
+        outbox.handle_reply(at(1), &agent(2), DeliveryReply::Gap { expected: 1 });
+        assert_eq!(sent(&mut outbox, at(1)), []);
+    }
+    let due = outbox.poll_timeout().unwrap();
+    assert_eq!(due.since(at(1)), DELIVERY_RETRY_MIN);
+    assert_eq!(sent(&mut outbox, due), [1, 2, 3]);
 }
 
 #[test]

@@ -49,11 +49,17 @@ fn work_with_outbox(mut outbox: Outbox) {
         Bytes::from_static(b"new"),
     );
     assert!(matches!(pushed, Ok(1..) | Err(OutboxError::Full)));
-    while let Some(envelope) = outbox.poll_transmit(now) {
-        assert_eq!(envelope.source, AGENT);
-        assert!(envelope.sequence > 0);
-        sent += 1;
+    for to in outbox.ready(now) {
+        let posted = std::iter::from_fn(|| outbox.poll_post(now, &to, 1 << 10)).collect::<Vec<_>>();
+        let exchanged = outbox.begin_exchange(now, &to).unwrap_or_default();
+        assert!(posted.is_empty() || exchanged.is_empty());
+        for envelope in posted.iter().chain(&exchanged) {
+            assert_eq!((envelope.source, envelope.destination), (AGENT, to));
+            assert!(envelope.sequence > 0);
+        }
+        sent += posted.len() + exchanged.len();
         assert!(sent <= outbox.len(), "each is transmitted once");
+        outbox.end_exchange(&to);
     }
     let destinations: Vec<AgentId> = outbox.destinations().collect();
     for to in destinations {
