@@ -1,5 +1,6 @@
 //! The reading half: frames out of what has arrived.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -36,7 +37,7 @@ impl RecvHalf {
     /// # Errors
     /// As [`recv_frame`](Self::recv_frame).
     pub async fn recv_head(&mut self, limit: FrameLimit) -> Result<Option<FrameHead>, StreamError> {
-        if self.ahead.is_empty() && !self.read_ahead().await? {
+        if self.ahead.is_empty() && !self.more().await? {
             return Ok(None);
         }
         let mut prefix = [0_u8; PREFIX_BYTES];
@@ -86,7 +87,14 @@ impl RecvHalf {
         if first_len < len && self.ahead.iter().map(Bytes::len).sum::<usize>() < len {
             return Ok(None);
         }
-        let mut frame = self.gather(len);
+        let mut frame = match self.piece(len) {
+            Some(piece) => piece,
+            None => {
+                let mut gathered = BytesMut::with_capacity(len);
+                self.gather(&mut gathered, len);
+                gathered.freeze()
+            }
+        };
         frame.advance(PREFIX_BYTES);
         let header = frame.split_to(header_len);
         Ok(Some(Frame {
@@ -95,23 +103,30 @@ impl RecvHalf {
         }))
     }
 
-    /// Takes in more bytes as soon as they have arrived; `false` when the peer has finished.
+    /// Takes in what has arrived, a bounded part of it, as soon as there is any: each turn takes the connection's lock.
+    /// `false` when the peer has finished.
     ///
     /// # Errors
     /// Any that ends a stream, and [`StreamError::Truncated`] when it ended inside a frame.
     pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
-        let chunk = ready!(pin!(self.inner.read_chunk(usize::MAX, true)).poll(cx));
-        match chunk.map_err(|error| self.read_error(error))? {
-            Some(chunk) => {
-                self.count_received(chunk.bytes.len());
-                if !chunk.bytes.is_empty() {
-                    self.ahead.push_back(chunk.bytes);
-                }
-                Poll::Ready(Ok(true))
-            }
-            None if self.ahead.is_empty() => Poll::Ready(Ok(false)),
-            None => Poll::Ready(Err(StreamError::Truncated)),
-        }
+        let mut chunks: [Bytes; CHUNKS_AT_ONCE] = Default::default();
+        let read = ready!(pin!(self.inner.read_chunks(&mut chunks)).poll(cx));
+        let Some(read) = read.map_err(|error| self.read_error(error))? else {
+            return Poll::Ready(if self.ahead.is_empty() {
+                Ok(false)
+            } else {
+                Err(StreamError::Truncated)
+            });
+        };
+        let bytes = chunks[..read].iter().map(Bytes::len).sum();
+        self.count_received(bytes);
+        let arrived = chunks.into_iter().take(read);
+        self.ahead.extend(arrived.filter(|chunk| !chunk.is_empty()));
+        Poll::Ready(Ok(true))
+    }
+
+    async fn more(&mut self) -> Result<bool, StreamError> {
+        poll_fn(|cx| self.poll_more(cx)).await
     }
 
     fn check(
@@ -130,17 +145,16 @@ impl RecvHalf {
         Ok(())
     }
 
-    /// So many bytes, which have arrived, in one piece.
-    fn gather(&mut self, len: usize) -> Bytes {
-        if let Some(first) = self.ahead.front_mut()
-            && first.len() > len
-        {
-            return first.split_to(len);
+    /// The next `len` bytes, if they lie in one piece.
+    fn piece(&mut self, len: usize) -> Option<Bytes> {
+        match self.ahead.front_mut() {
+            Some(first) if first.len() > len => Some(first.split_to(len)),
+            _ => self.ahead.pop_front_if(|first| first.len() == len),
         }
-        if let Some(first) = self.ahead.pop_front_if(|first| first.len() == len) {
-            return first;
-        }
-        let mut gathered = BytesMut::with_capacity(len);
+    }
+
+    /// Moves what has arrived until there are `len` bytes.
+    fn gather(&mut self, gathered: &mut BytesMut, len: usize) {
         while gathered.len() < len
             && let Some(mut first) = self.ahead.pop_front()
         {
@@ -150,7 +164,6 @@ impl RecvHalf {
                 self.ahead.push_front(first);
             }
         }
-        gathered.freeze()
     }
 
     fn oversized(&mut self, len: usize, limit: usize) -> StreamError {
@@ -160,46 +173,22 @@ impl RecvHalf {
 
     /// Exactly `len` bytes; memory follows what has arrived, not `len`.
     async fn take(&mut self, len: usize) -> Result<Bytes, StreamError> {
-        if let Some(first) = self.ahead.front_mut()
-            && first.len() > len
-        {
-            return Ok(first.split_to(len));
+        if self.ahead.is_empty() && len > 0 && !self.more().await? {
+            return Err(StreamError::Truncated);
+        }
+        if let Some(piece) = self.piece(len) {
+            return Ok(piece);
         }
         let mut gathered = BytesMut::with_capacity(len.min(GATHER_BYTES));
-        while gathered.len() < len {
-            if self.ahead.is_empty() && !self.read_ahead().await? {
+        loop {
+            self.gather(&mut gathered, len);
+            if gathered.len() == len {
+                return Ok(gathered.freeze());
+            }
+            if !self.more().await? {
                 return Err(StreamError::Truncated);
             }
-            while gathered.len() < len
-                && let Some(mut first) = self.ahead.pop_front()
-            {
-                if gathered.is_empty() && first.len() == len {
-                    return Ok(first);
-                }
-                let wanted = (len - gathered.len()).min(first.len());
-                gathered.extend_from_slice(&first.split_to(wanted));
-                if !first.is_empty() {
-                    self.ahead.push_front(first);
-                }
-            }
         }
-        Ok(gathered.freeze())
-    }
-
-    /// Takes what has arrived, a bounded part of it: each turn takes the
-    /// connection's lock. `false` when the peer has finished.
-    async fn read_ahead(&mut self) -> Result<bool, StreamError> {
-        let mut chunks: [Bytes; CHUNKS_AT_ONCE] = Default::default();
-        let read = match self.inner.read_chunks(&mut chunks).await {
-            Ok(Some(read)) => read,
-            Ok(None) => return Ok(false),
-            Err(error) => return Err(self.read_error(error)),
-        };
-        let bytes = chunks[..read].iter().map(Bytes::len).sum();
-        self.count_received(bytes);
-        let arrived = chunks.into_iter().take(read);
-        self.ahead.extend(arrived.filter(|chunk| !chunk.is_empty()));
-        Ok(true)
     }
 
     fn count_received(&self, bytes: usize) {
