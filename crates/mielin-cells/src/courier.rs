@@ -29,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) async fn run(node: Arc<Node>, post: Arc<Post>) {
     let mut flights: JoinSet<(AgentId, Option<DeliveryReply>)> = JoinSet::new();
     let mut flying: Vec<AgentId> = Vec::new();
-    post.is_at(&node);
+    post.lives_on(&node);
     while !post.is_done() {
         for to in post.ready(node.now()) {
             if post.transmit(&node, &to) {
@@ -164,7 +164,7 @@ impl Mailboxes for Entrance {
 
     fn replied(
         &self,
-        _: NodeId,
+        from: NodeId,
         source: AgentId,
         destination: AgentId,
         reply: Option<DeliveryReply>,
@@ -175,6 +175,8 @@ impl Mailboxes for Entrance {
         let Some(post) = node.post_of(&source) else {
             return;
         };
+        // What a node says of an agent that has left it is no news, and it could be wrong.
+        let reply = reply.filter(|_| is_at(&node, &destination, &from));
         match reply {
             Some(reply) => land(&node, &post, &destination, Some(reply)),
             None => post.unheard(&destination),

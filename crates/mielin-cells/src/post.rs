@@ -249,7 +249,7 @@ impl Post {
     }
 
     /// A courier works for the agent from now on.
-    pub(crate) fn is_at(&self, node: &Arc<Node>) {
+    pub(crate) fn lives_on(&self, node: &Arc<Node>) {
         // An error says that it is there already.
         let _ = self.node.set(Arc::downgrade(node));
     }

@@ -65,7 +65,7 @@ const RESPONSE_HEADER_BYTES: u16 = 16 * 1024;
 /// [`shutdown`](Self::shutdown); dropping the last clone does not end it.
 #[derive(Clone)]
 pub struct MeshService {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl MeshService {

@@ -227,25 +227,28 @@ async fn what_is_posted_arrives_in_order_and_is_answered() {
     receiver.serve_messages(Arc::clone(&there) as Arc<dyn Mailboxes>);
     let lane = lane(&sender, &to).await;
     let lengths = [0, 1, 1024, Lane::POSTED_BYTES_MAX];
-    let mut posted = (1..=400).map(|sequence| message(sequence, lengths[sequence as usize % 4]));
-    let mut next = posted.next();
+    let mut posted = (1..=4000).map(|sequence| message(sequence, lengths[sequence as usize % 4]));
+    let (mut next, mut waits) = (posted.next(), 0);
     while next.is_some() {
         // The lane takes a bounded part at once.
         if !lane.post(|| std::mem::replace(&mut next, posted.next())) {
+            waits += 1;
             timeout(DEADLINE, here.heard.notified()).await.unwrap();
         }
     }
-    here.hears(Some(through(400))).await;
-    let expected = (1..=400).map(|sequence| (sequence, lengths[sequence as usize % 4]));
+    assert!(waits > 0, "what the transport does not take is bounded");
+    here.hears(Some(through(4000))).await;
+    let expected = (1..=4000).map(|sequence| (sequence, lengths[sequence as usize % 4]));
     assert_eq!(there.take(), expected.collect::<Vec<_>>());
     let answers = here.said.lock().unwrap().len();
-    assert!(answers < 400, "{answers} answers: one stands for several");
+    assert!(answers < 4000, "{answers} answers: one stands for several");
     // A gap is said like an acknowledgement, and what takes time is left to an exchange.
-    let mut later = [message(402, 1)].into_iter();
+    let mut later = [message(4002, 1)].into_iter();
     assert!(lane.post(|| later.next()));
-    here.hears(Some(DeliveryReply::Gap { expected: 401 })).await;
+    here.hears(Some(DeliveryReply::Gap { expected: 4001 }))
+        .await;
     *there.open.lock().unwrap() = false;
-    let mut closed = [message(401, 1)].into_iter();
+    let mut closed = [message(4001, 1)].into_iter();
     assert!(lane.post(|| closed.next()));
     here.hears(None).await;
     let froms = there.froms.lock().unwrap().clone();

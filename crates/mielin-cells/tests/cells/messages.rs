@@ -172,5 +172,32 @@ async fn a_message_in_the_name_of_an_agent_of_another_node_is_not_taken_in() {
     assert_eq!(said(other, 1).await, taken);
     assert_eq!(said(AgentId::new(), 1).await, taken);
     assert_eq!(waiting().await, 2);
+    // The same for what is posted. The lane is in order: when the last is there, the lies were before it.
+    let posted = |source: AgentId, sequence: u64| Envelope {
+        source,
+        source_epoch: Epoch(1),
+        destination: target,
+        sequence,
+        kind: MessageKind::Send,
+        payload: Bytes::from_static(b"as if"),
+    };
+    let lane = within(async {
+        loop {
+            match liar.lane(&nodes[0].id()) {
+                Some(lane) => return lane,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    let mut lies = [
+        posted(victim, 1),
+        posted(AgentId::new(), 1),
+        posted(other, 2),
+    ]
+    .into_iter();
+    assert!(lane.post(|| lies.next()));
+    within(async { while waiting().await < 3 {} }).await;
+    assert_eq!(waiting().await, 3);
     shut_down(nodes).await;
 }

@@ -85,11 +85,11 @@ struct State {
 struct Posted {
     /// The highest sequence number.
     through: u64,
-    /// Something was said to the last of them.
+    /// All is said to them.
     answered: bool,
 }
 
-/// What was posted, so that a peer says something only about what it was sent.
+/// What was posted, so that a peer says something only about what it was sent, and only once.
 #[derive(Default)]
 struct Posts(BTreeMap<(AgentId, AgentId), Posted>);
 
@@ -112,17 +112,17 @@ impl Posts {
     /// Takes what the peer has said; whether it could.
     fn hear(&mut self, said: &Said) -> bool {
         let pair = (said.source, said.destination);
-        let Some(posted) = self.0.get_mut(&pair) else {
+        let Some(posted) = self.0.get_mut(&pair).filter(|posted| !posted.answered) else {
             return false;
         };
-        let answered = match said.reply {
+        posted.answered = match said.reply {
             Some(DeliveryReply::Acknowledged { through }) if through > posted.through => {
                 return false;
             }
             Some(DeliveryReply::Acknowledged { through }) => through == posted.through,
+            // Those behind it come again, whatever is said to them.
             _ => true,
         };
-        posted.answered |= answered;
         true
     }
 
@@ -190,7 +190,7 @@ impl Lane {
     /// Takes a frame of the peer in; `false` when it posts nothing more.
     fn take_in(&self, mailboxes: &dyn Mailboxes, frame: Frame) -> Result<bool, Broken> {
         let node = self.0.node;
-        let mut last = false;
+        let (mut last, mut payload) = (false, frame.payload);
         for part in note::parts(&frame.header) {
             match part.ok_or(Broken::Malformed)? {
                 Part::Last => last = true,
@@ -200,7 +200,7 @@ impl Lane {
                 Part::Said(_) => {}
                 Part::Message(message) => {
                     // A copy: the packet around it may be much larger, and the mailbox counts payloads.
-                    let payload = Bytes::copy_from_slice(&frame.payload);
+                    let payload = Bytes::copy_from_slice(&std::mem::take(&mut payload));
                     let (source, destination) = (message.source, message.destination);
                     let reply = mailboxes.deliver_now(node, Envelope { payload, ..message });
                     self.lock().owe(Said {
@@ -211,7 +211,11 @@ impl Lane {
                 }
             }
         }
-        Ok(!last)
+        if payload.is_empty() {
+            Ok(!last)
+        } else {
+            Err(Broken::Malformed)
+        }
     }
 
     /// Whether the lane is to be used no more: nobody needs it, or its connection is not the one that is preferred. The
@@ -560,66 +564,4 @@ pub(crate) fn serve(shared: Arc<Shared>, stream: MeshStream, place: OwnedSemapho
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use mielin_mesh_core::Epoch;
-    use mielin_mesh_core::delivery::MessageKind;
-
-    use super::*;
-
-    fn envelope(source: u8, sequence: u64) -> Envelope {
-        Envelope {
-            source: AgentId([source; 16]),
-            source_epoch: Epoch(1),
-            destination: AgentId([9; 16]),
-            sequence,
-            kind: MessageKind::Send,
-            payload: Bytes::new(),
-        }
-    }
-
-    fn said(source: u8, reply: Option<DeliveryReply>) -> Said {
-        Said {
-            source: AgentId([source; 16]),
-            destination: AgentId([9; 16]),
-            reply,
-        }
-    }
-
-    #[test]
-    fn a_peer_says_something_only_about_what_it_was_sent() {
-        let through = |through| Some(DeliveryReply::Acknowledged { through });
-        let mut posts = Posts::default();
-        assert!(!posts.hear(&said(1, through(0))), "nothing was posted");
-        posts.note(&envelope(1, 4));
-        posts.note(&envelope(1, 5));
-        assert!(!posts.hear(&said(1, through(6))));
-        assert!(!posts.hear(&said(2, through(5))));
-        assert!(posts.hear(&said(1, through(4))));
-        posts.note(&envelope(2, 1));
-        assert!(posts.hear(&said(2, None)));
-        let unanswered: Vec<_> = posts.unanswered().collect();
-        assert_eq!(unanswered, [(AgentId([1; 16]), AgentId([9; 16]))]);
-    }
-
-    #[test]
-    fn pairs_are_bounded_and_those_that_were_answered_make_room() {
-        let mut posts = Posts::default();
-        for number in 0..PAIRS_MAX as u128 {
-            assert!(posts.has_room());
-            let source = AgentId(number.to_be_bytes());
-            posts.note(&Envelope {
-                source,
-                ..envelope(0, 1)
-            });
-        }
-        assert!(!posts.has_room());
-        let one = Said {
-            source: AgentId([0; 16]),
-            ..said(0, None)
-        };
-        assert!(posts.hear(&one));
-        assert!(posts.has_room());
-        assert_eq!(posts.0.len(), PAIRS_MAX - 1);
-    }
-}
+mod tests;

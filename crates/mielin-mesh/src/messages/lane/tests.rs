@@ -1,0 +1,217 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use mielin_mesh_core::delivery::MessageKind;
+use mielin_mesh_core::{Epoch, NodeRole};
+use mielin_mesh_wire::{JoinRequest, create_mesh, join};
+use tempfile::TempDir;
+use tokio::time::{interval, timeout};
+
+use super::*;
+use crate::config::MeshConfig;
+use crate::service::MeshService;
+use crate::serving::BoxFuture;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+fn envelope(source: u8, sequence: u64) -> Envelope {
+    Envelope {
+        source: AgentId([source; 16]),
+        source_epoch: Epoch(1),
+        destination: AgentId([9; 16]),
+        sequence,
+        kind: MessageKind::Send,
+        payload: Bytes::new(),
+    }
+}
+
+fn said(source: u8, reply: Option<DeliveryReply>) -> Said {
+    Said {
+        source: AgentId([source; 16]),
+        destination: AgentId([9; 16]),
+        reply,
+    }
+}
+
+fn through(through: u64) -> Option<DeliveryReply> {
+    Some(DeliveryReply::Acknowledged { through })
+}
+
+#[test]
+fn a_peer_says_something_only_about_what_it_was_sent_and_once() {
+    let mut posts = Posts::default();
+    assert!(!posts.hear(&said(1, through(0))), "nothing was posted");
+    posts.note(&envelope(1, 4));
+    posts.note(&envelope(1, 5));
+    assert!(!posts.hear(&said(1, through(6))));
+    assert!(!posts.hear(&said(2, through(5))));
+    assert!(posts.hear(&said(1, through(4))));
+    posts.note(&envelope(2, 1));
+    assert!(posts.hear(&said(2, None)));
+    assert!(!posts.hear(&said(2, Some(DeliveryReply::Ended))));
+    posts.note(&envelope(2, 1));
+    assert!(posts.hear(&said(2, through(1))));
+    assert!(!posts.hear(&said(2, Some(DeliveryReply::Ended))));
+    let unanswered: Vec<_> = posts.unanswered().collect();
+    assert_eq!(unanswered, [(AgentId([1; 16]), AgentId([9; 16]))]);
+}
+
+#[test]
+fn pairs_are_bounded_and_those_that_were_answered_make_room() {
+    let mut posts = Posts::default();
+    for number in 0..PAIRS_MAX as u128 {
+        assert!(posts.has_room());
+        let source = AgentId(number.to_be_bytes());
+        posts.note(&Envelope {
+            source,
+            ..envelope(0, 1)
+        });
+    }
+    assert!(!posts.has_room());
+    let one = Said {
+        source: AgentId([0; 16]),
+        ..said(0, None)
+    };
+    assert!(posts.hear(&one));
+    assert!(posts.has_room());
+    assert_eq!(posts.0.len(), PAIRS_MAX - 1);
+}
+
+/// Takes everything in.
+#[derive(Default)]
+struct Everything {
+    taken: Mutex<Vec<u64>>,
+    said: Mutex<Vec<Option<DeliveryReply>>>,
+}
+
+impl Mailboxes for Everything {
+    fn deliver(
+        &self,
+        _: NodeId,
+        _: AgentId,
+        _: Vec<Envelope>,
+    ) -> BoxFuture<'_, Option<DeliveryReply>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn deliver_now(&self, _: NodeId, envelope: Envelope) -> Option<DeliveryReply> {
+        self.taken.lock().unwrap().push(envelope.sequence);
+        through(envelope.sequence)
+    }
+
+    fn replied(&self, _: NodeId, _: AgentId, _: AgentId, reply: Option<DeliveryReply>) {
+        self.said.lock().unwrap().push(reply);
+    }
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let mut look = interval(Duration::from_millis(5));
+    let becomes_so = async {
+        while !is_so() {
+            look.tick().await;
+        }
+    };
+    timeout(DEADLINE, becomes_so).await.unwrap();
+}
+
+/// Two connected nodes with mailboxes, that of the lower id first.
+async fn two() -> ([(MeshService, Arc<Everything>); 2], [TempDir; 2]) {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = || {
+        let mut config = MeshConfig::new("127.0.0.1:0".parse().unwrap());
+        config.enable_mdns = false;
+        config
+    };
+    let founder = create_mesh(directories[0].path(), "founder", NodeRole::Core).unwrap();
+    let founder = MeshService::start(config(), founder).await.unwrap();
+    let address = founder.local().address;
+    let token = founder.authority().unwrap().issue_token(None, DEADLINE);
+    let request = JoinRequest {
+        address,
+        token: Some(token.unwrap()),
+        name: "other".into(),
+        role: NodeRole::Edge,
+    };
+    let other = join(directories[1].path(), request, |_| {}).await.unwrap();
+    let other = MeshService::start(config().bootstrap(address), other);
+    let mut nodes = [founder, other.await.unwrap()].map(|mesh| {
+        let mailboxes = Arc::new(Everything::default());
+        mesh.serve_messages(Arc::clone(&mailboxes) as Arc<dyn Mailboxes>);
+        (mesh, mailboxes)
+    });
+    nodes.sort_by_key(|(mesh, _)| mesh.local().id);
+    let ids = [0, 1].map(|index: usize| nodes[index].0.local().id);
+    until(|| {
+        (0..2).all(|index| {
+            nodes[index]
+                .0
+                .shared
+                .endpoint
+                .peer(&ids[1 - index])
+                .is_some()
+        })
+    })
+    .await;
+    (nodes, directories)
+}
+
+/// The lanes of one node to another, as far as messages are posted on them.
+fn lanes(mesh: &MeshService, to: &NodeId) -> Vec<Lane> {
+    let slots = mesh.shared.lanes.lock();
+    slots
+        .get(to)
+        .map(|slot| slot.lanes.clone())
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_lane_that_nobody_needs_ends_at_both_ends_and_another_is_opened() {
+    let ([(lower, heard), (higher, taken)], _directories) = two().await;
+    let (here, there) = (lower.local().id, higher.local().id);
+    let endpoint = &lower.shared.endpoint;
+    for sequence in 1..=2 {
+        until(|| lower.lane(&there).is_some()).await;
+        let lane = lower.lane(&there).unwrap();
+        let mut one = [envelope(1, sequence)].into_iter();
+        assert!(lane.post(|| one.next()));
+        until(|| heard.said.lock().unwrap().len() == sequence as usize).await;
+        // What has just been used stays.
+        lower.shared.lanes.end_useless(endpoint);
+        assert_eq!(lanes(&lower, &there).len(), 1);
+        for _ in 0..IDLE_LOOKS {
+            lower.shared.lanes.end_useless(endpoint);
+        }
+        assert!(lanes(&lower, &there).is_empty());
+        let mut late = [envelope(1, 9)].into_iter();
+        assert!(!lane.post(|| late.next()));
+        until(|| lanes(&higher, &here).is_empty()).await;
+        // The other side has finished, and so has this one: its task is gone.
+        until(|| Arc::strong_count(&lane.0) == 1).await;
+    }
+    assert_eq!(*taken.taken.lock().unwrap(), [1, 2]);
+    assert_eq!(*heard.said.lock().unwrap(), [through(1), through(2)]);
+}
+
+#[tokio::test]
+async fn of_two_lanes_that_were_opened_at_once_both_ends_use_the_same() {
+    let ([(lower, heard), (higher, heard_too)], _directories) = two().await;
+    let (here, there) = (lower.local().id, higher.local().id);
+    assert!(lower.lane(&there).is_none() && higher.lane(&here).is_none());
+    until(|| lanes(&lower, &there).len() == 2 && lanes(&higher, &here).len() == 2).await;
+    assert!(lower.lane(&there).unwrap().0.opened.is_some());
+    assert!(higher.lane(&here).unwrap().0.opened.is_none());
+    let ends = [
+        (&lower, there, &heard, &heard_too),
+        (&higher, here, &heard_too, &heard),
+    ];
+    for (mesh, to, sender, receiver) in ends {
+        // On the other one, too: it is served until it ends.
+        for lane in lanes(mesh, &to) {
+            let mut one = [envelope(1, 1)].into_iter();
+            assert!(lane.post(|| one.next()));
+        }
+        until(|| sender.said.lock().unwrap().len() == 2).await;
+        assert_eq!(*receiver.taken.lock().unwrap(), [1, 1]);
+    }
+}
