@@ -19,7 +19,7 @@ mod socket;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -106,6 +106,8 @@ pub struct Circuits {
 struct Inner {
     table: Mutex<Table>,
     arrived: Mutex<Arrived>,
+    /// Something lies in it. Written under its lock.
+    waiting: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
     dropped: AtomicU64,
@@ -261,6 +263,7 @@ impl Circuits {
             return;
         }
         arrived.packets.push_back((from, packet));
+        self.inner.waiting.store(true, Ordering::Relaxed);
         let waker = arrived.waker.take();
         drop(arrived);
         self.inner.received.fetch_add(len, Ordering::Relaxed);
@@ -291,6 +294,15 @@ impl Circuits {
     fn table(&self) -> MutexGuard<'_, Table> {
         let table = &self.inner.table;
         table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether packets wait for the endpoint, without the lock.
+    fn have_packets(&self) -> bool {
+        self.inner.waiting.load(Ordering::Relaxed)
+    }
+
+    fn none_wait(&self) {
+        self.inner.waiting.store(false, Ordering::Relaxed);
     }
 
     fn arrived(&self) -> MutexGuard<'_, Arrived> {

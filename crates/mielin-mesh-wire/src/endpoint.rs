@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mielin_mesh_core::NodeId;
-use quinn::{ConnectionError, Runtime, VarInt};
+use quinn::{ConnectionError, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -39,6 +39,7 @@ use crate::exchange::JoinDesk;
 use crate::introduction;
 use crate::peer::{Incoming, Peer, WireEvent};
 use crate::revoked::Revoked;
+use crate::socket::Socket;
 use crate::stream::MeshStream;
 use backoff::Backoff;
 pub use error::{WireError, says_revoked};
@@ -122,8 +123,7 @@ impl Endpoint {
         getrandom::fill(&mut instance)
             .map_err(|_| cannot_bind(io::Error::other("no random numbers")))?;
         let instance = Instance(instance);
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let real = runtime.wrap_udp_socket(udp).map_err(cannot_bind)?;
+        let real = Arc::new(Socket::new(udp).map_err(cannot_bind)?);
         let circuits = Circuits::default();
         let mut config = quinn::EndpointConfig::default();
         let takes = config.max_udp_payload_size(PACKET_BYTES);
@@ -132,7 +132,7 @@ impl Endpoint {
             config,
             Some(server_config(credentials, liveness)?),
             Arc::new(CircuitSocket::new(real, circuits.clone())),
-            runtime,
+            Arc::new(quinn::TokioRuntime),
         )
         .map_err(cannot_bind)?;
         let bound = quinn.local_addr().map_err(cannot_bind)?;

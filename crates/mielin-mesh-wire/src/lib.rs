@@ -38,6 +38,7 @@ mod peer;
 mod peers;
 mod revoked;
 mod signature;
+mod socket;
 mod stream;
 mod tls;
 mod token;

@@ -55,6 +55,14 @@ impl CircuitSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut arrived = self.circuits.arrived();
+        if arrived.packets.is_empty() {
+            self.circuits.none_wait();
+            match &mut arrived.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some((from, packet)) = arrived.packets.pop_front() else {
@@ -76,14 +84,7 @@ impl CircuitSocket {
             };
             count += 1;
         }
-        if count > 0 {
-            return Poll::Ready(Ok(count));
-        }
-        match &mut arrived.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -109,7 +110,10 @@ impl AsyncUdpSocket for CircuitSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if self.circuits_first.fetch_xor(true, Ordering::Relaxed) {
+        // Without packets that wait, the circuits are asked only where nothing came over the network either.
+        let circuits_first =
+            self.circuits.have_packets() && self.circuits_first.fetch_xor(true, Ordering::Relaxed);
+        if circuits_first {
             match self.poll_circuits(cx, buffers, meta) {
                 Poll::Pending => self.poll_real(cx, buffers, meta),
                 ready => ready,

@@ -18,7 +18,7 @@ async fn a_connection_goes_on_when_the_socket_of_one_end_is_replaced() {
 
     let (udp, _tcp) = bind_sockets("127.0.0.1:0".parse().unwrap()).unwrap();
     let moved_to = udp.local_addr().unwrap();
-    let real = quinn::TokioRuntime.wrap_udp_socket(udp).unwrap();
+    let real = Arc::new(Socket::new(udp).unwrap());
     let socket = CircuitSocket::new(real, away.circuits().clone());
     let quinn = &away.shared.quinn;
     quinn.rebind_abstract(Arc::new(socket)).unwrap();
