@@ -59,7 +59,9 @@ pub use peer::{DatagramError, Incoming, Peer, WireEvent};
 pub use peers::{remember_peers, remembered_peers};
 pub use revoked::{Revoked, store_revocations, stored_revocations};
 pub use signature::{Ed25519, Signer};
-pub use stream::{Frame, FrameHead, FrameLimit, MeshStream, RecvHalf, SendHalf, StreamError};
+pub use stream::{
+    Frame, FrameHead, FrameLimit, MeshStream, Pieces, RecvHalf, SendHalf, StreamError,
+};
 pub use tls::TlsError;
 pub use token::{JoinToken, TokenError};
 

@@ -12,9 +12,9 @@
 //! codec touches. Lengths are checked against the reader's limit before
 //! anything is stored, and the buffer grows with the bytes that really arrive.
 
+mod ahead;
 mod receiving;
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -28,6 +28,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::class::{ClassCounters, TrafficClass};
 use crate::endpoint::says_unused;
 use crate::usage::InUse;
+use ahead::Ahead;
+pub use receiving::Pieces;
 
 /// Length of the two length fields before a frame.
 const PREFIX_BYTES: usize = 6;
@@ -36,10 +38,11 @@ const PREFIX_BYTES: usize = 6;
 const ONE_WRITE_BYTES: usize = 16 * 1024;
 /// Frames that are fed gather up to this before they are written.
 const BATCH_BYTES: usize = 64 * 1024;
-/// What is reserved for a frame before any of it has arrived.
+/// What is reserved for a frame before any of it has arrived; then four times what has.
 const GATHER_BYTES: usize = 64 * 1024;
-/// Chunks, each of a packet, that are taken from the transport at once.
-const CHUNKS_AT_ONCE: usize = 16;
+
+/// Smaller pieces of a payload are joined.
+const PIECE_MIN: usize = 1024;
 
 /// The stream is stopped or reset with one of these codes; they are part of
 /// the protocol.
@@ -182,9 +185,8 @@ pub struct RecvHalf {
     protocol: u16,
     inner: quinn::RecvStream,
     counters: ClassCounters,
-    /// What has arrived behind the last frame that was given out, in pieces that
-    /// are not empty; at most [`CHUNKS_AT_ONCE`].
-    ahead: VecDeque<Bytes>,
+    /// What has arrived behind the last frame that was given out.
+    ahead: Ahead,
     _in_use: Option<InUse>,
 }
 
@@ -215,7 +217,7 @@ impl MeshStream {
                 protocol,
                 inner: recv,
                 counters,
-                ahead: VecDeque::new(),
+                ahead: Ahead::default(),
                 _in_use: None,
             },
         }
@@ -312,6 +314,14 @@ impl MeshStream {
     /// As [`RecvHalf::recv_head`].
     pub async fn recv_head(&mut self, limit: FrameLimit) -> Result<Option<FrameHead>, StreamError> {
         self.recv.recv_head(limit).await
+    }
+
+    /// See [`RecvHalf::recv_pieces`].
+    ///
+    /// # Errors
+    /// As [`RecvHalf::recv_pieces`].
+    pub async fn recv_pieces(&mut self, head: &FrameHead) -> Result<Pieces, StreamError> {
+        self.recv.recv_pieces(head).await
     }
 
     /// See [`RecvHalf::recv_payload`].

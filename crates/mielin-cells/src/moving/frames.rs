@@ -1,6 +1,6 @@
 //! What passes between source and target: frames with small OxiCode headers and raw tails of any length.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use mielin_mesh::{FrameLimit, RecvHalf, SendHalf, StreamError};
 use mielin_mesh_core::migration::Query;
 use mielin_mesh_core::{AgentId, MigrationFrame, NodeId, codec};
@@ -102,19 +102,20 @@ pub(super) async fn receive(recv: &mut RecvHalf) -> Result<Option<(Header, Bytes
     };
     let mut gathered = BytesMut::new();
     loop {
-        let Some(frame) = recv.recv_frame(limit).await? else {
+        let Some(head) = recv.recv_head(limit).await? else {
             return Ok(None);
         };
-        if gathered.len() + frame.payload.len() > TAIL_MAX {
+        if gathered.len() + head.payload_len > TAIL_MAX {
             return Err(FrameError::TooLong);
         }
-        match codec::decode(&frame.header).map_err(|_| FrameError::Malformed)? {
-            Header::More => gathered.extend_from_slice(&frame.payload),
-            header if gathered.is_empty() => return Ok(Some((header, frame.payload))),
-            header => {
-                gathered.extend_from_slice(&frame.payload);
-                return Ok(Some((header, gathered.freeze())));
-            }
+        let header = codec::decode(&head.header).map_err(|_| FrameError::Malformed)?;
+        let more = matches!(header, Header::More);
+        if !more && gathered.is_empty() {
+            return Ok(Some((header, recv.recv_payload(&head).await?)));
+        }
+        gathered.put(recv.recv_pieces(&head).await?);
+        if !more {
+            return Ok(Some((header, gathered.freeze())));
         }
     }
 }

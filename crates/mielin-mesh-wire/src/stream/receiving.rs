@@ -1,5 +1,6 @@
 //! The reading half: frames out of what has arrived.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -10,8 +11,8 @@ use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
-    CHUNKS_AT_ONCE, Frame, FrameHead, FrameLimit, GATHER_BYTES, PREFIX_BYTES, RecvHalf,
-    StreamError, code, stop_error,
+    Frame, FrameHead, FrameLimit, GATHER_BYTES, PIECE_MIN, PREFIX_BYTES, RecvHalf, StreamError,
+    code, stop_error,
 };
 use crate::class::TrafficClass;
 
@@ -59,19 +60,38 @@ impl RecvHalf {
         self.take(head.payload_len).await
     }
 
+    /// Receives the payload of a frame as it arrives in pieces, for whoever copies it to its place anyway. Not cancel
+    /// safe.
+    ///
+    /// # Errors
+    /// As [`recv_frame`](Self::recv_frame).
+    pub async fn recv_pieces(&mut self, head: &FrameHead) -> Result<Pieces, StreamError> {
+        let mut pieces = Pieces::default();
+        while pieces.left < head.payload_len {
+            let missing = head.payload_len - pieces.left;
+            if let Some(piece) = self.ahead.next_piece(missing) {
+                pieces.push(piece);
+            } else if !self.more().await? {
+                return Err(StreamError::Truncated);
+            }
+        }
+        Ok(pieces)
+    }
+
     /// The next frame if all of it was taken in by [`poll_more`](Self::poll_more).
     ///
     /// # Errors
     /// As [`recv_frame`](Self::recv_frame).
     pub fn frame_at_hand(&mut self, limit: FrameLimit) -> Result<Option<Frame>, StreamError> {
-        let Some(first) = self.ahead.front() else {
+        let pieces = self.ahead.pieces();
+        let Some(first) = pieces.first() else {
             return Ok(None);
         };
         let [header_len, payload_len] = match first.first_chunk() {
             Some(prefix) => lengths(prefix),
             None => {
                 let mut prefix = [0; PREFIX_BYTES];
-                let mut bytes = self.ahead.iter().flatten();
+                let mut bytes = pieces.iter().flatten();
                 for place in &mut prefix {
                     let Some(byte) = bytes.next() else {
                         return Ok(None);
@@ -81,17 +101,16 @@ impl RecvHalf {
                 lengths(&prefix)
             }
         };
-        let first_len = first.len();
         self.check(header_len, payload_len, limit)?;
         let len = PREFIX_BYTES + header_len + payload_len;
-        if first_len < len && self.ahead.iter().map(Bytes::len).sum::<usize>() < len {
-            return Ok(None);
-        }
-        let mut frame = match self.piece(len) {
+        let mut frame = match self.ahead.piece(len) {
             Some(piece) => piece,
+            None if self.ahead.pieces().iter().map(Bytes::len).sum::<usize>() < len => {
+                return Ok(None);
+            }
             None => {
                 let mut gathered = BytesMut::with_capacity(len);
-                self.gather(&mut gathered, len);
+                self.ahead.gather(&mut gathered, len);
                 gathered.freeze()
             }
         };
@@ -109,8 +128,8 @@ impl RecvHalf {
     /// # Errors
     /// Any that ends a stream, and [`StreamError::Truncated`] when it ended inside a frame.
     pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
-        let mut chunks: [Bytes; CHUNKS_AT_ONCE] = Default::default();
-        let read = ready!(pin!(self.inner.read_chunks(&mut chunks)).poll(cx));
+        let room = self.ahead.room();
+        let read = ready!(pin!(self.inner.read_chunks(room)).poll(cx));
         let Some(read) = read.map_err(|error| self.read_error(error))? else {
             return Poll::Ready(if self.ahead.is_empty() {
                 Ok(false)
@@ -118,10 +137,10 @@ impl RecvHalf {
                 Err(StreamError::Truncated)
             });
         };
-        let bytes = chunks[..read].iter().map(Bytes::len).sum();
+        let room = self.ahead.room();
+        let bytes = room[..read].iter().map(Bytes::len).sum();
+        self.ahead.fill(read);
         self.count_received(bytes);
-        let arrived = chunks.into_iter().take(read);
-        self.ahead.extend(arrived.filter(|chunk| !chunk.is_empty()));
         Poll::Ready(Ok(true))
     }
 
@@ -145,27 +164,6 @@ impl RecvHalf {
         Ok(())
     }
 
-    /// The next `len` bytes, if they lie in one piece.
-    fn piece(&mut self, len: usize) -> Option<Bytes> {
-        match self.ahead.front_mut() {
-            Some(first) if first.len() > len => Some(first.split_to(len)),
-            _ => self.ahead.pop_front_if(|first| first.len() == len),
-        }
-    }
-
-    /// Moves what has arrived until there are `len` bytes.
-    fn gather(&mut self, gathered: &mut BytesMut, len: usize) {
-        while gathered.len() < len
-            && let Some(mut first) = self.ahead.pop_front()
-        {
-            let wanted = (len - gathered.len()).min(first.len());
-            gathered.extend_from_slice(&first.split_to(wanted));
-            if !first.is_empty() {
-                self.ahead.push_front(first);
-            }
-        }
-    }
-
     fn oversized(&mut self, len: usize, limit: usize) -> StreamError {
         let _ = self.inner.stop(code::OVERSIZED);
         StreamError::Oversized { len, limit }
@@ -176,16 +174,19 @@ impl RecvHalf {
         if self.ahead.is_empty() && len > 0 && !self.more().await? {
             return Err(StreamError::Truncated);
         }
-        if let Some(piece) = self.piece(len) {
+        if let Some(piece) = self.ahead.piece(len) {
             return Ok(piece);
         }
         let mut gathered = BytesMut::with_capacity(len.min(GATHER_BYTES));
         loop {
-            self.gather(&mut gathered, len);
+            let room = gathered.capacity().min(len);
+            self.ahead.gather(&mut gathered, room);
             if gathered.len() == len {
                 return Ok(gathered.freeze());
             }
-            if !self.more().await? {
+            if gathered.len() == room {
+                gathered.reserve((3 * room).min(len - room));
+            } else if !self.more().await? {
                 return Err(StreamError::Truncated);
             }
         }
@@ -207,17 +208,63 @@ impl RecvHalf {
     }
 }
 
+/// The payload of a frame, in the pieces in which it arrived. Read it as a [`Buf`].
+#[derive(Clone, Debug, Default)]
+pub struct Pieces {
+    pieces: VecDeque<Bytes>,
+    left: usize,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        self.left += piece.len();
+        if piece.len() < PIECE_MIN {
+            // It holds the whole packet: what a peer sends in crumbs must not keep many times its size.
+            let last = self.pieces.pop_back_if(|last| last.len() < PIECE_MIN);
+            let mut joined = last.map_or_else(BytesMut::new, BytesMut::from);
+            joined.extend_from_slice(&piece);
+            self.pieces.push_back(joined.freeze());
+        } else {
+            self.pieces.push_back(piece);
+        }
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.pieces.front().map_or(&[], |piece| piece)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.left, "behind the end");
+        self.left -= count;
+        while count > 0
+            && let Some(first) = self.pieces.front_mut()
+        {
+            let here = count.min(first.len());
+            first.advance(here);
+            count -= here;
+            if first.is_empty() {
+                self.pieces.pop_front();
+            }
+        }
+    }
+}
+
 impl AsyncRead for RecvHalf {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(mut first) = self.ahead.pop_front() {
+        if let Some(first) = self.ahead.pieces().first() {
             let len = first.len().min(buf.remaining());
-            buf.put_slice(&first.split_to(len));
-            if !first.is_empty() {
-                self.ahead.push_front(first);
+            if let Some(piece) = self.ahead.piece(len) {
+                buf.put_slice(&piece);
             }
             return Poll::Ready(Ok(()));
         }
@@ -235,3 +282,6 @@ fn lengths(prefix: &[u8; PREFIX_BYTES]) -> [usize; 2] {
     let payload = u32::from_be_bytes([p0, p1, p2, p3]);
     [header.into(), payload as usize]
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,10 +64,13 @@ async fn answer(mut stream: MeshStream) -> Result<()> {
     let first = stream.recv_frame(limit).await?.context("no header")?;
     let work = Work::parse(first.header.as_ref().try_into()?);
     for _ in 0..work.count {
-        let frame = stream.recv_frame(limit).await?.context("no message")?;
-        anyhow::ensure!(frame.payload.len() == work.item_bytes(), "a wrong length");
+        let head = stream.recv_head(limit).await?.context("no message")?;
+        anyhow::ensure!(head.payload_len == work.item_bytes(), "a wrong length");
         if work.kind == Kind::RoundTrip {
-            stream.send_frame_bytes(&[], frame.payload).await?;
+            let payload = stream.recv_payload(&head).await?;
+            stream.send_frame_bytes(&[], payload).await?;
+        } else {
+            stream.recv_pieces(&head).await?;
         }
     }
     stream.send_frame(&[1], &[]).await?;
