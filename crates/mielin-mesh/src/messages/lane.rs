@@ -190,9 +190,9 @@ impl Lane {
     /// Takes a frame of the peer in; `false` when it posts nothing more.
     fn take_in(&self, mailboxes: &dyn Mailboxes, frame: Frame) -> Result<bool, Broken> {
         let node = self.0.node;
-        let (mut last, mut payload) = (false, frame.payload);
-        for part in note::parts(&frame.header) {
-            match part.ok_or(Broken::Malformed)? {
+        let (mut last, mut payload, mut rest) = (false, frame.payload, &frame.header[..]);
+        while !rest.is_empty() {
+            match note::part(&mut rest).ok_or(Broken::Malformed)? {
                 Part::Last => last = true,
                 Part::Said(said) if self.lock().posted.hear(&said) => {
                     mailboxes.replied(node, said.source, said.destination, said.reply);

@@ -85,22 +85,9 @@ pub(super) fn put_said(note: &mut Vec<u8>, said: &Said) {
     }
 }
 
-/// The parts of a note, one after the other; `None` for the first that is malformed, and then no more.
-pub(super) fn parts(note: &[u8]) -> impl Iterator<Item = Option<Part>> {
-    let mut rest = note;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let part = part(&mut rest);
-        if part.is_none() {
-            rest = &[];
-        }
-        Some(part)
-    })
-}
-
-fn part(rest: &mut &[u8]) -> Option<Part> {
+/// Takes the next part of a note; `None` if it is malformed.
+#[inline]
+pub(super) fn part(rest: &mut &[u8]) -> Option<Part> {
     match rest.try_get_u8().ok()? {
         LAST => Some(Part::Last),
         MESSAGE => {

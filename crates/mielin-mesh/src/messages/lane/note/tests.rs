@@ -4,6 +4,14 @@ use mielin_fuzz::{Seed, Target};
 
 use super::*;
 
+fn parts(mut rest: &[u8]) -> Option<Vec<Part>> {
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        parts.push(part(&mut rest)?);
+    }
+    Some(parts)
+}
+
 fn put(note: &mut Vec<u8>, part: &Part) {
     match part {
         Part::Last => put_last(note),
@@ -18,7 +26,7 @@ const NOTE: Target = Target {
     fixed_bytes: 4 << 10,
     bytes_per_byte: 16,
     run: |bytes| {
-        let Some(parts) = parts(bytes).collect::<Option<Vec<_>>>() else {
+        let Some(parts) = parts(bytes) else {
             return false;
         };
         let mut again = Vec::new();
