@@ -1,9 +1,11 @@
 //! Messages between two agents' mailboxes: from the edge of the outbox that gives them out, over the mesh, into the
 //! mailbox on the other node, which says that it has them. What agents do with them is not in it.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -30,8 +32,6 @@ pub(crate) struct Post {
     mesh: MeshService,
     partner: AgentId,
     state: Mutex<State>,
-    /// There is something in the mailbox.
-    arrived: Notify,
     /// There is something to send.
     outgoing: Notify,
     /// Something that was sent is in the other mailbox.
@@ -44,6 +44,8 @@ struct State {
     inbox: Inbox,
     /// The node of the other agent.
     there: Option<NodeId>,
+    /// Wakes who waits for something in the mailbox.
+    reader: Option<Waker>,
 }
 
 impl Mailboxes for Post {
@@ -63,8 +65,11 @@ impl Mailboxes for Post {
         let mut state = self.state();
         state.there = Some(from);
         let reply = state.inbox.accept(envelope).reply();
+        let reader = state.reader.take();
         drop(state);
-        self.arrived.notify_one();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         Some(reply)
     }
 
@@ -110,8 +115,8 @@ pub(crate) async fn start(
             outbox: Outbox::new(me),
             inbox: Inbox::new(me),
             there: None,
+            reader: None,
         }),
-        arrived: Notify::new(),
         outgoing: Notify::new(),
         acknowledged: Notify::new(),
         begun: Instant::now(),
@@ -153,14 +158,12 @@ async fn carry(post: Arc<Post>) {
 /// Answers requests, and throws everything else away.
 pub(crate) async fn answer(post: Arc<Post>) {
     loop {
-        while let Some(envelope) = post.take() {
-            if envelope.kind == MessageKind::Request {
-                let to_sequence = envelope.sequence;
-                post.push(MessageKind::Reply { to_sequence }, envelope.payload)
-                    .await;
-            }
+        let envelope = post.receive().await;
+        if envelope.kind == MessageKind::Request {
+            let to_sequence = envelope.sequence;
+            post.push(MessageKind::Reply { to_sequence }, envelope.payload)
+                .await;
         }
-        post.arrived.notified().await;
     }
 }
 
@@ -217,17 +220,16 @@ impl Post {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<Envelope> {
-        self.state().inbox.take()
-    }
-
     async fn receive(&self) -> Envelope {
-        loop {
-            if let Some(envelope) = self.take() {
-                return envelope;
+        poll_fn(|cx| {
+            let mut state = self.state();
+            if let Some(envelope) = state.inbox.take() {
+                return Poll::Ready(envelope);
             }
-            self.arrived.notified().await;
-        }
+            state.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// Sends, as soon as there is room in the outbox.
