@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_mesh::{MeshEvent, MeshService};
+use mielin_mesh::MeshService;
 use mielin_mesh_core::registry::Prefix;
 use mielin_mesh_core::{AgentId, MemberState, NodeId};
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::cell::Cell;
 use crate::config::CellsConfig;
 use crate::error::CellsError;
+use crate::finding::{found, heard_of};
 use crate::moving;
 use crate::node::{Node, Place};
 use crate::operations::{self, Absent};
@@ -25,12 +26,6 @@ use crate::wire::{self, Answer, Call, Operation};
 
 /// How long an operation looks for an agent that no node seems to have, while it moves or its record is being published.
 const FIND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an agent is looked for of which nobody knows. Right after a node was taken for dead and came back, its
-/// records have to be found anew.
-const UNKNOWN_PATIENCE: Duration = Duration::from_secs(2);
-/// The longest pause between two looks, if no record arrives in between.
-const FIND_PAUSE: Duration = Duration::from_millis(200);
-
 /// The agents of this node, and the way to the agents of all others. Cheap to clone.
 ///
 /// Every operation works on whichever node the agent is: its node is asked, and asked again where the agent went.
@@ -410,13 +405,8 @@ impl Cells {
         };
         let mut events = self.node.mesh.subscribe();
         let mut deadline = Instant::now() + FIND_TIMEOUT;
-        let unknown = Instant::now() + UNKNOWN_PATIENCE;
         loop {
-            let place = match self.node.place(&agent) {
-                Place::Unknown => self.node.sought(&agent).await,
-                known => known,
-            };
-            let error = match place {
+            let error = match found(&self.node, &agent).await {
                 Place::Here(cell) => match here(cell).await? {
                     Ok(done) => return Ok(done),
                     Err(_absent) => CellsError::AgentNotFound(agent.to_string()),
@@ -446,28 +436,12 @@ impl Cells {
                         Err(error) => return Err(error),
                     }
                 }
-                Place::Unknown if Instant::now() >= unknown => {
-                    return Err(CellsError::AgentNotFound(agent.to_string()));
-                }
-                Place::Unknown => CellsError::AgentNotFound(agent.to_string()),
+                Place::Unknown => return Err(CellsError::AgentNotFound(agent.to_string())),
             };
             if Instant::now() >= deadline {
                 return Err(error);
             }
-            let heard = async {
-                loop {
-                    match events.recv().await {
-                        Ok(MeshEvent::LocationChanged(location))
-                            if location.record.agent == agent =>
-                        {
-                            return;
-                        }
-                        Ok(_) => {}
-                        Err(_) => std::future::pending().await,
-                    }
-                }
-            };
-            let _ = tokio::time::timeout(FIND_PAUSE, heard).await;
+            heard_of(&agent, &mut events).await;
             let _ = tokio::time::timeout_at(deadline, self.node.sought(&agent)).await;
         }
     }

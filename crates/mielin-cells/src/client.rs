@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::CellsError;
+use crate::finding::found;
 use crate::lock::lock;
 use crate::node::{Node, Place};
 use crate::post::Post;
@@ -123,9 +124,8 @@ impl Client {
         mut reply: Option<oneshot::Sender<Bytes>>,
         deadline: Instant,
     ) -> Result<u64, CellsError> {
-        if let Place::Unknown = node.place(&agent)
-            && let Place::Unknown = node.sought(&agent).await
-        {
+        let found = tokio::time::timeout_at(deadline, found(node, &agent)).await;
+        if matches!(found, Err(_) | Ok(Place::Unknown)) {
             return Err(CellsError::AgentNotFound(agent.to_string()));
         }
         if node

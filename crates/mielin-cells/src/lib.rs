@@ -29,6 +29,7 @@ mod client;
 mod config;
 mod courier;
 mod error;
+mod finding;
 mod host;
 mod lock;
 mod logs;

@@ -1,11 +1,14 @@
 //! Messages: exactly once and in order, wherever their receiver is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mielin_cells::MoveOptions;
+use mielin_mesh::{BoxFuture, Mailboxes};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope, MessageKind};
-use mielin_mesh_core::{AgentId, Epoch};
+use mielin_mesh_core::{AgentId, AgentState, Epoch, LocationRecord, Name, NodeId};
 
-use crate::nodes::{PATIENCE, plain_mesh, shut_down, within};
+use crate::nodes::{PATIENCE, joined, plain_mesh, shut_down, within};
 use crate::programs;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,6 +27,70 @@ async fn requests_are_answered_from_every_node() {
         );
     }
     assert_eq!(nodes[0].stdout(agent).await, "from 0\nfrom 1\n");
+    shut_down(nodes).await;
+}
+
+/// Has everything that is brought to it.
+struct Everything;
+
+impl Mailboxes for Everything {
+    fn deliver(
+        &self,
+        _: NodeId,
+        _: AgentId,
+        envelopes: Vec<Envelope>,
+    ) -> BoxFuture<'_, Option<DeliveryReply>> {
+        let last = envelopes
+            .last()
+            .and_then(|last| self.deliver_now(NodeId([0; 32]), last.clone()));
+        Box::pin(std::future::ready(last))
+    }
+
+    fn deliver_now(&self, _: NodeId, envelope: Envelope) -> Option<DeliveryReply> {
+        let through = envelope.sequence;
+        Some(DeliveryReply::Acknowledged { through })
+    }
+
+    fn replied(&self, _: NodeId, _: AgentId, _: AgentId, _: Option<DeliveryReply>) {}
+}
+
+/// A node that has just come into the mesh, or its agent, is not found by everybody at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_not_found_at_first_gets_its_message() {
+    let nodes = plain_mesh(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let holder = joined(
+        &directory.path().join("node"),
+        "holder".into(),
+        nodes[0].mesh.local().address,
+        nodes[0].token(),
+    )
+    .await;
+    holder.serve_messages(Arc::new(Everything));
+    let (agent, cells) = (AgentId::new(), nodes[0].cells.clone());
+    let sending = tokio::spawn(async move { cells.send(agent, Bytes::new()).await });
+    let in_vain = "mielin_lookups_total{outcome=\"empty\"} ";
+    within(async {
+        let is_so = |line: &str| line.strip_prefix(in_vain).is_some_and(|count| count != "0");
+        while !nodes[0].mesh.metrics().lines().any(is_so) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let record = LocationRecord {
+        agent,
+        name: Name::new("late").unwrap(),
+        module: [0; 32],
+        owner: holder.local().id,
+        started_ms: 0,
+        node: holder.local().id,
+        epoch: Epoch(1),
+        revision: 1,
+        state: AgentState::Waiting,
+    };
+    holder.announce(record).unwrap();
+    assert_eq!(within(sending).await.unwrap().unwrap(), 1);
+    holder.shutdown().await;
     shut_down(nodes).await;
 }
 
