@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use mielin_mesh_core::delivery::MessageKind;
 use mielin_mesh_core::{Epoch, NodeRole};
-use mielin_mesh_wire::{JoinRequest, create_mesh, join};
+use mielin_mesh_wire::{
+    Endpoint, Features, Incoming, JoinRequest, Liveness, WireEvent, create_mesh, join,
+};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::time::{interval, timeout};
 
 use super::*;
@@ -213,5 +216,95 @@ async fn of_two_lanes_that_were_opened_at_once_both_ends_use_the_same() {
         }
         until(|| sender.said.lock().unwrap().len() == 2).await;
         assert_eq!(*receiver.taken.lock().unwrap(), [1, 1]);
+    }
+}
+
+/// A member without a mesh service.
+struct Plain {
+    id: NodeId,
+    _endpoint: Endpoint,
+    events: mpsc::Receiver<WireEvent>,
+}
+
+impl Plain {
+    /// The next lane that is opened to it.
+    async fn opened(&mut self) -> Incoming {
+        let opened = async {
+            loop {
+                match self.events.recv().await.unwrap() {
+                    WireEvent::Stream(incoming) if incoming.stream.protocol() == LANE => {
+                        return incoming;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        timeout(DEADLINE, opened).await.unwrap()
+    }
+}
+
+/// A node with mailboxes, and a member without a mesh service that is connected with it.
+async fn one_and_a_plain_member() -> ((MeshService, Arc<Everything>), Plain, [TempDir; 2]) {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let any = "127.0.0.1:0".parse().unwrap();
+    let mut config = MeshConfig::new(any);
+    config.enable_mdns = false;
+    let founder = create_mesh(directories[0].path(), "founder", NodeRole::Core).unwrap();
+    let mesh = MeshService::start(config, founder).await.unwrap();
+    let mailboxes = Arc::new(Everything::default());
+    mesh.serve_messages(Arc::clone(&mailboxes) as Arc<dyn Mailboxes>);
+    let address = mesh.local().address;
+    let token = mesh.authority().unwrap().issue_token(None, DEADLINE);
+    let request = JoinRequest {
+        address,
+        token: Some(token.unwrap()),
+        name: "plain".into(),
+        role: NodeRole::Edge,
+    };
+    let credentials = join(directories[1].path(), request, |_| {}).await.unwrap();
+    let liveness = Liveness {
+        idle: DEADLINE,
+        keep_alive: DEADLINE / 3,
+        unused: DEADLINE,
+    };
+    let bound = Endpoint::bind(any, &credentials, liveness, Features::all()).await;
+    let (endpoint, events) = bound.unwrap();
+    let node = mesh.local().id;
+    endpoint.connect(&node, address).await.unwrap();
+    until(|| mesh.shared.endpoint.peer(&credentials.id()).is_some()).await;
+    let plain = Plain {
+        id: credentials.id(),
+        _endpoint: endpoint,
+        events,
+    };
+    ((mesh, mailboxes), plain, directories)
+}
+
+/// The peer says nothing, so that nothing but the transport itself can wake the lane.
+#[tokio::test]
+async fn what_the_transport_did_not_take_is_written_when_it_does() {
+    let ((mesh, _), mut plain, _directories) = one_and_a_plain_member().await;
+    assert!(mesh.lane(&plain.id).is_none());
+    let mut stream = plain.opened().await.stream;
+    until(|| mesh.lane(&plain.id).is_some()).await;
+    let lane = mesh.lane(&plain.id).unwrap();
+    let payload = Bytes::from(vec![7; POSTED_BYTES_MAX]);
+    let mut sequence = 0;
+    while !lane.lock().blocked {
+        sequence += 1;
+        let payload = payload.clone();
+        let message = Envelope {
+            payload,
+            ..envelope(1, sequence)
+        };
+        let mut one = [message].into_iter();
+        lane.post(|| one.next());
+    }
+    for expected in 1..=sequence {
+        let frame = timeout(DEADLINE, stream.recv_frame(FRAME_LIMIT)).await;
+        let frame = frame.unwrap().unwrap().unwrap();
+        let parts: Vec<_> = note::parts(&frame.header).collect();
+        assert_eq!(parts, [Some(Part::Message(envelope(1, expected)))]);
+        assert_eq!(frame.payload, payload);
     }
 }
