@@ -4,16 +4,17 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{
-    Dialling, Features, FrameLimit, JoinRequest, MeshConfig, MeshError, MeshService, MeshStream,
-    Path, Route, create_mesh, join, request_handler, stream_handler,
+    BoxFuture, Dialling, Features, FrameLimit, JoinRequest, Lane, Mailboxes, MeshConfig, MeshError,
+    MeshService, MeshStream, Path, Route, create_mesh, join, request_handler, stream_handler,
 };
+use mielin_mesh_core::delivery::{DeliveryReply, Envelope, MessageKind};
 use mielin_mesh_core::routing::RouteRefusal;
-use mielin_mesh_core::{MemberState, NodeId, NodeRole};
+use mielin_mesh_core::{AgentId, Epoch, MemberState, NodeId, NodeRole};
 use mielin_mesh_wire::{Endpoint, Liveness, WireEvent};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -122,7 +123,7 @@ fn config() -> MeshConfig {
 }
 
 /// Waits for a condition; polls, because some conditions concern several nodes.
-async fn until(what: &str, condition: impl Fn() -> bool) {
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         let mut look = interval(Duration::from_millis(10));
         while !condition() {
@@ -364,6 +365,113 @@ async fn where_no_relay_is_members_hand_messages_on() {
     }
     for node in [&left, &right] {
         node.mesh.shutdown().await;
+    }
+}
+
+/// What was posted to a node, and what was said to what it has posted.
+#[derive(Default)]
+struct Posted {
+    taken: Mutex<Vec<u64>>,
+    through: Mutex<u64>,
+}
+
+impl Mailboxes for Posted {
+    fn deliver(
+        &self,
+        _: NodeId,
+        _: AgentId,
+        _: Vec<Envelope>,
+    ) -> BoxFuture<'_, Option<DeliveryReply>> {
+        Box::pin(std::future::ready(None))
+    }
+
+    fn deliver_now(&self, _: NodeId, envelope: Envelope) -> Option<DeliveryReply> {
+        let through = envelope.sequence;
+        self.taken.lock().unwrap().push(through);
+        Some(DeliveryReply::Acknowledged { through })
+    }
+
+    fn replied(&self, _: NodeId, _: AgentId, _: AgentId, reply: Option<DeliveryReply>) {
+        match reply {
+            Some(DeliveryReply::Acknowledged { through }) => {
+                *self.through.lock().unwrap() = through
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// More than a circuit's window holds, in both directions at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_posted_through_a_relay() {
+    const COUNT: u64 = 256;
+    let founder = Node::founder(NodeRole::Core).await;
+    let (left_wall, right_wall) = (Wall::closed().await, Wall::closed().await);
+    let left = founder.behind("left", &left_wall).await;
+    let right = founder.behind("right", &right_wall).await;
+    until("their relay is known", || {
+        let known = |node: &Node, other: &Node| {
+            let members = node.mesh.members();
+            let mut of = members.iter().filter(|m| m.identity.id == other.id());
+            of.any(|m| m.identity.relays == [founder.id()])
+        };
+        known(&left, &right) && known(&right, &left)
+    })
+    .await;
+    left.echo(&right, &Bytes::new()).await.unwrap();
+    let ends = [(&left, &right), (&right, &left)].map(|(node, other)| {
+        let posted = Arc::new(Posted::default());
+        node.mesh
+            .serve_messages(Arc::clone(&posted) as Arc<dyn Mailboxes>);
+        (node, other.id(), posted)
+    });
+    let posting = |(node, to, posted): (&Node, NodeId, Arc<Posted>)| {
+        let mesh = node.mesh.clone();
+        async move {
+            let mut next = 1;
+            until("everything is answered", || {
+                if let Some(lane) = mesh.lane(&to) {
+                    lane.post(|| {
+                        (next <= COUNT).then(|| {
+                            next += 1;
+                            message(next - 1)
+                        })
+                    });
+                }
+                *posted.through.lock().unwrap() == COUNT
+            })
+            .await;
+        }
+    };
+    let [first, second] = ends.clone();
+    // On the same lane: on two of them messages could overtake each other.
+    let back = Arc::clone(&second.2);
+    let both = async {
+        until("the lane is there", || {
+            !back.taken.lock().unwrap().is_empty()
+        })
+        .await;
+        posting(second).await;
+    };
+    tokio::join!(posting(first), both);
+    for (node, to, posted) in &ends {
+        assert!(matches!(node.mesh.path(to), Some(Path::Relayed { .. })));
+        let expected: Vec<u64> = (1..=COUNT).collect();
+        assert_eq!(*posted.taken.lock().unwrap(), expected);
+    }
+    for node in [&left, &right, &founder] {
+        node.mesh.shutdown().await;
+    }
+}
+
+fn message(sequence: u64) -> Envelope {
+    Envelope {
+        source: AgentId([1; 16]),
+        source_epoch: Epoch(1),
+        destination: AgentId([2; 16]),
+        sequence,
+        kind: MessageKind::Send,
+        payload: Bytes::from(vec![7; Lane::POSTED_BYTES_MAX]),
     }
 }
 
