@@ -434,3 +434,6 @@ impl State {
         self.outbox.push(self.epoch, to, kind, payload)
     }
 }
+
+#[cfg(test)]
+mod tests;

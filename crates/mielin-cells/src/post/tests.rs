@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use mielin_mesh::{BoxFuture, JoinRequest, Mailboxes, MeshConfig, MeshService, create_mesh, join};
+use mielin_mesh_core::limits::DELIVERY_WINDOW_COUNT;
+use mielin_mesh_core::{NodeId, NodeRole};
+use tempfile::TempDir;
+use tokio::time::{interval, timeout};
+
+use super::*;
+use crate::config::CellsConfig;
+use crate::courier::Entrance;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Counts what is posted, and leaves its answers to the test.
+#[derive(Default)]
+struct Silent(AtomicU64);
+
+impl Mailboxes for Silent {
+    fn deliver(
+        &self,
+        _: NodeId,
+        _: AgentId,
+        _: Vec<Envelope>,
+    ) -> BoxFuture<'_, Option<DeliveryReply>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn deliver_now(&self, _: NodeId, _: Envelope) -> Option<DeliveryReply> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    fn replied(&self, _: NodeId, _: AgentId, _: AgentId, _: Option<DeliveryReply>) {}
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let mut look = interval(Duration::from_millis(5));
+    let becomes_so = async {
+        while !is_so() {
+            look.tick().await;
+        }
+    };
+    timeout(DEADLINE, becomes_so).await.unwrap();
+}
+
+fn listening() -> MeshConfig {
+    let mut config = MeshConfig::new("127.0.0.1:0".parse().unwrap());
+    config.enable_mdns = false;
+    config
+}
+
+/// A node without agents.
+async fn node(directory: &TempDir) -> Arc<Node> {
+    let founder = create_mesh(directory.path(), "founder", NodeRole::Core).unwrap();
+    let mesh = MeshService::start(listening(), founder).await.unwrap();
+    Node::start(CellsConfig::default(), mesh).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_sends_off_what_it_made_room_for() {
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let node = node(&directories[0]).await;
+    let address = node.mesh.local().address;
+    let token = node.mesh.authority().unwrap().issue_token(None, DEADLINE);
+    let request = JoinRequest {
+        address,
+        token: Some(token.unwrap()),
+        name: "other".into(),
+        role: NodeRole::Edge,
+    };
+    let other = join(directories[1].path(), request, |_| {}).await.unwrap();
+    let other = MeshService::start(listening().bootstrap(address), other);
+    let other = other.await.unwrap();
+    let posted = Arc::new(Silent::default());
+    other.serve_messages(Arc::clone(&posted) as Arc<dyn Mailboxes>);
+    let there = other.local().id;
+    until(|| node.mesh.lane(&there).is_some()).await;
+
+    let (source, to) = (AgentId::new(), AgentId::new());
+    assert!(node.hear_of(to, there, 1));
+    // No courier works for this post.
+    let post = Post::new(source, Epoch(1), PAYLOAD_BYTES_MAX);
+    let window = DELIVERY_WINDOW_COUNT as u64;
+    for _ in 0..2 * window {
+        let kind = delivery::MessageKind::Send;
+        post.push(to, kind, Bytes::new()).unwrap();
+    }
+    post.transmit(&node, &to);
+    until(|| posted.0.load(Ordering::Relaxed) == window).await;
+    let through = window / 2;
+    post.handle_reply(node.now(), &to, DeliveryReply::Acknowledged { through });
+    post.go_on(&node, &to);
+    until(|| posted.0.load(Ordering::Relaxed) == window + through).await;
+    node.shutdown().await;
+    other.shutdown().await;
+    node.mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn only_the_node_where_an_agent_is_speaks_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = node(&directory).await;
+    let (to, holder, former) = (AgentId::new(), NodeId([1; 32]), NodeId([2; 32]));
+    assert!(node.hear_of(to, holder, 2));
+    let (post, client) = (&node.client.post, node.client.id());
+    let kind = delivery::MessageKind::Send;
+    assert_eq!(post.push(to, kind, Bytes::new()), Ok(1));
+    let entrance = Entrance(Arc::downgrade(&node));
+    let acknowledged = DeliveryReply::Acknowledged { through: 1 };
+    for lie in [DeliveryReply::Ended, acknowledged] {
+        entrance.replied(former, client, to, Some(lie));
+        let fate = post.fate(&to);
+        assert!(!fate.ended && fate.through == 0, "{fate:?}");
+    }
+    entrance.replied(holder, client, to, Some(acknowledged));
+    assert_eq!(post.fate(&to).through, 1);
+    node.shutdown().await;
+    node.mesh.shutdown().await;
+}
