@@ -44,6 +44,8 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 const PAIRS_MAX: usize = 4096;
 /// A lane on which nothing has gone between so many looks is ended.
 const IDLE_LOOKS: u32 = 6;
+/// Who has refused a lane is asked for none for so many looks: its mailboxes may have been coming up.
+const REFUSED_LOOKS: u32 = 12;
 const FRAME_LIMIT: FrameLimit = FrameLimit {
     header_bytes: 8 * 1024,
     payload_bytes: POSTED_BYTES_MAX,
@@ -394,6 +396,9 @@ impl Running {
     async fn run(mut self) {
         if let Err(error) = self.serve().await {
             let from = self.lane.0.node;
+            if let Broken::Stream(StreamError::UnknownProtocol { .. }) = error {
+                self.shared.lanes.note_refusal(&self.lane);
+            }
             tracing::debug!(?from, %error, "a lane is broken off");
         }
     }
@@ -467,6 +472,37 @@ struct Slot {
     /// Messages are posted on the last of them; more than one if both nodes have opened one.
     lanes: Vec<Lane>,
     opening: bool,
+    refused: Option<Refused>,
+}
+
+/// A lane that the peer did not want on a connection, so many looks ago.
+struct Refused {
+    connection: Peer,
+    looks: u32,
+}
+
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && !self.opening && self.refused.is_none()
+    }
+
+    /// Whether it is in vain to open a lane on a connection.
+    fn refuses(&self, peer: &Peer) -> bool {
+        let refused = self.refused.as_ref();
+        refused.is_some_and(|refused| refused.connection.is_same_connection(peer))
+    }
+
+    /// Looks at a refusal once more, and forgets it if it is old or was made on another connection than this.
+    fn look_at_refusal(&mut self, preferred: Option<&Peer>) {
+        self.refused = self.refused.take().filter(|refused| {
+            let connection = &refused.connection;
+            refused.looks < REFUSED_LOOKS
+                && preferred.is_some_and(|peer| peer.is_same_connection(connection))
+        });
+        if let Some(refused) = &mut self.refused {
+            refused.looks += 1;
+        }
+    }
 }
 
 impl Lanes {
@@ -488,7 +524,7 @@ impl Lanes {
             slot.get_mut()
                 .lanes
                 .retain(|other| !Arc::ptr_eq(&other.0, &lane.0));
-            if slot.get().lanes.is_empty() && !slot.get().opening {
+            if slot.get().is_empty() {
                 slot.remove();
             }
         }
@@ -498,9 +534,18 @@ impl Lanes {
         let mut slots = self.lock();
         if let Entry::Occupied(mut slot) = slots.entry(*node) {
             slot.get_mut().opening = false;
-            if slot.get().lanes.is_empty() {
+            if slot.get().is_empty() {
                 slot.remove();
             }
+        }
+    }
+
+    /// Remembers that the peer does not want a lane that this node has opened.
+    fn note_refusal(&self, lane: &Lane) {
+        if let Some(connection) = lane.0.opened.clone() {
+            let looks = 0;
+            let refused = Some(Refused { connection, looks });
+            self.lock().entry(lane.0.node).or_default().refused = refused;
         }
     }
 
@@ -510,9 +555,9 @@ impl Lanes {
             let preferred = endpoint.peer(node);
             slot.lanes
                 .retain(|lane| !lane.is_useless(preferred.as_ref()));
+            slot.look_at_refusal(preferred.as_ref());
         }
-        self.lock()
-            .retain(|_, slot| slot.opening || !slot.lanes.is_empty());
+        self.lock().retain(|_, slot| !slot.is_empty());
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Slot>> {
@@ -523,11 +568,17 @@ impl Lanes {
 /// The lane to a node. If there is none, one is opened where that takes no new connection.
 pub(crate) fn lane(shared: &Arc<Shared>, node: &NodeId) -> Option<Lane> {
     let mut slots = shared.lanes.lock();
-    if let Some(slot) = slots.get(node) {
+    let slot = slots.get(node);
+    if let Some(slot) = slot
+        && (slot.opening || !slot.lanes.is_empty())
+    {
         return slot.lanes.last().cloned();
     }
     let mailboxes = shared.mailboxes()?;
     let peer = shared.endpoint.peer(node)?;
+    if slot.is_some_and(|slot| slot.refuses(&peer)) {
+        return None;
+    }
     if !features::serves(&peer, LANE) || shared.is_closing() {
         return None;
     }

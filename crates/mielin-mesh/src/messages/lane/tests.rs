@@ -308,3 +308,30 @@ async fn what_the_transport_did_not_take_is_written_when_it_does() {
         assert_eq!(frame.payload, payload);
     }
 }
+
+#[tokio::test]
+async fn who_refuses_a_lane_is_left_alone_for_a_while() {
+    let ((mesh, heard), mut plain, _directories) = one_and_a_plain_member().await;
+    let lanes = &mesh.shared.lanes;
+    for round in 1..=2 {
+        assert!(mesh.lane(&plain.id).is_none());
+        let stream = plain.opened().await.stream;
+        until(|| mesh.lane(&plain.id).is_some()).await;
+        let lane = mesh.lane(&plain.id).unwrap();
+        let mut one = [envelope(1, 1)].into_iter();
+        assert!(lane.post(|| one.next()));
+        stream.refuse_protocol();
+        until(|| heard.said.lock().unwrap().len() == round).await;
+        // Nothing else runs here meanwhile, but may have looked before.
+        let opening = || lanes.lock().get(&plain.id).map(|slot| slot.opening);
+        let mut looks = 0;
+        while opening().is_some() {
+            assert!(mesh.lane(&plain.id).is_none());
+            assert_eq!(opening(), Some(false));
+            lanes.end_useless(&mesh.shared.endpoint);
+            looks += 1;
+        }
+        assert!((2..=REFUSED_LOOKS + 1).contains(&looks), "{looks} looks");
+    }
+    assert_eq!(*heard.said.lock().unwrap(), [None, None]);
+}
