@@ -13,6 +13,7 @@ use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 
@@ -585,4 +586,30 @@ async fn a_port_in_use_is_named() {
     timeout(DEADLINE, again)
         .await
         .expect("the port is free again");
+}
+
+/// A piece holds the packet that it came in, which may be a thousand times as long.
+#[tokio::test]
+async fn a_frame_that_comes_byte_by_byte_does_not_hold_all_its_packets() {
+    let mesh = Mesh::new();
+    let (a, _a_events, _) = mesh.endpoint().await;
+    let (b, mut b_events, b_id) = mesh.endpoint().await;
+    let peer = a.connect(&b_id, b.local_address()).await.unwrap();
+    let (mut send, _) = peer.open(PROTOCOL).await.unwrap().split();
+    let incoming = next_stream(&mut b_events).await;
+    let (_back, mut recv) = incoming.stream.split();
+    let frame = [&[0, 3, 0, 0, 0, 250][..], b"abc", &[7; 250]].concat();
+    let (mut held_max, mut found) = (0, None);
+    for byte in frame {
+        assert_eq!(found, None);
+        send.write_all(&[byte]).await.unwrap();
+        let more = timeout(DEADLINE, poll_fn(|cx| recv.poll_more(cx))).await;
+        assert!(more.unwrap().unwrap());
+        held_max = held_max.max(recv.pieces());
+        found = recv.frame_at_hand(FrameLimit::default()).unwrap();
+    }
+    assert!(held_max < 50, "{held_max} pieces");
+    let found = found.unwrap();
+    assert_eq!(&found.header[..], b"abc");
+    assert_eq!(found.payload, [7; 250][..]);
 }

@@ -4,6 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// How many chunks are taken from the transport at a time.
 const CHUNKS_AT_ONCE: usize = 16;
+/// More pieces than this are joined: each holds the memory of the packet that it came in, however short it is.
+const PIECES_MAX: usize = 2 * CHUNKS_AT_ONCE;
 
 /// Bytes in pieces that are not empty, and places to read more into, which are kept: a small frame is one piece, and to
 /// make sixteen places for it would cost as much as to take it in.
@@ -37,6 +39,13 @@ impl Ahead {
 
     pub(super) fn fill(&mut self, count: usize) {
         self.end += count;
+        if self.end - self.first > PIECES_MAX {
+            let len = self.pieces().iter().map(Bytes::len).sum();
+            let mut joined = BytesMut::with_capacity(len);
+            self.gather(&mut joined, len);
+            self.places[0] = joined.freeze();
+            self.end = 1;
+        }
     }
 
     /// The next `len` bytes, if they lie in one piece.

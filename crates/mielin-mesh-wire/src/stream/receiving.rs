@@ -144,6 +144,12 @@ impl RecvHalf {
         Poll::Ready(Ok(true))
     }
 
+    /// Packets of which something is held here.
+    #[cfg(test)]
+    pub(crate) fn pieces(&self) -> usize {
+        self.ahead.pieces().len()
+    }
+
     async fn more(&mut self) -> Result<bool, StreamError> {
         poll_fn(|cx| self.poll_more(cx)).await
     }
