@@ -122,6 +122,8 @@ impl Posts {
                 return false;
             }
             Some(DeliveryReply::Acknowledged { through }) => through == posted.through,
+            // It may have been said several times before they came again.
+            Some(DeliveryReply::Gap { .. }) => false,
             // Those behind it come again, whatever is said to them.
             _ => true,
         };

@@ -60,6 +60,22 @@ fn a_peer_says_something_only_about_what_it_was_sent_and_once() {
     assert_eq!(unanswered, [(AgentId([1; 16]), AgentId([9; 16]))]);
 }
 
+/// When messages change from one lane to another, those on the new one may overtake.
+#[test]
+fn a_gap_that_is_said_twice_does_not_hide_the_acknowledgement() {
+    let gap = Some(DeliveryReply::Gap { expected: 1 });
+    let mut posts = Posts::default();
+    posts.note(&envelope(1, 2));
+    posts.note(&envelope(1, 3));
+    assert!(posts.hear(&said(1, gap)));
+    for sequence in 1..=3 {
+        posts.note(&envelope(1, sequence));
+    }
+    assert!(posts.hear(&said(1, gap)));
+    assert!(posts.hear(&said(1, through(3))));
+    assert_eq!(posts.unanswered().count(), 0);
+}
+
 #[test]
 fn pairs_are_bounded_and_those_that_were_answered_make_room() {
     let mut posts = Posts::default();
