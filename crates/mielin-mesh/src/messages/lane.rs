@@ -44,6 +44,8 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 const PAIRS_MAX: usize = 4096;
 /// A lane on which nothing has gone between so many looks is ended.
 const IDLE_LOOKS: u32 = 6;
+/// Lanes of one peer that are served at once. It needs one, and a few more while connections or lanes replace others.
+const SERVED_MAX: usize = 8;
 /// Who has refused a lane is asked for none for so many looks: its mailboxes may have been coming up.
 const REFUSED_LOOKS: u32 = 12;
 const FRAME_LIMIT: FrameLimit = FrameLimit {
@@ -459,6 +461,9 @@ impl Drop for Running {
             std::mem::take(&mut state.posted)
         };
         let node = self.lane.0.node;
+        if self.lane.0.opened.is_none() {
+            self.shared.lanes.over(&node);
+        }
         for (source, destination) in posted.unanswered() {
             self.mailboxes.replied(node, source, destination, None);
         }
@@ -474,6 +479,8 @@ struct Slot {
     /// Messages are posted on the last of them; more than one if both nodes have opened one.
     lanes: Vec<Lane>,
     opening: bool,
+    /// Lanes that the peer has opened and that have not come to their end, whether or not messages are posted on them.
+    served: usize,
     refused: Option<Refused>,
 }
 
@@ -485,7 +492,7 @@ struct Refused {
 
 impl Slot {
     fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && !self.opening && self.refused.is_none()
+        self.lanes.is_empty() && !self.opening && self.served == 0 && self.refused.is_none()
     }
 
     /// Whether it is in vain to open a lane on a connection.
@@ -521,21 +528,33 @@ impl Lanes {
     }
 
     fn remove(&self, lane: &Lane) {
-        let mut slots = self.lock();
-        if let Entry::Occupied(mut slot) = slots.entry(lane.0.node) {
-            slot.get_mut()
-                .lanes
-                .retain(|other| !Arc::ptr_eq(&other.0, &lane.0));
-            if slot.get().is_empty() {
-                slot.remove();
-            }
-        }
+        self.change(&lane.0.node, |slot| {
+            slot.lanes.retain(|other| !Arc::ptr_eq(&other.0, &lane.0));
+        });
     }
 
     fn cannot_open(&self, node: &NodeId) {
+        self.change(node, |slot| slot.opening = false);
+    }
+
+    /// Whether one more lane of a peer is to be served; then it counts until it is [`over`](Self::over).
+    fn serves_one_more(&self, node: NodeId) -> bool {
+        let mut slots = self.lock();
+        let served = &mut slots.entry(node).or_default().served;
+        let fits = *served < SERVED_MAX;
+        *served += usize::from(fits);
+        fits
+    }
+
+    /// A lane of a peer has come to its end.
+    fn over(&self, node: &NodeId) {
+        self.change(node, |slot| slot.served -= 1);
+    }
+
+    fn change(&self, node: &NodeId, change: impl FnOnce(&mut Slot)) {
         let mut slots = self.lock();
         if let Entry::Occupied(mut slot) = slots.entry(*node) {
-            slot.get_mut().opening = false;
+            change(slot.get_mut());
             if slot.get().is_empty() {
                 slot.remove();
             }
@@ -609,6 +628,9 @@ pub(crate) fn serve(shared: Arc<Shared>, stream: MeshStream, place: OwnedSemapho
     let Some(mailboxes) = shared.mailboxes() else {
         return stream.refuse_protocol();
     };
+    if !shared.lanes.serves_one_more(stream.peer()) {
+        return stream.refuse_protocol();
+    }
     let running = Running::begin(&shared, None, stream, mailboxes);
     shared.runtime.spawn(async move {
         let _place = place;

@@ -238,7 +238,7 @@ async fn of_two_lanes_that_were_opened_at_once_both_ends_use_the_same() {
 /// A member without a mesh service.
 struct Plain {
     id: NodeId,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
     events: mpsc::Receiver<WireEvent>,
 }
 
@@ -290,7 +290,7 @@ async fn one_and_a_plain_member() -> ((MeshService, Arc<Everything>), Plain, [Te
     until(|| mesh.shared.endpoint.peer(&credentials.id()).is_some()).await;
     let plain = Plain {
         id: credentials.id(),
-        _endpoint: endpoint,
+        endpoint,
         events,
     };
     ((mesh, mailboxes), plain, directories)
@@ -350,4 +350,29 @@ async fn who_refuses_a_lane_is_left_alone_for_a_while() {
         assert!((2..=REFUSED_LOOKS + 1).contains(&looks), "{looks} looks");
     }
     assert_eq!(*heard.said.lock().unwrap(), [None, None]);
+}
+
+/// Each may hold what its peer does not read.
+#[tokio::test]
+async fn a_peer_has_few_lanes_served_at_once() {
+    let ((mesh, _), plain, _directories) = one_and_a_plain_member().await;
+    let peer = plain.endpoint.peer(&mesh.local().id).unwrap();
+    let (node, there) = (&mesh, plain.id);
+    let served = |count| until(move || lanes(node, &there).len() == count);
+    let mut opened = Vec::new();
+    for count in 1..=SERVED_MAX {
+        opened.push(peer.open(LANE).await.unwrap());
+        served(count).await;
+    }
+    let mut surplus = peer.open(LANE).await.unwrap();
+    let refused = timeout(DEADLINE, surplus.recv_frame(FRAME_LIMIT)).await;
+    let refused = refused.unwrap();
+    assert!(
+        matches!(refused, Err(StreamError::UnknownProtocol { .. })),
+        "{refused:?}"
+    );
+    opened.pop().unwrap().abandon();
+    served(SERVED_MAX - 1).await;
+    let _another = peer.open(LANE).await.unwrap();
+    served(SERVED_MAX).await;
 }
