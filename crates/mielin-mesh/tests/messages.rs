@@ -254,24 +254,3 @@ async fn what_is_posted_arrives_in_order_and_is_answered() {
     let froms = there.froms.lock().unwrap().clone();
     assert!(froms.iter().all(|from| *from == sender.local().id));
 }
-
-/// The node has no mailboxes and refuses the lane; its peer is told that what it posted was not taken in.
-#[tokio::test]
-async fn what_was_posted_on_a_lane_that_ends_was_not_heard() {
-    let ([sender, receiver], _directories) = two().await;
-    let to = receiver.local().id;
-    let here = Arc::new(Mailbox::default());
-    sender.serve_messages(Arc::clone(&here) as Arc<dyn Mailboxes>);
-    let mut look = interval(Duration::from_millis(1));
-    let unheard = async {
-        while here.said.lock().unwrap().is_empty() {
-            if let Some(lane) = sender.lane(&to) {
-                let mut one = [message(1, 1)].into_iter();
-                lane.post(|| one.next());
-            }
-            look.tick().await;
-        }
-    };
-    timeout(DEADLINE, unheard).await.unwrap();
-    assert!(here.said.lock().unwrap().iter().all(Option::is_none));
-}

@@ -325,6 +325,7 @@ async fn what_the_transport_did_not_take_is_written_when_it_does() {
     }
 }
 
+/// And of what was posted to it, the sender is told that it was not taken in.
 #[tokio::test]
 async fn who_refuses_a_lane_is_left_alone_for_a_while() {
     let ((mesh, heard), mut plain, _directories) = one_and_a_plain_member().await;
