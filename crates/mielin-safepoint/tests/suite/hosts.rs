@@ -87,10 +87,15 @@ pub(crate) enum Compiled {
 
 impl Compiled {
     pub(crate) fn new(kind: Kind, wasm: &[u8]) -> Compiled {
-        match kind {
-            Kind::Wasmtime => Compiled::Wasmtime(on_wasmtime::compile(wasm)),
-            Kind::Wasmi => Compiled::Wasmi(on_wasmi::compile(wasm)),
-        }
+        Compiled::try_new(kind, wasm).unwrap()
+    }
+
+    /// Fails if the engine refuses the module.
+    pub(crate) fn try_new(kind: Kind, wasm: &[u8]) -> Result<Compiled, String> {
+        Ok(match kind {
+            Kind::Wasmtime => Compiled::Wasmtime(on_wasmtime::compile(wasm)?),
+            Kind::Wasmi => Compiled::Wasmi(on_wasmi::compile(wasm)?),
+        })
     }
 
     /// Fails if a segment does not fit or the start function traps.
@@ -265,7 +270,7 @@ mod on_wasmtime {
         instance: Instance,
     }
 
-    pub(crate) fn compile(wasm: &[u8]) -> Module {
+    pub(crate) fn compile(wasm: &[u8]) -> Result<Module, String> {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
         let engine = ENGINE.get_or_init(|| {
             let mut config = Config::new();
@@ -276,13 +281,14 @@ mod on_wasmtime {
             config.wasm_branch_hinting(true);
             Engine::new(&config).unwrap()
         });
-        Module::new(engine, wasm).unwrap()
+        Module::new(engine, wasm).map_err(|error| error.to_string())
     }
 
     impl Host {
         pub(crate) fn new(module: &Module) -> Result<Host, String> {
             let mut linker: Linker<Calls> = Linker::new(module.engine());
             let mut store = Store::new(module.engine(), Calls::default());
+            linker.allow_shadowing(true);
             for import in module.imports() {
                 let ty = import.ty().unwrap_func().clone();
                 let name = import.name().to_string();
@@ -395,16 +401,17 @@ mod on_wasmi {
         instance: Instance,
     }
 
-    pub(crate) fn compile(wasm: &[u8]) -> Module {
+    pub(crate) fn compile(wasm: &[u8]) -> Result<Module, String> {
         let mut config = Config::default();
         config.wasm_multi_memory(true);
-        Module::new(&Engine::new(&config), wasm).unwrap()
+        Module::new(&Engine::new(&config), wasm).map_err(|error| error.to_string())
     }
 
     impl Host {
         pub(crate) fn new(module: &Module) -> Result<Host, String> {
             let mut linker: Linker<Calls> = Linker::new(module.engine());
             let mut store = Store::new(module.engine(), Calls::default());
+            linker.allow_shadowing(true);
             for import in module.imports() {
                 let ty = import.ty().func().unwrap().clone();
                 let name = import.name().to_string();

@@ -6,4 +6,5 @@ mod hosts;
 mod random;
 mod refusals;
 mod sources;
+mod spec;
 mod stepping;

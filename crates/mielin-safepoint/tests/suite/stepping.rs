@@ -49,33 +49,39 @@ pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Result<Observed, String> {
 
 /// A rewritten program, compiled by both engines.
 pub(crate) struct Program {
-    resumable: Resumable,
+    pub(crate) resumable: Resumable,
     wasmtime: Compiled,
     wasmi: Compiled,
 }
 
 impl Program {
     pub(crate) fn new(resumable: Resumable) -> Program {
-        let wasmtime = Compiled::new(Kind::Wasmtime, resumable.bytes());
-        let wasmi = Compiled::new(Kind::Wasmi, resumable.bytes());
-        Program {
+        Program::try_new(resumable).unwrap()
+    }
+
+    /// Fails if an engine refuses the module.
+    pub(crate) fn try_new(resumable: Resumable) -> Result<Program, String> {
+        let wasmtime = Compiled::try_new(Kind::Wasmtime, resumable.bytes())?;
+        let wasmi = Compiled::try_new(Kind::Wasmi, resumable.bytes())?;
+        Ok(Program {
             resumable,
             wasmtime,
             wasmi,
-        }
+        })
     }
 
-    fn on(&self, kind: Kind) -> Box<dyn Machine> {
+    /// A new instance. Fails if a segment does not fit.
+    pub(crate) fn on(&self, kind: Kind) -> Result<Box<dyn Machine>, String> {
         match kind {
-            Kind::Wasmtime => self.wasmtime.instantiate().unwrap(),
-            Kind::Wasmi => self.wasmi.instantiate().unwrap(),
+            Kind::Wasmtime => self.wasmtime.instantiate(),
+            Kind::Wasmi => self.wasmi.instantiate(),
         }
     }
 }
 
 /// Runs a rewritten program and says how often it stopped.
 pub(crate) fn run_stepping(plan: Plan, program: &Program, globals: &[String]) -> (Observed, usize) {
-    let mut current: Box<dyn Machine> = program.on(plan.engines[0]);
+    let mut current: Box<dyn Machine> = program.on(plan.engines[0]).unwrap();
     current.calls().suspend = plan.suspend;
     let mut stops = 0;
     let mut passed = 0;
@@ -94,7 +100,7 @@ pub(crate) fn run_stepping(plan: Plan, program: &Program, globals: &[String]) ->
             let snapshot = through_bytes(&current.snapshot(&program.resumable));
             let calls = current.calls().clone();
             let kind = plan.engines[stops / plan.stride % plan.engines.len()];
-            current = program.on(kind);
+            current = program.on(kind).unwrap();
             current.load(&program.resumable, &snapshot);
             *current.calls() = calls;
         }
