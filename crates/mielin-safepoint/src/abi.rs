@@ -12,7 +12,7 @@
 //! | [`NEXT_FLAG_ADDRESS`] | the value that the flag takes when a rewind has finished |
 //! | [`STACK_POINTER_ADDRESS`] | offset of the byte after the last frame |
 //! | [`POINT_ADDRESS`] | the module's own note while it rewinds |
-//! | [`FRAMES_BASE`] | the innermost frame begins here; those of its callers follow |
+//! | [`FRAMES_BASE`] | the innermost frame begins here; those of its callers follow, and then the tables that can change |
 //!
 //! # Protocol
 //! - **Run.** Call [`ENTRY`]. It returns when the program has returned ([`MODE`] is
@@ -75,7 +75,7 @@ pub const POINT_ADDRESS: u32 = 12;
 pub const FRAMES_BASE: u32 = 16;
 /// Size of the frames memory in 64 KiB pages; minimum and maximum alike.
 ///
-/// A program whose frames do not fit traps while it unwinds. What is live across calls is on
+/// A program whose frames and changing tables do not fit traps while it unwinds. What is live across calls is on
 /// the engine's own stack too, so that one which bounds that lower traps before.
 pub const FRAMES_PAGES: u64 = 64;
 

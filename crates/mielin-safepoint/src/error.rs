@@ -25,21 +25,15 @@ impl fmt::Display for FunctionName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feature {
-    /// An instruction of this proposal (`exceptions`, `threads`, `gc`, `tail_call`, ...).
+    /// An instruction of this proposal (`exceptions`, `threads`, `gc`, `relaxed_simd`, ...).
     Proposal(&'static str),
-    /// An instruction that changes a table; tables are not part of a snapshot.
-    TableMutation(&'static str),
-    /// A reference is alive where the program can be stopped.
-    ReferenceAcrossSafepoint,
-    /// A mutable global holds a reference.
-    MutableReferenceGlobal,
     /// A memory with 64-bit addresses, or shared, or with its own page size.
     MemoryKind(&'static str),
     /// More than one memory.
     SeveralMemories,
-    /// Something other than a function is imported.
+    /// Something other than a function of numbers is imported.
     Import {
-        /// `memory`, `table`, `global` or `tag`.
+        /// `memory`, `table`, `global`, `tag` or `function of references`.
         kind: &'static str,
         /// Module name of the import.
         module: String,
@@ -54,14 +48,6 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Feature::Proposal(name) => write!(f, "an instruction of the {name} proposal"),
-            Feature::TableMutation(name) => write!(f, "{name}, which changes a table"),
-            Feature::ReferenceAcrossSafepoint => {
-                write!(
-                    f,
-                    "a reference that is alive where the program can be stopped"
-                )
-            }
-            Feature::MutableReferenceGlobal => write!(f, "a mutable global that holds a reference"),
             Feature::MemoryKind(kind) => write!(f, "a {kind} memory"),
             Feature::SeveralMemories => write!(f, "more than one memory"),
             Feature::Import { kind, module, name } => {

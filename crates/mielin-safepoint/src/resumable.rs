@@ -11,6 +11,7 @@ use wasmparser::{
     ValidPayload, Validator, WasmFeatures,
 };
 
+use crate::rewrite::{ARRAY_PAGES_MAX, TABLES_MAX};
 use crate::{InstrumentError, abi};
 
 /// BLAKE3 of a rewritten module: the name of a program. Displayed in hexadecimal.
@@ -131,6 +132,7 @@ fn features() -> WasmFeatures {
         | WasmFeatures::MULTI_VALUE
         | WasmFeatures::BULK_MEMORY
         | WasmFeatures::SIMD
+        | WasmFeatures::TAIL_CALL
         | WasmFeatures::FLOATS
         | WasmFeatures::MULTI_MEMORY
         | WasmFeatures::EXTENDED_CONST
@@ -296,9 +298,7 @@ impl Parts {
             .into_iter()
             .find_map(|name| Some((name, self.export(name, ExternalKind::Memory)?)))
             .ok_or(not("it exports no memory"))?;
-        if self.memories.len() != 2 || memory == frames {
-            return Err(not("it has other memories than its own and the frames"));
-        }
+        self.check_memories(memory, frames)?;
         let memory = &self.memories[memory as usize];
         let memory = MemoryInfo {
             export: export.into(),
@@ -311,6 +311,24 @@ impl Parts {
             globals,
             imports: self.imports,
         })
+    }
+
+    /// Beside the program's and the frames there may be memories for tables that change: of a small
+    /// and fixed size, and out of reach.
+    fn check_memories(&self, memory: u32, frames: u32) -> Result<(), InstrumentError> {
+        let not = InstrumentError::NotRewritten;
+        if (memory, frames) != (0, 1) || self.memories.len() > 2 + TABLES_MAX {
+            return Err(not("it has other memories than its own and the frames"));
+        }
+        let exports = self.exports.values();
+        let mut memories = exports.filter(|export| export.0 == ExternalKind::Memory);
+        let fixed = |memory: &MemoryType| {
+            memory.maximum == Some(memory.initial) && memory.initial <= ARRAY_PAGES_MAX
+        };
+        if memories.any(|export| export.1 > frames) || !self.memories[2..].iter().all(fixed) {
+            return Err(not("its memory for a table is exported or can grow"));
+        }
+        Ok(())
     }
 
     /// Every mutable global but the mode must be exported, or a snapshot would miss it.

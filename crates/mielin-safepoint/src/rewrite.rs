@@ -1,12 +1,16 @@
 //! The rewriter: parse, find out what can suspend, write every function again, assemble.
 
 mod assemble;
+mod culprit;
 mod function;
 mod graph;
 mod liveness;
 mod plan;
 mod program;
+mod references;
 mod sink;
+mod table_code;
+mod tail;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -18,7 +22,9 @@ use self::assemble::{Code, Layout};
 use self::function::{BlockTypes, Context};
 use self::graph::{CallGraph, Suspension};
 use self::program::{Body, Outline, Program, Sites};
+pub(crate) use self::references::{ARRAY_PAGES_MAX, TABLES_MAX};
 use self::sink::Written;
+use self::tail::TailCalls;
 use crate::{InstrumentError, Resumable};
 
 /// Makes a module resumable. Deterministic: the same input gives the same bytes everywhere.
@@ -30,10 +36,12 @@ use crate::{InstrumentError, Resumable};
 /// Every [`InstrumentError`] but [`InstrumentError::NotRewritten`] and
 /// [`InstrumentError::Version`].
 pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
-    let mut program = Program::parse(wasm)?;
+    let parsed = Program::parse(wasm);
+    let mut program = parsed.map_err(|error| culprit::name(wasm, error))?;
     let outlines = program.outlines()?;
-    let layout = Layout::of(&program);
+    let layout = Layout::of(&program, &outlines)?;
     let suspension = suspension(&program, &outlines, &layout);
+    let tails = TailCalls::of(&program, &outlines, &layout, &suspension);
     let mut types = BlockTypes::new(program.types.len() as u32);
     let context = Context {
         program: &program,
@@ -41,12 +49,18 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
         wrappers: &layout.wrappers,
         mode: layout.mode,
         drops: &layout.drops,
+        references: &layout.references,
+        tails: &tails,
     };
+    let copies = layout.wrappers.is_empty()
+        && layout.drops.is_empty()
+        && !program.uses.any
+        && layout.references.arrays.is_none();
     let mut code = Code::default();
     let mut total = 0;
     for (body, outline) in program.bodies.iter().zip(&outlines) {
         let index = body.validation.index;
-        let untouched = layout.wrappers.is_empty() && layout.drops.is_empty() && !outline.selects;
+        let untouched = copies && !outline.selects;
         let written = if untouched && !suspension.may_suspend[index as usize] {
             Written {
                 bytes: body.code.as_bytes().to_vec(),
@@ -90,7 +104,14 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
         code.push(index, &function::rewrite(&context, &mut types, &body)?);
     }
     code.push(layout.run, &assemble::run_function(&layout));
-    let bytes = assemble::module(&program, &layout, &types.added, &code)?;
+    let arrays = layout.references.arrays.iter();
+    let helpers = arrays.flat_map(|arrays| table_code::helpers(arrays, &layout.drops, &mut types));
+    let helpers: Vec<_> = helpers.collect();
+    let resuming = tails.resuming(&program, &layout, &mut types);
+    for (index, added) in (layout.run + 1..).zip(helpers.iter().chain(&resuming)) {
+        code.add(index, added);
+    }
+    let bytes = assemble::module(&program, &layout, &tails, &types.added, &code)?;
     Resumable::from_rewritten(bytes).map_err(|error| match error {
         InstrumentError::Invalid { message, offset } => {
             InstrumentError::Internal(format!("{message} (at offset {offset:#x})"))
@@ -117,6 +138,9 @@ fn suspension(program: &Program<'_>, outlines: &[Outline], layout: &Layout) -> S
         let index = body.validation.index;
         for (&callee, &sites) in &outline.calls {
             graph.call(index, callee, sites);
+            if outline.tail_calls.contains(&callee) {
+                graph.call(index, layout.function(callee), sites);
+            }
         }
         for (&ty, &sites) in &outline.indirect {
             graph.call_indirect(index, ty, sites);

@@ -12,8 +12,11 @@ use wasm_encoder::{
 };
 use wasmparser::{ElementItems, ElementKind, ExternalKind, Operator};
 
-use super::program::{Program, encode_type};
+use super::program::{Outline, Program, encode_type};
+use super::references::{Free, References, Segment};
 use super::sink::{FRAMES_MEMORY, Sink, Ty, Written};
+use super::table_code;
+use super::tail::TailCalls;
 use crate::{InstrumentError, abi};
 
 /// Indices of what the rewriter adds.
@@ -28,11 +31,16 @@ pub(super) struct Layout {
     pub(super) mode: u32,
     /// For each passive data segment that the code drops: the global that remembers it.
     pub(super) drops: BTreeMap<u32, u32>,
+    pub(super) references: References,
     run_type: u32,
+    own_tables: u32,
 }
 
 impl Layout {
-    pub(super) fn of(program: &Program<'_>) -> Layout {
+    pub(super) fn of(
+        program: &Program<'_>,
+        outlines: &[Outline],
+    ) -> Result<Layout, InstrumentError> {
         let mut next = (program.imports.len() + program.functions.len()) as u32;
         let mut number = || {
             next += 1;
@@ -44,33 +52,67 @@ impl Layout {
             .iter()
             .filter(|export| export.kind == ExternalKind::Func)
             .map(|export| export.index);
-        for function in program.address_taken.iter().copied().chain(exported) {
+        let tail_called = outlines.iter().flat_map(|outline| &outline.tail_calls);
+        let taken = program.address_taken.iter().chain(tail_called).copied();
+        for function in taken.chain(exported) {
             if program.defined(function).is_none() {
                 wrappers.entry(function).or_insert_with(&mut number);
             }
         }
         let (main, run) = (number(), number());
         let mode = program.globals.len() as u32;
-        let drops = program
-            .dropped_segments
-            .iter()
-            .filter(|segment| program.data[**segment as usize].passive)
-            .zip(mode + 1..)
-            .map(|(segment, global)| (*segment, global))
-            .collect();
-        let run_type = program.type_index(program.entry);
-        Layout {
+        let free = Free {
+            global: mode + 1,
+            function: run + 1,
+            table: 0,
+            data: program.data.len() as u32 + 1,
+        };
+        let references = References::of(program, free)?;
+        let arrays = references.arrays.as_ref();
+        let data = program.dropped_segments.iter().copied();
+        let data = data.filter(|segment| program.data[*segment as usize].passive);
+        let elements = arrays.into_iter().flat_map(|arrays| {
+            let dropped = program.uses.dropped.iter();
+            dropped.filter_map(|element| Some(arrays.passive(*element)?.data))
+        });
+        let first_drop = mode + 1 + arrays.map_or(0, |arrays| arrays.arrays.len()) as u32;
+        let drops = data.chain(elements).zip(first_drop..).collect();
+        Ok(Layout {
             wrappers,
             main,
             run,
             mode,
             drops,
-            run_type,
-        }
+            references,
+            run_type: program.type_index(program.entry),
+            own_tables: program.tables.len() as u32,
+        })
     }
 
-    fn function(&self, index: u32) -> u32 {
+    /// What is called in the place of a function.
+    pub(super) fn function(&self, index: u32) -> u32 {
         self.wrappers.get(&index).copied().unwrap_or(index)
+    }
+
+    /// Type index of a function of the program or of one that stands for an import.
+    pub(super) fn type_index(&self, program: &Program<'_>, function: u32) -> u32 {
+        let is_wrapper = |entry: &(&u32, &u32)| *entry.1 == function;
+        let import = self.wrappers.iter().find(is_wrapper);
+        program.type_index(import.map_or(function, |(import, _)| *import))
+    }
+
+    /// The first function that neither the program nor its references need.
+    pub(super) fn first_resuming(&self) -> u32 {
+        let arrays = self.references.arrays.as_ref();
+        self.run + 1 + arrays.map_or(0, |arrays| arrays.helpers.len() as u32)
+    }
+
+    /// The first table that neither the program nor the calls through numbers need.
+    pub(super) fn next_table(&self) -> u32 {
+        let arrays = self.references.arrays.as_ref();
+        arrays.map_or(self.own_tables, |arrays| {
+            arrays.function_tables().count() as u32
+        })
     }
 }
 
@@ -80,9 +122,17 @@ pub(super) struct Code {
     section: CodeSection,
     hints: BranchHints,
     any_hints: bool,
+    /// Functions after [`Layout::run`]: their types.
+    added: Vec<u32>,
 }
 
 impl Code {
+    /// Adds a function after [`Layout::run`].
+    pub(super) fn add(&mut self, index: u32, (ty, written): &(u32, Written)) {
+        self.added.push(*ty);
+        self.push(index, written);
+    }
+
     /// Adds the next function.
     pub(super) fn push(&mut self, index: u32, written: &Written) {
         self.section.raw(&written.bytes);
@@ -100,8 +150,8 @@ impl Code {
     }
 }
 
-/// [`abi::ENTRY`]: drops again what had been dropped, starts a program that has no frames, and
-/// calls the function that everything runs in.
+/// [`abi::ENTRY`]: drops again what had been dropped, reads the arrays, starts a program that has
+/// no frames, calls the function that everything runs in, and writes the arrays if that was stopped.
 pub(super) fn run_function(layout: &Layout) -> Written {
     let mut out = Sink::default();
     out.op().global_get(layout.mode);
@@ -120,9 +170,20 @@ pub(super) fn run_function(layout: &Layout) -> Written {
         .if_(wasm_encoder::BlockType::Empty);
     out.finish_mode(layout.mode);
     out.finish_flag();
+    if let Some(arrays) = &layout.references.arrays {
+        out.op().else_();
+        table_code::restore(arrays, &mut out);
+    }
     out.op().end();
     out.end();
-    out.op().call(layout.main).end();
+    out.op().call(layout.main);
+    if let Some(arrays) = &layout.references.arrays {
+        out.op().global_get(layout.mode);
+        out.unlikely_if();
+        table_code::save(arrays, &mut out);
+        out.end();
+    }
+    out.op().end();
     let mut bytes = alloc::vec![0];
     let hints = out
         .hints
@@ -137,7 +198,8 @@ pub(super) fn run_function(layout: &Layout) -> Written {
 pub(super) fn module(
     program: &Program<'_>,
     layout: &Layout,
-    block_types: &[Vec<Ty>],
+    tails: &TailCalls,
+    types: &[(Vec<Ty>, Vec<Ty>)],
     code: &Code,
 ) -> Result<Vec<u8>, InstrumentError> {
     let mut module = Module::new();
@@ -146,7 +208,7 @@ pub(super) fn module(
         name: abi::SECTION.into(),
         data: version.as_slice().into(),
     });
-    module.section(&type_section(program, block_types));
+    module.section(&type_section(program, types));
     let mut imports = ImportSection::new();
     for &(from, name, ty) in &program.imports {
         imports.import(from, name, EntityType::Function(ty));
@@ -162,24 +224,21 @@ pub(super) fn module(
     functions
         .function(layout.run_type)
         .function(layout.run_type);
-    module.section(&functions);
-    let mut tables = TableSection::new();
-    for table in &program.tables {
-        tables.table(TableType {
-            element_type: reference(table.element_type),
-            table64: false,
-            minimum: table.initial,
-            maximum: table.maximum,
-            shared: false,
-        });
+    for &ty in &code.added {
+        functions.function(ty);
     }
-    module.section(&tables);
-    module.section(&memory_section(program));
+    module.section(&functions);
+    module.section(&table_section(program, layout, tails));
+    module.section(&memory_section(program, layout));
     module.section(&global_section(program, layout)?);
     module.section(&export_section(program, layout));
-    module.section(&element_section(program, layout)?);
+    module.section(&element_section(program, layout, tails)?);
+    let segments = layout.references.arrays.iter();
+    let segments: Vec<&Segment> = segments
+        .flat_map(|arrays| arrays.segments.values())
+        .collect();
     module.section(&DataCountSection {
-        count: program.data.len() as u32 + 1,
+        count: (program.data.len() + 1 + segments.len()) as u32,
     });
     if code.any_hints {
         module.section(&code.hints);
@@ -191,12 +250,67 @@ pub(super) fn module(
     }
     let address = ConstExpr::i32_const(abi::STACK_POINTER_ADDRESS as i32);
     data.active(FRAMES_MEMORY, &address, abi::FRAMES_BASE.to_le_bytes());
+    for segment in segments {
+        number_data(layout, segment, &mut data);
+    }
     module.section(&data);
     module.section(&name_section(program, layout));
     Ok(module.finish())
 }
 
-fn type_section(program: &Program<'_>, block_types: &[Vec<Ty>]) -> TypeSection {
+/// The numbers of an element segment.
+fn number_data(layout: &Layout, segment: &Segment, data: &mut DataSection) {
+    let numbers = segment.numbers.iter();
+    let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+    match (segment.place, &layout.references.arrays) {
+        (Some((table, at)), Some(arrays)) => {
+            // No memory has room there.
+            let beyond = u32::MAX;
+            let address = if segment.fits { at * 4 } else { beyond };
+            let address = ConstExpr::i32_const(address as i32);
+            data.active(arrays.arrays[table as usize].memory, &address, bytes);
+        }
+        _ => {
+            data.passive(bytes);
+        }
+    }
+}
+
+fn table_section(program: &Program<'_>, layout: &Layout, tails: &TailCalls) -> TableSection {
+    let mut tables = TableSection::new();
+    let own = match layout.references.arrays {
+        Some(_) => &[],
+        None => program.tables.as_slice(),
+    };
+    for table in own {
+        tables.table(TableType {
+            element_type: wasm_encoder::RefType::FUNCREF,
+            table64: false,
+            minimum: table.initial,
+            maximum: table.maximum,
+            shared: false,
+        });
+    }
+    let mut functions = |count: u64| {
+        tables.table(TableType {
+            element_type: wasm_encoder::RefType::FUNCREF,
+            table64: false,
+            minimum: count,
+            maximum: Some(count),
+            shared: false,
+        });
+    };
+    if let Some(arrays) = &layout.references.arrays {
+        let count = program.address_taken.len() as u64 + 1;
+        arrays.function_tables().for_each(|_| functions(count));
+    }
+    if tails.len() > 0 {
+        functions(tails.len().into());
+    }
+    tables
+}
+
+fn type_section(program: &Program<'_>, added: &[(Vec<Ty>, Vec<Ty>)]) -> TypeSection {
     let mut types = TypeSection::new();
     for ty in &program.types {
         let encode = |types: &[wasmparser::ValType]| -> Vec<_> {
@@ -206,15 +320,14 @@ fn type_section(program: &Program<'_>, block_types: &[Vec<Ty>]) -> TypeSection {
             .ty()
             .function(encode(ty.params()), encode(ty.results()));
     }
-    for results in block_types {
-        types
-            .ty()
-            .function([], results.iter().map(|ty| ty.encode()).collect::<Vec<_>>());
+    for (params, results) in added {
+        let encode = |list: &[Ty]| list.iter().map(|ty| ty.encode()).collect::<Vec<_>>();
+        types.ty().function(encode(params), encode(results));
     }
     types
 }
 
-fn memory_section(program: &Program<'_>) -> MemorySection {
+fn memory_section(program: &Program<'_>, layout: &Layout) -> MemorySection {
     let memory = |minimum, maximum| MemoryType {
         minimum,
         maximum,
@@ -228,6 +341,10 @@ fn memory_section(program: &Program<'_>) -> MemorySection {
         None => memory(0, Some(0)),
     });
     memories.memory(memory(abi::FRAMES_PAGES, Some(abi::FRAMES_PAGES)));
+    // Of a fixed size, so that no engine's bookkeeping of the program's memory meets them.
+    for array in layout.references.arrays.iter().flat_map(|all| &all.arrays) {
+        memories.memory(memory(array.pages(), Some(array.pages())));
+    }
     memories
 }
 
@@ -238,19 +355,28 @@ fn global_section(
     let mut globals = GlobalSection::new();
     for (ty, init) in &program.globals {
         let val_type = encode_type(ty.content_type).unwrap_or(wasm_encoder::ValType::I32);
+        let value = if ty.content_type.is_reference_type() {
+            ConstExpr::i32_const(layout.references.constant(init)? as i32)
+        } else {
+            constant(init, layout)?
+        };
         let ty = GlobalType {
             val_type,
             mutable: ty.mutable,
             shared: false,
         };
-        globals.global(ty, &constant(init, layout)?);
+        globals.global(ty, &value);
     }
     let word = GlobalType {
         val_type: wasm_encoder::ValType::I32,
         mutable: true,
         shared: false,
     };
-    for _ in 0..=layout.drops.len() {
+    globals.global(word, &ConstExpr::i32_const(abi::RUNNING));
+    for array in layout.references.arrays.iter().flat_map(|all| &all.arrays) {
+        globals.global(word, &ConstExpr::i32_const(array.initial as i32));
+    }
+    for _ in &layout.drops {
         globals.global(word, &ConstExpr::i32_const(0));
     }
     Ok(globals)
@@ -265,6 +391,7 @@ fn export_section(program: &Program<'_>, layout: &Layout) -> ExportSection {
             ExternalKind::Func | ExternalKind::FuncExact => {
                 (ExportKind::Func, layout.function(export.index))
             }
+            ExternalKind::Table if layout.references.arrays.is_some() => continue,
             ExternalKind::Table => (ExportKind::Table, export.index),
             ExternalKind::Memory => (ExportKind::Memory, export.index),
             ExternalKind::Global => (ExportKind::Global, export.index),
@@ -285,6 +412,14 @@ fn export_section(program: &Program<'_>, layout: &Layout) -> ExportSection {
         .filter(|(_, (ty, _))| ty.mutable);
     let mutable = mutable
         .map(|(index, _)| index as u32)
+        .chain(
+            layout
+                .references
+                .arrays
+                .iter()
+                .flat_map(|all| &all.arrays)
+                .map(|array| array.size),
+        )
         .chain(layout.drops.values().copied());
     for index in mutable {
         exports.export(
@@ -299,8 +434,22 @@ fn export_section(program: &Program<'_>, layout: &Layout) -> ExportSection {
 fn element_section(
     program: &Program<'_>,
     layout: &Layout,
+    tails: &TailCalls,
 ) -> Result<ElementSection, InstrumentError> {
     let mut elements = ElementSection::new();
+    if layout.references.arrays.is_none() {
+        own_elements(program, layout, &mut elements)?;
+    }
+    function_elements(program, layout, tails, &mut elements);
+    Ok(elements)
+}
+
+/// The program's own segments, which are all of functions.
+fn own_elements(
+    program: &Program<'_>,
+    layout: &Layout,
+    elements: &mut ElementSection,
+) -> Result<(), InstrumentError> {
     for element in &program.elements {
         let items = match &element.items {
             ElementItems::Functions(functions) => {
@@ -311,12 +460,12 @@ fn element_section(
                     .collect();
                 Elements::Functions(functions?.into())
             }
-            ElementItems::Expressions(ty, expressions) => {
+            ElementItems::Expressions(_, expressions) => {
                 let mut list = Vec::new();
                 for expression in expressions.clone() {
                     list.push(constant(&expression?, layout)?);
                 }
-                Elements::Expressions(reference(*ty), list.into())
+                Elements::Expressions(wasm_encoder::RefType::FUNCREF, list.into())
             }
         };
         match &element.kind {
@@ -325,22 +474,42 @@ fn element_section(
             ElementKind::Active {
                 table_index,
                 offset_expr,
-            } => {
-                // The short form, without an index, holds only functions.
-                let external = matches!(
-                    items,
-                    Elements::Expressions(wasm_encoder::RefType::EXTERNREF, _)
-                );
-                let table = if external {
-                    Some(table_index.unwrap_or(0))
-                } else {
-                    *table_index
-                };
-                elements.active(table, &constant(offset_expr, layout)?, items)
-            }
+            } => elements.active(*table_index, &constant(offset_expr, layout)?, items),
         };
     }
-    Ok(elements)
+    Ok(())
+}
+
+/// The functions by their numbers, and those that resume frames.
+fn function_elements(
+    program: &Program<'_>,
+    layout: &Layout,
+    tails: &TailCalls,
+    elements: &mut ElementSection,
+) {
+    if let Some(arrays) = &layout.references.arrays {
+        for (table, wanted) in (arrays.functions..).zip(arrays.function_tables()) {
+            let held = |&function: &u32| {
+                let ty = program.type_index(function);
+                if arrays.may_hold(wanted, &program.types, ty) {
+                    layout.function(function)
+                } else {
+                    // Its type is none that a reference could be mistaken in.
+                    layout.run
+                }
+            };
+            let functions: Vec<u32> = program.address_taken.iter().map(held).collect();
+            // Number 0 is null.
+            let items = Elements::Functions(functions.into());
+            elements.active(Some(table), &ConstExpr::i32_const(1), items);
+        }
+    }
+    if tails.len() > 0 {
+        let first = layout.first_resuming();
+        let functions: Vec<u32> = (first..first + tails.len()).collect();
+        let items = Elements::Functions(functions.into());
+        elements.active(Some(tails.table), &ConstExpr::i32_const(0), items);
+    }
 }
 
 /// A constant expression with imports replaced by their wrappers.
@@ -357,13 +526,6 @@ fn constant(
     // The encoder writes the final `end` itself.
     let raw = raw.read_bytes(length.saturating_sub(1))?;
     Ok(ConstExpr::raw(raw.iter().copied()))
-}
-
-fn reference(ty: wasmparser::RefType) -> wasm_encoder::RefType {
-    match ty {
-        wasmparser::RefType::EXTERNREF => wasm_encoder::RefType::EXTERNREF,
-        _ => wasm_encoder::RefType::FUNCREF,
-    }
 }
 
 fn name_section(program: &Program<'_>, layout: &Layout) -> NameSection {

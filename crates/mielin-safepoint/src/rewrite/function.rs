@@ -6,6 +6,7 @@
 //! everything is in shadows, so that a branch from a dispatch needs no operands.
 
 mod branch;
+mod reference;
 mod suspend;
 
 use alloc::collections::BTreeMap;
@@ -19,8 +20,10 @@ use super::graph::Suspension;
 use super::liveness::{self, Liveness};
 use super::plan::{CallKind, Child, ChildKind, LabelIndex, Plan, Planner, Reach};
 use super::program::{Body, Program, fresh};
+use super::references::{Helper, References};
 use super::sink::{CODE_BYTES_MAX, Kept, LOCALS_MAX, Locals, Sink, Ty, Value, Written, join};
-use crate::{Feature, InstrumentError, abi};
+use super::tail::TailCalls;
+use crate::{InstrumentError, abi};
 
 /// What all functions of a module share.
 pub(super) struct Context<'m, 'a> {
@@ -32,13 +35,16 @@ pub(super) struct Context<'m, 'a> {
     pub(super) mode: u32,
     /// Globals that remember dropped data segments.
     pub(super) drops: &'m BTreeMap<u32, u32>,
+    pub(super) references: &'m References,
+    pub(super) tails: &'m TailCalls,
 }
 
-/// Function types without parameters, for blocks with several results.
+/// Function types for blocks with several results and for functions of the rewriter.
 pub(super) struct BlockTypes {
     first: u32,
-    pub(super) added: Vec<Vec<Ty>>,
-    index: BTreeMap<Vec<Ty>, u32>,
+    /// Parameters and results.
+    pub(super) added: Vec<(Vec<Ty>, Vec<Ty>)>,
+    index: BTreeMap<(Vec<Ty>, Vec<Ty>), u32>,
 }
 
 impl BlockTypes {
@@ -55,15 +61,19 @@ impl BlockTypes {
         match results {
             [] => wasm_encoder::BlockType::Empty,
             [ty] => wasm_encoder::BlockType::Result(ty.encode()),
-            _ => {
-                let next = self.first + self.added.len() as u32;
-                let index = *self.index.entry(results.to_vec()).or_insert(next);
-                if index == next {
-                    self.added.push(results.to_vec());
-                }
-                wasm_encoder::BlockType::FunctionType(index)
-            }
+            _ => wasm_encoder::BlockType::FunctionType(self.function(&[], results)),
         }
+    }
+
+    /// Index of a function type.
+    pub(super) fn function(&mut self, params: &[Ty], results: &[Ty]) -> u32 {
+        let next = self.first + self.added.len() as u32;
+        let key = (params.to_vec(), results.to_vec());
+        let index = *self.index.entry(key.clone()).or_insert(next);
+        if index == next {
+            self.added.push(key);
+        }
+        index
     }
 }
 
@@ -180,8 +190,8 @@ pub(super) fn rewrite(
     let main = core::mem::take(&mut writer.out);
     let main = writer.insert_dispatches(main);
     writer.out.depth = head.depth;
-    if plan.points > 0 {
-        writer.entry(polls)?;
+    if plan.points > 0 || context.tails.identity(index).is_some() {
+        writer.entry(polls);
     }
     let written = join(&writer.locals, &[&head, &writer.out, &main]);
     if writer.locals.count() > LOCALS_MAX {
@@ -279,18 +289,6 @@ impl Writer<'_> {
             if self.out.code.len() > CODE_BYTES_MAX || self.locals.count() > LOCALS_MAX {
                 break;
             }
-        }
-        self.check_kept()
-    }
-
-    fn check_kept(&self) -> Result<(), InstrumentError> {
-        if self
-            .kept
-            .iter()
-            .any(|kept| kept.0.iter().any(|value| value.ty.is_reference()))
-        {
-            let feature = Feature::ReferenceAcrossSafepoint;
-            return Err(self.context.program.unsupported_in(self.index, feature));
         }
         Ok(())
     }
@@ -393,6 +391,9 @@ impl Writer<'_> {
                 self.ensure(self.results.len());
                 self.out.op().return_();
             }
+            Operator::ReturnCall { .. } | Operator::ReturnCallIndirect { .. } => {
+                self.tail_call(operator, raw);
+            }
             Operator::Unreachable => {
                 self.out.op().unreachable();
             }
@@ -417,16 +418,14 @@ impl Writer<'_> {
         let (operands, results) = (operands as usize, results as usize);
         let kind = self.context.call_kind(operator);
         let below = self.stack.len() - operands;
+        if let Operator::CallIndirect { table_index, .. } = *operator {
+            self.look_up(table_index);
+        }
         if kind == CallKind::Never {
             self.ensure(operands);
             self.copy(operator, raw);
         } else {
-            self.call(
-                operands,
-                raw,
-                kind,
-                matches!(operator, Operator::CallIndirect { .. }),
-            );
+            self.call(operands, operator, raw, kind);
         }
         validator.op(offset, operator)?;
         self.truncate(below);
@@ -445,20 +444,13 @@ impl Writer<'_> {
 
     fn copy(&mut self, operator: &Operator<'_>, raw: &[u8]) {
         match *operator {
-            Operator::RefFunc { function_index } => {
-                let wrapper = self.context.wrappers.get(&function_index);
-                self.out.op().ref_func(*wrapper.unwrap_or(&function_index));
-            }
-            Operator::DataDrop { data_index } => {
-                self.out.code.extend_from_slice(raw);
-                if let Some(&global) = self.context.drops.get(&data_index) {
-                    self.out.op().i32_const(1).global_set(global);
-                }
-            }
+            Operator::DataDrop { data_index } => self.drop_segment(data_index),
+            Operator::ElemDrop { elem_index } => self.drop_elements(elem_index),
+            Operator::CallIndirect { .. } => self.call_indirect(operator, raw),
             Operator::Select | Operator::TypedSelect { .. } if self.after_comparison => {
-                self.out.op().local_tee(self.base);
-                self.out.code.extend_from_slice(raw);
+                self.out.op().local_tee(self.base).select();
             }
+            _ if self.context.references.lower(operator, &mut self.out) => {}
             _ => self.out.code.extend_from_slice(raw),
         }
         self.after_comparison = is_comparison(operator);
@@ -466,7 +458,8 @@ impl Writer<'_> {
 
     /// A call that may suspend. A resumed call gets its arguments again only where the callee
     /// is the host; a function of the program reads its own frame instead.
-    fn call(&mut self, operands: usize, raw: &[u8], kind: CallKind, indirect: bool) {
+    fn call(&mut self, operands: usize, operator: &Operator<'_>, raw: &[u8], kind: CallKind) {
+        let indirect = matches!(operator, Operator::CallIndirect { .. });
         self.flush();
         let (point, label) = self.plan.calls[self.next_call];
         debug_assert_eq!(self.positions[label], self.out.depth, "labels end in order");
@@ -486,7 +479,7 @@ impl Writer<'_> {
             self.arguments.insert(point, arguments);
         }
         self.ensure(operands);
-        self.out.code.extend_from_slice(raw);
+        self.call_indirect(operator, raw);
     }
 
     fn leave_if_unwinding(&mut self) {
@@ -512,8 +505,7 @@ impl Writer<'_> {
             }
             None => {
                 self.ensure(params);
-                self.out.code.extend_from_slice(raw);
-                self.out.opened()
+                self.open_copy(ty, raw)
             }
         };
         self.push(
@@ -545,8 +537,7 @@ impl Writer<'_> {
             }
             None => {
                 self.ensure(params + 1);
-                self.out.code.extend_from_slice(raw);
-                self.out.opened()
+                self.open_copy(ty, raw)
             }
         };
         self.truncate(condition);
@@ -671,7 +662,7 @@ impl Writer<'_> {
 pub(super) fn is_comparison(operator: &Operator<'_>) -> bool {
     matches!(
         operator,
-        Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne
+        Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne | Operator::RefIsNull
     )
 }
 

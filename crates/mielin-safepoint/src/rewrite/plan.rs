@@ -181,6 +181,8 @@ impl Reach {
                 Operator::Br { .. }
                     | Operator::BrTable { .. }
                     | Operator::Return
+                    | Operator::ReturnCall { .. }
+                    | Operator::ReturnCallIndirect { .. }
                     | Operator::Unreachable
             );
             return true;
@@ -279,7 +281,10 @@ impl Planner {
                 self.plan.tables.push(all);
                 Step::BranchTable(self.plan.tables.len() as u32 - 1)
             }
-            Operator::Return | Operator::Unreachable => Step::Leave,
+            Operator::Return
+            | Operator::ReturnCall { .. }
+            | Operator::ReturnCallIndirect { .. }
+            | Operator::Unreachable => Step::Leave,
             _ => match call {
                 CallKind::Never => return,
                 CallKind::Call => self.point(ChildKind::Call),

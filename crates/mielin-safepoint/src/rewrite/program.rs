@@ -5,13 +5,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use wasmparser::{
-    ConstExpr, DataKind, Element, ElementItems, ElementKind, Export, ExternalKind, FuncToValidate,
-    FuncType, FunctionBody, GlobalType, Imports, KnownCustom, MemoryType, Name, Operator, Parser,
-    Payload, RefType, TableInit, TableType, TypeRef, ValType, ValidPayload, Validator,
-    ValidatorResources, WasmFeatures,
+    BlockType, ConstExpr, DataKind, Element, ElementItems, ElementKind, Export, ExternalKind,
+    FuncToValidate, FuncType, FunctionBody, GlobalType, Imports, KnownCustom, MemoryType, Name,
+    Operator, Parser, Payload, RefType, TableInit, TableType, TypeRef, ValType, ValidPayload,
+    Validator, ValidatorResources, WasmFeatures,
 };
 
 use super::function::is_comparison;
+use super::references::Uses;
 use crate::resumable::check_claim;
 use crate::{Feature, FunctionName, InstrumentError, abi};
 
@@ -52,6 +53,7 @@ pub(super) struct Program<'a> {
     pub(super) address_taken: BTreeSet<u32>,
     /// Passive segments that the code drops.
     pub(super) dropped_segments: BTreeSet<u32>,
+    pub(super) uses: Uses,
 }
 
 /// What the call graph needs to know of a defined function.
@@ -61,6 +63,9 @@ pub(super) struct Outline {
     pub(super) calls: BTreeMap<u32, Sites>,
     /// Type indices of the indirect calls.
     pub(super) indirect: BTreeMap<u32, Sites>,
+    /// Those of the functions and of the types that it calls as its last act, in its own place.
+    pub(super) tail_calls: BTreeSet<u32>,
+    pub(super) tail_indirect: BTreeSet<u32>,
     pub(super) has_loop: bool,
     /// Has a `select` right after a comparison.
     pub(super) selects: bool,
@@ -215,8 +220,13 @@ impl<'a> Program<'a> {
         };
         let kind = match import.ty {
             TypeRef::Func(ty) => {
-                self.imports.push((import.module, import.name, ty));
-                return Ok(());
+                let function = &self.types[ty as usize];
+                let mut types = function.params().iter().chain(function.results());
+                if !types.any(|ty| ty.is_reference_type()) {
+                    self.imports.push((import.module, import.name, ty));
+                    return Ok(());
+                }
+                "function of references"
             }
             TypeRef::Table(_) => "table",
             TypeRef::Memory(_) => "memory",
@@ -248,9 +258,6 @@ impl<'a> Program<'a> {
     fn global(&mut self, ty: GlobalType, init: ConstExpr<'a>) -> Result<(), InstrumentError> {
         if ty.shared || encode_type(ty.content_type).is_none() {
             return Err(unsupported(Feature::Type));
-        }
-        if ty.mutable && ty.content_type.is_reference_type() {
-            return Err(unsupported(Feature::MutableReferenceGlobal));
         }
         self.take_addresses(&init)?;
         self.globals.push((ty, init));
@@ -305,6 +312,17 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// Whether there are tables or segments of external references.
+    pub(super) fn has_externals(&self) -> bool {
+        let external = |element: &Element<'_>| {
+            let ty = RefType::EXTERNREF;
+            matches!(element.items, ElementItems::Expressions(items, _) if items == ty)
+        };
+        let mut tables = self.tables.iter();
+        tables.any(|table| table.element_type == RefType::EXTERNREF)
+            || self.elements.iter().any(external)
+    }
+
     fn check_exports(&mut self) -> Result<(), InstrumentError> {
         let mut entry = None;
         for export in &self.exports {
@@ -344,9 +362,11 @@ impl<'a> Program<'a> {
         validator.read_locals(&mut body.code.get_binary_reader())?;
         let index = body.validation.index;
         for local in body.code.get_locals_reader()? {
-            if encode_type(local?.1).is_none() {
+            let (_, ty) = local?;
+            if encode_type(ty).is_none() {
                 return Err(self.unsupported_in(index, Feature::Type));
             }
+            self.uses.any |= ty.is_reference_type();
         }
         let mut reader = body.code.get_operators_reader()?;
         let mut after_comparison = false;
@@ -360,15 +380,28 @@ impl<'a> Program<'a> {
                 return Err(self.unsupported_in(index, Feature::Proposal(proposal(&operator))));
             }
             validator.op(offset, &operator)?;
+            self.uses.operator(&operator);
             match operator {
+                Operator::ReturnCall { function_index } => {
+                    Sites::note(&mut outline.calls, function_index, loops > 0);
+                    outline.tail_calls.insert(function_index);
+                }
+                Operator::ReturnCallIndirect { type_index, .. } => {
+                    Sites::note(&mut outline.indirect, type_index, loops > 0);
+                    outline.tail_indirect.insert(type_index);
+                }
                 Operator::Call { function_index } => {
                     Sites::note(&mut outline.calls, function_index, loops > 0);
                 }
                 Operator::CallIndirect { type_index, .. } => {
                     Sites::note(&mut outline.indirect, type_index, loops > 0);
                 }
-                Operator::Block { .. } | Operator::If { .. } => blocks.push(false),
-                Operator::Loop { .. } => {
+                Operator::Block { blockty } | Operator::If { blockty } => {
+                    self.uses.any |= is_reference(blockty);
+                    blocks.push(false);
+                }
+                Operator::Loop { blockty } => {
+                    self.uses.any |= is_reference(blockty);
                     outline.has_loop = true;
                     loops += 1;
                     blocks.push(true);
@@ -380,20 +413,11 @@ impl<'a> Program<'a> {
                 Operator::DataDrop { data_index } => {
                     self.dropped_segments.insert(data_index);
                 }
-                Operator::TableSet { .. } => return Err(self.table_mutation(index, "table.set")),
-                Operator::TableGrow { .. } => return Err(self.table_mutation(index, "table.grow")),
-                Operator::TableFill { .. } => return Err(self.table_mutation(index, "table.fill")),
-                Operator::TableCopy { .. } => return Err(self.table_mutation(index, "table.copy")),
-                Operator::TableInit { .. } => return Err(self.table_mutation(index, "table.init")),
                 _ => {}
             }
         }
         reader.finish()?;
         Ok(outline)
-    }
-
-    fn table_mutation(&self, function: u32, name: &'static str) -> InstrumentError {
-        self.unsupported_in(function, Feature::TableMutation(name))
     }
 
     /// An error about a function of the program.
@@ -460,7 +484,11 @@ fn plain_reference(ty: RefType) -> Option<wasm_encoder::RefType> {
     }
 }
 
-/// The same type for the encoder; `None` for types that are refused.
+fn is_reference(ty: BlockType) -> bool {
+    matches!(ty, BlockType::Type(ValType::Ref(_)))
+}
+
+/// The type that it becomes; `None` for types that are refused.
 pub(super) fn encode_type(ty: ValType) -> Option<wasm_encoder::ValType> {
     Some(match ty {
         ValType::I32 => wasm_encoder::ValType::I32,
@@ -468,14 +496,17 @@ pub(super) fn encode_type(ty: ValType) -> Option<wasm_encoder::ValType> {
         ValType::F32 => wasm_encoder::ValType::F32,
         ValType::F64 => wasm_encoder::ValType::F64,
         ValType::V128 => wasm_encoder::ValType::V128,
-        ValType::Ref(ty) => wasm_encoder::ValType::Ref(plain_reference(ty)?),
+        ValType::Ref(ty) => {
+            plain_reference(ty)?;
+            wasm_encoder::ValType::I32
+        }
     })
 }
 
 macro_rules! define_proposal {
     ($(@$proposal:ident $op:ident $({ $($arg:ident: $argty:ty),* })? => $visit:ident ($($ann:tt)*))*) => {
         /// The proposal that brought an instruction.
-        fn proposal(operator: &Operator<'_>) -> &'static str {
+        pub(super) fn proposal(operator: &Operator<'_>) -> &'static str {
             match operator {
                 $(Operator::$op { .. } => stringify!($proposal),)*
                 _ => "unknown",
@@ -485,7 +516,8 @@ macro_rules! define_proposal {
 }
 wasmparser::for_each_operator!(define_proposal);
 
-fn allowed(operator: &Operator<'_>) -> bool {
+/// Whether a resumable program may have this instruction.
+pub(super) fn allowed(operator: &Operator<'_>) -> bool {
     matches!(
         proposal(operator),
         "mvp"
@@ -495,5 +527,6 @@ fn allowed(operator: &Operator<'_>) -> bool {
             | "reference_types"
             | "extended_const"
             | "simd"
+            | "tail_call"
     )
 }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg};
-use wasmparser::{RefType, ValType};
+use wasmparser::ValType;
 
 use crate::abi;
 
@@ -23,12 +23,10 @@ pub(super) enum Ty {
     F32,
     F64,
     V128,
-    Func,
-    Extern,
 }
 
 impl Ty {
-    /// References that are neither functions nor external were refused before.
+    /// References are numbers, see [`super::references`].
     pub(super) fn of(ty: ValType) -> Ty {
         match ty {
             ValType::I32 => Ty::I32,
@@ -36,8 +34,7 @@ impl Ty {
             ValType::F32 => Ty::F32,
             ValType::F64 => Ty::F64,
             ValType::V128 => Ty::V128,
-            ValType::Ref(RefType::EXTERNREF) => Ty::Extern,
-            ValType::Ref(_) => Ty::Func,
+            ValType::Ref(_) => Ty::I32,
         }
     }
 
@@ -48,13 +45,7 @@ impl Ty {
             Ty::F32 => wasm_encoder::ValType::F32,
             Ty::F64 => wasm_encoder::ValType::F64,
             Ty::V128 => wasm_encoder::ValType::V128,
-            Ty::Func => wasm_encoder::ValType::FUNCREF,
-            Ty::Extern => wasm_encoder::ValType::EXTERNREF,
         }
-    }
-
-    pub(super) fn is_reference(self) -> bool {
-        matches!(self, Ty::Func | Ty::Extern)
     }
 
     fn size(self) -> u64 {
@@ -62,7 +53,6 @@ impl Ty {
             Ty::I32 | Ty::F32 => 4,
             Ty::I64 | Ty::F64 => 8,
             Ty::V128 => 16,
-            Ty::Func | Ty::Extern => 0,
         }
     }
 }
@@ -153,18 +143,24 @@ pub(super) struct Value {
 
 /// What a suspension point keeps, in the order of the frame.
 #[derive(Clone, Default)]
-pub(super) struct Kept(pub(super) Vec<Value>);
+pub(super) struct Kept {
+    pub(super) values: Vec<Value>,
+    /// Of the function, if its frames need one: see [`super::tail`].
+    pub(super) identity: Option<u32>,
+}
 
 impl Kept {
-    /// Size of the frame: the values, then the number of the point in the last four bytes.
+    /// Size of the frame: the values, the identity of the function if it has one, and the number
+    /// of the point in the last four bytes.
     fn frame_size(&self) -> u64 {
-        let values: u64 = self.0.iter().map(|value| value.ty.size()).sum();
-        (values + 4).next_multiple_of(8)
+        let values: u64 = self.values.iter().map(|value| value.ty.size()).sum();
+        let identity = if self.identity.is_some() { 4 } else { 0 };
+        (values + identity + 4).next_multiple_of(8)
     }
 
     /// Whether the dispatch of a body reads anything back.
     pub(super) fn concerns(&self, body: usize) -> bool {
-        self.0.iter().any(|value| value.body == body)
+        self.values.iter().any(|value| value.body == body)
     }
 }
 
@@ -239,6 +235,17 @@ impl Sink {
         self.op().i32_const(0).i32_load(word(address));
     }
 
+    /// Pops a control word; below it lies a zero.
+    pub(super) fn store_word(&mut self, address: u32) {
+        self.op().i32_store(word(address));
+    }
+
+    /// Pushes the identity in the uppermost frame.
+    pub(super) fn load_identity(&mut self) {
+        self.load_word(abi::STACK_POINTER_ADDRESS);
+        self.op().i32_const(8).i32_sub().i32_load(word(0));
+    }
+
     /// Sets the flag and the mode.
     pub(super) fn set_state(&mut self, state: i32, mode: u32) {
         self.op()
@@ -269,7 +276,7 @@ impl Sink {
         self.load_word(abi::STACK_POINTER_ADDRESS);
         self.op().local_set(base);
         let mut offset = 0;
-        for &Value { local, ty, .. } in &kept.0 {
+        for &Value { local, ty, .. } in &kept.values {
             let mut op = self.op();
             op.local_get(base).local_get(local);
             let at = |align| MemArg {
@@ -283,20 +290,23 @@ impl Sink {
                 Ty::F32 => op.f32_store(at(2)),
                 Ty::F64 => op.f64_store(at(2)),
                 Ty::V128 => op.v128_store(at(2)),
-                Ty::Func | Ty::Extern => op.drop().drop(),
             };
             offset += ty.size();
         }
         let size = kept.frame_size();
-        let number = MemArg {
-            offset: size - 4,
-            align: 2,
-            memory_index: FRAMES_MEMORY,
+        let mut note = |behind, number: u32| {
+            let at = MemArg {
+                offset: size - behind,
+                align: 2,
+                memory_index: FRAMES_MEMORY,
+            };
+            let mut op = self.op();
+            op.local_get(base).i32_const(number as i32).i32_store(at);
         };
-        self.op()
-            .local_get(base)
-            .i32_const(point as i32)
-            .i32_store(number);
+        note(4, point);
+        if let Some(identity) = kept.identity {
+            note(8, identity);
+        }
         self.op()
             .i32_const(0)
             .local_get(base)
@@ -325,7 +335,7 @@ impl Sink {
             local,
             ty,
             body: reader,
-        } in &kept.0
+        } in &kept.values
         {
             if reader == body {
                 self.load_value(ty, offset, base);
@@ -349,8 +359,6 @@ impl Sink {
             Ty::F32 => op.f32_load(at),
             Ty::F64 => op.f64_load(at),
             Ty::V128 => op.v128_load(at),
-            Ty::Func => op.drop().ref_null(wasm_encoder::HeapType::FUNC),
-            Ty::Extern => op.drop().ref_null(wasm_encoder::HeapType::EXTERN),
         };
     }
 
@@ -373,8 +381,6 @@ impl Sink {
             Ty::F32 => op.i32_const(0).f32_load(at),
             Ty::F64 => op.i32_const(0).f64_load(at),
             Ty::V128 => op.i32_const(0).v128_load(at),
-            Ty::Func => op.ref_null(wasm_encoder::HeapType::FUNC),
-            Ty::Extern => op.ref_null(wasm_encoder::HeapType::EXTERN),
         };
     }
 

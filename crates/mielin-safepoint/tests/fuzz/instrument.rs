@@ -65,6 +65,29 @@ fn seeds() -> Vec<Seed> {
                 (drop) (local.get 0))
               (drop)))"#,
     );
+    let references = wasm(
+        r#"(module
+            (type $step (func (param funcref i32) (result i32)))
+            (type $alike (func (param i32 i32) (result i32)))
+            (table $a 3 9 funcref) (table $b 1 funcref)
+            (global (mut funcref) (ref.func $two))
+            (elem $some func $one $two) (elem (table $a) (i32.const 1) func $two)
+            (func $one (type $step) (local funcref)
+              (if (local.get 1) (then (return_call $one
+                (local.get 0) (i32.sub (local.get 1) (i32.const 1)))))
+              (return_call_indirect $a (type $alike)
+                (i32.const 0) (ref.is_null (local.get 2)) (local.get 1)))
+            (func $two (type $alike) (table.size $a))
+            (func (export "_start")
+              (table.init $a $some (i32.const 0) (i32.const 0) (i32.const 2))
+              (elem.drop $some)
+              (table.copy $b $a (i32.const 0) (i32.const 1) (i32.const 1))
+              (table.fill $a (i32.const 2) (table.get $b (i32.const 0)) (i32.const 1))
+              (drop (table.grow $b (global.get 0) (i32.const 2)))
+              (drop (call_indirect $a (type $step)
+                (select (result funcref) (ref.null func) (global.get 0) (i32.const 1))
+                (i32.const 2) (i32.const 0)))))"#,
+    );
     let many_locals = wasm(
         r#"(module (memory 1) (func (export "_start") (local i32 i32 i32 i32 i32 i32 i32 i32 v128)
             (loop $l (br_if $l (i32.load (i32.const 0))))))"#,
@@ -73,6 +96,7 @@ fn seeds() -> Vec<Seed> {
     vec![
         Seed::good("calls-loops-tables", program),
         Seed::good("several-results", results),
+        Seed::good("references-and-tail-calls", references),
         Seed::good("v128-local", many_locals),
         Seed::good("endless", endless),
         Seed::bad("no-start", wasm("(module (memory 1))")),

@@ -2,8 +2,8 @@
 
 use wasm_encoder::{
     CodeSection, ConstExpr, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType,
-    ImportSection, InstructionSink, MemorySection, MemoryType, Module, RawSection, TableSection,
-    TableType, TypeSection, ValType,
+    ImportSection, InstructionSink, MemorySection, MemoryType, Module, RawSection, RefType,
+    TableSection, TableType, TypeSection, ValType,
 };
 use wasmparser::{FuncType, Parser, Payload, TypeRef};
 
@@ -14,7 +14,15 @@ fn encode(ty: wasmparser::ValType) -> Option<ValType> {
         wasmparser::ValType::F32 => ValType::F32,
         wasmparser::ValType::F64 => ValType::F64,
         wasmparser::ValType::V128 => ValType::V128,
-        wasmparser::ValType::Ref(_) => return None,
+        wasmparser::ValType::Ref(ty) => ValType::Ref(reference(ty)?),
+    })
+}
+
+fn reference(ty: wasmparser::RefType) -> Option<RefType> {
+    Some(match ty {
+        wasmparser::RefType::FUNCREF => RefType::FUNCREF,
+        wasmparser::RefType::EXTERNREF => RefType::EXTERNREF,
+        _ => return None,
     })
 }
 
@@ -24,7 +32,8 @@ fn constant(ty: ValType) -> ConstExpr {
         ValType::I64 => ConstExpr::i64_const(-5),
         ValType::F32 => ConstExpr::f32_const(1.5.into()),
         ValType::F64 => ConstExpr::f64_const((-2.5).into()),
-        _ => ConstExpr::v128_const(77),
+        ValType::V128 => ConstExpr::v128_const(77),
+        ValType::Ref(ty) => ConstExpr::ref_null(ty.heap_type),
     }
 }
 
@@ -39,6 +48,7 @@ struct Sections {
     memories: MemorySection,
     globals: GlobalSection,
     global_count: u32,
+    exported_globals: Vec<u32>,
     code: CodeSection,
 }
 
@@ -71,18 +81,23 @@ impl Sections {
             shared: false,
         };
         self.globals.global(ty, init);
+        // A reference is a number in the rewritten module, so that it cannot be compared.
+        if !matches!(ty.val_type, ValType::Ref(_)) {
+            self.exported_globals.push(self.global_count);
+        }
         self.global_count += 1;
         Some(())
     }
 
-    fn table(&mut self, ty: wasmparser::TableType) {
+    fn table(&mut self, ty: wasmparser::TableType) -> Option<()> {
         self.tables.table(TableType {
-            element_type: wasm_encoder::RefType::FUNCREF,
+            element_type: reference(ty.element_type)?,
             table64: false,
             minimum: ty.initial,
             maximum: ty.maximum,
             shared: false,
         });
+        Some(())
     }
 
     /// Large memories cost time and show nothing.
@@ -120,7 +135,7 @@ impl Sections {
                         TypeRef::Global(ty) => {
                             self.global(ty, &constant(encode(ty.content_type)?))?
                         }
-                        TypeRef::Table(ty) => self.table(ty),
+                        TypeRef::Table(ty) => self.table(ty)?,
                         TypeRef::Memory(ty) => self.memory(ty)?,
                         _ => return None,
                     }
@@ -135,7 +150,7 @@ impl Sections {
             }
             Payload::TableSection(section) => {
                 for table in section {
-                    self.table(table.ok()?.ty);
+                    self.table(table.ok()?.ty)?;
                 }
             }
             Payload::MemorySection(section) => {
@@ -185,7 +200,8 @@ impl Sections {
                     ValType::I64 => start.i64_const(-7),
                     ValType::F32 => start.f32_const(0.5.into()),
                     ValType::F64 => start.f64_const(1e100.into()),
-                    _ => start.v128_const(1 << 70),
+                    ValType::V128 => start.v128_const(1 << 70),
+                    ValType::Ref(ty) => start.ref_null(ty.heap_type),
                 };
             }
             start.call(index as u32);
@@ -200,7 +216,7 @@ impl Sections {
         if !self.memories.is_empty() {
             exports.export("memory", ExportKind::Memory, 0);
         }
-        for global in 0..self.global_count {
+        for global in self.exported_globals {
             exports.export(&format!("global {global}"), ExportKind::Global, global);
         }
         let mut module = Module::new();

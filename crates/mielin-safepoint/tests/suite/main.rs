@@ -4,6 +4,7 @@
 mod command;
 mod hosts;
 mod random;
+mod references;
 mod refusals;
 mod sources;
 mod spec;

@@ -16,7 +16,8 @@ fn config(random: &mut StdRng) -> Config {
         max_instructions: random.random_range(20..400),
         max_imports: random.random_range(0..6),
         max_memories: 1,
-        max_tables: 1,
+        max_tables: random.random_range(1..4),
+        table_max_size_required: true,
         max_globals: 6,
         max_types: 12,
         min_types: 2,
@@ -28,13 +29,13 @@ fn config(random: &mut StdRng) -> Config {
         disallow_traps: random.random_bool(0.6),
         simd_enabled: random.random_bool(0.3),
         relaxed_simd_enabled: false,
-        reference_types_enabled: false,
-        bulk_memory_enabled: random.random_bool(0.3),
+        reference_types_enabled: random.random_bool(0.5),
+        bulk_memory_enabled: random.random_bool(0.6),
         multi_value_enabled: random.random_bool(0.7),
         extended_const_enabled: false,
         exceptions_enabled: false,
         gc_enabled: false,
-        tail_call_enabled: false,
+        tail_call_enabled: random.random_bool(0.5),
         threads_enabled: false,
         memory64_enabled: false,
         custom_page_sizes_enabled: false,
@@ -84,12 +85,16 @@ fn random_modules_do_the_same_when_stopped_at_every_safepoint() {
             }
             Err(error) => panic!("seed {seed}: {error}"),
         };
-        // Instantiation may trap.
-        let Ok(expected) = run_plain(Kind::Wasmtime, &wasm) else {
-            continue;
-        };
         let program = Program::new(program);
+        // Instantiation may trap.
+        if program.on(Kind::Wasmtime).is_err() {
+            continue;
+        }
         let globals = exported_globals(&wasm);
+        // As it is built here, wasmtime knows no external references, and wasmi's `select` is not to
+        // be trusted: such programs are compared with what they do when they are not stopped.
+        let expected = run_plain(Kind::Wasmtime, &wasm)
+            .unwrap_or_else(|_| run_stepping(PLANS[0], &program, &globals).0);
         for plan in PLANS {
             let (observed, stops) = run_stepping(*plan, &program, &globals);
             assert_eq!(observed, expected, "seed {seed}: {plan:?}");

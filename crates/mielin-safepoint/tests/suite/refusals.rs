@@ -18,58 +18,39 @@ fn check(fields: &str, body: &str, expected: &str) {
 
 #[test]
 fn instructions_are_refused_by_function_and_feature() {
-    let cases = [
-        ("(tag $t)", "(throw $t)", None),
+    for (fields, body, proposal) in [
+        ("(tag $t)", "(throw $t)", "exceptions"),
         (
-            "",
-            "(return_call $main)",
-            Some("an instruction of the tail_call proposal"),
+            "(tag $t)",
+            "(block $b (try_table (catch $t $b)))",
+            "exceptions",
         ),
         (
             "(memory 1)",
             "(drop (i32.atomic.load (i32.const 0)))",
-            Some("an instruction of the threads proposal"),
+            "threads",
         ),
+        ("(memory 1 1 shared)", "(atomic.fence)", "threads"),
         (
             "",
             "(drop (i32x4.relaxed_trunc_f32x4_s (v128.const i64x2 0 0)))",
-            Some("an instruction of the relaxed_simd proposal"),
+            "relaxed_simd",
+        ),
+        ("", "(drop (ref.i31 (i32.const 1)))", "gc"),
+        ("(type $s (struct))", "(drop (struct.new $s))", "gc"),
+        (
+            "(type $f (func))",
+            "(call_ref $f (ref.null $f))",
+            "function_references",
         ),
         (
             "",
-            "(drop (ref.i31 (i32.const 1)))",
-            Some("an instruction of the gc proposal"),
+            "(drop (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0))) (drop)",
+            "wide_arithmetic",
         ),
-        (
-            "(table 1 funcref)",
-            "(table.set (i32.const 0) (ref.null func))",
-            Some("table.set, which changes a table"),
-        ),
-        (
-            "(table 1 funcref)",
-            "(drop (table.grow (ref.null func) (i32.const 1)))",
-            Some("table.grow, which changes a table"),
-        ),
-        (
-            "",
-            "(local $r funcref) (loop (local.set $r (local.get $r)) (br 0))",
-            Some("a reference that is alive where the program can be stopped"),
-        ),
-        (
-            "(table 1 funcref)",
-            "(table.get (i32.const 0)) (loop) (drop)",
-            Some("a reference that is alive where the program can be stopped"),
-        ),
-    ];
-    for (fields, body, feature) in cases {
-        let expected = match feature {
-            Some(feature) => {
-                format!("in function 0 (\"main\"): {feature} cannot be made resumable")
-            }
-            None => {
-                "an instruction of the exceptions proposal cannot be made resumable".to_string()
-            }
-        };
+    ] {
+        let feature = format!("an instruction of the {proposal} proposal");
+        let expected = format!("in function 0 (\"main\"): {feature} cannot be made resumable");
         check(fields, body, &expected);
     }
 }
@@ -89,10 +70,28 @@ fn modules_are_refused_by_feature() {
             "the imported global \"env\" \"g\"",
         ),
         (
-            "(global (mut funcref) (ref.null func))",
-            "a mutable global that holds a reference",
+            "(import \"env\" \"f\" (func (result externref)))",
+            "the imported function of references \"env\" \"f\"",
         ),
         ("(type (struct))", "an instruction of the gc proposal"),
+        ("(tag)", "an instruction of the exceptions proposal"),
+        (
+            "(table i64 1 funcref)",
+            "a type beyond numbers, vectors, funcref and externref",
+        ),
+        (
+            "(table 1 anyref)",
+            "a type beyond numbers, vectors, funcref and externref",
+        ),
+        ("(memory 1 (pagesize 1))", "a custom-page-size memory"),
+        (
+            "(import \"env\" \"t\" (table 1 funcref))",
+            "the imported table \"env\" \"t\"",
+        ),
+        (
+            "(import \"env\" \"t\" (tag))",
+            "the imported tag \"env\" \"t\"",
+        ),
     ] {
         check(fields, "", &format!("{feature} cannot be made resumable"));
     }

@@ -1,9 +1,9 @@
 //! Programs that are stopped at every safepoint they pass, and hop between engines there.
 
-use mielin_safepoint::{Resumable, abi, instrument};
+use mielin_safepoint::{GlobalValue, Resumable, abi, instrument};
 
 use super::hosts::{Compiled, End, Kind, Machine, Observed, machine, observe, through_bytes};
-use super::sources;
+use super::{references, sources};
 
 /// How to run a rewritten program.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ pub(crate) fn exported_globals(wasm: &[u8]) -> Vec<String> {
 /// Runs a plain program.
 pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Result<Observed, String> {
     let globals = exported_globals(wasm);
-    let mut machine = Compiled::new(kind, wasm).instantiate()?;
+    let mut machine = Compiled::try_new(kind, wasm)?.instantiate()?;
     let end = match machine.call("_start") {
         Ok(()) => End::Returned,
         Err(trap) => End::Trapped(trap),
@@ -177,9 +177,13 @@ pub(crate) fn check(name: &str, wasm: &[u8]) -> usize {
     most
 }
 
+fn programs() -> impl Iterator<Item = &'static (&'static str, usize, &'static str)> {
+    sources::PROGRAMS.iter().chain(references::PROGRAMS)
+}
+
 #[test]
 fn programs_do_the_same_when_stopped_at_every_safepoint() {
-    for (name, stops_min, source) in sources::PROGRAMS {
+    for (name, stops_min, source) in programs() {
         let wasm = wat::parse_str(source).unwrap_or_else(|error| panic!("{name}: {error}"));
         let stops = check(name, &wasm);
         assert!(stops >= *stops_min, "{name}: only {stops} stops");
@@ -188,7 +192,7 @@ fn programs_do_the_same_when_stopped_at_every_safepoint() {
 
 #[test]
 fn rewriting_is_deterministic_and_keeps_names() {
-    for (name, _, source) in sources::PROGRAMS {
+    for (name, _, source) in programs() {
         let wasm = wat::parse_str(source).unwrap();
         let first = instrument(&wasm).unwrap_or_else(|error| panic!("{name}: {error}"));
         let second = instrument(&wasm).unwrap();
@@ -216,10 +220,16 @@ fn a_stop_that_was_requested_before_the_first_run_stops_at_once() {
 fn hostile_frames_trap_or_end_but_do_no_harm() {
     use rand::{RngExt, SeedableRng};
     let mut random = rand::rngs::StdRng::seed_from_u64(11);
-    let wasm = wat::parse_str(sources::RECURSION).unwrap();
-    let program = instrument(&wasm).unwrap();
-    for _ in 0..300 {
+    let sources = [sources::RECURSION, references::TAIL_CALLS_WITH_REFERENCES];
+    for round in 0..600 {
+        let wasm = wat::parse_str(sources[round % 2]).unwrap();
+        let program = instrument(&wasm).unwrap();
         let mut machine = machine(Kind::Wasmi, program.bytes());
+        for global in &program.manifest().globals {
+            // Sizes of tables.
+            let value = GlobalValue::I32(random.random_range(-1..4));
+            machine.set_global(&global.export, value);
+        }
         let len = random.random_range(0..32usize) * 8;
         let base = abi::FRAMES_BASE as usize;
         let frames = machine.memory(abi::FRAMES).unwrap();
@@ -242,6 +252,35 @@ fn hostile_frames_trap_or_end_but_do_no_harm() {
 }
 
 #[test]
+fn what_does_not_fit_behind_the_frames_traps_and_nothing_else_is_touched() {
+    let wasm = wat::parse_str(
+        r#"(module (memory (export "memory") 1) (table $t 10 funcref)
+        (func $f) (elem (table $t) (i32.const 0) func $f $f $f)
+        (func (export "_start") (table.set $t (i32.const 0) (ref.null func))))"#,
+    )
+    .unwrap();
+    let program = instrument(&wasm).unwrap();
+    let end = (abi::FRAMES_PAGES * 65536) as i32;
+    // The one frame has 8 bytes, the table behind it 40.
+    for room in (0..=56).step_by(8) {
+        for kind in BOTH {
+            let mut machine = machine(*kind, program.bytes());
+            // As if many open functions had left their frames below.
+            machine.set_word(abi::STACK_POINTER_ADDRESS, end - room);
+            machine.set_word(abi::FLAG_ADDRESS, abi::STOP_REQUESTED);
+            let expected = if room < 48 {
+                End::Trapped("MemoryOutOfBounds".to_string())
+            } else {
+                End::Unwound
+            };
+            assert_eq!(machine.run(), expected, "{kind:?} {room}");
+            let memory = machine.memory(abi::MEMORY).unwrap();
+            assert!(memory.iter().all(|byte| *byte == 0));
+        }
+    }
+}
+
+#[test]
 fn a_comparison_before_a_select_means_the_same_on_both_engines() {
     let wasm = wat::parse_str(sources::COMPARE_AND_SELECT).unwrap();
     let program = instrument(&wasm).unwrap();
@@ -254,6 +293,6 @@ fn a_comparison_before_a_select_means_the_same_on_both_engines() {
             .iter()
             .map(|(_, values)| values[0])
             .collect();
-        assert_eq!(logged, [9, 3, 7, 3, 4], "{kind:?}");
+        assert_eq!(logged, [5, 9, 3, 7, 3, 4], "{kind:?}");
     }
 }

@@ -69,7 +69,10 @@ impl Writer<'_> {
                 body,
             });
         }
-        self.kept[point as usize] = Kept(kept);
+        self.kept[point as usize] = Kept {
+            values: kept,
+            identity: self.context.tails.identity(self.index),
+        };
     }
 
     /// What follows is done if no stop was requested; it ends with a branch, then [`stop`].
@@ -223,12 +226,11 @@ impl Writer<'_> {
 
     /// The start of a function: removes the frame, reads of it what lives before the loops,
     /// and goes on to the point or to the outermost loop around it.
-    pub(super) fn entry(&mut self, polls: bool) -> Result<(), InstrumentError> {
+    pub(super) fn entry(&mut self, polls: bool) {
         let plan = self.plan;
         if polls {
             self.open_bodies.clear();
             self.keep(0, 0..0);
-            self.check_kept()?;
             self.out.load_word(abi::FLAG_ADDRESS);
         } else {
             self.out.op().global_get(self.context.mode);
@@ -237,6 +239,7 @@ impl Writer<'_> {
         if polls {
             self.unless_stopped();
         }
+        self.pass_on();
         self.out.note_point();
         if plan.points <= CHAIN_MAX {
             self.arrive_chain(polls, running);
@@ -248,7 +251,6 @@ impl Writer<'_> {
             self.stop(0);
         }
         self.out.end();
-        Ok(())
     }
 
     /// The points of the function with the kind of the function's child that they lie in, and

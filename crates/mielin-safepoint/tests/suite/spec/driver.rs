@@ -9,7 +9,7 @@ use wasm_encoder::{
     Encode, GlobalType, ImportSection, InstructionSink, MemoryType, Module, RawSection, TableType,
     ValType,
 };
-use wasmparser::{ExternalKind, FuncType, Parser, Payload, TypeRef};
+use wasmparser::{ExternalKind, FuncType, Operator, Parser, Payload, TypeRef};
 
 /// The global that says which export is called.
 pub(crate) const NEXT: &str = "spec:next";
@@ -27,6 +27,8 @@ pub(crate) struct Site {
 pub(crate) struct Driven {
     pub(crate) wasm: Vec<u8>,
     pub(crate) sites: BTreeMap<String, Site>,
+    /// What imported functions give.
+    pub(crate) answers: BTreeMap<String, i32>,
 }
 
 /// Name of the global for an argument or a result.
@@ -122,13 +124,56 @@ struct Parts<'a> {
     start: Option<u32>,
     tail: Vec<(u8, &'a [u8])>,
     slots: BTreeMap<String, u32>,
+    constants: Constants,
+    answers: BTreeMap<String, i32>,
 }
 
 const WORD: &[u8] = &[0x41, 0, 0x0b];
 
-/// Adds the driver. `None` if the module needs what other modules of its script provide.
-pub(crate) fn drive(wasm: &[u8]) -> Option<Driven> {
-    let mut parts = Parts::default();
+/// Functions that give a constant, by the names of their module and export.
+pub(crate) type Constants = BTreeMap<(String, String), i32>;
+
+/// The exported functions that only give a constant.
+pub(crate) fn constants(wasm: &[u8]) -> Option<BTreeMap<String, i32>> {
+    let (mut imported, mut values, mut exports) = (0, Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.ok()? {
+            Payload::ImportSection(section) => {
+                let imports = section.into_imports();
+                let function =
+                    |import: &wasmparser::Import<'_>| matches!(import.ty, TypeRef::Func(_));
+                imported = imports.flatten().filter(function).count();
+            }
+            Payload::ExportSection(section) => exports.extend(section.into_iter().flatten()),
+            Payload::CodeSectionEntry(body) => {
+                let mut operators = body.get_operators_reader().ok()?.into_iter();
+                values.push(
+                    match (operators.next(), operators.next(), operators.next()) {
+                        (Some(Ok(Operator::I32Const { value })), Some(Ok(Operator::End)), None) => {
+                            Some(value)
+                        }
+                        _ => None,
+                    },
+                );
+            }
+            _ => {}
+        }
+    }
+    let constant = |export: wasmparser::Export<'_>| {
+        let position = (export.index as usize).checked_sub(imported)?;
+        let value = (*values.get(position)?)?;
+        (export.kind == ExternalKind::Func).then(|| (export.name.to_string(), value))
+    };
+    Some(exports.into_iter().filter_map(constant).collect())
+}
+
+/// Adds the driver. `None` if the module needs what other modules of its script provide, but for
+/// such constants.
+pub(crate) fn drive(wasm: &[u8], constants: &Constants) -> Option<Driven> {
+    let mut parts = Parts {
+        constants: constants.clone(),
+        ..Parts::default()
+    };
     for payload in Parser::new(0).parse_all(wasm) {
         parts.read(wasm, payload.ok()?)?;
     }
@@ -186,7 +231,16 @@ impl<'a> Parts<'a> {
     /// own, except for functions.
     fn import(&mut self, import: &wasmparser::Import<'_>) -> Option<()> {
         if import.module != "spectest" {
-            return None;
+            let TypeRef::Func(ty) = import.ty else {
+                return None;
+            };
+            let key = (import.module.to_string(), import.name.to_string());
+            let value = *self.constants.get(&key)?;
+            self.answers.insert(key.1, value);
+            let entity = wasm_encoder::EntityType::Function(ty);
+            self.imports.import(import.module, import.name, entity);
+            self.signatures.push(ty);
+            return Some(());
         }
         match import.ty {
             TypeRef::Func(ty) => {
@@ -337,7 +391,12 @@ impl<'a> Parts<'a> {
         let body = driver(next, &codes);
         self.code.add(|out| body.as_slice().encode(out));
         let wasm = self.assemble(next);
-        Driven { wasm, sites }
+        let answers = self.answers;
+        Driven {
+            wasm,
+            sites,
+            answers,
+        }
     }
 
     fn assemble(&self, next: u32) -> Vec<u8> {

@@ -67,10 +67,17 @@ impl Running {
             stops: 0,
             moves: 0,
         };
+        running.answer();
         match running.run(START) {
             End::Trapped(trap) => Err(trap),
             _ => Ok(running),
         }
+    }
+
+    fn answer(&mut self) {
+        let answers = self.driven.answers.iter();
+        let answers = answers.map(|(name, value)| (name.clone(), GlobalValue::I32(*value)));
+        self.machine.calls().answers = answers.collect();
     }
 
     pub(crate) fn site(&self, name: &str) -> Option<&Site> {
@@ -152,6 +159,7 @@ impl Running {
         };
         self.machine = program.on(self.kind).expect("it was instantiated before");
         self.machine.load(&program.resumable, &snapshot);
+        self.answer();
         self.moves += 1;
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use mielin_safepoint::{InstrumentError, instrument};
 use wast::{QuoteWat, QuoteWatTest, WastDirective, WastExecute, WastInvoke, WastRet};
 
-use super::driver::{Driven, drive};
+use super::driver::{Constants, Driven, constants, drive};
 use super::run::{Called, Running, Way};
 use super::values;
 use crate::stepping::Program;
@@ -57,6 +57,9 @@ pub(crate) struct Refusals {
     pub(crate) accepted: usize,
     pub(crate) refused: BTreeMap<String, usize>,
     pub(crate) left_out: BTreeMap<&'static str, usize>,
+    /// Of the current script: what other modules may import, and of which modules.
+    constants: Constants,
+    modules: BTreeMap<Option<String>, BTreeMap<String, i32>>,
 }
 
 impl<'a> Script<'a> {
@@ -65,6 +68,8 @@ impl<'a> Script<'a> {
         text: &str,
         refusals: &mut Refusals,
     ) -> Script<'a> {
+        refusals.constants.clear();
+        refusals.modules.clear();
         let prepared = directives.into_iter().map(|directive| {
             let line = directive.span().linecol_in(text).0 + 1;
             (line, Directive::of(directive, refusals))
@@ -92,6 +97,11 @@ impl<'a> Directive<'a> {
         match directive {
             WastDirective::Module(mut module) => {
                 let name = module.name().map(|id| id.name().to_string());
+                if let Ok(QuoteWatTest::Binary(wasm)) = module.to_test() {
+                    let constants = constants(&wasm).unwrap_or_default();
+                    refusals.modules.insert(name.clone(), constants.clone());
+                    refusals.modules.insert(None, constants);
+                }
                 Directive::Module(prepare(&mut module, refusals), name)
             }
             WastDirective::AssertInvalid { mut module, .. }
@@ -113,16 +123,22 @@ impl<'a> Directive<'a> {
             WastDirective::AssertExhaustion { call, .. } => {
                 Directive::Run(WastExecute::Invoke(call), Expected::Exhaustion)
             }
-            WastDirective::Register { .. } | WastDirective::AssertUnlinkable { .. } => {
+            WastDirective::Register { name, module, .. } => {
+                let module = module.map(|id| id.name().to_string());
+                let constants = refusals.modules.get(&module).into_iter().flatten();
+                let key = |export: &String| (name.to_string(), export.clone());
+                let constants = constants.map(|(export, value)| (key(export), *value));
+                refusals.constants.extend(constants);
                 Directive::Other("linking")
             }
+            WastDirective::AssertUnlinkable { .. } => Directive::Other("linking"),
             _ => Directive::Other("other directives"),
         }
     }
 }
 
 fn prepare(module: &mut QuoteWat<'_>, refusals: &mut Refusals) -> Prepared {
-    let prepared = prepared(module);
+    let prepared = prepared(module, &refusals.constants);
     match &prepared {
         Prepared::Driven(_, Ok(_)) => refusals.accepted += 1,
         Prepared::Driven(_, Err(reason)) => {
@@ -133,7 +149,7 @@ fn prepare(module: &mut QuoteWat<'_>, refusals: &mut Refusals) -> Prepared {
     prepared
 }
 
-fn prepared(module: &mut QuoteWat<'_>) -> Prepared {
+fn prepared(module: &mut QuoteWat<'_>, constants: &Constants) -> Prepared {
     let wasm = match module.to_test() {
         Ok(QuoteWatTest::Binary(wasm)) => wasm,
         Ok(QuoteWatTest::Text(text)) => match wat::parse_bytes(&text) {
@@ -142,11 +158,11 @@ fn prepared(module: &mut QuoteWat<'_>) -> Prepared {
         },
         Err(_) => return Prepared::LeftOut("text that the parser refuses"),
     };
-    let Some(driven) = drive(&wasm) else {
+    let Some(driven) = drive(&wasm, constants) else {
         return Prepared::LeftOut("imports from other modules of the script");
     };
     let program = match instrument(&driven.wasm) {
-        Ok(program) => Program::try_new(program).map(Rc::new),
+        Ok(program) => Ok(Rc::new(Program::new(program))),
         Err(InstrumentError::Unsupported { feature, .. }) => Err(feature.to_string()),
         Err(error) => Err(error.to_string()),
     };
