@@ -1,5 +1,6 @@
 //! Checks a module before an engine sees it: every import must be provided, with the right type, and
-//! the memories of a rewritten module must be the two that it has.
+//! the memories of a rewritten module must be plain ones. (How many it may have beside the program's
+//! and the frames, and how large, was checked when it became a [`Resumable`].)
 
 use mielin_safepoint::{Resumable, abi};
 use wasmparser::{
@@ -108,10 +109,8 @@ impl Seen {
         let frames = frames.ok_or_else(|| shape("it exports no frames memory"))?;
         let fixed =
             Some(abi::FRAMES_PAGES) == frames.maximum && abi::FRAMES_PAGES == frames.initial;
-        if !fixed || self.memories.len() > 2 {
-            return Err(shape(
-                "its memories are not the program's and a frames memory of fixed size",
-            ));
+        if !fixed {
+            return Err(shape("its frames memory is not of the fixed size"));
         }
         let plain = |memory: &MemoryType| {
             !memory.memory64 && !memory.shared && memory.page_size_log2.is_none()

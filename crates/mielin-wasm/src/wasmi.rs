@@ -50,7 +50,7 @@ impl Wasmi {
             .wasm_reference_types(true)
             .wasm_simd(true)
             .wasm_relaxed_simd(false)
-            .wasm_tail_call(false)
+            .wasm_tail_call(true)
             .wasm_wide_arithmetic(false)
             .wasm_custom_page_sizes(false)
             .allow_start_fn(false)

@@ -50,7 +50,7 @@ impl Wasmtime {
             .wasm_simd(true)
             .wasm_relaxed_simd(false)
             .wasm_memory64(false)
-            .wasm_tail_call(false)
+            .wasm_tail_call(true)
             // The rewriter marks its polls' ways out as cold.
             .wasm_branch_hinting(true)
             .max_wasm_stack(WASM_STACK_BYTES)

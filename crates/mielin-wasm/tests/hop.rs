@@ -238,6 +238,55 @@ fn sleeps_and_clocks_hop() {
     });
 }
 
+/// Functions move about in a table and a global, call each other by tail calls, and are counted.
+const REFERENCES: &str = r#"(module
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (type $step (func (param i32 i32) (result i32)))
+    (table $steps 2 40 funcref) (table $spare 4 funcref)
+    (global $held (mut funcref) (ref.func $square))
+    (elem $some func $add $square $spin $chain)
+    (func $add (type $step) (i32.add (local.get 0) (local.get 1)))
+    (func $square (type $step)
+        (i32.xor (i32.mul (local.get 0) (local.get 0)) (local.get 1)))
+    (func $spin (type $step) (local $i i32)
+        (loop $again
+            (local.set 0 (i32.rotl (i32.add (local.get 0) (local.get $i)) (i32.const 5)))
+            (br_if $again (i32.lt_u
+                (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get 1))))
+        (local.get 0))
+    (func $chain (type $step)
+        (if (i32.eqz (local.get 1)) (then (return (local.get 0))))
+        (table.set $steps (i32.rem_u (local.get 1) (table.size $steps)) (global.get $held))
+        (return_call_indirect $steps (type $step)
+            (local.get 0) (i32.sub (local.get 1) (i32.const 1))
+            (i32.rem_u (local.get 0) (table.size $steps))))
+    (func (export "_start") (local $i i32) (local $sum i32) (local $kept funcref)
+        (table.init $spare $some (i32.const 0) (i32.const 0) (i32.const 4))
+        (elem.drop $some)
+        (table.copy $steps $spare (i32.const 0) (i32.const 2) (i32.const 2))
+        (loop $again
+            (local.set $kept (table.get $spare (i32.and (local.get $i) (i32.const 3))))
+            (local.set $sum (call_indirect $steps (type $step)
+                (i32.add (local.get $sum) (local.get $i)) (i32.and (local.get $i) (i32.const 15))
+                (i32.rem_u (local.get $i) (table.size $steps))))
+            (global.set $held (local.get $kept))
+            (drop (table.grow $steps (local.get $kept) (i32.const 1)))
+            (br_if $again (i32.lt_u
+                (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3000))))
+        (call $exit (i32.and (local.get $sum) (i32.const 0x7f)))))"#;
+
+#[test]
+fn references_hop() {
+    check(&Case {
+        name: "references",
+        plain: wat::parse_str(REFERENCES).unwrap(),
+        host: host(),
+        hops: 60,
+        slice: 20_000,
+    });
+}
+
 #[test]
 fn a_denied_clock_reaches_the_program_and_the_node() {
     let module = instrument(&c_program("sleeper.c")).unwrap();
