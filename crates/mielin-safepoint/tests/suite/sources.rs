@@ -406,11 +406,14 @@ const LIVENESS: &str = r#"(module
 /// follows directly.
 pub(crate) const COMPARE_AND_SELECT: &str = r#"(module
   (import "env" "log" (func $log (param i32)))
+  (elem declare func $leaf)
   (func $leaf (param $n i32) (result i32)
     (select (i32.const 3) (i32.const 9) (i32.eqz (local.get $n))))
   (func (export "_start") (local $n i32) (local $r funcref)
     (local.set $n (i32.const 7))
-    (call $log (select (i32.const 5) (i32.const 6) (ref.is_null (local.get $r))))
+    (call $log (select (local.get $n) (i32.const 6) (ref.is_null (local.get $r))))
+    (local.set $r (ref.func $leaf))
+    (call $log (select (i32.const 5) (local.get $n) (ref.is_null (local.get $r))))
     (call $log (call $leaf (i32.const 7)))
     (call $log (call $leaf (i32.const 0)))
     (call $log (select (i32.const 3) (local.get $n) (i32.eqz (local.get $n))))
