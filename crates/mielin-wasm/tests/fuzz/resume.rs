@@ -28,7 +28,8 @@ const PROGRAM: &str = r#"(module
     (import "mielin" "self_id" (func $self_id (param i32) (result i32)))
     (memory (export "memory") 1 3)
     (global $total (mut i64) (i64.const 0))
-    (table funcref (elem $deeper $leaf))
+    (table $steps funcref (elem $deeper $leaf))
+    (table $recent 3 9 funcref)
     (type $step (func (param i32 f64) (result i32)))
     (func $leaf (type $step)
       (i32.store (local.get 0) (i32.trunc_sat_f64_s (local.get 1)))
@@ -40,8 +41,10 @@ const PROGRAM: &str = r#"(module
         (then (local.set 0 (call $deeper
           (i32.shr_u (local.get 0) (i32.const 1)) (f64.sqrt (local.get 1))))))
       (global.set $total (i64.add (global.get $total) (local.get 2)))
-      (call_indirect (type $step) (local.get 0) (local.get 1)
-        (i32.wrap_i64 (i64.and (local.get 2) (i64.const 1)))))
+      (table.set $recent (i32.const 1)
+        (table.get $steps (i32.wrap_i64 (i64.and (local.get 2) (i64.const 1)))))
+      (return_call_indirect $recent (type $step)
+        (local.get 0) (local.get 1) (i32.const 1)))
     (func (export "_start") (local i32 f64)
       (local.set 1 (f64.const 1000))
       (loop $more
