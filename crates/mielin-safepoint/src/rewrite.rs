@@ -8,6 +8,7 @@ mod liveness;
 mod plan;
 mod program;
 mod references;
+mod routines;
 mod sink;
 mod table_code;
 mod tail;
@@ -23,6 +24,7 @@ use self::function::{BlockTypes, Context};
 use self::graph::{CallGraph, Suspension};
 use self::program::{Body, Outline, Program, Sites};
 pub(crate) use self::references::{ARRAY_PAGES_MAX, TABLES_MAX};
+use self::routines::Routines;
 use self::sink::Written;
 use self::tail::TailCalls;
 use crate::{InstrumentError, Resumable};
@@ -43,6 +45,7 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
     let suspension = suspension(&program, &outlines, &layout);
     let tails = TailCalls::of(&program, &outlines, &layout, &suspension);
     let mut types = BlockTypes::new(program.types.len() as u32);
+    let mut routines = Routines::new(layout.first_resuming() + tails.len());
     let context = Context {
         program: &program,
         suspension: &suspension,
@@ -67,7 +70,7 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
                 hints: Vec::new(),
             }
         } else {
-            function::rewrite(&context, &mut types, body)?
+            function::rewrite(&context, &mut types, &mut routines, body)?
         };
         total += written.bytes.len();
         if total > MODULE_BYTES_MAX {
@@ -101,14 +104,19 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
             validation,
             code: FunctionBody::new(BinaryReader::new(&bytes, 0)),
         };
-        code.push(index, &function::rewrite(&context, &mut types, &body)?);
+        code.push(
+            index,
+            &function::rewrite(&context, &mut types, &mut routines, &body)?,
+        );
     }
     code.push(layout.run, &assemble::run_function(&layout));
     let arrays = layout.references.arrays.iter();
     let helpers = arrays.flat_map(|arrays| table_code::helpers(arrays, &layout.drops, &mut types));
     let helpers: Vec<_> = helpers.collect();
     let resuming = tails.resuming(&program, &layout, &mut types);
-    for (index, added) in (layout.run + 1..).zip(helpers.iter().chain(&resuming)) {
+    let routines = routines.write(layout.mode, &mut types);
+    let added = helpers.iter().chain(&resuming).chain(&routines);
+    for (index, added) in (layout.run + 1..).zip(added) {
         code.add(index, added);
     }
     let bytes = assemble::module(&program, &layout, &tails, &types.added, &code)?;

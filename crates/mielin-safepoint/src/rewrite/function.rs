@@ -21,6 +21,7 @@ use super::liveness::{self, Liveness};
 use super::plan::{CallKind, Child, ChildKind, LabelIndex, Plan, Planner, Reach};
 use super::program::{Body, Program, fresh};
 use super::references::{Helper, References};
+use super::routines::{Routine, Routines};
 use super::sink::{CODE_BYTES_MAX, Kept, LOCALS_MAX, Locals, Sink, Ty, Value, Written, join};
 use super::tail::TailCalls;
 use crate::{InstrumentError, abi};
@@ -103,6 +104,10 @@ struct Frame {
 struct Writer<'w> {
     context: &'w Context<'w, 'w>,
     types: &'w mut BlockTypes,
+    routines: &'w mut Routines,
+    /// Frames are written and read by [`Routine`]s. Not in a function with loops, even far from them: having values
+    /// where a call takes or gives them costs Cranelift moves in the loop.
+    by_calls: bool,
     index: u32,
     plan: &'w Plan,
     liveness: &'w Liveness,
@@ -135,6 +140,7 @@ struct Writer<'w> {
 pub(super) fn rewrite(
     context: &Context<'_, '_>,
     types: &mut BlockTypes,
+    routines: &mut Routines,
     body: &Body<'_>,
 ) -> Result<Written, InstrumentError> {
     let index = body.validation.index;
@@ -161,6 +167,8 @@ pub(super) fn rewrite(
     let mut writer = Writer {
         context,
         types,
+        routines,
+        by_calls: plan.bodies.len() == 1 || plan.points > suspend::CHAIN_MAX,
         index,
         results: ty.results().iter().copied().map(Ty::of).collect(),
         bytes: body.code.as_bytes(),
@@ -487,8 +495,7 @@ impl Writer<'_> {
         self.next_call += 1;
         self.out.op().global_get(self.context.mode);
         self.out.unlikely_if();
-        self.out.spill(point, &self.kept[point as usize], self.base);
-        self.out.return_nothing(&self.results);
+        self.leave(point, false);
         self.out.end();
     }
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use wasm_encoder::{BlockType, Encode, InstructionSink, MemArg};
 use wasmparser::ValType;
 
+use super::routines::{Shape, VALUES_MAX};
 use crate::abi;
 
 /// Index of the frames memory: the program has exactly one of its own.
@@ -48,7 +49,7 @@ impl Ty {
         }
     }
 
-    fn size(self) -> u64 {
+    pub(super) fn size(self) -> u64 {
         match self {
             Ty::I32 | Ty::F32 => 4,
             Ty::I64 | Ty::F64 => 8,
@@ -150,12 +151,25 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Size of the frame: the values, the identity of the function if it has one, and the number
-    /// of the point in the last four bytes.
-    fn frame_size(&self) -> u64 {
-        let values: u64 = self.values.iter().map(|value| value.ty.size()).sum();
-        let identity = if self.identity.is_some() { 4 } else { 0 };
-        (values + identity + 4).next_multiple_of(8)
+    /// The frame in the parts in which it is written.
+    pub(super) fn shapes(&self) -> Vec<(Shape, &[Value])> {
+        let mut parts: Vec<&[Value]> = self.values.chunks(VALUES_MAX).collect();
+        if parts.is_empty() {
+            parts.push(&[]);
+        }
+        let last = parts.len() - 1;
+        let mut skipped = 0;
+        let shape = |(number, values): (usize, &'_ [Value])| {
+            let shape = Shape {
+                skipped,
+                values: values.iter().map(|value| value.ty).collect(),
+                identity: number == last && self.identity.is_some(),
+            };
+            skipped += values.iter().map(|value| value.ty.size()).sum::<u64>();
+            shape
+        };
+        let shapes: Vec<Shape> = parts.iter().copied().enumerate().map(shape).collect();
+        shapes.into_iter().zip(parts).collect()
     }
 
     /// Whether the dispatch of a body reads anything back.
@@ -271,103 +285,16 @@ impl Sink {
         self.op().i32_store(word(abi::FLAG_ADDRESS));
     }
 
-    /// Writes a frame. The stack pointer moves last.
-    pub(super) fn spill(&mut self, point: u32, kept: &Kept, base: u32) {
-        self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.op().local_set(base);
-        let mut offset = 0;
-        for &Value { local, ty, .. } in &kept.values {
-            let mut op = self.op();
-            op.local_get(base).local_get(local);
-            let at = |align| MemArg {
-                offset,
-                align,
-                memory_index: FRAMES_MEMORY,
-            };
-            match ty {
-                Ty::I32 => op.i32_store(at(2)),
-                Ty::I64 => op.i64_store(at(2)),
-                Ty::F32 => op.f32_store(at(2)),
-                Ty::F64 => op.f64_store(at(2)),
-                Ty::V128 => op.v128_store(at(2)),
-            };
-            offset += ty.size();
-        }
-        let size = kept.frame_size();
-        let mut note = |behind, number: u32| {
-            let at = MemArg {
-                offset: size - behind,
-                align: 2,
-                memory_index: FRAMES_MEMORY,
-            };
-            let mut op = self.op();
-            op.local_get(base).i32_const(number as i32).i32_store(at);
-        };
-        note(4, point);
-        if let Some(identity) = kept.identity {
-            note(8, identity);
-        }
-        self.op()
-            .i32_const(0)
-            .local_get(base)
-            .i32_const(size as i32)
-            .i32_add();
-        self.op().i32_store(word(abi::STACK_POINTER_ADDRESS));
-    }
-
-    /// Removes the uppermost frame. Its bytes stay until the next one is written.
-    pub(super) fn pop_frame(&mut self, kept: &Kept) {
-        self.op().i32_const(0);
-        self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.op().i32_const(kept.frame_size() as i32).i32_sub();
-        self.op().i32_store(word(abi::STACK_POINTER_ADDRESS));
-    }
-
-    /// Reads what one body is to read of the frame that was just removed.
-    pub(super) fn restore(&mut self, kept: &Kept, body: usize, base: u32) {
-        if !kept.concerns(body) {
-            return;
-        }
-        self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.op().local_set(base);
-        let mut offset = 0;
-        for &Value {
-            local,
-            ty,
-            body: reader,
-        } in &kept.values
-        {
-            if reader == body {
-                self.load_value(ty, offset, base);
-                self.op().local_set(local);
-            }
-            offset += ty.size();
-        }
-    }
-
-    fn load_value(&mut self, ty: Ty, offset: u64, base: u32) {
-        let at = MemArg {
-            offset,
-            align: 2,
-            memory_index: FRAMES_MEMORY,
-        };
+    /// Pops the values of a frame, and keeps those that a body is to read.
+    pub(super) fn take(&mut self, values: &[Value], body: usize) {
         let mut op = self.op();
-        op.local_get(base);
-        match ty {
-            Ty::I32 => op.i32_load(at),
-            Ty::I64 => op.i64_load(at),
-            Ty::F32 => op.f32_load(at),
-            Ty::F64 => op.f64_load(at),
-            Ty::V128 => op.v128_load(at),
-        };
-    }
-
-    /// Notes the number of the point at which the uppermost frame was written.
-    pub(super) fn note_point(&mut self) {
-        self.op().i32_const(0);
-        self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.op().i32_const(4).i32_sub().i32_load(word(0));
-        self.op().i32_store(word(abi::POINT_ADDRESS));
+        for value in values.iter().rev() {
+            if value.body == body {
+                op.local_set(value.local);
+            } else {
+                op.drop();
+            }
+        }
     }
 
     /// Pushes a value that nobody looks at. It comes from memory, because Cranelift would keep
@@ -384,10 +311,16 @@ impl Sink {
         };
     }
 
-    /// Returns from an unwinding function; nobody looks at the values.
-    pub(super) fn return_nothing(&mut self, results: &[Ty]) {
+    /// Returns from an unwinding function. Nobody looks at the results: those of `values` that have the right types will
+    /// do, and take less code.
+    pub(super) fn return_any(&mut self, results: &[Ty], values: &[Value]) {
         for ty in results {
-            self.any_value(*ty);
+            match values.iter().find(|value| value.ty == *ty) {
+                Some(value) => {
+                    self.op().local_get(value.local);
+                }
+                None => self.any_value(*ty),
+            }
         }
         self.op().return_();
     }
@@ -448,7 +381,7 @@ pub(super) fn join(locals: &Locals, pieces: &[&Sink]) -> Written {
     written
 }
 
-fn word(address: u32) -> MemArg {
+pub(super) fn word(address: u32) -> MemArg {
     MemArg {
         offset: u64::from(address),
         align: 2,

@@ -1,10 +1,13 @@
 //! Polls, the ways out of a function, and the dispatches that lead back to a point.
 
 use super::*;
+use crate::rewrite::routines::{
+    Number, note_point, read_value, remove_frame, write_end, write_values,
+};
 
 /// Up to this many points are told apart one by one, all of it marked as hardly ever run; more
 /// of them by a table, whose targets cannot be marked.
-const CHAIN_MAX: u32 = 8;
+pub(super) const CHAIN_MAX: u32 = 8;
 
 impl Writer<'_> {
     /// The header of a loop. Going on after a rewind stores to the flag and falls into the
@@ -69,6 +72,8 @@ impl Writer<'_> {
                 body,
             });
         }
+        // So that many frames have the same types.
+        kept.sort_by_key(|value| value.ty);
         self.kept[point as usize] = Kept {
             values: kept,
             identity: self.context.tails.identity(self.index),
@@ -88,9 +93,107 @@ impl Writer<'_> {
     /// A stop was requested: writes the frame and leaves.
     fn stop(&mut self, point: u32) {
         self.out.end();
-        self.out.spill(point, &self.kept[point as usize], self.base);
-        self.out.set_state(abi::UNWINDING, self.context.mode);
-        self.out.return_nothing(&self.results);
+        self.leave(point, true);
+    }
+
+    /// Writes the frame and returns.
+    pub(super) fn leave(&mut self, point: u32, stops: bool) {
+        if self.by_calls {
+            self.leave_by_call(point, stops);
+            let kept = &self.kept[point as usize];
+            return self.out.return_any(&self.results, &kept.values);
+        }
+        self.write(point);
+        if stops {
+            self.out.set_state(abi::UNWINDING, self.context.mode);
+        }
+        self.out.return_any(&self.results, &[]);
+    }
+
+    fn leave_by_call(&mut self, point: u32, stops: bool) {
+        let kept = &self.kept[point as usize];
+        let shapes = kept.shapes();
+        let count = shapes.len();
+        for (number, (shape, values)) in (1..).zip(shapes) {
+            for value in values {
+                self.out.op().local_get(value.local);
+            }
+            let routine = if number < count {
+                Routine::Part(shape)
+            } else {
+                if let Some(identity) = kept.identity {
+                    self.out.op().i32_const(identity as i32);
+                }
+                self.out.op().i32_const(point as i32);
+                if stops {
+                    Routine::Stop(shape)
+                } else {
+                    Routine::Write(shape)
+                }
+            };
+            self.out.op().call(self.routines.index(routine));
+        }
+    }
+
+    fn write(&mut self, point: u32) {
+        let kept = &self.kept[point as usize];
+        let shapes = kept.shapes();
+        for (shape, values) in &shapes {
+            let locals = values.iter().map(|value| value.local);
+            write_values(&mut self.out, shape, locals, self.base);
+        }
+        if let Some((shape, _)) = shapes.last() {
+            let identity = kept.identity.unwrap_or_default();
+            write_end(&mut self.out, shape, self.base, |out, number| {
+                let number = match number {
+                    Number::Identity => identity,
+                    Number::Point => point,
+                };
+                out.op().i32_const(number as i32);
+            });
+        }
+    }
+
+    /// Reads what a loop is to read of the frame that was just removed. Without a call: what lives around it would
+    /// have to be saved for that, in a loop.
+    fn restore(&mut self, point: u32, body: usize) {
+        let kept = &self.kept[point as usize];
+        if !kept.concerns(body) {
+            return;
+        }
+        self.out.load_word(abi::STACK_POINTER_ADDRESS);
+        self.out.op().local_set(self.base);
+        let mut offset = 0;
+        for value in &kept.values {
+            if value.body == body {
+                self.out.op().local_get(self.base);
+                read_value(&mut self.out, value.ty, offset);
+                self.out.op().local_set(value.local);
+            }
+            offset += value.ty.size();
+        }
+    }
+
+    /// Removes the uppermost frame and reads what the function's own body is to read of it.
+    fn pop(&mut self, point: u32) {
+        let kept = &self.kept[point as usize];
+        let mut shapes = kept.shapes();
+        if !self.by_calls {
+            if let Some((shape, _)) = shapes.last() {
+                remove_frame(&mut self.out, shape);
+            }
+            return self.restore(point, 0);
+        }
+        if let Some((shape, values)) = shapes.pop() {
+            self.out.op().call(self.routines.index(Routine::Pop(shape)));
+            self.out.take(values, 0);
+        }
+        for (shape, values) in shapes {
+            self.out
+                .op()
+                .call(self.routines.index(Routine::Read(shape)));
+            self.out.take(values, 0);
+        }
     }
 
     /// Writes the dispatches of all loops into the code, where their headers left room.
@@ -193,8 +296,7 @@ impl Writer<'_> {
 
     /// What a loop's dispatch does on the way to a point.
     fn land(&mut self, body: usize, child: &Child, point: u32) {
-        self.out
-            .restore(&self.kept[point as usize], body, self.base);
+        self.restore(point, body);
         match child.kind {
             ChildKind::Host => self.out.finish_flag(),
             ChildKind::Call => self.clear_arguments(point),
@@ -240,7 +342,12 @@ impl Writer<'_> {
             self.unless_stopped();
         }
         self.pass_on();
-        self.out.note_point();
+        if self.by_calls {
+            let note = self.routines.index(Routine::Point);
+            self.out.op().call(note).local_set(self.base);
+        } else {
+            note_point(&mut self.out);
+        }
         if plan.points <= CHAIN_MAX {
             self.arrive_chain(polls, running);
         } else {
@@ -279,7 +386,7 @@ impl Writer<'_> {
             .map(|position| self.out.to(*position))
             .collect();
         let default = self.out.to(unknown);
-        self.out.load_word(abi::POINT_ADDRESS);
+        self.push_point();
         self.out.op().br_table(targets, default);
         for (point, kind, label) in self.arrivals(polls, running) {
             self.out.end();
@@ -292,7 +399,10 @@ impl Writer<'_> {
 
     fn arrive_chain(&mut self, polls: bool, running: u32) {
         for (point, kind, label) in self.arrivals(polls, running) {
-            let next = self.unless_point(point);
+            let next = self.out.block(wasm_encoder::BlockType::Empty);
+            self.push_point();
+            self.out.op().i32_const(point as i32).i32_ne();
+            self.out.likely_branch(next);
             self.arrive(point, kind);
             self.out.leave_cold(label, next);
             self.out.end();
@@ -300,14 +410,25 @@ impl Writer<'_> {
     }
 
     fn arrive(&mut self, point: u32, kind: Option<ChildKind>) {
-        let kept = &self.kept[point as usize];
-        self.out.pop_frame(kept);
-        self.out.restore(kept, 0, self.base);
+        self.pop(point);
         if self.plan.is_innermost(point) {
             self.out.finish_mode(self.context.mode);
         }
         if matches!(kind, None | Some(ChildKind::Host)) {
-            self.out.finish_flag();
+            if self.by_calls {
+                self.out.op().call(self.routines.index(Routine::Go));
+            } else {
+                self.out.finish_flag();
+            }
+        }
+    }
+
+    /// Pushes the number of the point to which this function is resumed.
+    fn push_point(&mut self) {
+        if self.by_calls {
+            self.out.op().local_get(self.base);
+        } else {
+            self.out.load_word(abi::POINT_ADDRESS);
         }
     }
 }
