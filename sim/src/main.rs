@@ -107,10 +107,14 @@ struct LookupArguments {
 
 #[derive(Args)]
 struct CurvesArguments {
-    /// Nodes in the groups, and in the tables.
+    /// Nodes in the groups.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000",
         value_parser = clap::value_parser!(u32).range(3..=10_000))]
     nodes: Vec<u32>,
+    /// Nodes in the tables.
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000",
+        value_parser = clap::value_parser!(u32).range(3..=10_000))]
+    table_nodes: Vec<u32>,
     /// Datagrams of membership lost, in percent.
     #[arg(long, value_delimiter = ',', default_value = "0,10,20,30", value_parser = below_hundred)]
     loss: Vec<f64>,
@@ -190,18 +194,20 @@ fn main() -> Result<()> {
 }
 
 fn draw(arguments: CurvesArguments) -> Result<()> {
-    let mut nodes: Vec<usize> = arguments.nodes.iter().map(|n| *n as usize).collect();
-    nodes.sort_unstable();
-    let sweep = |percents| Sweep {
-        nodes: nodes.clone(),
-        percents,
-        seed: arguments.seed,
+    let sweep = |nodes: &[u32], percents| {
+        let mut nodes: Vec<usize> = nodes.iter().map(|n| *n as usize).collect();
+        nodes.sort_unstable();
+        Sweep {
+            nodes,
+            percents,
+            seed: arguments.seed,
+        }
     };
     let directory = &arguments.directory;
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
-    let rows = sweep(arguments.churn).lookup(arguments.lookups as usize)?;
+    let rows = sweep(&arguments.table_nodes, arguments.churn).lookup(arguments.lookups as usize)?;
     write_all(directory, &curves::LOOKUP, &rows)?;
-    let rows = sweep(arguments.loss).membership(arguments.hours)?;
+    let rows = sweep(&arguments.nodes, arguments.loss).membership(arguments.hours)?;
     write_all(directory, &curves::MEMBERSHIP, &rows)
 }
 
