@@ -55,10 +55,11 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     }
 }
 
-const TARGETS: [Target; 27] = [
+const TARGETS: [Target; 28] = [
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
+    private("data", "mielin-wasm", "filesystem::tests::hostile::data"),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     private("handed_on", "mielin-mesh", "messages::tests::handed_on"),
     private("hello", "mielin-mesh-wire", "hostile::hello"),

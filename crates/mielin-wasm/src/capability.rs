@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::Address;
+use crate::limits::{DATA_BYTES, DATA_BYTES_MAX};
 
 /// One thing that a program may be allowed to do.
 ///
@@ -18,6 +19,59 @@ pub enum Capability {
     Random,
     /// `message` or `message:ADDRESS`: sending messages of its own accord.
     Message(Target),
+    /// `data` or `data:SIZE`: a file system of its own, `/data`, that holds so many bytes.
+    Data(DataBytes),
+}
+
+/// The size of a program's `/data`. As text a number of bytes, or of `KiB`, `MiB` or `GiB`; at most
+/// 512 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DataBytes(u64);
+
+impl DataBytes {
+    /// So many bytes; none if that is too much.
+    pub fn new(bytes: u64) -> Option<Self> {
+        (bytes <= DATA_BYTES_MAX).then_some(Self(bytes))
+    }
+
+    /// The number of bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for DataBytes {
+    /// 64 MiB, which `data` without a size means.
+    fn default() -> Self {
+        Self(DATA_BYTES)
+    }
+}
+
+const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+impl fmt::Display for DataBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |(_, shift): &&(&str, u32)| self.0 != 0 && self.0.trailing_zeros() >= *shift;
+        match UNITS.iter().find(whole) {
+            Some((unit, shift)) => write!(f, "{}{unit}", self.0 >> shift),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl FromStr for DataBytes {
+    type Err = CapabilityError;
+
+    fn from_str(text: &str) -> Result<Self, CapabilityError> {
+        let unit = |(unit, shift): &(&str, u32)| Some((text.strip_suffix(unit)?, *shift));
+        let (number, shift) = UNITS.iter().find_map(unit).unwrap_or((text, 0));
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse::<u64>().ok().filter(|_| digits);
+        number
+            .and_then(|number| number.checked_mul(1 << shift))
+            .and_then(Self::new)
+            .ok_or_else(|| CapabilityError::of(text))
+    }
 }
 
 /// To whom a program may send.
@@ -32,11 +86,19 @@ pub enum Target {
 /// A text that names no capability.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no capability is called {text:?}; there are clock, random, message and message:ADDRESS (32 hexadecimal digits)"
+    "no capability is called {text:?}; there are clock, random, message, message:ADDRESS (32 hexadecimal digits), data and data:SIZE (such as 16MiB, at most 512MiB)"
 )]
 pub struct CapabilityError {
     /// The text that was refused.
     pub text: String,
+}
+
+impl CapabilityError {
+    fn of(text: &str) -> Self {
+        Self {
+            text: text.chars().take(64).collect(),
+        }
+    }
 }
 
 impl fmt::Display for Capability {
@@ -46,6 +108,7 @@ impl fmt::Display for Capability {
             Self::Random => f.write_str("random"),
             Self::Message(Target::Any) => f.write_str("message"),
             Self::Message(Target::One(address)) => write!(f, "message:{address}"),
+            Self::Data(bytes) => write!(f, "data:{bytes}"),
         }
     }
 }
@@ -54,14 +117,16 @@ impl FromStr for Capability {
     type Err = CapabilityError;
 
     fn from_str(text: &str) -> Result<Self, CapabilityError> {
-        let refused = || CapabilityError {
-            text: text.chars().take(64).collect(),
-        };
+        let refused = || CapabilityError::of(text);
         match text {
             "clock" => Ok(Self::Clock),
             "random" => Ok(Self::Random),
             "message" => Ok(Self::Message(Target::Any)),
+            "data" => Ok(Self::Data(DataBytes::default())),
             _ => {
+                if let Some(bytes) = text.strip_prefix("data:") {
+                    return bytes.parse().map(Self::Data).map_err(|_| refused());
+                }
                 let address = text.strip_prefix("message:").ok_or_else(refused)?;
                 let address = address.parse().map_err(|_| refused())?;
                 Ok(Self::Message(Target::One(address)))
@@ -95,9 +160,23 @@ impl Grants {
 
     /// Whether the wanted capability is covered by one that is held.
     pub fn allows(&self, wanted: &Capability) -> bool {
-        self.held.contains(wanted)
-            || matches!(wanted, Capability::Message(Target::One(_)))
-                && self.held.contains(&Capability::Message(Target::Any))
+        match wanted {
+            Capability::Message(Target::One(_)) => {
+                self.held.contains(wanted) || self.held.contains(&Capability::Message(Target::Any))
+            }
+            Capability::Data(wanted) => self.data_bytes().is_some_and(|held| held >= wanted.0),
+            _ => self.held.contains(wanted),
+        }
+    }
+
+    /// How much the program's `/data` may hold; none if it may have none. The largest of several
+    /// sizes counts.
+    pub fn data_bytes(&self) -> Option<u64> {
+        let sizes = self.held.iter().filter_map(|capability| match capability {
+            Capability::Data(bytes) => Some(bytes.0),
+            _ => None,
+        });
+        sizes.max()
     }
 
     /// The capabilities held, in a stable order.
@@ -146,7 +225,15 @@ mod tests {
     #[test]
     fn text_forms_round_trip() {
         let one = format!("message:{}", Address([0xa5; 16]));
-        for text in ["clock", "random", "message", one.as_str()] {
+        let sizes = [
+            "data:0",
+            "data:4097",
+            "data:3KiB",
+            "data:64MiB",
+            "data:512MiB",
+        ];
+        let texts = ["clock", "random", "message", one.as_str()];
+        for text in texts.into_iter().chain(sizes) {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
         for text in [
@@ -157,9 +244,30 @@ mod tests {
             "message:zz",
             "messages",
             "clock ",
+            "data:",
+            "data: 1",
+            "data:+1",
+            "data:1MB",
+            "data:MiB",
+            "data:-1",
+            "data:513MiB",
+            "data:17179869185GiB",
+            "data:536870913",
         ] {
             assert!(text.parse::<Capability>().is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn the_largest_data_counts_and_covers_smaller_ones() {
+        let parse = |text: &str| text.parse::<Capability>().unwrap();
+        assert_eq!(parse("data").to_string(), "data:64MiB");
+        assert_eq!(parse("data:1024KiB"), parse("data:1048576"));
+        assert_eq!(Grants::none().data_bytes(), None);
+        let both = Grants::from_iter([parse("data:1MiB"), parse("data:5KiB")]);
+        assert_eq!(both.data_bytes(), Some(1 << 20));
+        assert!(both.allows(&parse("data:1048575")));
+        assert!(!both.allows(&parse("data:1048577")));
     }
 
     #[test]

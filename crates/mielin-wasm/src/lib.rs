@@ -9,8 +9,8 @@
 //! [`Engine::prepare_plain`] takes a module that was not rewritten and runs it to its end: what a
 //! program does there is what it must do when it is stopped and moved.
 //!
-//! What a program may ask of its host is in `docs/AGENT_ABI.md`: all of WASI preview 1 (without a
-//! file system) and the import module `mielin`. The host functions are written once, against a
+//! What a program may ask of its host is in `docs/AGENT_ABI.md`: all of WASI preview 1 (its only
+//! files are in a `/data` of its own) and the import module `mielin`. The host functions are written once, against a
 //! slice of memory, a [`HostState`] and the node's [`Services`], and linked into both engines.
 //!
 //! ```
@@ -58,6 +58,7 @@ mod cache;
 mod capability;
 mod dirty;
 mod engine;
+mod filesystem;
 mod host;
 mod imports;
 mod limits;
@@ -72,15 +73,20 @@ mod wasmi;
 mod wasmtime;
 
 pub use address::{Address, AddressError};
-pub use capability::{Capability, CapabilityError, Grants, Target};
+pub use capability::{Capability, CapabilityError, DataBytes, Grants, Target};
 pub use dirty::{DirtyTracker, TrackError};
 pub use engine::{
     Engine, EngineError, EngineKind, EngineKindError, Instance, Plain, Prepared, engine,
 };
-pub use limits::{Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES};
+pub use filesystem::BlockStream;
+pub use limits::{DATA_BYTES_MAX, Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES};
 pub use outcome::{Outcome, Trap, TrapKind, Wait};
 pub use poll_word::StopHandle;
 pub use services::{
     Level, LogError, LogStream, MessageKind, Receive, Received, SendError, Services,
 };
 pub use state::{HostState, StateError};
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;

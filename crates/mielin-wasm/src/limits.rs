@@ -43,3 +43,9 @@ pub const WASM_STACK_BYTES: usize = 1 << 20;
 
 /// The smallest stack for a thread that runs programs: the program's own part and the host's.
 pub const THREAD_STACK_BYTES: usize = 2 << 20;
+
+/// What `/data` may hold if it is granted without a size, in bytes.
+pub(crate) const DATA_BYTES: u64 = 64 << 20;
+
+/// No `/data` may hold more: it is kept in the node's memory, and in a move must cross within its time.
+pub const DATA_BYTES_MAX: u64 = 512 << 20;

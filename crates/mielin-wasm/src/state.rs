@@ -1,6 +1,7 @@
 //! Everything that the host knows about a program, as data that a snapshot can hold.
 
-mod bytes;
+pub(crate) mod bytes;
+mod descriptors;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -9,14 +10,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::filesystem::FileSystem;
 use crate::{Address, Grants, Outcome, Trap};
 
+pub(crate) use descriptors::{Descriptor, FDFLAGS_APPEND, Object, Stream, rights};
 pub use sections::StateError;
 
 /// The host's side of one program: what it was given (arguments, environment, standard input,
-/// grants), and what has come of it (descriptors, clock, the call that it waits in, how it ended).
+/// grants), and what has come of it (`/data`, descriptors, clock, the call that it waits in, how it ended).
 ///
-/// No file, socket or other native handle is in here, so that
+/// No native file, socket or other handle is in here, so that
 /// [`to_sections`](Self::to_sections) and [`from_sections`](Self::from_sections) lose nothing.
 #[derive(Clone, Debug)]
 pub struct HostState {
@@ -26,72 +29,23 @@ pub struct HostState {
     pub args: Vec<Vec<u8>>,
     /// Its environment as `NAME=VALUE`. None may contain a zero byte.
     pub env: Vec<Vec<u8>>,
-    /// What it may do.
+    /// What it may do. Granting `data` here does not make `/data`:
+    /// [`with_grants`](Self::with_grants) does.
     pub grants: Grants,
     pub(crate) stdin: Arc<[u8]>,
     pub(crate) stdin_position: usize,
-    pub(crate) descriptors: [Option<Descriptor>; DESCRIPTORS],
+    /// The standard streams come first; the last of those beyond is open.
+    pub(crate) descriptors: Vec<Option<Descriptor>>,
+    /// `/data`, if it was granted.
+    pub(crate) data: Option<FileSystem>,
     pub(crate) clock: Clock,
     pub(crate) pending: Option<Pending>,
     pub(crate) unanswered: VecDeque<(Address, u64)>,
     pub(crate) end: Option<End>,
 }
 
-/// There are no files yet, so the three standard descriptors are all that can be open.
-pub(crate) const DESCRIPTORS: usize = 3;
-
 /// The received messages that a program can still reply to; older ones are forgotten.
 pub(crate) const UNANSWERED_MAX: usize = 4096;
-
-/// An open descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Descriptor {
-    pub(crate) stream: Stream,
-    /// WASI `fdflags`.
-    pub(crate) flags: u16,
-    /// WASI `rights`, which a program may only narrow.
-    pub(crate) rights: u64,
-}
-
-impl Descriptor {
-    /// A standard stream as it is when a program starts.
-    pub(crate) fn open(stream: Stream) -> Self {
-        let rights = match stream {
-            Stream::Stdin => rights::FD_READ,
-            Stream::Stdout | Stream::Stderr => rights::FD_WRITE,
-        };
-        let flags = if stream == Stream::Stdin {
-            0
-        } else {
-            FDFLAGS_APPEND
-        };
-        Self {
-            stream,
-            flags,
-            rights: rights | rights::COMMON,
-        }
-    }
-}
-
-/// WASI `fdflags::append`: the log only grows.
-pub(crate) const FDFLAGS_APPEND: u16 = 1;
-
-/// The WASI `rights` that standard streams can have. Without `FD_SEEK` and `FD_TELL` wasi-libc takes
-/// a character device for a terminal and buffers it by lines, so that output appears as it is made.
-pub(crate) mod rights {
-    pub(crate) const FD_READ: u64 = 1 << 1;
-    pub(crate) const FD_WRITE: u64 = 1 << 6;
-    /// `fd_fdstat_set_flags`, `fd_filestat_get` and `poll_fd_readwrite`.
-    pub(crate) const COMMON: u64 = 1 << 3 | 1 << 21 | 1 << 27;
-}
-
-/// What a descriptor stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdin,
-    Stdout,
-    Stderr,
-}
 
 /// The call that a blocked program will issue again, with what must not start anew when it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +106,8 @@ impl HostState {
             grants: Grants::none(),
             stdin: Arc::from([]),
             stdin_position: 0,
-            descriptors: [Stream::Stdin, Stream::Stdout, Stream::Stderr]
-                .map(|stream| Some(Descriptor::open(stream))),
+            descriptors: Descriptor::standard(),
+            data: None,
             clock: Clock::starting_at(0),
             pending: None,
             unanswered: VecDeque::new(),
@@ -183,10 +137,11 @@ impl HostState {
         self
     }
 
-    /// With these capabilities.
+    /// With these capabilities, and `/data` empty if it is among them.
     #[must_use]
     pub fn with_grants(mut self, grants: Grants) -> Self {
         self.grants = grants;
+        self.make_data();
         self
     }
 

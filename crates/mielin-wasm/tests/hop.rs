@@ -15,7 +15,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use mielin_safepoint::{Resumable, Snapshot, SnapshotLimits, instrument};
-use mielin_wasm::{EngineKind, HostState, Instance, Limits, Outcome, Services, StopHandle, engine};
+use mielin_wasm::{
+    EngineKind, Grants, HostState, Instance, Limits, Outcome, Services, StopHandle, engine,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use support::{BOTH, Node, all_grants, host, instance_with};
@@ -285,6 +287,52 @@ fn references_hop() {
         hops: 60,
         slice: 20_000,
     });
+}
+
+#[test]
+fn files_hop() {
+    let plain = c_program("files.c");
+    let host = host().with_grants(Grants::from_iter(["data:1MiB".parse().unwrap()]));
+    let case = Case {
+        name: "files.c",
+        plain,
+        host,
+        hops: 80,
+        slice: 20_000,
+    };
+    let (_, output) = whole_run(EngineKind::Wasmtime, &case);
+    for line in [
+        "/data: . .. journal old part-0 part-1 part-2 part-3",
+        "/data/old: . .. part-0 part-1 part-2",
+        "journal: 100 bytes, ",
+        "table: 97979 bytes, 0 names, ",
+        "link: done",
+        "symlink: Not supported",
+        "rmdir: Directory not empty",
+        "exclusive: File exists",
+        "directory: Not a directory",
+        "write a directory: Is a directory",
+        "missing: No such file or directory",
+        "above: Capabilities insufficient",
+        "up and away: Capabilities insufficient",
+        "down and up: done",
+        "elsewhere: Capabilities insufficient",
+    ] {
+        let found = output.lines().any(|found| found.starts_with(line));
+        assert!(found, "{line} is missing in\n{output}");
+    }
+    check(&case);
+}
+
+#[test]
+fn without_the_grant_there_are_no_files() {
+    let module = instrument(&c_program("files.c")).unwrap();
+    for kind in BOTH {
+        let node = Arc::new(Node::default());
+        let mut instance = instance_with(kind, &module, host(), &node);
+        assert_eq!(instance.run(), Outcome::Exited(1), "{kind}");
+        assert!(node.stdout().starts_with("no files: "));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Host functions on a plain slice of memory: results, errors, capabilities and hostile pointers.
 #![allow(clippy::unwrap_used)]
 
+mod files;
 mod messages;
 mod program;
 mod streams;

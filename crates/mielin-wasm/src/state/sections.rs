@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use mielin_safepoint::HostSection;
 
 use super::bytes::{Reader, Writer};
-use super::{Clock, DESCRIPTORS, Descriptor, End, HostState, Pending, Stream, UNANSWERED_MAX};
+use super::descriptors::{DESCRIPTORS_MAX, STREAMS};
+use super::{Clock, Descriptor, End, HostState, Object, Pending, Stream, UNANSWERED_MAX};
+use crate::filesystem::{BlockStream, FileSystem, Ino, Quota};
 use crate::{Address, Capability, Grants, Trap, TrapKind};
 
 /// Who the program is and what it was started with.
@@ -14,6 +16,11 @@ const PROGRAM: &str = "wasm.program";
 const STDIN: &str = "wasm.stdin";
 /// What changes while it runs.
 const RUN: &str = "wasm.run";
+/// `/data` without the contents of files, and the descriptors that are not standard streams in their
+/// places. There only if `/data` was granted, as the next one.
+const DATA: &str = "wasm.data";
+/// The contents of files.
+const BLOCKS: &str = "wasm.blocks";
 /// Names with this prefix belong to this crate; other sections are left to those who know them.
 const PREFIX: &str = "wasm.";
 const VERSION: u16 = 1;
@@ -72,17 +79,42 @@ pub enum StateError {
 impl HostState {
     /// The state as sections of a snapshot, at the clock's present time.
     pub fn to_sections(&self) -> Vec<HostSection> {
-        [
-            (PROGRAM, self.program()),
-            (STDIN, self.stdin.to_vec()),
-            (RUN, self.run()),
-        ]
-        .map(|(name, bytes)| HostSection {
-            name: name.into(),
-            version: VERSION,
-            bytes,
-        })
-        .into()
+        let mut stream = BlockStream::default();
+        self.add_blocks(&mut stream);
+        let mut sections = self.to_sections_beside(&stream);
+        if self.data.is_some() {
+            sections.push(Self::blocks_section(stream.take(usize::MAX)));
+        }
+        sections
+    }
+
+    /// The same without the contents of the files in `/data`, all of which must have been
+    /// [added](Self::add_blocks) to this stream. Whoever reads the sections needs one more: what the
+    /// stream has given ([`blocks_section`](Self::blocks_section)).
+    pub fn to_sections_beside(&self, stream: &BlockStream) -> Vec<HostSection> {
+        let mut sections = vec![
+            section(PROGRAM, self.program()),
+            section(STDIN, self.stdin.to_vec()),
+            section(RUN, self.run()),
+        ];
+        if let Some(files) = &self.data {
+            sections.push(section(DATA, self.data(files, stream)));
+        }
+        sections
+    }
+
+    /// Adds to a stream what it lacks of the contents of the files in `/data`. They can be sent
+    /// while the program goes on; what it writes meanwhile is added by calling this again.
+    pub fn add_blocks(&self, stream: &mut BlockStream) {
+        if let Some(files) = &self.data {
+            stream.add(files);
+        }
+    }
+
+    /// The section that goes with those of [`to_sections_beside`](Self::to_sections_beside) if `/data`
+    /// is granted: all that the stream has given, one after the other.
+    pub fn blocks_section(bytes: Vec<u8>) -> HostSection {
+        section(BLOCKS, bytes)
     }
 
     /// Whether a section stays the same however long the program runs, unless its grants are
@@ -97,7 +129,7 @@ impl HostState {
     /// # Errors
     /// The sections are damaged, hostile or of another version.
     pub fn from_sections(sections: &[HostSection]) -> Result<Self, StateError> {
-        let known = [PROGRAM, STDIN, RUN];
+        let known = [PROGRAM, STDIN, RUN, DATA, BLOCKS];
         let stranger = sections
             .iter()
             .find(|s| s.name.starts_with(PREFIX) && !known.contains(&s.name.as_str()));
@@ -110,6 +142,17 @@ impl HostState {
         state.read_program(Reader::new(PROGRAM, find(sections, PROGRAM)?))?;
         state.stdin = find(sections, STDIN)?.into();
         state.read_run(Reader::new(RUN, find(sections, RUN)?))?;
+        match state.grants.data_bytes() {
+            Some(bytes) => {
+                let blocks = find(sections, BLOCKS)?;
+                let data = Reader::new(DATA, find(sections, DATA)?);
+                state.read_data(data, blocks, Quota::of_bytes(bytes))?;
+            }
+            None if sections.iter().any(|s| [DATA, BLOCKS].contains(&&*s.name)) => {
+                return Err(Reader::new(DATA, &[]).malformed("it is not granted"));
+            }
+            None => {}
+        }
         Ok(state)
     }
 
@@ -152,14 +195,20 @@ impl HostState {
         let mut out = Writer::default();
         out.u64(self.clock.now_ns());
         out.u64(self.stdin_position as u64);
-        for descriptor in &self.descriptors {
+        for descriptor in self.descriptors.iter().take(STREAMS) {
             match descriptor {
-                None => out.u8(0),
-                Some(descriptor) => {
-                    out.u8(1 + descriptor.stream as u8);
-                    out.u16(descriptor.flags);
-                    out.u64(descriptor.rights);
+                Some(Descriptor {
+                    what: Object::Stream(stream),
+                    flags,
+                    rights,
+                    ..
+                }) => {
+                    out.u8(1 + *stream as u8);
+                    out.u16(*flags);
+                    out.u64(*rights);
                 }
+                // One of a file stands in the section of `/data`.
+                _ => out.u8(0),
             }
         }
         match self.pending {
@@ -215,23 +264,17 @@ impl HostState {
             .ok()
             .filter(|position| *position <= self.stdin.len())
             .ok_or_else(|| bytes.malformed("a position beyond the end of standard input"))?;
-        for index in 0..DESCRIPTORS {
-            let stream = match bytes.u8()? {
+        for index in 0..STREAMS {
+            self.descriptors[index] = match bytes.u8()? {
                 0 => None,
-                1 => Some(Stream::Stdin),
-                2 => Some(Stream::Stdout),
-                3 => Some(Stream::Stderr),
-                _ => return Err(bytes.malformed("an unknown stream")),
-            };
-            self.descriptors[index] = match stream {
-                None => None,
-                Some(stream) => {
-                    let (flags, rights) = (bytes.u16()?, bytes.u64()?);
-                    let widest = Descriptor::open(stream).rights;
+                kind => {
+                    let stream =
+                        stream(kind).ok_or_else(|| bytes.malformed("an unknown stream"))?;
+                    let opened = Descriptor::of_stream(stream);
                     Some(Descriptor {
-                        stream,
-                        flags,
-                        rights: rights & widest,
+                        flags: bytes.u16()?,
+                        rights: bytes.u64()? & opened.rights,
+                        ..opened
                     })
                 }
             };
@@ -272,6 +315,120 @@ impl HostState {
             _ => return Err(bytes.malformed("an unknown end")),
         };
         bytes.end()
+    }
+}
+
+/// The kinds of descriptors beside the streams', which are 1, 2 and 3.
+const FILE: u8 = 4;
+const DIRECTORY: u8 = 5;
+const PREOPENED: u8 = 6;
+
+impl HostState {
+    fn data(&self, files: &FileSystem, stream: &BlockStream) -> Vec<u8> {
+        let mut out = Writer::default();
+        files.encode(stream, &mut out);
+        let descriptors = (0..).zip(&self.descriptors);
+        let open = descriptors.filter_map(|(fd, descriptor)| Some((fd, descriptor.as_ref()?)));
+        let here: Vec<(u32, &Descriptor)> = open
+            .filter(|(fd, descriptor)| *fd >= STREAMS as u32 || descriptor.what.ino().is_some())
+            .collect();
+        out.len(here.len());
+        for (fd, descriptor) in here {
+            out.u32(fd);
+            match descriptor.what {
+                Object::Stream(stream) => out.u8(1 + stream as u8),
+                Object::File { ino, position } => {
+                    out.u8(FILE);
+                    out.u64(ino.0);
+                    out.u64(position);
+                }
+                Object::Directory { ino, preopened } => {
+                    out.u8(if preopened { PREOPENED } else { DIRECTORY });
+                    out.u64(ino.0);
+                }
+            }
+            out.u16(descriptor.flags);
+            out.u64(descriptor.rights);
+            out.u64(descriptor.inheriting);
+        }
+        out.bytes
+    }
+
+    fn read_data(
+        &mut self,
+        mut bytes: Reader<'_>,
+        blocks: &[u8],
+        quota: Quota,
+    ) -> Result<(), StateError> {
+        let mut files = FileSystem::decode(&mut bytes, blocks, quota)?;
+        let mut least = 0;
+        bytes.list(|bytes| {
+            let fd = bytes.u32()? as usize;
+            let what = read_object(bytes)?;
+            let free = self.descriptors.get(fd).is_none_or(Option::is_none);
+            if fd < least || fd >= DESCRIPTORS_MAX || !free {
+                return Err(bytes.malformed("descriptors out of order"));
+            }
+            least = fd + 1;
+            if let Some(ino) = what.ino() {
+                let stat = files.stat(ino);
+                let stat = stat.map_err(|_| bytes.malformed("a descriptor of nothing"))?;
+                if stat.is_directory != matches!(what, Object::Directory { .. }) {
+                    return Err(bytes.malformed("a descriptor of another kind"));
+                }
+                files.hold(ino);
+            }
+            let descriptor = Descriptor {
+                what,
+                flags: bytes.u16()?,
+                rights: bytes.u64()? & what.rights(),
+                inheriting: bytes.u64()? & what.inheriting(),
+            };
+            self.set(fd, Some(descriptor));
+            Ok(())
+        })?;
+        if !files.is_settled() {
+            return Err(bytes.malformed("a file that nothing leads to"));
+        }
+        self.data = Some(files);
+        bytes.end()
+    }
+}
+
+fn stream(kind: u8) -> Option<Stream> {
+    match kind {
+        1 => Some(Stream::Stdin),
+        2 => Some(Stream::Stdout),
+        3 => Some(Stream::Stderr),
+        _ => None,
+    }
+}
+
+fn read_object(bytes: &mut Reader<'_>) -> Result<Object, StateError> {
+    Ok(match bytes.u8()? {
+        FILE => {
+            let (ino, position) = (Ino(bytes.u64()?), bytes.u64()?);
+            if position > i64::MAX as u64 {
+                return Err(bytes.malformed("a position beyond the end of every file"));
+            }
+            Object::File { ino, position }
+        }
+        kind @ (DIRECTORY | PREOPENED) => Object::Directory {
+            ino: Ino(bytes.u64()?),
+            preopened: kind == PREOPENED,
+        },
+        kind => {
+            let stream = stream(kind);
+            Object::Stream(stream.ok_or_else(|| bytes.malformed("an unknown descriptor"))?)
+        }
+    })
+}
+
+fn section(name: &str, bytes: Vec<u8>) -> HostSection {
+    HostSection {
+        name: name.into(),
+        version: VERSION,
+        bytes,
     }
 }
 

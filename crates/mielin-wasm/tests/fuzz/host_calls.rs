@@ -18,7 +18,7 @@ use mielin_wasm::{
 pub(crate) const TARGET: Target = Target {
     name: "host_calls",
     mutations: 1_500,
-    // The two memories of an instance, what one call may copy, and a snapshot of it.
+    // The two memories of an instance, what one call may copy, files, and a snapshot of it.
     fixed_bytes: 24 << 20,
     bytes_per_byte: 64,
     run,
@@ -28,6 +28,8 @@ pub(crate) const TARGET: Target = Target {
 /// Bytes of a record: a number and nine arguments, each in the lower bytes of a u32 or in a u64.
 const RECORD: usize = 64;
 const RECORDS_MAX: usize = 64;
+/// All rights of WASI.
+const RIGHTS: u64 = (1 << 30) - 1;
 /// How often a program is resumed after it waited.
 const WAITS_MAX: usize = 8;
 
@@ -68,6 +70,23 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("mielin", "reply", "ilii"),
     ("mielin", "log", "iii"),
     ("mielin", "capabilities", "iii"),
+    ("wasi_snapshot_preview1", "fd_allocate", "ill"),
+    ("wasi_snapshot_preview1", "fd_filestat_set_size", "il"),
+    ("wasi_snapshot_preview1", "fd_filestat_set_times", "illi"),
+    ("wasi_snapshot_preview1", "fd_tell", "ii"),
+    ("wasi_snapshot_preview1", "path_create_directory", "iii"),
+    ("wasi_snapshot_preview1", "path_filestat_get", "iiiii"),
+    (
+        "wasi_snapshot_preview1",
+        "path_filestat_set_times",
+        "iiiilli",
+    ),
+    ("wasi_snapshot_preview1", "path_link", "iiiiiii"),
+    ("wasi_snapshot_preview1", "path_readlink", "iiiiii"),
+    ("wasi_snapshot_preview1", "path_remove_directory", "iii"),
+    ("wasi_snapshot_preview1", "path_rename", "iiiiii"),
+    ("wasi_snapshot_preview1", "path_symlink", "iiiii"),
+    ("wasi_snapshot_preview1", "path_unlink_file", "iii"),
     ("wasi_snapshot_preview1", "proc_exit", "i"),
 ];
 
@@ -187,7 +206,7 @@ fn limits() -> Limits {
 }
 
 fn run(input: &[u8]) -> bool {
-    let grants = ["clock", "random", "message"].map(|text| text.parse().unwrap());
+    let grants = ["clock", "random", "message", "data:64KiB"].map(|text| text.parse().unwrap());
     let host = HostState::new(Address([7; 16]))
         .with_args(["program", "argument"])
         .with_env(["NAME=value"])
@@ -276,6 +295,26 @@ fn seeds() -> Vec<Seed> {
                     end.clone(),
                 ],
                 b"a line",
+            ),
+        ),
+        Seed::good(
+            "files",
+            data(
+                &[
+                    record("path_create_directory", &[3, 2048, 1]),
+                    record("path_open", &[3, 0, 2050, 3, 1, RIGHTS, RIGHTS, 0, 3000]),
+                    record("fd_write", &[4, 1024, 2, 3000]),
+                    record("fd_seek", &[4, 1, 0, 3000]),
+                    record("fd_read", &[4, 1024, 2, 3000]),
+                    record("path_rename", &[3, 2050, 3, 3, 2053, 1]),
+                    record("path_link", &[3, 0, 2053, 1, 3, 2050, 3]),
+                    record("path_unlink_file", &[3, 2053, 1]),
+                    record("fd_readdir", &[3, 5000, 70, 0, 3000]),
+                    record("fd_renumber", &[4, 0]),
+                    record("path_open", &[3, 0, 2054, 4, 1, RIGHTS, RIGHTS, 0, 3000]),
+                    end.clone(),
+                ],
+                &[&vectors[..], &[0; 1008], b"d/d/fg../x"].concat(),
             ),
         ),
         Seed::bad(

@@ -16,14 +16,23 @@ pub(crate) const TARGET: Target = Target {
     seeds,
 };
 
-const NAMES: [&str; 4] = ["wasm.program", "wasm.stdin", "wasm.run", "other"];
+const NAMES: [&str; 8] = [
+    "wasm.program",
+    "wasm.stdin",
+    "wasm.run",
+    "other",
+    "wasm.data",
+    "wasm.blocks",
+    "others",
+    "nobody's",
+];
 
 /// Every step is a section: the lower bits of its number say which, the upper ones the version.
 fn run(input: &[u8]) -> bool {
     let sections: Vec<HostSection> = Steps::new(input)
         .map(|(kind, bytes)| HostSection {
             name: NAMES[usize::from(kind) % NAMES.len()].into(),
-            version: u16::from(kind / 4),
+            version: u16::from(kind / 8),
             bytes: bytes.to_vec(),
         })
         .collect();
@@ -52,20 +61,22 @@ fn seeds() -> Vec<Seed> {
         .with_env(["A=1", "LONG=ünicode"])
         .with_stdin(*b"some input")
         .with_grants(Grants::from_iter(grants));
-    let steps = |state: &HostState, kinds: [u8; 3]| {
+    let steps = |state: &HostState, kinds: &[u8]| {
         let sections = state.to_sections();
         let steps: Vec<_> = kinds
-            .into_iter()
+            .iter()
             .zip(&sections)
-            .map(|(kind, section)| (kind, section.bytes.as_slice()))
+            .map(|(kind, section)| (*kind, section.bytes.as_slice()))
             .collect();
         Steps::write(&steps)
     };
-    // Version 1 is 4 in a step's number.
+    // Version 1 is 8 in a step's number.
     let bare = HostState::new(Address::default());
+    let granted = Grants::from_iter(["data:1MiB".parse::<Capability>().unwrap()]);
+    let with_data = HostState::new(Address::default()).with_grants(granted);
     let with_run = |run: &[u8]| {
         let sections = bare.to_sections();
-        Steps::write(&[(4, &sections[0].bytes), (5, b"input"), (6, run)])
+        Steps::write(&[(8, &sections[0].bytes), (9, b"input"), (10, run)])
     };
     let run = bare.to_sections()[2].bytes.clone();
     // Behind the clock, the position, three descriptors of eleven bytes and what is pending.
@@ -75,13 +86,24 @@ fn seeds() -> Vec<Seed> {
     let replies = [&run[..50], &[1, 0, 0, 0], &[7; 24], &[0]].concat();
     let claims_replies = [&run[..50], &[0xff; 4], &[7; 48]].concat();
     vec![
-        Seed::good("bare", steps(&bare, [4, 5, 6])),
-        Seed::good("full", steps(&state, [4, 5, 6])),
+        Seed::good("bare", steps(&bare, &[8, 9, 10])),
+        Seed::good("full", steps(&state, &[8, 9, 10])),
+        Seed::good("data", steps(&with_data, &[8, 9, 10, 12, 13])),
+        Seed::bad("data-without-contents", steps(&with_data, &[8, 9, 10, 12])),
+        Seed::bad("data-that-is-not-granted", {
+            let (bare, data) = (bare.to_sections(), with_data.to_sections());
+            let steps = [&bare[0], &bare[1], &bare[2], &data[3], &data[4]];
+            let numbered = [8, 9, 10, 12, 13].into_iter().zip(steps);
+            let steps: Vec<_> = numbered
+                .map(|(kind, section)| (kind, &section.bytes[..]))
+                .collect();
+            Steps::write(&steps)
+        }),
         Seed::good("receives-with-a-deadline", with_run(&waits)),
         Seed::good("trapped", with_run(&trapped)),
         Seed::good("one-to-reply-to", with_run(&replies)),
         Seed::bad("claims-4-billion-to-reply-to", with_run(&claims_replies)),
-        Seed::bad("program-twice", steps(&bare, [4, 4, 6])),
-        Seed::bad("version-2", steps(&bare, [8, 5, 6])),
+        Seed::bad("program-twice", steps(&bare, &[8, 8, 10])),
+        Seed::bad("version-2", steps(&bare, &[16, 9, 10])),
     ]
 }

@@ -1,6 +1,6 @@
 //! The standard streams, and what there is not beside them.
 
-use super::super::wasi::{absent, descriptor, program, stream};
+use super::super::wasi::{absent, descriptor, directory, file, path, program, stream};
 use super::*;
 
 #[test]
@@ -169,12 +169,18 @@ fn what_needs_a_file_system_or_sockets_says_so() {
     let mut bench = Bench::new(&[]);
     for (fd, on_stream) in [(0, 0), (1, 0), (2, 0), (BAD_FD, 8), (u32::MAX, 8)] {
         let or = |errno| if on_stream == 0 { errno } else { on_stream };
-        assert_eq!(bench.call(|call| absent::needs_directory(call, fd)), or(54));
-        assert_eq!(bench.call(|call| absent::needs_socket(call, fd)), or(57));
-        assert_eq!(bench.call(|call| absent::needs_position(call, fd)), or(70));
-        assert_eq!(bench.call(|call| absent::needs_file(call, fd)), or(58));
-        assert_eq!(bench.call(|call| absent::needs_size(call, fd)), or(28));
-        assert_eq!(bench.call(|call| absent::no_directories(call)), 8);
+        let mut gives = |expected, body: &dyn Fn(&mut Call<'_>) -> Result<(), Errno>| {
+            assert_eq!(bench.call(body), or(expected));
+        };
+        gives(54, &|call| path::path_create_directory(call, fd, 0, 1));
+        gives(54, &|call| directory::fd_readdir(call, fd, 0, 64, 0, 64));
+        gives(57, &|call| absent::needs_socket(call, fd));
+        gives(70, &|call| file::fd_seek(call, fd, 0, 0, 0));
+        gives(70, &|call| file::fd_pread(call, fd, 0, 1, 0, 64));
+        gives(58, &|call| file::fd_allocate(call, fd, 0, 1));
+        gives(58, &|call| file::fd_filestat_set_times(call, fd, 0, 0, 0));
+        gives(28, &|call| file::fd_filestat_set_size(call, fd, 0));
+        assert_eq!(bench.call(|call| directory::fd_prestat_get(call, fd, 0)), 8);
     }
     assert_eq!(bench.call(|call| program::proc_raise(call, 9)), 52);
 }

@@ -1,10 +1,10 @@
-//! `poll_oneoff`: sleeping, and waiting for streams that never make anybody wait.
+//! `poll_oneoff`: sleeping, and waiting for streams and files that never make anybody wait.
 
 use super::super::Call;
 use super::super::errno::Errno;
 use super::clock;
 use super::descriptor::open;
-use crate::state::{Pending, Stream};
+use crate::state::{Object, Pending, Stream};
 use crate::{Capability, Wait};
 
 const SUBSCRIPTION_BYTES: u32 = 48;
@@ -124,10 +124,6 @@ fn parse(bytes: &[u8]) -> Result<Subscription, Errno> {
 }
 
 fn status(call: &Call<'_>, kind: Kind, since_ns: u64, now_ns: u64) -> Status {
-    let stream = |fd, ready: fn(Stream) -> bool| match open(call, fd) {
-        Ok(descriptor) if ready(descriptor.stream) => Ok(()),
-        _ => Err(Errno::Badf),
-    };
     match kind {
         Kind::Clock {
             id,
@@ -153,23 +149,36 @@ fn status(call: &Call<'_>, kind: Kind, since_ns: u64, now_ns: u64) -> Status {
                 Status::Ready { bytes: 0, flags: 0 }
             }
         }
-        Kind::Read { fd } => match stream(fd, |stream| stream == Stream::Stdin) {
-            Ok(()) => {
-                let left = call.state.stdin.len() - call.state.stdin_position;
-                Status::Ready {
-                    bytes: left as u64,
-                    flags: if left == 0 { HANGUP } else { 0 },
-                }
-            }
-            Err(errno) => Status::Failed(errno),
-        },
-        Kind::Write { fd } => match stream(fd, |stream| stream != Stream::Stdin) {
-            Ok(()) => Status::Ready {
-                bytes: 4096,
-                flags: 0,
+        Kind::Read { fd } => match readable(call, fd) {
+            Ok(left) => Status::Ready {
+                bytes: left,
+                flags: if left == 0 { HANGUP } else { 0 },
             },
             Err(errno) => Status::Failed(errno),
         },
+        Kind::Write { fd } => match open(call, fd).map(|descriptor| descriptor.what) {
+            Ok(Object::Stream(Stream::Stdout | Stream::Stderr) | Object::File { .. }) => {
+                Status::Ready {
+                    bytes: 4096,
+                    flags: 0,
+                }
+            }
+            _ => Status::Failed(Errno::Badf),
+        },
+    }
+}
+
+/// How much can be read without waiting: all that there is.
+fn readable(call: &Call<'_>, fd: u32) -> Result<u64, Errno> {
+    match open(call, fd)?.what {
+        Object::Stream(Stream::Stdin) => {
+            Ok((call.state.stdin.len() - call.state.stdin_position) as u64)
+        }
+        Object::File { ino, position } => {
+            let files = call.state.data.as_ref().ok_or(Errno::Badf)?;
+            Ok(files.stat(ino)?.len.saturating_sub(position))
+        }
+        Object::Stream(_) | Object::Directory { .. } => Err(Errno::Badf),
     }
 }
 

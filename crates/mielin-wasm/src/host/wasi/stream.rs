@@ -1,10 +1,11 @@
-//! Bytes in and out of the standard streams.
+//! Bytes in and out: of the standard streams here, of files in `file`.
 
 use super::super::Call;
 use super::super::errno::Errno;
-use super::descriptor::open;
+use super::descriptor::{check, open};
+use super::file;
 use crate::services::{LogError, LogStream};
-use crate::state::{Stream, rights};
+use crate::state::{Object, Stream, rights};
 
 /// The most vectors in one call, as `IOV_MAX` on Linux.
 const VECTORS_MAX: u32 = 1024;
@@ -21,14 +22,14 @@ pub(crate) fn fd_write(
     out: u32,
 ) -> Result<(), Errno> {
     let descriptor = open(call, fd)?;
-    let stream = match descriptor.stream {
-        Stream::Stdin => return Err(Errno::Badf),
-        Stream::Stdout => LogStream::Stdout,
-        Stream::Stderr => LogStream::Stderr,
+    let stream = match descriptor.what {
+        Object::File { .. } => return file::write_on(call, fd, vectors, count, out),
+        Object::Directory { .. } => return Err(Errno::Isdir),
+        Object::Stream(Stream::Stdin) => return Err(Errno::Badf),
+        Object::Stream(Stream::Stdout) => LogStream::Stdout,
+        Object::Stream(Stream::Stderr) => LogStream::Stderr,
     };
-    if descriptor.rights & rights::FD_WRITE == 0 {
-        return Err(Errno::Notcapable);
-    }
+    check(&descriptor, rights::FD_WRITE)?;
     let buffers = buffers(call, vectors, count)?;
     call.memory.bytes(out, 4)?;
     let wanted = !buffers.is_empty();
@@ -59,11 +60,11 @@ pub(crate) fn fd_read(
     out: u32,
 ) -> Result<(), Errno> {
     let descriptor = open(call, fd)?;
-    if descriptor.stream != Stream::Stdin {
-        return Err(Errno::Badf);
-    }
-    if descriptor.rights & rights::FD_READ == 0 {
-        return Err(Errno::Notcapable);
+    match descriptor.what {
+        Object::File { .. } => return file::read_on(call, fd, vectors, count, out),
+        Object::Directory { .. } => return Err(Errno::Isdir),
+        Object::Stream(Stream::Stdin) => check(&descriptor, rights::FD_READ)?,
+        Object::Stream(_) => return Err(Errno::Badf),
     }
     let buffers = buffers(call, vectors, count)?;
     call.memory.bytes(out, 4)?;
@@ -81,7 +82,7 @@ pub(crate) fn fd_read(
 
 /// The vectors' buffers, all of them inside the memory, cut so that they hold at most
 /// [`BYTES_MAX`], without empty ones.
-fn buffers(call: &Call<'_>, vectors: u32, count: u32) -> Result<Vec<(u32, u32)>, Errno> {
+pub(super) fn buffers(call: &Call<'_>, vectors: u32, count: u32) -> Result<Vec<(u32, u32)>, Errno> {
     if count > VECTORS_MAX {
         return Err(Errno::Inval);
     }
