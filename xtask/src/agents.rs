@@ -41,10 +41,11 @@ enum Language {
     C,
 }
 
-const AGENTS: [(&str, Language); 3] = [
+const AGENTS: [(&str, Language); 4] = [
     ("counter", Language::Rust),
     ("digest", Language::Rust),
     ("hello", Language::C),
+    ("notebook", Language::Rust),
 ];
 
 const RECORD_FILE: &str = "TOOLCHAIN.toml";
