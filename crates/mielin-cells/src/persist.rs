@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mielin_mesh_core::{AgentId, Epoch, codec};
 use mielin_safepoint::{HostSection, ModuleHash, Snapshot, SnapshotLimits};
-use mielin_wasm::{Address, HostState};
+use mielin_wasm::{Address, DATA_BYTES_MAX, HostState};
 use oxicode::{Decode, Encode};
 
 use crate::cell::{Cell, Parts, Tally};
@@ -293,7 +293,8 @@ fn restore_one(
     let damaged =
         |reason: String| CellsError::Internal(format!("its snapshot cannot be used: {reason}"));
     let limits = SnapshotLimits {
-        host_bytes: 512 << 20,
+        // Input, mailbox and outbox; and files with what is said of them.
+        host_bytes: (512 << 20) + DATA_BYTES_MAX + (64 << 20),
         ..SnapshotLimits::default()
     };
     let snapshot =

@@ -34,6 +34,8 @@ pub(super) enum Header {
     Section { name: String, version: u16 },
     /// On a stream of its own: what became of this agent? Answered by a frame whose header is a `QueryReply`.
     Query(Query),
+    /// Tail: contents of files in `/data`; `offset` bytes of them were sent before.
+    Files { offset: u64 },
 }
 
 /// A stream of moves that cannot go on.
@@ -186,12 +188,12 @@ pub(crate) struct Layout {
     inbox: u64,
     /// Length of both logs.
     logs: [u64; 2],
-    /// BLAKE3 over all page records in the order in which they were sent, this layout with zeros here, and the raw
+    /// BLAKE3 over all page records and contents of files in the order in which they were sent, this layout with zeros here, and the raw
     /// bytes.
     digest: [u8; 32],
 }
 
-/// Everything but memory and logs, taken apart.
+/// Everything but memory, logs and the contents of files, taken apart.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Installed {
     pub(crate) memory_bytes: u64,
@@ -206,7 +208,7 @@ pub(crate) struct Installed {
 }
 
 impl Installed {
-    /// The tail of the state frame. `pages` has hashed the page records.
+    /// The tail of the state frame. `pages` has hashed the page records and the contents of files.
     pub(crate) fn encode(&self, mut pages: blake3::Hasher) -> Bytes {
         let mut raw: Vec<&[u8]> = vec![&self.execution, &self.outbox, &self.inbox];
         raw.extend(self.sections.iter().map(|section| &section.bytes[..]));
@@ -436,7 +438,10 @@ mod tests {
                 Seed::good("more", header(&Header::More)),
                 Seed::good("go", header(&Header::Core(MigrationFrame::Go { epoch }))),
                 Seed::good("section", header(&section)),
+                Seed::good("files", header(&Header::Files { offset: 1 << 40 })),
                 Seed::good("offer", offer("agent", "message")),
+                Seed::good("offer-with-data", offer("agent", "data:16MiB")),
+                Seed::bad("offer-with-too-much-data", offer("agent", "data:1GiB")),
                 Seed::bad("offer-with-an-unknown-grant", offer("agent", "everything")),
                 Seed::good("state", of(2, &whole)),
                 Seed::bad("outbox-of-2-to-the-64", of(2, &codec::encode(&long))),

@@ -1,5 +1,7 @@
 //! The source's end of a move: does what the coordinator decides.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use mielin_mesh_core::{
     MigrationStrategy, NodeId, codec,
 };
 use mielin_safepoint::PAGE_SIZE;
-use mielin_wasm::{DirtyTracker, HostState, Instance};
+use mielin_wasm::{BlockStream, DirtyTracker, HostState, Instance};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::frames::{self, Header, Identified, Installed, Outgoing};
@@ -120,6 +122,8 @@ struct Source {
     /// Names of the host sections that the target has.
     ahead: Vec<String>,
     logs_sent: [u64; 2],
+    files: BlockStream,
+    files_sent: u64,
     /// The epoch that the target was given.
     handed: Epoch,
     target_resume_us: u64,
@@ -209,6 +213,8 @@ impl Source {
             digest: blake3::Hasher::new(),
             ahead: Vec::new(),
             logs_sent: [0; 2],
+            files: BlockStream::default(),
+            files_sent: 0,
             handed: Epoch(0),
             target_resume_us: 0,
         })
@@ -445,10 +451,12 @@ impl Source {
         })
     }
 
-    /// Sends what is there already and does not change: most of the logs, arguments and standard input.
+    /// Sends what is there already: arguments and standard input, which do not change, and most of files and logs.
     async fn send_ahead(&mut self) -> Result<(), SourceInput> {
         let held = self.cell().clone().hold().await.map_err(failed)?;
-        let sections = held.instance().host().to_sections();
+        let host = held.instance().host();
+        host.add_blocks(&mut self.files);
+        let sections = host.to_sections_beside(&self.files);
         drop(held);
         for section in sections {
             if HostState::is_fixed(&section.name) {
@@ -460,6 +468,7 @@ impl Source {
                 self.send(header, section.bytes.into()).await?;
             }
         }
+        self.send_files().await?;
         self.send_logs().await
     }
 
@@ -588,10 +597,12 @@ impl Source {
 
     async fn send_state(&mut self, epoch: Epoch) -> Result<u64, SourceInput> {
         self.send_logs().await?;
-        let Some(held) = &self.held else {
-            return Err(SourceInput::Failed("the agent is not frozen".to_owned()));
-        };
-        let mut state = capture(self.cell(), held.instance());
+        let not_frozen = || SourceInput::Failed("the agent is not frozen".to_owned());
+        let held = self.held.as_ref().ok_or_else(not_frozen)?;
+        held.instance().host().add_blocks(&mut self.files);
+        let of_files = self.send_files().await?;
+        let held = self.held.as_ref().ok_or_else(not_frozen)?;
+        let mut state = capture(self.cell(), held.instance(), &self.files);
         state
             .sections
             .retain(|section| !self.ahead.contains(&section.name));
@@ -600,7 +611,7 @@ impl Source {
         self.handed = epoch;
         self.send(Header::Core(MigrationFrame::State { epoch }), tail)
             .await?;
-        Ok(bytes)
+        Ok(bytes + of_files)
     }
 
     /// Notices that the coordinator is in another phase than before.
@@ -708,15 +719,15 @@ async fn ask(node: Arc<Node>, target: NodeId, query: Query) -> Result<QueryReply
     codec::decode(&frame.header).map_err(|_| wire::malformed("an answer to a query"))
 }
 
-/// Everything of a standing agent but its memory.
-pub(crate) fn capture(cell: &Cell, instance: &dyn Instance) -> Installed {
+/// Everything of a standing agent but its memory and the contents of its files, which are in the stream.
+fn capture(cell: &Cell, instance: &dyn Instance, files: &BlockStream) -> Installed {
     let (outbox, inbox) = cell.post.encode();
     Installed {
         memory_bytes: instance.memory_bytes(),
         paused: cell.is_paused(),
         counters: cell.tally.numbers(),
         lines: cell.logs.lines(),
-        sections: instance.host().to_sections(),
+        sections: instance.host().to_sections_beside(files),
         execution: instance.execution().encode().into(),
         outbox: outbox.into(),
         inbox: inbox.into(),

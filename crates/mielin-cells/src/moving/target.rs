@@ -108,6 +108,8 @@ struct Guest {
     instance: Option<Box<dyn Instance>>,
     tally: Arc<Tally>,
     sections: Vec<HostSection>,
+    /// Contents of files: those that went ahead, and behind them those that replace some.
+    files: Vec<u8>,
     digest: blake3::Hasher,
     paused: bool,
     started: bool,
@@ -270,6 +272,7 @@ impl Target {
             Ok(Some((Header::Section { name, version }, tail))) => {
                 self.section(name, version, &tail).err()
             }
+            Ok(Some((Header::Files { offset }, tail))) => self.files(offset, &tail).err(),
             Ok(Some((Header::More | Header::Query(_), _))) => {
                 Some(TargetInput::Failed("a frame out of place".to_owned()))
             }
@@ -326,6 +329,23 @@ impl Target {
             version,
             bytes: bytes.to_vec(),
         });
+        Ok(())
+    }
+
+    fn files(&mut self, offset: u64, bytes: &[u8]) -> Result<(), TargetInput> {
+        let failed = |text: &str| TargetInput::Failed(text.to_owned());
+        let guest = self
+            .guest
+            .as_mut()
+            .ok_or_else(|| failed("files before the offer"))?;
+        // All of them ahead, and all of them again if everything was written meanwhile.
+        let most = guest.identity.grants.data_bytes().unwrap_or(0) * 2;
+        let held = guest.files.len() as u64;
+        if offset != held || held + bytes.len() as u64 > most {
+            return Err(failed("files that are not wanted"));
+        }
+        guest.digest.update(bytes);
+        guest.files.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -454,6 +474,7 @@ impl Target {
             instance: None,
             tally: Arc::default(),
             sections: Vec::new(),
+            files: Vec::new(),
             digest: blake3::Hasher::new(),
             paused: false,
             started: false,
@@ -553,6 +574,9 @@ impl Target {
         let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
         let mut sections = guest.sections.clone();
         sections.extend(state.sections.iter().cloned());
+        if guest.identity.grants.data_bytes().is_some() {
+            sections.push(HostState::blocks_section(std::mem::take(&mut guest.files)));
+        }
         load(instance.as_mut(), &state, &sections)?;
         guest
             .post

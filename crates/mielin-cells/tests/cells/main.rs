@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod doubts;
+mod files;
 mod kills;
 mod life;
 mod messages;
