@@ -97,6 +97,42 @@ fn input_and_output_are_kept_byte_for_byte() {
 }
 
 #[test]
+fn files_go_with_their_agent() {
+    let first = Node::found("first");
+    let second = first.join("second", "core");
+    let line = [
+        &sample("notebook.wasm"),
+        "--name",
+        "notes",
+        "--allow",
+        "data:8MiB",
+    ];
+    first.spawn(&line);
+    let ask = |node: &Node, command: &str| {
+        let answer = node.json(&["agent", "send", "notes", command, "--wait"]);
+        answer["reply"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask(&first, "add list milk"), "5");
+    assert_eq!(ask(&first, "fill large 4096"), "filled");
+    first.json(&["agent", "migrate", "notes", "second"]);
+    let agent = second.json(&["agent", "inspect", "notes"]);
+    assert_eq!(
+        (&agent["grants"], &agent["node_name"]),
+        (&"data:8MiB".into(), &"second".into())
+    );
+    assert_eq!(ask(&second, "add list bread"), "11");
+    assert_eq!(ask(&second, "read list"), "milk\nbread\n");
+    // What is left of 8 MiB, beside a block for the list, is less than this.
+    let full = ask(&second, "fill large 4096");
+    assert!(full.contains("No space left on device"), "{full}");
+    let outside = second.dir.to_str().unwrap();
+    for path in ["../../etc/passwd", "/etc/passwd", outside] {
+        let answer = ask(&second, &format!("read {path}"));
+        assert!(answer.starts_with("error: "), "{path}: {answer}");
+    }
+}
+
+#[test]
 fn an_agent_answers_is_paused_and_ended() {
     let node = Node::found("alone");
     node.spawn(&[&sample("counter.wasm"), "--name", "counter"]);

@@ -191,6 +191,8 @@ fn modules_and_inputs() {
         (&[hello, "--stdin", "/nowhere/in"], NOT_FOUND, "/nowhere/in"),
         (&[hello, "--stdin", dir], USAGE, dir),
         (&[hello, "--allow", "everything"], USAGE, "everything"),
+        (&[hello, "--allow", "data:513MiB"], USAGE, "at most 512MiB"),
+        (&[hello, "--allow", "data:/etc"], USAGE, "data:/etc"),
         (&[hello, "--allow", "message:nobody"], NOT_FOUND, "nobody"),
     ] {
         let line = [&["agent", "spawn"][..], rest].concat();

@@ -20,9 +20,10 @@ Examples:
     /// Start a WebAssembly program as an agent on this node
     ///
     /// Any WASI preview-1 command will do. It may do nothing but compute, answer messages and write
-    /// to its own logs unless it is allowed to: `clock`, `random`, `message` (send to anybody) or
-    /// `message:AGENT` (send to that one). What it writes to standard output and standard error is
-    /// kept; see `mielin agent logs`.
+    /// to its own logs unless it is allowed to: `clock`, `random`, `message` (send to anybody),
+    /// `message:AGENT` (send to that one), `data` or `data:SIZE` (keep files in a directory `/data` of
+    /// its own, which goes with it; 64MiB unless a size is given, at most 512MiB). What it writes to
+    /// standard output and standard error is kept; see `mielin agent logs`.
     Spawn(SpawnArgs),
     /// Show everything that is known about an agent
     #[command(after_help = "\
@@ -87,7 +88,8 @@ pub(crate) struct AgentArgs {
 Examples:
   mielin agent spawn agents/prebuilt/hello.wasm
   mielin agent spawn digest.wasm --stdin README.md -- 1000000
-  mielin agent spawn prog.wasm --name prog --allow clock --allow random")]
+  mielin agent spawn prog.wasm --name prog --allow clock --allow random
+  mielin agent spawn agents/prebuilt/notebook.wasm --allow data:16MiB")]
 pub(crate) struct SpawnArgs {
     /// The WebAssembly module
     pub(crate) file: PathBuf,
@@ -98,7 +100,8 @@ pub(crate) struct SpawnArgs {
     /// A file for the agent's standard input; `-` for this command's own
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
-    /// A capability to grant: clock, random, message or message:AGENT; may be repeated
+    /// A capability to grant: clock, random, message, message:AGENT, data or data:SIZE; may be
+    /// repeated
     #[arg(long, value_name = "CAP")]
     pub(crate) allow: Vec<String>,
     /// An environment variable; may be repeated

@@ -178,8 +178,10 @@ async fn grants(state: &NodeState, allow: &[String]) -> Result<Grants, Failure> 
         let capability = match text.strip_prefix("message:") {
             Some(agent) => Capability::Message(Target::One(Address(state.agent(agent).await?.0))),
             None => text.parse::<Capability>().map_err(|_| {
-                Failure::usage(format!("`{text}` is not a capability"))
-                    .hint("there are clock, random, message and message:AGENT")
+                Failure::usage(format!("`{text}` is not a capability")).hint(
+                    "there are clock, random, message, message:AGENT, data and data:SIZE \
+                     (such as 16MiB, at most 512MiB)",
+                )
             })?,
         };
         grants.grant(capability);
