@@ -205,11 +205,11 @@ impl FileSystem {
             Some(old) if self.is_within(parent, old) => return Err(FsError::NotEmpty),
             Some(old) => {
                 self.check_replace(is_directory, old)?;
+                self.check_directory(new_parent)?;
                 self.take(new_parent, new_name, now)?;
             }
             // The number of names stays the same.
-            None if self.node(new_parent)?.names == 0 => return Err(FsError::NotFound),
-            None => {}
+            None => self.check_directory(new_parent)?,
         }
         self.move_name((parent, name), (new_parent, new_name), now)
     }
@@ -267,11 +267,20 @@ impl FileSystem {
         }
     }
 
-    /// Whether there is room for one more name, in a directory that has not been removed.
-    fn check_name(&self, parent: Ino) -> Result<(), FsError> {
+    /// Whether a directory can take a name: it was not removed, and has numbers left.
+    fn check_directory(&self, parent: Ino) -> Result<(), FsError> {
         if self.node(parent)?.names == 0 {
             return Err(FsError::NotFound);
         }
+        if self.directory(parent)?.next == u64::MAX {
+            return Err(FsError::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// The same, and whether there may be one more name.
+    fn check_name(&self, parent: Ino) -> Result<(), FsError> {
+        self.check_directory(parent)?;
         if self.names >= self.quota.nodes {
             return Err(FsError::NoSpace);
         }
@@ -280,7 +289,7 @@ impl FileSystem {
 
     fn make(&mut self, parent: Ino, name: &str, kind: Kind, now: u64) -> Result<Ino, FsError> {
         self.check_name(parent)?;
-        if self.nodes.len() >= self.quota.nodes {
+        if self.nodes.len() >= self.quota.nodes || self.next == u64::MAX {
             return Err(FsError::NoSpace);
         }
         let ino = Ino(self.next);

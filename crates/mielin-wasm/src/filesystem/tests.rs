@@ -228,6 +228,30 @@ fn the_quota_holds() {
     check(&files);
 }
 
+/// A program cannot use its numbers up; who wrote the snapshot may claim that it has.
+#[test]
+fn numbers_run_out_without_an_accident() {
+    let mut files = files(1 << 20);
+    files.next = u64::MAX - 1;
+    let ino = make(&mut files, "last");
+    assert_eq!(ino, Ino(u64::MAX - 1));
+    let full = files.make_directory(ROOT, path("one more"), 0);
+    assert_eq!(full, Err(FsError::NoSpace));
+    check(&files);
+    let Kind::Directory(top) = &mut files.nodes.get_mut(&ROOT).unwrap().kind else {
+        panic!("the top is a directory")
+    };
+    top.next = u64::MAX;
+    let link = files.link((ROOT, path("last")), (ROOT, path("again")), 0);
+    let rename = files.rename((ROOT, path("last")), (ROOT, path("again")), 0);
+    assert_eq!(
+        (link, rename),
+        (Err(FsError::NoSpace), Err(FsError::NoSpace))
+    );
+    assert_eq!(files.find(ROOT, path("last")), Ok(ino));
+    check(&files);
+}
+
 #[test]
 fn a_listing_goes_on_while_the_directory_changes() {
     let mut files = files(1 << 20);

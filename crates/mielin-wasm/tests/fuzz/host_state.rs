@@ -10,8 +10,8 @@ pub(crate) const TARGET: Target = Target {
     name: "host_state",
     mutations: 20_000,
     fixed_bytes: 8192,
-    // An empty argument takes four bytes of input and the memory of a vector.
-    bytes_per_byte: 64,
+    // A block of a file takes 19 bytes of input, and is held twice.
+    bytes_per_byte: 640,
     run,
     seeds,
 };
