@@ -1,6 +1,6 @@
 //! How much slower is a rewritten program?
 //!
-//! Question: run time of the rewritten module divided by that of the plain one, for six programs
+//! Question: run time of the rewritten module divided by that of the plain one, for nine programs
 //! in `benches/programs`, built by `clang --target=wasm32-wasi -O2`. Baseline: the plain module,
 //! in the same process, its runs interleaved with those of the rewritten one; of each the
 //! fastest run counts, since the machine's other work only ever adds time. wasmtime: Cranelift
@@ -18,7 +18,17 @@ use std::time::Instant;
 
 use mielin_safepoint::{abi, instrument};
 
-const PROGRAMS: [&str; 6] = ["sieve", "matmul", "fib", "sha256", "mandelbrot", "mixed"];
+const PROGRAMS: [&str; 9] = [
+    "sieve",
+    "matmul",
+    "fib",
+    "sha256",
+    "mandelbrot",
+    "mixed",
+    "json",
+    "btree",
+    "interpreter",
+];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -5,6 +5,8 @@
 typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long long u64;
+typedef int i32;
+typedef long long i64;
 
 /* The checksum, at the address that `result` gives. */
 static volatile u64 checksum;
