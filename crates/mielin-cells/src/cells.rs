@@ -31,7 +31,7 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Every operation works on whichever node the agent is: its node is asked, and asked again where the agent went.
 #[derive(Clone)]
 pub struct Cells {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
 }
 
 impl Cells {
@@ -405,6 +405,7 @@ impl Cells {
         };
         let mut events = self.node.mesh.subscribe();
         let mut deadline = Instant::now() + FIND_TIMEOUT;
+        let mut followed = 0;
         loop {
             let error = match found(&self.node, &agent).await {
                 Place::Here(cell) => match here(cell).await? {
@@ -421,8 +422,10 @@ impl Cells {
                         Ok((Answer::Failed(failure), _)) => return Err(failure.into_error(agent)),
                         Ok((Answer::Elsewhere { node, epoch }, _)) => {
                             if self.node.hear_of(agent, NodeId(node), epoch) {
-                                // Each hop has a higher epoch, so this ends.
-                                deadline = Instant::now() + FIND_TIMEOUT;
+                                // Each hop has a higher epoch; one that led nowhere is not waited for anew.
+                                if epoch > followed {
+                                    (followed, deadline) = (epoch, Instant::now() + FIND_TIMEOUT);
+                                }
                                 continue;
                             }
                             CellsError::AgentNotFound(agent.to_string())
@@ -441,6 +444,7 @@ impl Cells {
             if Instant::now() >= deadline {
                 return Err(error);
             }
+            self.node.hearsay.give_up(&agent);
             heard_of(&agent, &mut events).await;
             let _ = tokio::time::timeout_at(deadline, self.node.sought(&agent)).await;
         }

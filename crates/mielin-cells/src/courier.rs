@@ -70,23 +70,19 @@ fn land(node: &Node, post: &Post, to: &AgentId, reply: Option<DeliveryReply>) {
         return;
     };
     match post.handle_reply(node.now(), to, reply) {
-        Advice::Redirect { node: new, epoch } => {
-            if node.hear_of(*to, new, epoch.0) {
-                post.relocated(to);
-            }
-        }
         Advice::Dropped { count } => {
             tracing::info!(agent = %to, count, "messages to an ended agent were dropped")
         }
-        Advice::Continue | Advice::LookUp => {}
+        // It was heeded before.
+        Advice::Redirect { .. } | Advice::LookUp | Advice::Continue => {}
     }
 }
 
-/// Brings messages to wherever the destination is; `None` if nobody answered. Where nobody has it, the mesh is asked
-/// for the next attempt.
+/// Brings messages to wherever the destination is; `None` if nobody answered. Where nobody has it or says where else
+/// it is, the mesh is asked for the next attempt.
 async fn carry(node: &Arc<Node>, to: AgentId, envelopes: Vec<Envelope>) -> Option<DeliveryReply> {
     let reply = attempt(node, to, envelopes).await;
-    if matches!(reply, None | Some(DeliveryReply::Unknown)) {
+    if !node.heed(&to, reply) {
         node.sought(&to).await;
     }
     reply
@@ -176,7 +172,9 @@ impl Mailboxes for Entrance {
             return;
         };
         // What a node says of an agent that has left it is no news, and it could be wrong.
-        let reply = reply.filter(|_| is_at(&node, &destination, &from));
+        let reply = reply.filter(|reply| {
+            is_at(&node, &destination, &from) && node.heed(&destination, Some(*reply))
+        });
         match reply {
             Some(reply) => land(&node, &post, &destination, Some(reply)),
             None => post.unheard(&destination),

@@ -30,6 +30,7 @@ mod config;
 mod courier;
 mod error;
 mod finding;
+mod hearsay;
 mod host;
 mod lock;
 mod logs;

@@ -21,6 +21,7 @@ use crate::client::Client;
 use crate::config::CellsConfig;
 use crate::courier;
 use crate::error::CellsError;
+use crate::hearsay::Hearsay;
 use crate::lock::lock;
 use crate::logs::now_ms;
 use crate::modules::Modules;
@@ -38,7 +39,7 @@ const NAME_LIMIT: Duration = Duration::from_secs(3);
 /// How long a change between running and waiting may go unannounced; it happens at every message.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(200);
 /// Agents that left, and hearsay, are remembered up to this number each.
-const REMEMBERED_MAX: usize = 4096;
+pub(crate) const REMEMBERED_MAX: usize = 4096;
 
 /// Everything this node knows about agents.
 pub(crate) struct Node {
@@ -53,6 +54,7 @@ pub(crate) struct Node {
     pub(crate) changes: mpsc::UnboundedSender<AgentId>,
     /// Counts the ends of moves, which messages wait for.
     moves: watch::Sender<u64>,
+    pub(crate) hearsay: Hearsay,
     table: Mutex<Table>,
     pub(crate) runtime: Handle,
     started: std::time::Instant,
@@ -66,8 +68,6 @@ pub(crate) struct Node {
 #[derive(Default)]
 struct Table {
     residents: HashMap<AgentId, Resident>,
-    /// What other nodes said about agents, where it is newer than the registry.
-    hearsay: HashMap<AgentId, (NodeId, Epoch)>,
     /// Ended agents in the order of their end, and agents that left: the oldest are forgotten first.
     ended: VecDeque<AgentId>,
     left: VecDeque<AgentId>,
@@ -115,6 +115,7 @@ impl Node {
             inbound: Mutex::default(),
             changes,
             moves: watch::Sender::new(0),
+            hearsay: Hearsay::default(),
             table: Mutex::default(),
             runtime: Handle::current(),
             started: std::time::Instant::now(),
@@ -245,8 +246,20 @@ impl Node {
         self.here(agent).err().unwrap_or(Absent::Unknown)
     }
 
-    /// Where the agent is: here, or where the newest of tombstone, hearsay and registry says.
+    /// Where the agent is as far as this node knows, or is told by others that do not hold it.
     pub(crate) fn place(&self, agent: &AgentId) -> Place {
+        let known = self.known_place(agent);
+        match (&known, self.hearsay.hint(agent)) {
+            (Place::Unknown, Some((node, epoch))) => Place::There(node, epoch),
+            (Place::There(_, known), Some((node, epoch))) if epoch > *known => {
+                Place::There(node, epoch)
+            }
+            _ => known,
+        }
+    }
+
+    /// Where the agent is: here, or where the newer of tombstone and registry says.
+    fn known_place(&self, agent: &AgentId) -> Place {
         let record = self
             .mesh
             .locate(agent)
@@ -257,7 +270,7 @@ impl Node {
             Some(Resident::Left(node, epoch)) => Some((*node, *epoch)),
             None => None,
         };
-        let known = [record, table.hearsay.get(agent).copied(), tombstone];
+        let known = [record, tombstone];
         // A record that names this node is an old one: the agent is not here.
         let elsewhere = known
             .into_iter()
@@ -354,31 +367,12 @@ impl Node {
         }
     }
 
-    /// Notes where an agent is said to be; whether that is news.
-    pub(crate) fn hear_of(&self, agent: AgentId, node: NodeId, epoch: u64) -> bool {
-        let epoch = Epoch(epoch);
-        let known = match self.place(&agent) {
-            Place::Here(cell) => Some(cell.epoch()),
-            Place::There(_, epoch) => Some(epoch),
-            Place::Unknown => None,
-        };
-        let news = node != self.id() && known.is_none_or(|known| known < epoch);
-        if news {
-            let mut table = lock(&self.table);
-            if table.hearsay.len() >= REMEMBERED_MAX {
-                table.hearsay.clear();
-            }
-            table.hearsay.insert(agent, (node, epoch));
-        }
-        news
-    }
-
     /// Puts messages into a mailbox of this node.
     pub(crate) fn deliver(&self, to: AgentId, envelopes: Vec<Envelope>) -> DeliveryReply {
         if to == self.client.id() {
             return self.client.deliver(envelopes);
         }
-        match self.place(&to) {
+        match self.known_place(&to) {
             Place::Here(cell) => {
                 let reply = cell.post.accept(envelopes, &cell.tally.received);
                 cell.message_arrived();
@@ -418,10 +412,10 @@ impl Node {
             table
                 .residents
                 .insert(cell.id(), Resident::Here(Arc::clone(cell)));
-            table.hearsay.remove(&cell.id());
             table.left.retain(|left| *left != cell.id());
             table.ended.retain(|ended| *ended != cell.id());
         }
+        self.hearsay.give_up(&cell.id());
         self.make_known(cell);
         let courier = courier::run(Arc::clone(self), Arc::clone(&cell.post));
         self.runtime.spawn(courier);

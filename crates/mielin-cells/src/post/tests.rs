@@ -36,7 +36,7 @@ impl Mailboxes for Silent {
     fn replied(&self, _: NodeId, _: AgentId, _: AgentId, _: Option<DeliveryReply>) {}
 }
 
-async fn until(mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     let mut look = interval(Duration::from_millis(5));
     let becomes_so = async {
         while !is_so() {
@@ -59,8 +59,8 @@ async fn node(directory: &TempDir) -> Arc<Node> {
     Node::start(CellsConfig::default(), mesh).await.unwrap()
 }
 
-#[tokio::test]
-async fn an_answer_sends_off_what_it_made_room_for() {
+/// A node without agents, and a member of its mesh that holds none either.
+pub(crate) async fn node_and_member() -> (Arc<Node>, MeshService, [TempDir; 2]) {
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let node = node(&directories[0]).await;
     let address = node.mesh.local().address;
@@ -73,7 +73,12 @@ async fn an_answer_sends_off_what_it_made_room_for() {
     };
     let other = join(directories[1].path(), request, |_| {}).await.unwrap();
     let other = MeshService::start(listening().bootstrap(address), other);
-    let other = other.await.unwrap();
+    (node, other.await.unwrap(), directories)
+}
+
+#[tokio::test]
+async fn an_answer_sends_off_what_it_made_room_for() {
+    let (node, other, _directories) = node_and_member().await;
     let posted = Arc::new(Silent::default());
     other.serve_messages(Arc::clone(&posted) as Arc<dyn Mailboxes>);
     let there = other.local().id;

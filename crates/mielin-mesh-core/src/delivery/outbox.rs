@@ -18,6 +18,10 @@ use crate::limits::{
 };
 use crate::{AgentId, Epoch, Instant, NodeId};
 
+/// Redirections without progress that are followed at once: so often an agent may have gone on before all its former
+/// nodes know of it.
+const REDIRECTED_AT_ONCE: u32 = 4;
+
 /// What the sender's node should do after a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
@@ -330,10 +334,10 @@ impl Outbox {
                 Advice::Continue
             }
             DeliveryReply::Moved { node, epoch } => {
-                // The first redirection is followed at once; nodes that send each other's visitors back and
+                // The first redirections are followed at once; nodes that send each other's visitors back and
                 // forth while records spread must not be answered at network speed.
                 lane.redirected = lane.redirected.saturating_add(1);
-                if lane.redirected == 1 {
+                if lane.redirected <= REDIRECTED_AT_ONCE {
                     lane.go_back()
                 } else {
                     lane.go_back_and_wait(now)
