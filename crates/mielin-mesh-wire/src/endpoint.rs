@@ -558,18 +558,20 @@ async fn take_streams(shared: &Shared, peer: &Peer, places: Arc<Semaphore>) -> C
         let Some(in_use) = peer.usage().begin() else {
             return peer.connection().closed().await;
         };
-        let (events, node) = (shared.events.clone(), peer.node());
+        let (events, connection) = (shared.events.clone(), peer.clone());
         let counters = shared.counters.clone();
         tokio::spawn(async move {
             let mut number = [0; 2];
             let read = timeout(STREAM_OPEN_LIMIT, recv.read_exact(&mut number)).await;
             if let Ok(Ok(())) = read {
                 let protocol = u16::from_be_bytes(number);
-                let stream = MeshStream::new(node, protocol, send, recv, counters);
-                let stream = stream.in_use(in_use);
-                let _ = events
-                    .send(WireEvent::Stream(Incoming { stream, place }))
-                    .await;
+                let stream = MeshStream::new(connection.node(), protocol, send, recv, counters);
+                let incoming = Incoming {
+                    stream: stream.in_use(in_use),
+                    connection,
+                    place,
+                };
+                let _ = events.send(WireEvent::Stream(Box::new(incoming))).await;
             }
         });
     }

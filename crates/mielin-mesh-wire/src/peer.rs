@@ -64,7 +64,7 @@ pub enum WireEvent {
         bytes: Bytes,
     },
     /// A peer opened a stream.
-    Stream(Incoming),
+    Stream(Box<Incoming>),
 }
 
 /// A stream that a peer has opened.
@@ -72,6 +72,8 @@ pub enum WireEvent {
 pub struct Incoming {
     /// The stream; it says from whom and for which protocol.
     pub stream: MeshStream,
+    /// The connection that it is on.
+    pub connection: Peer,
     /// The place among the streams that one peer may have served at once. Keep
     /// it until the work for this stream has ended, however the stream ends.
     pub place: OwnedSemaphorePermit,

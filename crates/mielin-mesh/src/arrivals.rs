@@ -57,7 +57,7 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
             }
             WireEvent::Datagram { from, bytes } => membership(&shared, from, &bytes),
             WireEvent::Stream(incoming) => {
-                shared.spawn(serve(Arc::clone(&shared), incoming));
+                shared.spawn(serve(Arc::clone(&shared), *incoming));
             }
         }
     }
@@ -92,7 +92,11 @@ fn membership(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
 }
 
 async fn serve(shared: Arc<Shared>, incoming: Incoming) {
-    let Incoming { stream, place } = incoming;
+    let Incoming {
+        stream,
+        connection,
+        place,
+    } = incoming;
     match stream.protocol() {
         MEMBERSHIP => {
             take_in(stream, MEMBERSHIP_DATAGRAM_BYTES_MAX, |from, bytes| {
@@ -124,7 +128,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
             let _place = place;
             messages::serve(shared, stream).await;
         }
-        LANE => messages::serve_lane(shared, stream, place),
+        LANE => messages::serve_lane(shared, connection, stream, place),
         PING => answer(&shared, stream, ping_handler(), place).await,
         AGENTS => {
             answer(

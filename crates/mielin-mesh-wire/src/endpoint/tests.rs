@@ -130,7 +130,7 @@ async fn connected(endpoint: &Endpoint, node: &NodeId) -> Peer {
 async fn next_stream(events: &mut Events) -> Incoming {
     loop {
         if let WireEvent::Stream(incoming) = next(events).await {
-            return incoming;
+            return *incoming;
         }
     }
 }

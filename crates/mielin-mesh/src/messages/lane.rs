@@ -44,6 +44,8 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 const PAIRS_MAX: usize = 4096;
 /// A lane on which nothing has gone between so many looks is ended.
 const IDLE_LOOKS: u32 = 6;
+/// A lane that has not come to its end so many looks after it was ended is reset.
+const ENDING_LOOKS: u32 = 6;
 /// Lanes of one peer that are served at once. It needs one, and a few more while connections or lanes replace others.
 const SERVED_MAX: usize = 8;
 /// Who has refused a lane is asked for none for so many looks: its mailboxes may have been coming up.
@@ -58,9 +60,9 @@ const FRAME_LIMIT: FrameLimit = FrameLimit {
 pub struct Lane(Arc<Inner>);
 
 struct Inner {
-    node: NodeId,
-    /// The connection on which this node has opened it; then this node also ends it.
-    opened: Option<Peer>,
+    connection: Peer,
+    /// This node has opened it, and so also ends it.
+    opened: bool,
     state: Mutex<State>,
 }
 
@@ -73,7 +75,7 @@ struct State {
     /// The last thing was said.
     finishing: bool,
     /// What went wrong while something was written.
-    broken: Option<StreamError>,
+    broken: Option<Broken>,
     /// Wakes the lane's task.
     waker: Option<Waker>,
     /// The note that is being made, which keeps its memory.
@@ -148,10 +150,12 @@ enum Broken {
     Malformed,
     #[error("the peer posts, and does not read what is said to that")]
     Deaf,
+    #[error("the peer lets the lane not come to its end")]
+    Endless,
 }
 
 impl Lane {
-    fn new(node: NodeId, opened: Option<Peer>, send: SendHalf) -> Lane {
+    fn new(connection: Peer, opened: bool, send: SendHalf) -> Lane {
         let state = State {
             send,
             open: true,
@@ -166,7 +170,7 @@ impl Lane {
         };
         let state = Mutex::new(state);
         Lane(Arc::new(Inner {
-            node,
+            connection,
             opened,
             state,
         }))
@@ -195,7 +199,7 @@ impl Lane {
 
     /// Takes a frame of the peer in; `false` when it posts nothing more.
     fn take_in(&self, mailboxes: &dyn Mailboxes, frame: Frame) -> Result<bool, Broken> {
-        let node = self.0.node;
+        let node = self.node();
         let (mut last, mut payload, mut rest) = (false, frame.payload, &frame.header[..]);
         while !rest.is_empty() {
             match note::part(&mut rest).ok_or(Broken::Malformed)? {
@@ -224,22 +228,30 @@ impl Lane {
         }
     }
 
-    /// Whether the lane is to be used no more: nobody needs it, or its connection is not the one that is preferred. The
-    /// node that has opened it says so to the other.
+    /// Whether nothing is to be posted on the lane any more: nobody needs it, or its connection is not the one that is
+    /// preferred. The node that has opened it says so to the other, which may learn of a better connection first.
     fn is_useless(&self, preferred: Option<&Peer>) -> bool {
-        let Some(opened) = &self.0.opened else {
-            return false;
-        };
-        let wanted = preferred.is_some_and(|peer| peer.is_same_connection(opened));
+        let connection = &self.0.connection;
+        let replaced = preferred.is_none_or(|peer| !peer.is_same_connection(connection));
         let mut state = self.lock();
         state.idle_looks += 1;
-        let ends = !wanted || state.idle_looks > IDLE_LOOKS;
-        if ends {
+        let useless = replaced || (self.0.opened && state.idle_looks > IDLE_LOOKS);
+        if useless {
             state.open = false;
-            state.say_last();
-            state.write();
+            if self.0.opened {
+                state.say_last();
+                state.write();
+            }
         }
-        ends
+        useless
+    }
+
+    fn node(&self) -> NodeId {
+        self.0.connection.node()
+    }
+
+    fn is_same(&self, other: &Lane) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -287,7 +299,7 @@ impl State {
     fn put_frame(&mut self, payload: &[u8]) {
         self.idle_looks = 0;
         if let Err(error) = self.send.put_frame(&self.note, payload) {
-            self.broke(error);
+            self.broke(error.into());
         }
     }
 
@@ -309,7 +321,7 @@ impl State {
         let written = ready!(self.send.poll_flush_frames(cx));
         self.blocked = false;
         if let Err(error) = written {
-            self.broke(error);
+            self.broke(error.into());
         } else if self.finishing {
             // An error says that it is finished.
             let _ = self.send.finish();
@@ -317,7 +329,7 @@ impl State {
         Poll::Ready(())
     }
 
-    fn broke(&mut self, error: StreamError) {
+    fn broke(&mut self, error: Broken) {
         self.open = false;
         self.broken.get_or_insert(error);
         self.wake();
@@ -329,8 +341,8 @@ impl State {
         }
     }
 
-    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        if self.blocked {
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if self.blocked && self.broken.is_none() {
             ready!(self.poll_write(cx));
         }
         Poll::Ready(self.broken.take().map_or(Ok(()), Err))
@@ -381,14 +393,16 @@ impl Running {
     /// Begins with a lane that is open.
     fn begin(
         shared: &Arc<Shared>,
-        opened: Option<Peer>,
+        connection: Peer,
+        opened: bool,
         stream: MeshStream,
         mailboxes: Arc<dyn Mailboxes>,
     ) -> Running {
-        let node = stream.peer();
         let (send, recv) = stream.split();
-        let lane = Lane::new(node, opened, send);
-        shared.lanes.insert(lane.clone(), &shared.local.id);
+        let preferred = shared.endpoint.peer(&connection.node());
+        let lane = Lane::new(connection, opened, send);
+        let local = &shared.local.id;
+        shared.lanes.insert(lane.clone(), local, preferred.as_ref());
         Running {
             shared: Arc::clone(shared),
             lane,
@@ -399,9 +413,14 @@ impl Running {
 
     async fn run(mut self) {
         if let Err(error) = self.serve().await {
-            let from = self.lane.0.node;
-            if let Broken::Stream(StreamError::UnknownProtocol { .. }) = error {
-                self.shared.lanes.note_refusal(&self.lane);
+            let from = self.lane.node();
+            let looks_left = match error {
+                Broken::Stream(StreamError::UnknownProtocol { .. }) => Some(Some(REFUSED_LOOKS)),
+                Broken::Endless => Some(None),
+                _ => None,
+            };
+            if let Some(looks_left) = looks_left {
+                self.shared.lanes.note_refusal(&self.lane, looks_left);
             }
             tracing::debug!(?from, %error, "a lane is broken off");
         }
@@ -426,13 +445,18 @@ impl Running {
             }
         }
         self.end();
-        poll_fn(|cx| self.lane.lock().poll_written(cx)).await?;
+        poll_fn(|cx| {
+            let mut state = self.lane.lock();
+            state.wake_with(cx.waker());
+            state.poll_written(cx)
+        })
+        .await?;
         Ok(())
     }
 
     /// Posts nothing more, and finishes when everything is said.
     fn end(&self) {
-        self.shared.lanes.remove(&self.lane);
+        self.shared.lanes.ends(&self.lane);
         let mut state = self.lane.lock();
         state.open = false;
         state.finishing = true;
@@ -441,29 +465,26 @@ impl Running {
     }
 
     /// Completes when something has arrived; with `false` when nothing will any more.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
         let mut state = self.lane.lock();
         if let Poll::Ready(Err(error)) = state.poll_written(cx) {
             return Poll::Ready(Err(error));
         }
         state.wake_with(cx.waker());
         drop(state);
-        self.recv.poll_more(cx)
+        self.recv.poll_more(cx).map_err(Broken::Stream)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.lanes.remove(&self.lane);
+        self.shared.lanes.over(&self.lane);
         let posted = {
             let mut state = self.lane.lock();
             state.open = false;
             std::mem::take(&mut state.posted)
         };
-        let node = self.lane.0.node;
-        if self.lane.0.opened.is_none() {
-            self.shared.lanes.over(&node);
-        }
+        let node = self.lane.node();
         for (source, destination) in posted.unanswered() {
             self.mailboxes.replied(node, source, destination, None);
         }
@@ -478,21 +499,44 @@ pub(crate) struct Lanes(Mutex<BTreeMap<NodeId, Slot>>);
 struct Slot {
     /// Messages are posted on the last of them; more than one if both nodes have opened one.
     lanes: Vec<Lane>,
+    /// Lanes that were ended and have not come to their end, and how often they were looked at since.
+    ending: Vec<(Lane, u32)>,
     opening: bool,
     /// Lanes that the peer has opened and that have not come to their end, whether or not messages are posted on them.
     served: usize,
     refused: Option<Refused>,
 }
 
-/// A lane that the peer did not want on a connection, so many looks ago.
+/// The peer did not want a lane on a connection.
 struct Refused {
     connection: Peer,
-    looks: u32,
+    /// For so many looks more none is opened there; `None` if none ever is, because the peer let one not come to its end.
+    looks_left: Option<u32>,
 }
 
 impl Slot {
     fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && !self.opening && self.served == 0 && self.refused.is_none()
+        let none = self.lanes.is_empty() && self.ending.is_empty();
+        none && !self.opening && self.served == 0 && self.refused.is_none()
+    }
+
+    /// Posts no more on lanes that are useless; those that this node has opened end.
+    fn leave_useless(&mut self, preferred: Option<&Peer>) {
+        let useless = |lane: &mut Lane| lane.is_useless(preferred);
+        let left = self.lanes.extract_if(.., useless);
+        let ended = left.filter(|lane| lane.0.opened);
+        self.ending.extend(ended.map(|lane| (lane, 0)));
+    }
+
+    /// Looks once more at the lanes that were ended, and resets those that do not come to their end: the peer does not
+    /// read, and each such lane takes one of the places for streams on the connection.
+    fn look_at_ending(&mut self) {
+        for (lane, looks) in &mut self.ending {
+            *looks += 1;
+            if *looks > ENDING_LOOKS {
+                lane.lock().broke(Broken::Endless);
+            }
+        }
     }
 
     /// Whether it is in vain to open a lane on a connection.
@@ -505,31 +549,40 @@ impl Slot {
     fn look_at_refusal(&mut self, preferred: Option<&Peer>) {
         self.refused = self.refused.take().filter(|refused| {
             let connection = &refused.connection;
-            refused.looks < REFUSED_LOOKS
+            refused.looks_left != Some(0)
                 && preferred.is_some_and(|peer| peer.is_same_connection(connection))
         });
-        if let Some(refused) = &mut self.refused {
-            refused.looks += 1;
+        if let Some(Refused {
+            looks_left: Some(left),
+            ..
+        }) = &mut self.refused
+        {
+            *left -= 1;
         }
     }
 }
 
 impl Lanes {
     /// Of the lanes that both nodes have opened, both use the one of the node with the lower id.
-    fn insert(&self, lane: Lane, local: &NodeId) {
-        let node = lane.0.node;
+    fn insert(&self, lane: Lane, local: &NodeId, preferred: Option<&Peer>) {
+        let node = lane.node();
         let mut slots = self.lock();
         let slot = slots.entry(node).or_default();
-        slot.opening &= lane.0.opened.is_none();
+        slot.opening &= !lane.0.opened;
         slot.lanes.push(lane);
+        slot.leave_useless(preferred);
         let lower_is_here = *local < node;
         slot.lanes
-            .sort_by_key(|lane| lane.0.opened.is_some() == lower_is_here);
+            .sort_by_key(|lane| lane.0.opened == lower_is_here);
     }
 
-    fn remove(&self, lane: &Lane) {
-        self.change(&lane.0.node, |slot| {
-            slot.lanes.retain(|other| !Arc::ptr_eq(&other.0, &lane.0));
+    /// Nothing is posted on a lane any more, which waits for its end.
+    fn ends(&self, lane: &Lane) {
+        self.change(&lane.node(), |slot| {
+            slot.lanes.retain(|other| !other.is_same(lane));
+            if !slot.ending.iter().any(|(other, _)| other.is_same(lane)) {
+                slot.ending.push((lane.clone(), 0));
+            }
         });
     }
 
@@ -546,9 +599,13 @@ impl Lanes {
         fits
     }
 
-    /// A lane of a peer has come to its end.
-    fn over(&self, node: &NodeId) {
-        self.change(node, |slot| slot.served -= 1);
+    /// A lane has come to its end.
+    fn over(&self, lane: &Lane) {
+        self.change(&lane.node(), |slot| {
+            slot.lanes.retain(|other| !other.is_same(lane));
+            slot.ending.retain(|(other, _)| !other.is_same(lane));
+            slot.served -= usize::from(!lane.0.opened);
+        });
     }
 
     fn change(&self, node: &NodeId, change: impl FnOnce(&mut Slot)) {
@@ -562,20 +619,30 @@ impl Lanes {
     }
 
     /// Remembers that the peer does not want a lane that this node has opened.
-    fn note_refusal(&self, lane: &Lane) {
-        if let Some(connection) = lane.0.opened.clone() {
-            let looks = 0;
-            let refused = Some(Refused { connection, looks });
-            self.lock().entry(lane.0.node).or_default().refused = refused;
+    fn note_refusal(&self, lane: &Lane, looks_left: Option<u32>) {
+        if !lane.0.opened {
+            return;
+        }
+        let connection = lane.0.connection.clone();
+        let mut slots = self.lock();
+        let refused = &mut slots.entry(lane.node()).or_default().refused;
+        let for_good = refused
+            .as_ref()
+            .is_some_and(|refused| refused.looks_left.is_none());
+        if !for_good {
+            *refused = Some(Refused {
+                connection,
+                looks_left,
+            });
         }
     }
 
-    /// Ends the lanes that nobody needs, and those on a connection to which another is preferred.
+    /// Leaves the lanes that nobody needs, and those on a connection to which another is preferred.
     pub(super) fn end_useless(&self, endpoint: &Endpoint) {
         for (node, slot) in self.lock().iter_mut() {
             let preferred = endpoint.peer(node);
-            slot.lanes
-                .retain(|lane| !lane.is_useless(preferred.as_ref()));
+            slot.look_at_ending();
+            slot.leave_useless(preferred.as_ref());
             slot.look_at_refusal(preferred.as_ref());
         }
         self.lock().retain(|_, slot| !slot.is_empty());
@@ -610,7 +677,7 @@ pub(crate) fn lane(shared: &Arc<Shared>, node: &NodeId) -> Option<Lane> {
     runtime.spawn(async move {
         match features::open(&peer, LANE).await {
             Ok(stream) => {
-                Running::begin(&shared, Some(peer), stream, mailboxes)
+                Running::begin(&shared, peer, true, stream, mailboxes)
                     .run()
                     .await
             }
@@ -624,14 +691,19 @@ pub(crate) fn lane(shared: &Arc<Shared>, node: &NodeId) -> Option<Lane> {
 }
 
 /// Serves a lane that a peer has opened, in a task that ends with the lane.
-pub(crate) fn serve(shared: Arc<Shared>, stream: MeshStream, place: OwnedSemaphorePermit) {
+pub(crate) fn serve(
+    shared: Arc<Shared>,
+    connection: Peer,
+    stream: MeshStream,
+    place: OwnedSemaphorePermit,
+) {
     let Some(mailboxes) = shared.mailboxes() else {
         return stream.refuse_protocol();
     };
     if !shared.lanes.serves_one_more(stream.peer()) {
         return stream.refuse_protocol();
     }
-    let running = Running::begin(&shared, None, stream, mailboxes);
+    let running = Running::begin(&shared, connection, false, stream, mailboxes);
     shared.runtime.spawn(async move {
         let _place = place;
         running.run().await;

@@ -129,10 +129,10 @@ async fn who_opens_streams_and_never_reads_holds_bounded_memory_and_nobody_else_
         while let Some(event) = events.recv().await {
             match event {
                 WireEvent::Stream(incoming) if incoming.stream.peer() == greedy_id => {
-                    tokio::spawn(pour(incoming, Arc::clone(&counted)));
+                    tokio::spawn(pour(*incoming, Arc::clone(&counted)));
                 }
                 WireEvent::Stream(incoming) => {
-                    tokio::spawn(echo_one(incoming));
+                    tokio::spawn(echo_one(*incoming));
                 }
                 _ => {}
             }

@@ -15,9 +15,10 @@ fn serve(mut events: Events) -> mpsc::Receiver<MeshStream> {
     let (joined, arriving) = mpsc::channel(8);
     tokio::spawn(async move {
         while let Some(event) = events.recv().await {
-            let WireEvent::Stream(Incoming { mut stream, .. }) = event else {
+            let WireEvent::Stream(incoming) = event else {
                 continue;
             };
+            let Incoming { mut stream, .. } = *incoming;
             if stream.protocol() == JOINED {
                 joined.send(stream).await.unwrap();
                 continue;

@@ -33,7 +33,7 @@ impl Echo {
                     }
                     WireEvent::Datagram { .. } => continue,
                     WireEvent::Stream(incoming) => {
-                        tokio::spawn(answer(incoming));
+                        tokio::spawn(answer(*incoming));
                         continue;
                     }
                 };

@@ -218,8 +218,8 @@ async fn of_two_lanes_that_were_opened_at_once_both_ends_use_the_same() {
     let (here, there) = (lower.local().id, higher.local().id);
     assert!(lower.lane(&there).is_none() && higher.lane(&here).is_none());
     until(|| lanes(&lower, &there).len() == 2 && lanes(&higher, &here).len() == 2).await;
-    assert!(lower.lane(&there).unwrap().0.opened.is_some());
-    assert!(higher.lane(&here).unwrap().0.opened.is_none());
+    assert!(lower.lane(&there).unwrap().0.opened);
+    assert!(!higher.lane(&here).unwrap().0.opened);
     let ends = [
         (&lower, there, &heard, &heard_too),
         (&higher, here, &heard_too, &heard),
@@ -249,7 +249,7 @@ impl Plain {
             loop {
                 match self.events.recv().await.unwrap() {
                     WireEvent::Stream(incoming) if incoming.stream.protocol() == LANE => {
-                        return incoming;
+                        return *incoming;
                     }
                     _ => {}
                 }
@@ -296,14 +296,8 @@ async fn one_and_a_plain_member() -> ((MeshService, Arc<Everything>), Plain, [Te
     ((mesh, mailboxes), plain, directories)
 }
 
-/// The peer says nothing, so that nothing but the transport itself can wake the lane.
-#[tokio::test]
-async fn what_the_transport_did_not_take_is_written_when_it_does() {
-    let ((mesh, _), mut plain, _directories) = one_and_a_plain_member().await;
-    assert!(mesh.lane(&plain.id).is_none());
-    let mut stream = plain.opened().await.stream;
-    until(|| mesh.lane(&plain.id).is_some()).await;
-    let lane = mesh.lane(&plain.id).unwrap();
+/// Posts until the transport takes no more; gives how many messages that were, and the payload of each.
+fn fill(lane: &Lane) -> (u64, Bytes) {
     let payload = Bytes::from(vec![7; POSTED_BYTES_MAX]);
     let mut sequence = 0;
     while !lane.lock().blocked {
@@ -316,6 +310,18 @@ async fn what_the_transport_did_not_take_is_written_when_it_does() {
         let mut one = [message].into_iter();
         lane.post(|| one.next());
     }
+    (sequence, payload)
+}
+
+/// The peer says nothing, so that nothing but the transport itself can wake the lane.
+#[tokio::test]
+async fn what_the_transport_did_not_take_is_written_when_it_does() {
+    let ((mesh, _), mut plain, _directories) = one_and_a_plain_member().await;
+    assert!(mesh.lane(&plain.id).is_none());
+    let mut stream = plain.opened().await.stream;
+    until(|| mesh.lane(&plain.id).is_some()).await;
+    let lane = mesh.lane(&plain.id).unwrap();
+    let (sequence, payload) = fill(&lane);
     for expected in 1..=sequence {
         let frame = timeout(DEADLINE, stream.recv_frame(FRAME_LIMIT)).await;
         let frame = frame.unwrap().unwrap().unwrap();
@@ -378,4 +384,64 @@ async fn a_peer_has_few_lanes_served_at_once() {
     served(SERVED_MAX - 1).await;
     let _another = peer.open(LANE).await.unwrap();
     served(SERVED_MAX).await;
+}
+
+/// Each such lane would keep one of the places that exchanges need, too.
+#[tokio::test]
+async fn a_lane_that_the_peer_does_not_read_is_reset_and_not_opened_again() {
+    let ((mesh, heard), mut plain, _directories) = one_and_a_plain_member().await;
+    let lanes = &mesh.shared.lanes;
+    assert!(mesh.lane(&plain.id).is_none());
+    let mut unread = plain.opened().await.stream;
+    until(|| mesh.lane(&plain.id).is_some()).await;
+    let lane = mesh.lane(&plain.id).unwrap();
+    fill(&lane);
+    for _ in 0..=IDLE_LOOKS {
+        lanes.end_useless(&mesh.shared.endpoint);
+    }
+    for _ in 0..=ENDING_LOOKS {
+        assert!(Arc::strong_count(&lane.0) > 1);
+        lanes.end_useless(&mesh.shared.endpoint);
+    }
+    until(|| Arc::strong_count(&lane.0) == 1).await;
+    drop(lane);
+    assert_eq!(*heard.said.lock().unwrap(), [None]);
+    // What the transport had already is gone, too.
+    let read = timeout(DEADLINE, unread.recv_frame(FRAME_LIMIT)).await;
+    assert!(
+        matches!(read, Ok(Err(StreamError::Abandoned { .. }))),
+        "{read:?}"
+    );
+    for _ in 0..=2 * REFUSED_LOOKS {
+        assert!(mesh.lane(&plain.id).is_none());
+        assert!(!lanes.lock()[&plain.id].opening);
+        lanes.end_useless(&mesh.shared.endpoint);
+    }
+}
+
+/// The peer ends it when it knows of the better connection, too. What it posts until then is taken in.
+#[tokio::test]
+async fn nothing_is_posted_on_a_lane_of_the_peer_when_another_connection_is_preferred() {
+    let ((mesh, heard), plain, _directories) = one_and_a_plain_member().await;
+    let peer = plain.endpoint.peer(&mesh.local().id).unwrap();
+    let mut stream = peer.open(LANE).await.unwrap();
+    until(|| !lanes(&mesh, &plain.id).is_empty()).await;
+    let lane = mesh.lane(&plain.id).unwrap();
+    let leave = |preferred: Option<&Peer>| {
+        let mut slots = mesh.shared.lanes.lock();
+        slots.get_mut(&plain.id).unwrap().leave_useless(preferred);
+    };
+    leave(mesh.shared.endpoint.peer(&plain.id).as_ref());
+    assert_eq!(lanes(&mesh, &plain.id).len(), 1);
+    leave(None);
+    assert!(lanes(&mesh, &plain.id).is_empty());
+    assert!(!lane.post(|| Some(envelope(1, 1))));
+    let mut note = Vec::new();
+    note::put_message(&mut note, &envelope(1, 7));
+    stream.send_frame(&note, &[]).await.unwrap();
+    let answer = timeout(DEADLINE, stream.recv_frame(FRAME_LIMIT)).await;
+    let answer = answer.unwrap().unwrap().unwrap().header;
+    let expected = Part::Said(said(1, through(7)));
+    assert_eq!(note::part(&mut &answer[..]), Some(expected));
+    assert_eq!(*heard.taken.lock().unwrap(), [7]);
 }
