@@ -276,19 +276,23 @@ impl Post {
         if !lane.post(|| outbox.poll_post(now, to, Lane::POSTED_BYTES_MAX)) || outbox.has_next(to) {
             return false;
         }
-        match (outbox.poll_timeout_to(to), state.courier_wakes) {
-            (Some(due), Some(wakes)) => wakes <= due,
-            (due, _) => due.is_none(),
-        }
+        state.is_looked_at_in_time(to)
     }
 
-    /// After an answer: transmits what there is now room for, and wakes the courier if it is done.
+    /// After an answer: transmits what there is now room for. Wakes the courier if it is done, or would look too late:
+    /// the answer may have ended long pauses.
     pub(crate) fn go_on(&self, node: &Node, to: &AgentId) {
-        let (more, done) = {
+        let (more, in_time, done) = {
             let state = lock(&self.state);
-            (state.outbox.has_next(to), state.is_done())
+            let in_time = state.is_looked_at_in_time(to);
+            (state.outbox.has_next(to), in_time, state.is_done())
         };
-        if done || (more && !self.transmit(node, to)) {
+        let settled = if more {
+            self.transmit(node, to)
+        } else {
+            in_time
+        };
+        if done || !settled {
             self.outgoing.notify_one();
         }
     }
@@ -419,6 +423,15 @@ impl Post {
 impl State {
     const fn is_shut(&self) -> bool {
         self.frozen || self.withheld
+    }
+
+    /// Whether the courier looks by itself at what goes to a destination when that is due.
+    fn is_looked_at_in_time(&self, to: &AgentId) -> bool {
+        match (self.outbox.poll_timeout_to(to), self.courier_wakes) {
+            _ if self.is_shut() => true,
+            (Some(due), Some(wakes)) => wakes <= due,
+            (due, _) => due.is_none(),
+        }
     }
 
     fn is_done(&self) -> bool {

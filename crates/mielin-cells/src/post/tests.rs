@@ -125,3 +125,39 @@ async fn only_the_node_where_an_agent_is_speaks_for_it() {
     node.shutdown().await;
     node.mesh.shutdown().await;
 }
+
+/// The last pause may have been long, and the next is short.
+#[tokio::test]
+async fn an_answer_that_ends_the_pauses_wakes_the_courier() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = node(&directory).await;
+    let to = AgentId::new();
+    // No courier works for this post.
+    let post = Post::new(AgentId::new(), Epoch(1), PAYLOAD_BYTES_MAX);
+    for _ in 0..2 {
+        let kind = delivery::MessageKind::Send;
+        post.push(to, kind, Bytes::new()).unwrap();
+    }
+    let now = node.now();
+    for _ in 0..8 {
+        post.undeliverable(now, &to);
+    }
+    let moved = DeliveryReply::Moved {
+        node: node.id(),
+        epoch: Epoch(1),
+    };
+    post.handle_reply(now, &to, moved);
+    while lock(&post.state).outbox.poll_post(now, &to, 1).is_some() {}
+    let wakes = post.wakes_courier_at().unwrap();
+    assert!(wakes.since(now) > Duration::from_secs(1));
+    let woken = || timeout(Duration::ZERO, post.outgoing.notified());
+    assert!(woken().await.is_ok(), "by the messages");
+    post.go_on(&node, &to);
+    assert!(woken().await.is_err(), "there is nothing to do");
+    post.handle_reply(now, &to, DeliveryReply::Acknowledged { through: 1 });
+    post.go_on(&node, &to);
+    assert!(woken().await.is_ok());
+    assert!(post.wakes_courier_at().unwrap() < wakes);
+    node.shutdown().await;
+    node.mesh.shutdown().await;
+}
