@@ -45,6 +45,9 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // Where standard error is closed or its disk is full, a failed line would else be reported there, which panics
+        // in whatever was about to log.
+        .log_internal_errors(false)
         .init();
     let done = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::internal(format!("cannot start the runtime: {error}")))

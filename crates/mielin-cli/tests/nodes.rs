@@ -7,7 +7,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use support::{Node, keys, mielin, run, run_in, sample, until};
+use support::{Node, keys, mielin, mielin_by, run, run_in, sample, until};
 
 #[test]
 fn a_mesh_of_three_knows_itself() {
@@ -128,6 +128,24 @@ fn a_revoked_node_is_shut_out_and_listed() {
         "{}",
         refused.stderr()
     );
+}
+
+#[test]
+fn a_node_that_cannot_log_goes_on_as_any_other() {
+    let temporary = tempfile::tempdir().unwrap();
+    let dir = temporary.path().join("data");
+    let run = |args: &[&str]| {
+        let full_disk = ["-c", "exec \"$0\" \"$@\" 2>/dev/full"];
+        Node::run_by(mielin_by("sh", &full_disk), &dir, args)
+    };
+    let core = run(&["mesh", "start", "--bind", "127.0.0.1:0", "--name", "core"]);
+    let thief = core.join("thief", "edge");
+    core.sees(2);
+    assert_eq!(core.json(&["mesh", "revoke", "thief"])["new"], true);
+    core.stop();
+    let core = run(&["daemon", "--bind", "127.0.0.1:0"]);
+    let listed = core.json(&["mesh", "revoke"]);
+    assert_eq!(listed["revoked"][0]["node"], thief.id(), "{listed}");
 }
 
 #[test]

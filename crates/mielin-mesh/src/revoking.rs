@@ -73,13 +73,13 @@ impl Shared {
     pub(crate) fn settle_revocations(self: &Arc<Self>, cores: &mut Cores, now: Instant) {
         while let Some(signed) = cores.revocations.poll_event() {
             let revocation = signed.revocation();
+            self.shut_out(cores, now, revocation);
+            cores.revocations_unsaved = true;
             tracing::warn!(
                 node = %revocation.node,
                 reason = revocation.reason.as_str(),
                 "a node was revoked"
             );
-            self.shut_out(cores, now, revocation);
-            cores.revocations_unsaved = true;
             let revoked = MeshEvent::Revoked(revocation.clone());
             let _ = self.events.send(revoked);
         }
