@@ -64,7 +64,7 @@ impl Buckets {
 }
 
 /// One customer has a whole /64 of IPv6 (RFC 6177, section 2).
-fn network(host: IpAddr) -> IpAddr {
+pub(crate) fn network(host: IpAddr) -> IpAddr {
     match host.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),

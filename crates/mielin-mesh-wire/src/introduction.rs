@@ -6,22 +6,28 @@
 //! `mielin?1`; the answer is `mielin!1`, the certificate's length (u16 BE) and
 //! the certificate.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::buckets::network;
 use crate::certificate::{CertificateError, DER_BYTES_MAX, RootCertificate};
 
 const QUESTION: [u8; 8] = *b"mielin?1";
 const ANSWER: [u8; 8] = *b"mielin!1";
 /// Introductions at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 32;
+/// Introductions of one host at once: for a further one the oldest is given up, so that nobody who only connects keeps
+/// others from being introduced, not even those who come from the same address.
+const HOST_CONNECTIONS_MAX: usize = 4;
 /// One introduction, from accept to close.
 const INTRODUCTION_LIMIT: Duration = Duration::from_secs(5);
 /// Pause after the system refused an accept, so that it is not asked in a loop.
@@ -66,6 +72,7 @@ pub enum IntroductionError {
 pub(crate) async fn serve(listener: TcpListener, root: RootCertificate) {
     let der: Arc<[u8]> = root.der().into();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut hosts = Hosts::default();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -73,7 +80,7 @@ pub(crate) async fn serve(listener: TcpListener, root: RootCertificate) {
         match listener.accept().await {
             Ok((stream, from)) => {
                 let der = Arc::clone(&der);
-                tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     let _place = place;
                     match timeout(INTRODUCTION_LIMIT, introduce(stream, &der)).await {
                         Ok(Ok(())) => {}
@@ -81,11 +88,32 @@ pub(crate) async fn serve(listener: TcpListener, root: RootCertificate) {
                         Err(_) => tracing::debug!(%from, "introduction took too long"),
                     }
                 });
+                hosts.begin(from.ip(), task.abort_handle());
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept introductions");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// The introductions that are under way, by host.
+#[derive(Default)]
+struct Hosts(HashMap<IpAddr, VecDeque<AbortHandle>>);
+
+impl Hosts {
+    fn begin(&mut self, host: IpAddr, task: AbortHandle) {
+        self.0.retain(|_, tasks| {
+            tasks.retain(|task| !task.is_finished());
+            !tasks.is_empty()
+        });
+        let tasks = self.0.entry(network(host)).or_default();
+        tasks.push_back(task);
+        if tasks.len() > HOST_CONNECTIONS_MAX
+            && let Some(oldest) = tasks.pop_front()
+        {
+            oldest.abort();
         }
     }
 }
@@ -160,14 +188,42 @@ mod tests {
             let _ = stream.read_to_end(&mut answer).await;
             assert!(answer.is_empty());
         }
-        // More silent connections than there are places delay an introduction
-        // until their time is over, no longer.
+        // Silent connections, more than there are places, do not keep anybody from being introduced.
         let mut silent = Vec::new();
         for _ in 0..CONNECTIONS_MAX {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         assert_eq!(ask(address, Duration::from_secs(60)).await.unwrap(), root);
         task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_host_gives_up_its_own_oldest_introduction_for_a_new_one() {
+        let mut hosts = Hosts::default();
+        let mut begin = |host: &str| {
+            let task = tokio::spawn(std::future::pending::<()>());
+            hosts.begin(host.parse().unwrap(), task.abort_handle());
+            task
+        };
+        let other = begin("192.0.2.9");
+        let mut tasks: Vec<_> = (0..HOST_CONNECTIONS_MAX + 2)
+            .map(|_| begin("192.0.2.1"))
+            .collect();
+        for oldest in tasks.drain(..2) {
+            assert!(oldest.await.unwrap_err().is_cancelled());
+        }
+        tasks.push(other);
+        assert!(tasks.iter().all(|task| !task.is_finished()));
+        // Those that are over do not count.
+        for task in &tasks {
+            task.abort();
+        }
+        for task in tasks {
+            let _ = task.await;
+        }
+        let task = tokio::spawn(async {});
+        hosts.begin("192.0.2.2".parse().unwrap(), task.abort_handle());
+        assert_eq!(hosts.0.len(), 1);
     }
 
     #[tokio::test]
