@@ -105,8 +105,8 @@ struct Writer<'w> {
     context: &'w Context<'w, 'w>,
     types: &'w mut BlockTypes,
     routines: &'w mut Routines,
-    /// Frames are written and read by [`Routine`]s. Not in a function with loops, even far from them: having values
-    /// where a call takes or gives them costs Cranelift moves in the loop.
+    /// Frames are written and read by [`Routine`]s. Not in a function with loops and few points, even far from the
+    /// loops: having values where a call takes or gives them costs Cranelift moves in the loop.
     by_calls: bool,
     index: u32,
     plan: &'w Plan,

@@ -2,8 +2,8 @@
 //!
 //! Where a function can be stopped it hands what lives there to one of these as arguments, and when it is resumed it
 //! gets it back as results. They are shared by all frames of the same types, so that a suspension point costs two bytes
-//! for each value and direction instead of nine. Code that is hardly ever run is smaller by that and not slower: the
-//! call that writes a frame is the last thing that the function does.
+//! for each value and direction instead of nine. Small functions with loops do without: there the calls, though hardly
+//! ever made, cost moves in the loop (docs/ARCHITECTURE.md has figures).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
