@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use mielin_safepoint::{Execution, PAGE_SIZE, Resumable, Snapshot};
 
-use crate::dirty::DirtyTracker;
-use crate::{HostState, Limits, Outcome, Services, StateError, StopHandle};
+use crate::dirty::{AbsentPages, DirtyTracker};
+use crate::{HostState, Limits, Outcome, Services, StateError, StopHandle, TrackError};
 
 /// Compiles rewritten modules.
 pub trait Engine: Send + Sync {
@@ -21,6 +21,9 @@ pub trait Engine: Send + Sync {
     /// The module is at fault: an import that nobody provides, a memory of the wrong shape, or
     /// something that the engine refuses.
     fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError>;
+
+    /// Whether [`Instance::let_follow`] works with this engine on this machine.
+    fn lets_follow(&self) -> bool;
 
     /// Checks and compiles a module as its author's compiler made it. It is not kept in memory.
     ///
@@ -100,6 +103,23 @@ pub trait Instance: Send {
     /// # Errors
     /// The size is over the limits or the module's own maximum.
     fn reserve(&mut self, bytes: u64) -> Result<(), EngineError>;
+
+    /// Grows the program's memory to this size, rounded up to 64 KiB, if it is smaller.
+    ///
+    /// # Errors
+    /// The size is over the limits or the module's own maximum.
+    fn grow(&mut self, bytes: u64) -> Result<(), EngineError>;
+
+    /// Makes pages absent, given as runs that ascend, each a first index and a length: the program may run, and waits
+    /// where it touches one of them until that is put in place. What they held is gone.
+    ///
+    /// # Errors
+    /// A run is not inside the memory, or this engine or machine cannot do it; see [`Engine::lets_follow`].
+    fn let_follow(&mut self, runs: &[(u32, u32)]) -> Result<Box<dyn AbsentPages>, EngineError>;
+
+    /// The pages that may hold something else than zeros, ascending: those that the kernel has, or, where it does not
+    /// tell, those that are not zero.
+    fn touched_pages(&self) -> Vec<u32>;
 
     /// Copies a page of the program's memory; beyond its end there are zeros.
     fn read_page(&self, index: u32, out: &mut [u8; PAGE_SIZE]);
@@ -290,6 +310,9 @@ pub enum EngineError {
     /// The host state is damaged.
     #[error("the host state cannot be read: {0}")]
     State(#[from] StateError),
+    /// Pages cannot follow a running program.
+    #[error("the program cannot run before all of its memory is here: {0}")]
+    Follow(#[from] TrackError),
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes: {0}")]
     Entropy(getrandom::Error),

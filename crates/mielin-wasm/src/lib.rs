@@ -74,7 +74,7 @@ mod wasmtime;
 
 pub use address::{Address, AddressError};
 pub use capability::{Capability, CapabilityError, DataBytes, Grants, Target};
-pub use dirty::{DirtyTracker, TrackError};
+pub use dirty::{AbsentPages, DirtyTracker, TrackError, Watch};
 pub use engine::{
     Engine, EngineError, EngineKind, EngineKindError, Instance, Plain, Prepared, engine,
 };

@@ -29,6 +29,11 @@ impl<A: Adapter> Engine for A {
         })
     }
 
+    fn lets_follow(&self) -> bool {
+        // The other one keeps memories where the kernel's help does not reach, and moves them.
+        A::KIND == EngineKind::Wasmtime && crate::dirty::absence_works()
+    }
+
     fn prepare_plain(&self, wasm: &[u8]) -> Result<Arc<dyn Plain>, EngineError> {
         imports::check_plain(wasm)?;
         Ok(Arc::new(CompiledPlain::<A::Machine> {

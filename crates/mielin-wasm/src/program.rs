@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mielin_safepoint::{Execution, GlobalValue, PAGE_SIZE, Page, Resumable, Snapshot, abi};
 
-use crate::dirty::{self, DirtyTracker, RegionOwner};
+use crate::dirty::{self, AbsentPages, DirtyTracker, RegionOwner};
 use crate::machine::{Failure, Machine};
 use crate::poll_word::Frames;
 use crate::prepared::check_limits;
@@ -163,11 +163,40 @@ impl<M: Machine> Instance for Program<M> {
         Ok(())
     }
 
+    fn grow(&mut self, bytes: u64) -> Result<(), EngineError> {
+        self.grow_to(bytes)
+    }
+
+    fn let_follow(&mut self, runs: &[(u32, u32)]) -> Result<Box<dyn AbsentPages>, EngineError> {
+        let memory_bytes = self.memory_bytes();
+        let pages = memory_bytes / PAGE_SIZE as u64;
+        for (first, len) in runs {
+            if u64::from(*first) + u64::from(*len) > pages {
+                let index = first.saturating_add(len.saturating_sub(1));
+                return Err(EngineError::PageRange {
+                    index,
+                    memory_bytes,
+                });
+            }
+        }
+        let memory = self.machine.memory_mut();
+        Ok(dirty::make_absent(self.region.as_ref(), memory, runs)?)
+    }
+
     fn clear(&mut self) {
-        self.machine
-            .memory_mut()
-            .chunks_mut(PAGE_SIZE)
-            .for_each(clear);
+        let memory = self.machine.memory_mut();
+        if self.region.is_none() || !dirty::forget(memory) {
+            memory.chunks_mut(PAGE_SIZE).for_each(clear);
+        }
+    }
+
+    fn touched_pages(&self) -> Vec<u32> {
+        if let Some(touched) = self.region.as_ref().and_then(dirty::touched) {
+            return touched;
+        }
+        let pages = self.machine.memory().chunks_exact(PAGE_SIZE);
+        let used = (0..).zip(pages).filter(|(_, page)| !dirty::is_zero(page));
+        used.map(|(index, _)| index).collect()
     }
 
     fn read_page(&self, index: u32, out: &mut [u8; PAGE_SIZE]) {

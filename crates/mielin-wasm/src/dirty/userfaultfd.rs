@@ -27,7 +27,14 @@ const UFFD_FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
 const UFFD_FEATURE_WP_ASYNC: u64 = 1 << 15;
 const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
 const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_WAKE: libc::c_ulong = 0x8010_aa02;
 const UFFDIO_REGISTER_MODE_WP: u64 = 2;
+
+#[repr(C)]
+struct UffdioRange {
+    start: u64,
+    len: u64,
+}
 
 #[repr(C)]
 struct UffdioApi {
@@ -101,11 +108,18 @@ pub(super) fn track(region: &RegionOwner) -> Option<Userfaultfd> {
 impl Userfaultfd {
     fn new(region: Arc<Region>) -> Result<Self, TrackError> {
         let _alive = region.hold()?;
-        let registration = register(region.base(), region.reserved_bytes()).map_err(|source| {
-            TrackError::Kernel {
-                call: "userfaultfd",
-                source,
-            }
+        // Asynchronous write protection changes nothing that a program can see in the range's memory: a first write
+        // is noted by the kernel and goes on.
+        let features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
+        let registration = register(
+            region.base(),
+            region.reserved_bytes(),
+            features,
+            UFFDIO_REGISTER_MODE_WP,
+        )
+        .map_err(|source| TrackError::Kernel {
+            call: "userfaultfd",
+            source,
         })?;
         let pagemap = File::open("/proc/self/pagemap").map_err(|source| TrackError::Kernel {
             call: "open of pagemap",
@@ -122,27 +136,45 @@ impl Userfaultfd {
     }
 
     fn scan(&mut self) -> Result<Vec<u32>, TrackError> {
-        let _alive = self.region.hold()?;
-        let base = self.region.base();
-        let mut written = Vec::new();
-        let (mut start, end) = (base, base + self.region.bytes());
-        while start < end {
-            let (runs, walked) = scan_written(self.pagemap.as_raw_fd(), start, end, &mut self.runs)
-                .map_err(|source| TrackError::Kernel {
+        scan(&self.region, &self.pagemap, &mut self.runs, Look::Written)
+    }
+}
+
+/// The pages of a region that exist.
+pub(super) fn touched(region: &RegionOwner) -> Option<Vec<u32>> {
+    let pagemap = File::open("/proc/self/pagemap").ok()?;
+    let mut runs = vec![PageRegion::default(); REGIONS];
+    scan(&region.region(), &pagemap, &mut runs, Look::There).ok()
+}
+
+fn scan(
+    region: &Region,
+    pagemap: &File,
+    runs: &mut [PageRegion],
+    look: Look,
+) -> Result<Vec<u32>, TrackError> {
+    let _alive = region.hold()?;
+    let base = region.base();
+    let mut found = Vec::new();
+    let (mut start, end) = (base, base + region.bytes());
+    while start < end {
+        let (runs, walked) =
+            scan_once(pagemap.as_raw_fd(), start, end, runs, look).map_err(|source| {
+                TrackError::Kernel {
                     call: "PAGEMAP_SCAN",
                     source,
-                })?;
-            for run in runs {
-                let page = |address: u64| ((address - base) / PAGE_SIZE as u64) as u32;
-                written.extend(page(run.start)..page(run.end));
-            }
-            if walked <= start {
-                break;
-            }
-            start = walked;
+                }
+            })?;
+        for run in runs {
+            let page = |address: u64| ((address - base) / PAGE_SIZE as u64) as u32;
+            found.extend(page(run.start)..page(run.end));
         }
-        Ok(written)
+        if walked <= start {
+            break;
+        }
+        start = walked;
     }
+    Ok(found)
 }
 
 impl DirtyTracker for Userfaultfd {
@@ -179,8 +211,8 @@ impl DirtyTracker for Userfaultfd {
     }
 }
 
-/// Registers a range for asynchronous write protection, for as long as the result is open.
-fn register(start: u64, len: u64) -> io::Result<OwnedFd> {
+/// Registers a range, for as long as the result is open.
+pub(super) fn register(start: u64, len: u64, features: u64, mode: u64) -> io::Result<OwnedFd> {
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | UFFD_USER_MODE_ONLY;
     // SAFETY: a system call without pointers.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
@@ -190,7 +222,6 @@ fn register(start: u64, len: u64) -> io::Result<OwnedFd> {
         .ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the descriptor is new and nobody else's.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED;
     let mut api = UffdioApi {
         api: UFFD_API,
         features,
@@ -201,25 +232,45 @@ fn register(start: u64, len: u64) -> io::Result<OwnedFd> {
     let mut range = UffdioRegister {
         start,
         len,
-        mode: UFFDIO_REGISTER_MODE_WP,
+        mode,
         ioctls: 0,
     };
-    // SAFETY: as above. Asynchronous write protection changes nothing that a program can see in
-    // the range's memory: a first write is noted by the kernel and goes on.
+    // SAFETY: as above. What registering does to accesses of the range is the caller's to say.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), UFFDIO_REGISTER as _, &raw mut range) })?;
     Ok(fd)
 }
 
-/// The written runs from `start` on, protected again, and where the scan ended.
-fn scan_written(
+/// Lets whoever waits for pages of a range look again.
+pub(super) fn wake(descriptor: &OwnedFd, start: u64, len: u64) -> io::Result<()> {
+    let mut range = UffdioRange { start, len };
+    // SAFETY: the kernel reads exactly this structure.
+    check(unsafe { libc::ioctl(descriptor.as_raw_fd(), UFFDIO_WAKE as _, &raw mut range) })
+}
+
+/// What a scan finds.
+#[derive(Clone, Copy)]
+enum Look {
+    /// Pages that were written since they were last found, which are protected again.
+    Written,
+    /// All that exist.
+    There,
+}
+
+/// The runs that are found from `start` on, and where the scan ended.
+fn scan_once(
     pagemap: RawFd,
     start: u64,
     end: u64,
     runs: &mut [PageRegion],
+    look: Look,
 ) -> io::Result<(&[PageRegion], u64)> {
+    let (flags, which) = match look {
+        Look::Written => (PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC, PAGE_IS_WRITTEN),
+        Look::There => (0, 0),
+    };
     let mut argument = PmScanArg {
         size: size_of::<PmScanArg>() as u64,
-        flags: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+        flags,
         start,
         end,
         walk_end: 0,
@@ -228,10 +279,10 @@ fn scan_written(
         max_pages: 0,
         // A page that was only read is the kernel's shared page of zeros, and not written.
         category_inverted: PAGE_IS_PFNZERO,
-        category_mask: PAGE_IS_WRITTEN | PAGE_IS_PFNZERO,
+        category_mask: which | PAGE_IS_PFNZERO,
         // Without this the kernel also gives, and creates, pages that nobody has touched.
         category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        return_mask: PAGE_IS_WRITTEN,
+        return_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
     };
     // SAFETY: the kernel reads and writes this structure, whose size it is told, and writes at most
     // `vec_len` elements to `vec`, which `runs` holds.
@@ -241,7 +292,7 @@ fn scan_written(
     Ok((&runs[..count], argument.walk_end))
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
+pub(super) fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
@@ -261,24 +312,31 @@ fn self_test() -> Result<bool, TrackError> {
     let mut tracker = Userfaultfd::new(owner.region())?;
     memory.write(3, 1);
     memory.write(20, 2);
-    memory.read(9);
+    let unwritten = memory.get(9);
     let first = tracker.scan()?;
     let second = tracker.scan()?;
     memory.write(20, 7);
     let third = tracker.scan()?;
     let mut page = [0; PAGE_SIZE];
     tracker.read(20, None, &mut page)?;
-    Ok(first == [3, 20] && second.is_empty() && third == [20] && page == [7; PAGE_SIZE])
+    Ok(unwritten == 0
+        && first == [3, 20]
+        && second.is_empty()
+        && third == [20]
+        && page == [7; PAGE_SIZE])
 }
 
 /// Anonymous memory for the self-test.
-struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
+pub(super) struct Mapping {
+    pub(super) base: NonNull<u8>,
+    pub(super) len: usize,
 }
 
+// SAFETY: whoever shares one only reads from it.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
+    pub(super) fn new(len: usize) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping, wherever the kernel likes.
@@ -301,12 +359,12 @@ impl Mapping {
         };
     }
 
-    /// Reads a page that was never written.
-    fn read(&self, index: usize) {
+    /// Reads a page.
+    pub(super) fn get(&self, index: usize) -> u8 {
         assert!((index + 1) * PAGE_SIZE <= self.len, "the page is inside");
-        // SAFETY: inside the mapping, as was checked.
-        let byte = unsafe { self.base.add(index * PAGE_SIZE).read_volatile() };
-        debug_assert_eq!(byte, 0, "anonymous memory begins as zeros");
+        // SAFETY: inside the mapping, as was checked; nobody writes meanwhile but the kernel, to a page that does not
+        // exist before.
+        unsafe { self.base.add(index * PAGE_SIZE).read_volatile() }
     }
 }
 

@@ -1,9 +1,12 @@
 //! A program's memory, reached only by checked pointers.
 
+use mielin_safepoint::PAGE_SIZE;
+
 use super::errno::Errno;
 
 /// The memory during a host call. Pointers and lengths come from the program and are merely claimed
-/// until [`bytes`](Self::bytes) has found them inside.
+/// until [`bytes`](Self::bytes) has found them inside. What is found is also there: pages that follow
+/// a running program are waited for, so that the kernel can be given the bytes.
 pub(crate) struct Guest<'a> {
     memory: &'a mut [u8],
 }
@@ -19,15 +22,13 @@ impl<'a> Guest<'a> {
     }
 
     pub(super) fn bytes(&self, pointer: u32, len: u32) -> Result<&[u8], Errno> {
-        self.memory
-            .get(Self::range(pointer, len))
-            .ok_or(Errno::Fault)
+        let bytes = self.memory.get(Self::range(pointer, len));
+        bytes.inspect(|bytes| touch(bytes)).ok_or(Errno::Fault)
     }
 
     pub(super) fn bytes_mut(&mut self, pointer: u32, len: u32) -> Result<&mut [u8], Errno> {
-        self.memory
-            .get_mut(Self::range(pointer, len))
-            .ok_or(Errno::Fault)
+        let bytes = self.memory.get_mut(Self::range(pointer, len));
+        bytes.inspect(|bytes| touch(bytes)).ok_or(Errno::Fault)
     }
 
     pub(super) fn array<const N: usize>(&self, pointer: u32) -> Result<[u8; N], Errno> {
@@ -49,5 +50,12 @@ impl<'a> Guest<'a> {
 
     pub(super) fn put_u64(&mut self, pointer: u32, value: u64) -> Result<(), Errno> {
         self.put(pointer, &value.to_le_bytes())
+    }
+}
+
+/// Looks at every page once.
+fn touch(bytes: &[u8]) {
+    for page in bytes.chunks(PAGE_SIZE) {
+        std::hint::black_box((page[0], page[page.len() - 1]));
     }
 }
