@@ -139,6 +139,7 @@ async fn measure(
     let mut floors = Vec::new();
     let options = MoveOptions {
         strategy: Some(strategy),
+        ..MoveOptions::default()
     };
     // The first two moves compile the module at both ends and are not counted.
     for rep in 0..reps + 2 {

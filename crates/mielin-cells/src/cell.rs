@@ -5,7 +5,7 @@
 //! and taken up by [`Cell::settle`], which runs whenever the instance comes to rest.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -86,6 +86,10 @@ pub(crate) struct Cell {
     pub(crate) logs: Arc<Logs>,
     pub(crate) post: Arc<Post>,
     pub(crate) tally: Arc<Tally>,
+    /// Its source is known to have let go of it, or it has none.
+    settled: AtomicBool,
+    /// The node that may have it, while this one is in doubt.
+    doubt: Mutex<Option<NodeId>>,
     /// `None` if it had ended before this run of the node.
     stop: Option<StopHandle>,
     turn: Mutex<Turn>,
@@ -108,6 +112,8 @@ pub(crate) struct Parts {
     pub(crate) instance: Box<dyn Instance>,
     /// Whether its user has paused it.
     pub(crate) paused: bool,
+    /// Whether no source can take it back.
+    pub(crate) settled: bool,
 }
 
 /// What watchers of an agent see.
@@ -188,6 +194,8 @@ impl Cell {
             logs: parts.logs,
             post: parts.post,
             tally: parts.tally,
+            settled: AtomicBool::new(parts.settled),
+            doubt: Mutex::default(),
             stop: Some(parts.instance.stop_handle()),
             turn: Mutex::new(Turn {
                 instance: Some(parts.instance),
@@ -232,6 +240,8 @@ impl Cell {
             logs: Arc::new(logs),
             post: Arc::new(post),
             tally: Arc::new(Tally::from_numbers(remains.counters)),
+            settled: AtomicBool::new(true),
+            doubt: Mutex::default(),
             stop: None,
             turn: Mutex::new(turn),
             standing: watch::Sender::new(Standing {
@@ -588,14 +598,46 @@ impl Cell {
         self.publish(state);
     }
 
+    /// Writes the record of an agent that has come, before its source lets go.
+    pub(crate) fn secure(&self) -> Result<(), CellsError> {
+        let written = self.logs.at_home(|home| {
+            let record = Record::new(self, self.end());
+            home.ledger.record(home.agent, &record)
+        });
+        written.unwrap_or(Ok(()))
+    }
+
+    /// Its source is known to have let go of it, or is answered as if it had. On the disk when this returns.
+    pub(crate) fn settle_here(&self) {
+        self.settled.store(true, Ordering::Release);
+        if let Err(error) = self.secure() {
+            tracing::error!(agent = %self.id(), %error, "it could not be written down that the agent stays");
+        }
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    /// Says which node may have it, or that none may.
+    pub(crate) fn doubt(&self, node: Option<NodeId>) {
+        *lock(&self.doubt) = node;
+    }
+
+    /// The node whose answer a frozen agent waits for.
+    pub(crate) fn waits_for(&self) -> Option<NodeId> {
+        *lock(&self.doubt)
+    }
+
     /// Writes the record, so that a later run of the node knows of the agent; makes the end known that it then has.
     pub(crate) fn keep_record(&self, end: Option<AgentEnd>) {
-        let written = self.logs.in_directory(|directory| {
+        let written = self.logs.at_home(|home| {
             // An end that was written before this is not undone.
             if self.end().is_some() {
                 return Ok(());
             }
-            let written = Record::new(self, end.as_ref()).write(directory);
+            let record = Record::new(self, end.as_ref());
+            let written = home.ledger.record(home.agent, &record);
             if let Some(end) = &end {
                 // The first end counts; there is no second, because the instance is gone.
                 let _ = self.end.set(end.clone());

@@ -202,6 +202,18 @@ impl Cells {
             .await
     }
 
+    /// Lets an agent go on that is frozen because the node to which it was handed over does not answer. Whoever says so
+    /// knows that the other node does not run it and never will: its disk is gone, say. Otherwise two copies run.
+    ///
+    /// # Errors
+    /// The agent is unknown or unreachable, or not in doubt.
+    pub async fn recover(&self, agent: AgentId) -> Result<(), CellsError> {
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move { operations::recover(node, &cell).await.map(Ok) };
+        self.perform(agent, Operation::Recover, None, here, done)
+            .await
+    }
+
     /// Forgets an ended agent: its logs, its exit code, and every file of it.
     ///
     /// # Errors
@@ -356,6 +368,9 @@ impl Cells {
         let operation = Operation::Migrate {
             node: node.0,
             strategy: options.strategy.map(wire::strategy_number),
+            downtime_ms: options
+                .downtime
+                .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
         };
         self.perform(
             agent,

@@ -153,6 +153,9 @@ pub enum CellsError {
     /// The node is stopping.
     #[error("the node is shutting down")]
     ShuttingDown,
+    /// The agent does not wait for a node that may have it.
+    #[error("agent {0} is not in doubt")]
+    NotInDoubt(AgentId),
     /// A file operation failed.
     #[error("{what}: {source}")]
     Io {
@@ -160,6 +163,14 @@ pub enum CellsError {
         what: String,
         /// The operating system's answer.
         source: std::io::Error,
+    },
+    /// The ledger of agents cannot be used.
+    #[error("{what}: {reason}")]
+    Ledger {
+        /// What was tried.
+        what: String,
+        /// The database's answer.
+        reason: String,
     },
     /// Something that should not happen.
     #[error("internal error: {0}")]
@@ -202,7 +213,9 @@ impl CellsError {
             | CellsError::InDoubt(_) => ErrorKind::Unreachable,
             CellsError::RolledBack { reason, .. } => rolled_back(reason),
             CellsError::Remote { kind, .. } => *kind,
-            CellsError::Io { .. } | CellsError::Internal(_) => ErrorKind::Internal,
+            CellsError::Io { .. } | CellsError::Ledger { .. } | CellsError::Internal(_) => {
+                ErrorKind::Internal
+            }
             _ => ErrorKind::Refused,
         }
     }
@@ -219,7 +232,9 @@ fn rolled_back(reason: &RollbackReason) -> ErrorKind {
         RollbackReason::TimedOut
         | RollbackReason::ConnectionLost
         | RollbackReason::TargetDied
-        | RollbackReason::NotStarted => ErrorKind::Unreachable,
+        | RollbackReason::SourceDied
+        | RollbackReason::NotStarted
+        | RollbackReason::Forced => ErrorKind::Unreachable,
         RollbackReason::Refused(_)
         | RollbackReason::TargetFailed(_)
         | RollbackReason::SourceFailed(_)

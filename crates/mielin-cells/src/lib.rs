@@ -32,6 +32,7 @@ mod error;
 mod finding;
 mod hearsay;
 mod host;
+mod ledger;
 mod lock;
 mod logs;
 mod modules;

@@ -5,12 +5,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use mielin_mesh_core::AgentId;
 use tokio::sync::watch;
 
+use crate::error::CellsError;
+use crate::ledger::Ledger;
 use crate::lock::lock;
 use crate::report::{HostLine, LogKind};
 
@@ -25,44 +28,54 @@ pub(crate) struct Logs {
     pub(crate) stderr: Log,
     lines: Mutex<VecDeque<HostLine>>,
     /// `None` where everything is kept in memory, and once the directory is deleted.
-    directory: Mutex<Option<PathBuf>>,
+    home: Mutex<Option<Home>>,
+}
+
+/// Where a node keeps what it has of an agent.
+#[derive(Clone)]
+pub(crate) struct Home {
+    pub(crate) agent: AgentId,
+    /// The directory of its logs.
+    pub(crate) directory: PathBuf,
+    pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Logs {
-    /// Empty logs, in `directory` if there is one. What an earlier visit of the agent left there is overwritten.
-    pub(crate) fn create(directory: Option<&Path>) -> io::Result<Logs> {
-        let open = |name: &str| match directory {
-            Some(directory) => Log::file(&directory.join(name), true),
+    /// Empty logs, on the disk if there is a place for them. What an earlier visit of the agent left there is
+    /// overwritten.
+    pub(crate) fn create(home: Option<Home>) -> io::Result<Logs> {
+        let open = |name: &str| match &home {
+            Some(home) => Log::file(&home.directory.join(name), true),
             None => Ok(Log::memory()),
         };
-        if let Some(directory) = directory {
-            fs::create_dir_all(directory)?;
+        if let Some(home) = &home {
+            fs::create_dir_all(&home.directory)?;
         }
         Ok(Logs {
             stdout: open("stdout")?,
             stderr: open("stderr")?,
             lines: Mutex::default(),
-            directory: Mutex::new(directory.map(Path::to_owned)),
+            home: Mutex::new(home),
         })
     }
 
-    /// The logs that an earlier run of the node left in `directory`.
-    pub(crate) fn open(directory: &Path) -> io::Result<Logs> {
+    /// The logs that an earlier run of the node left.
+    pub(crate) fn open(home: Home) -> io::Result<Logs> {
         Ok(Logs {
-            stdout: Log::file(&directory.join("stdout"), false)?,
-            stderr: Log::file(&directory.join("stderr"), false)?,
+            stdout: Log::file(&home.directory.join("stdout"), false)?,
+            stderr: Log::file(&home.directory.join("stderr"), false)?,
             lines: Mutex::default(),
-            directory: Mutex::new(Some(directory.to_owned())),
+            home: Mutex::new(Some(home)),
         })
     }
 
     /// The logs of an agent that ended in an earlier run of the node. One that is not there was empty.
-    pub(crate) fn ended(directory: &Path) -> Logs {
+    pub(crate) fn ended(home: Home) -> Logs {
         Logs {
-            stdout: Log::closed(directory.join("stdout")),
-            stderr: Log::closed(directory.join("stderr")),
+            stdout: Log::closed(home.directory.join("stdout")),
+            stderr: Log::closed(home.directory.join("stderr")),
             lines: Mutex::default(),
-            directory: Mutex::new(Some(directory.to_owned())),
+            home: Mutex::new(Some(home)),
         }
     }
 
@@ -136,17 +149,21 @@ impl Logs {
     }
 
     /// Runs `act` on the agent's directory, which nobody deletes meanwhile; `None` if there is none.
-    pub(crate) fn in_directory<T>(&self, act: impl FnOnce(&Path) -> T) -> Option<T> {
-        lock(&self.directory).as_deref().map(act)
+    pub(crate) fn at_home<T>(&self, act: impl FnOnce(&Home) -> T) -> Option<T> {
+        lock(&self.home).as_ref().map(act)
     }
 
-    /// Deletes the agent's directory: logs, record, all.
-    pub(crate) fn delete(&self) -> io::Result<()> {
-        let mut directory = lock(&self.directory);
-        if let Some(path) = &*directory {
-            match fs::remove_dir_all(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => *directory = None,
+    /// Deletes what there is of the agent: logs, record, all.
+    pub(crate) fn delete(&self) -> Result<(), CellsError> {
+        let mut present = lock(&self.home);
+        if let Some(home) = &*present {
+            // First, because a directory without it is found and deleted later.
+            home.ledger.forget(home.agent)?;
+            match fs::remove_dir_all(&home.directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(CellsError::io("deleting an agent's directory")(error));
+                }
+                Ok(()) | Err(_) => *present = None,
             }
         }
         Ok(())
@@ -322,12 +339,20 @@ mod tests {
 
     use super::*;
 
+    fn home(directory: &Path) -> Home {
+        Home {
+            agent: AgentId([1; 16]),
+            directory: directory.to_owned(),
+            ledger: Arc::new(Ledger::open(None).unwrap()),
+        }
+    }
+
     #[test]
     fn both_backings_keep_every_byte_and_stop_at_the_limit() {
         let directory = tempfile::tempdir().unwrap();
         for logs in [
             Logs::create(None).unwrap(),
-            Logs::create(Some(directory.path())).unwrap(),
+            Logs::create(Some(home(directory.path()))).unwrap(),
         ] {
             let log = logs.log(LogKind::Stdout);
             let write = |bytes| logs.write(LogKind::Stdout, bytes, 10);
@@ -352,13 +377,13 @@ mod tests {
             assert_eq!(logs.stderr.len(), 0);
         }
         for logs in [
-            Logs::open(directory.path()).unwrap(),
-            Logs::ended(directory.path()),
+            Logs::open(home(directory.path())).unwrap(),
+            Logs::ended(home(directory.path())),
         ] {
             assert_eq!(&logs.stdout.read(6, 100).unwrap()[..], b"worl");
             assert_eq!(logs.stderr.len(), 0);
         }
-        let logs = Logs::ended(&directory.path().join("gone"));
+        let logs = Logs::ended(home(&directory.path().join("gone")));
         assert!(logs.stdout.read(0, 1).unwrap().is_empty());
     }
 
@@ -366,17 +391,20 @@ mod tests {
     fn a_disk_that_refuses_is_noted_once_and_a_deleted_directory_stays_deleted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent");
-        let logs = Logs::create(Some(&path)).unwrap();
+        let logs = Logs::create(Some(home(&path))).unwrap();
         logs.close();
         for _ in 0..2 {
             let refused = logs.write(LogKind::Stderr, b"x", 10);
             assert!(matches!(refused, Err(LogFull::Disk { .. })));
         }
         assert_eq!(logs.lines().len(), 1);
-        assert_eq!(logs.in_directory(Path::to_owned), Some(path.clone()));
+        assert_eq!(
+            logs.at_home(|home| home.directory.clone()),
+            Some(path.clone())
+        );
         logs.delete().unwrap();
         assert!(!path.exists());
-        assert_eq!(logs.in_directory(Path::to_owned), None);
+        assert!(logs.at_home(|_| ()).is_none());
     }
 
     #[test]

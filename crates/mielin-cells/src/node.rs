@@ -1,20 +1,20 @@
 //! This node's part in the life of agents: who lives here, who left, and who must be told.
 
+mod news;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use mielin_mesh::{Lane, MeshAgents, MeshError, MeshEvent, MeshService, stream_handler};
+use mielin_mesh::{Lane, MeshAgents, MeshError, MeshService, stream_handler};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::migration::Arrivals;
 use mielin_mesh_core::registry::Prefix;
-use mielin_mesh_core::{
-    AgentId, AgentState, Epoch, Instant, Location, LocationRecord, Name, NodeId,
-};
+use mielin_mesh_core::{AgentId, Epoch, Instant, Location, LocationRecord, Name, NodeId};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::cell::Cell;
 use crate::client::Client;
@@ -22,8 +22,9 @@ use crate::config::CellsConfig;
 use crate::courier;
 use crate::error::CellsError;
 use crate::hearsay::Hearsay;
+use crate::ledger::Ledger;
 use crate::lock::lock;
-use crate::logs::now_ms;
+use crate::logs::{Home, now_ms};
 use crate::modules::Modules;
 use crate::moving::Inbound;
 use crate::operations::{self, Absent};
@@ -48,7 +49,12 @@ pub(crate) struct Node {
     pub(crate) scheduler: Scheduler,
     pub(crate) modules: Modules,
     pub(crate) client: Client,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) arrivals: Mutex<Arrivals>,
+    /// Agents that were here when the node was killed, and whose sources may not have let go of them.
+    pub(crate) unsettled: Mutex<HashSet<AgentId>>,
+    /// Moves that are in doubt, to be told that their target has not got the agent.
+    pub(crate) doubts: Mutex<HashMap<AgentId, Arc<Notify>>>,
     /// Agents that are on their way here.
     pub(crate) inbound: Mutex<HashMap<AgentId, Arc<Inbound>>>,
     pub(crate) changes: mpsc::UnboundedSender<AgentId>,
@@ -105,12 +111,16 @@ impl Node {
             mielin_wasm::THREAD_STACK_BYTES,
         )
         .map_err(CellsError::io("starting worker threads"))?;
+        let ledger = Arc::new(Ledger::open(config.data_dir.as_deref())?);
         let (changes, changed) = mpsc::unbounded_channel();
         let node = Arc::new(Node {
             client: Client::new(&mesh.local().id),
             config,
             scheduler,
             modules: Modules::default(),
+            ledger,
+            unsettled: Mutex::default(),
+            doubts: Mutex::default(),
             arrivals: Mutex::default(),
             inbound: Mutex::default(),
             changes,
@@ -124,8 +134,8 @@ impl Node {
             dead: AtomicBool::new(false),
             mesh,
         });
-        tokio::spawn(announce_changes(Arc::downgrade(&node), changed));
-        tokio::spawn(follow_mesh(
+        tokio::spawn(news::announce_changes(Arc::downgrade(&node), changed));
+        tokio::spawn(news::follow_mesh(
             Arc::downgrade(&node),
             node.mesh.subscribe(),
             node.closing.subscribe(),
@@ -153,6 +163,9 @@ impl Node {
                             wire::OPERATIONS => {
                                 operations::serve(Arc::clone(&node), from, stream).await
                             }
+                            wire::PAGES => {
+                                moving::serve_pages(Arc::clone(&node), from, stream).await
+                            }
                             _ => moving::serve(Arc::clone(&node), from, stream).await,
                         }
                     };
@@ -163,7 +176,7 @@ impl Node {
                 }
             })
         };
-        for protocol in [wire::OPERATIONS, wire::MOVES] {
+        for protocol in [wire::OPERATIONS, wire::MOVES, wire::PAGES] {
             self.mesh.serve_streams(protocol, with(protocol));
         }
         let entrance = courier::Entrance(Arc::downgrade(self));
@@ -220,10 +233,20 @@ impl Node {
         data_dir.map(|directory| directory.join("agents"))
     }
 
-    /// Where an agent's logs, record and snapshot are kept.
+    /// Where an agent's logs and snapshot are kept.
     pub(crate) fn directory(&self, agent: &AgentId) -> Option<PathBuf> {
         let directories = self.directories();
         directories.map(|directories| directories.join(agent.to_string()))
+    }
+
+    /// Where everything is kept that this node has of an agent.
+    pub(crate) fn home(&self, agent: &AgentId) -> Option<Home> {
+        let directory = self.directory(agent)?;
+        Some(Home {
+            agent: *agent,
+            directory,
+            ledger: Arc::clone(&self.ledger),
+        })
     }
 
     /// Agents that live here.
@@ -529,7 +552,7 @@ impl Node {
     /// Whether the agent has just come, and its source must be the first to hear of that; or the node plays
     /// dead, and nobody hears of anything.
     fn is_secret(&self, agent: &AgentId) -> bool {
-        if self.plays_dead() {
+        if self.plays_dead() || lock(&self.unsettled).contains(agent) {
             return true;
         }
         let inbound = lock(&self.inbound).get(agent).cloned();
@@ -597,6 +620,21 @@ impl Node {
         }
     }
 
+    /// Whether agents may run here while their memory is still coming.
+    pub(crate) fn lets_follow(&self) -> bool {
+        mielin_wasm::engine(self.config.engine).is_ok_and(|engine| engine.lets_follow())
+    }
+
+    /// Knows nothing of an agent any more that nobody was told of.
+    pub(crate) fn drop_resident(&self, cell: &Arc<Cell>) {
+        let mut table = lock(&self.table);
+        table.ended.retain(|ended| *ended != cell.id());
+        let present = table.residents.get(&cell.id());
+        if matches!(present, Some(Resident::Here(here)) if Arc::ptr_eq(here, cell)) {
+            table.residents.remove(&cell.id());
+        }
+    }
+
     /// Knows nothing of an ended agent any more, nor does the mesh.
     pub(crate) fn forget(&self, cell: &Arc<Cell>) {
         let agent = cell.id();
@@ -630,6 +668,16 @@ impl Node {
         }
     }
 
+    /// An agent that seemed to be lost with an earlier run of this node had left it before.
+    pub(crate) fn left_before(&self, agent: &AgentId, node: NodeId, epoch: Epoch) {
+        let Ok(cell) = self.here(agent) else { return };
+        if cell.end().is_some() {
+            tracing::info!(%agent, %node, "an agent went on elsewhere; what ended here is removed");
+            self.entomb(&cell, node, epoch);
+            cell.logs.discard();
+        }
+    }
+
     /// Gives up an agent that another node holds with a higher epoch.
     pub(crate) async fn fence(self: &Arc<Self>, record: &LocationRecord) {
         let Ok(cell) = self.here(&record.agent) else {
@@ -638,12 +686,7 @@ impl Node {
         if record.node == self.id() || record.epoch <= cell.epoch() {
             return;
         }
-        if cell.end().is_some() {
-            tracing::info!(agent = %record.agent, node = %record.node, "an agent went on elsewhere; what ended here is removed");
-            self.entomb(&cell, record.node, record.epoch);
-            cell.logs.discard();
-            return;
-        }
+        self.left_before(&record.agent, record.node, record.epoch);
         if !cell.lives() {
             return;
         }
@@ -675,6 +718,7 @@ impl Node {
             cell.post.close();
         }
         self.client.post.close();
+        self.ledger.close();
         lost
     }
 }
@@ -694,82 +738,4 @@ fn in_order(agents: impl Iterator<Item = AgentSummary>) -> Vec<AgentSummary> {
     let mut agents: Vec<AgentSummary> = agents.collect();
     agents.sort_by(|a, b| (&a.name, a.agent).cmp(&(&b.name, b.agent)));
     agents
-}
-
-/// Announces what agents do: the going back and forth between running and waiting at leisure, all else at once.
-async fn announce_changes(node: Weak<Node>, mut changed: mpsc::UnboundedReceiver<AgentId>) {
-    let mut said: HashMap<AgentId, (AgentState, Epoch)> = HashMap::new();
-    let mut later: HashSet<AgentId> = HashSet::new();
-    let mut due: Option<tokio::time::Instant> = None;
-    loop {
-        let sleep = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now));
-        let now: Vec<AgentId> = tokio::select! {
-            agent = changed.recv() => {
-                let (Some(agent), Some(node)) = (agent, node.upgrade()) else { return };
-                let Ok(cell) = node.here(&agent) else { continue };
-                if cell.end().is_some() {
-                    node.keep_ended(agent);
-                }
-                if matches!(cell.state(), AgentState::Running | AgentState::Waiting) && said.contains_key(&agent) {
-                    later.insert(agent);
-                    due.get_or_insert_with(|| tokio::time::Instant::now() + ANNOUNCE_PAUSE);
-                    continue;
-                }
-                later.remove(&agent);
-                vec![agent]
-            }
-            () = sleep, if due.is_some() => {
-                due = None;
-                later.drain().collect()
-            }
-        };
-        let Some(node) = node.upgrade() else { return };
-        for agent in now {
-            let Ok(cell) = node.here(&agent) else {
-                said.remove(&agent);
-                continue;
-            };
-            let news = (cell.state(), cell.epoch());
-            if said.get(&agent) != Some(&news) {
-                node.announce(&cell);
-                if news.0.is_final() {
-                    said.remove(&agent);
-                } else {
-                    said.insert(agent, news);
-                }
-            }
-        }
-    }
-}
-
-/// Listens to the mesh: agents that moved elsewhere get their messages there.
-async fn follow_mesh(
-    node: Weak<Node>,
-    mut events: broadcast::Receiver<MeshEvent>,
-    mut closing: watch::Receiver<bool>,
-) {
-    let mut epochs: HashMap<AgentId, Epoch> = HashMap::new();
-    loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
-            _ = closing.wait_for(|closing| *closing) => return,
-        };
-        let record = match event {
-            Ok(MeshEvent::LocationChanged(location)) => location.record,
-            Ok(MeshEvent::Fenced { by, .. }) => by,
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => continue,
-            Err(broadcast::error::RecvError::Closed) => return,
-        };
-        let Some(node) = node.upgrade() else { return };
-        let news = epochs
-            .insert(record.agent, record.epoch)
-            .is_none_or(|known| known < record.epoch);
-        if news {
-            node.relocated(&record.agent);
-        }
-        node.fence(&record).await;
-        if record.state.is_final() {
-            epochs.remove(&record.agent);
-        }
-    }
 }

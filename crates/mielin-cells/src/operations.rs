@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh::{FrameLimit, MeshStream, RecvHalf, SendHalf};
-use mielin_mesh_core::{AgentId, Epoch, MigrationStrategy, NodeId};
+use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
 use tokio::sync::mpsc;
 
 use crate::cell::Cell;
 use crate::error::CellsError;
+use crate::lock::lock;
 use crate::moving;
 use crate::node::Node;
 use crate::report::{
@@ -80,6 +81,7 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
         Operation::Pause => cell.pause().map(|()| Answer::Done),
         Operation::Resume => cell.unpause().map(|()| Answer::Done),
         Operation::Terminate => terminate(&cell).await.map(|()| Answer::Done),
+        Operation::Recover => recover(node, &cell).await.map(|()| Answer::Done),
         Operation::Remove => match remove(node, &cell).await {
             Ok(Ok(())) => Ok(Answer::Done),
             Ok(Err(absent)) => Ok(absent.into_answer()),
@@ -113,9 +115,16 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
         Operation::Migrate {
             node: target,
             strategy,
-        } => migrate(node, &cell, NodeId(target), strategy, send)
-            .await
-            .map(|report| Answer::Moved(Moved::new(&report))),
+            downtime_ms,
+        } => match strategy.map(wire::strategy_from_number).transpose() {
+            Ok(strategy) => {
+                let downtime = downtime_ms.map(Duration::from_millis);
+                let options = MoveOptions { strategy, downtime };
+                let moved = migrate(node, &cell, NodeId(target), options, send).await;
+                moved.map(|report| Answer::Moved(Moved::new(&report)))
+            }
+            Err(error) => Err(error),
+        },
     };
     (
         answer.unwrap_or_else(|error| Answer::Failed(Failure::new(&error))),
@@ -127,18 +136,16 @@ async fn migrate(
     node: &Arc<Node>,
     cell: &Arc<Cell>,
     target: NodeId,
-    strategy: Option<u8>,
+    options: MoveOptions,
     send: &mut SendHalf,
 ) -> Result<MoveReport, CellsError> {
-    let strategy: Option<MigrationStrategy> =
-        strategy.map(wire::strategy_from_number).transpose()?;
     let (steps, mut progress) = mpsc::unbounded_channel::<MoveProgress>();
     // The move is a task of its own: a caller that goes away does not break it.
     let moving = tokio::spawn(moving::move_agent(
         Arc::clone(node),
         Arc::clone(cell),
         target,
-        MoveOptions { strategy },
+        options,
         Some(steps),
     ));
     while let Some(step) = progress.recv().await {
@@ -167,6 +174,7 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
         stderr_bytes: cell.logs.stderr.len(),
         log_bytes_max: cell.identity.limits.log_bytes,
         mailbox_count: cell.post.mailbox_count() as u64,
+        waits_for: cell.waits_for(),
         counters: Counters {
             turns,
             busy_us,
@@ -179,6 +187,21 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
 }
 
 /// Ends the agent.
+/// Lets an agent in doubt go on here, because its user knows that the other node has not got it.
+pub(crate) async fn recover(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
+    let doubt = lock(&node.doubts).get(&cell.id()).cloned();
+    let Some(doubt) = doubt else {
+        return Err(CellsError::NotInDoubt(cell.id()));
+    };
+    let mut standing = cell.watch();
+    doubt.notify_one();
+    let settled = standing.wait_for(|standing| standing.state != AgentState::InDoubt);
+    match tokio::time::timeout(CALL_TIMEOUT, settled).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(CellsError::InDoubt(cell.id())),
+    }
+}
+
 pub(crate) async fn terminate(cell: &Arc<Cell>) -> Result<(), CellsError> {
     let cell = Arc::clone(cell);
     // The end of an agent that rests is written to the disk before this is over.
@@ -203,8 +226,7 @@ pub(crate) async fn remove(
     let logs = Arc::clone(&cell.logs);
     tokio::task::spawn_blocking(move || logs.delete())
         .await
-        .map_err(|error| CellsError::Internal(error.to_string()))?
-        .map_err(CellsError::io("deleting the agent's files"))?;
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
     node.forget(cell);
     Ok(Ok(()))
 }

@@ -1,11 +1,11 @@
 //! Agents outlive their node's process: written to the data directory at shutdown, restored at the next start.
 //!
-//! A living agent's directory then holds, beside its logs and its [`record`](crate::record), `module.wasm` (rewritten)
-//! and `snapshot`, which is a [`Snapshot`] with three more host sections: what the node knows about the agent, its
+//! A living agent's directory then holds, beside its logs, `module.wasm` (rewritten) and `snapshot`, which is a [`Snapshot`] with three more host sections: what the node knows about the agent, its
 //! outbox and its mailbox. Both files are deleted once the agent runs again, because going back to them later would
-//! repeat what it did since. Of an agent that ended, or was lost because the node was killed, the record and the logs
-//! are there.
+//! repeat what it did since. Of an agent that ended, or was lost because the node was killed, the
+//! [record](crate::record) and the logs are there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,10 @@ use oxicode::{Decode, Encode};
 
 use crate::cell::{Cell, Parts, Tally};
 use crate::error::CellsError;
+use crate::ledger::{Departure, Entry};
 use crate::lock::lock;
-use crate::logs::Logs;
-use crate::moving::Identified;
+use crate::logs::{Home, Logs};
+use crate::moving::{self, Identified};
 use crate::node::Node;
 use crate::post::Post;
 use crate::record::{Record, RecordError, Remains, write};
@@ -135,6 +136,10 @@ enum Found {
     Stored(Option<Record>),
     /// It ended, or was lost when the node stopped without storing it.
     Ended(Record),
+    /// The same, but its source may not have let go of it: nobody is told of it before the source has asked.
+    Unsettled(Record),
+    /// The same, but it may have gone on at another node, which is asked.
+    Departed(Record, Departure),
 }
 
 /// Brings the agents of the last run back to life, and what is known of those that ended. What cannot be read stays on
@@ -143,88 +148,127 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
     let Some(directory) = node.directories() else {
         return Ok(());
     };
-    let unusable = CellsError::io(format!("reading {}", directory.display()));
-    let scanning = tokio::task::spawn_blocking(move || scan(&directory));
+    let scanning = {
+        let node = Arc::clone(node);
+        tokio::task::spawn_blocking(move || scan(&node, &directory))
+    };
     let found = scanning
         .await
-        .map_err(|error| CellsError::Internal(error.to_string()))?
-        .map_err(unusable)?;
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
     let mut ended = Vec::new();
-    for (agent, path, found) in found {
+    for (home, found) in found {
+        let agent = home.agent;
         let record = match found {
             Found::Ended(record) => record,
+            Found::Unsettled(record) => {
+                lock(&node.unsettled).insert(agent);
+                record
+            }
+            Found::Departed(record, departure) => {
+                tokio::spawn(moving::follow_up(Arc::downgrade(node), agent, departure));
+                record
+            }
             Found::Stored(record) => {
-                let Err(error) = revive(node, agent, &path).await else {
+                let Err(error) = revive(node, &home).await else {
                     continue;
                 };
-                tracing::error!(%agent, %error, directory = %path.display(), "an agent of the last run could not be restored");
+                tracing::error!(%agent, %error, directory = %home.directory.display(), "an agent of the last run could not be restored");
                 let Some(mut record) = record else { continue };
                 // Its files stay, and another start tries again.
                 record.lose(format!("it could not be restored: {error}"));
                 record
             }
         };
+        // A source that has been in doubt since before the restart learns that it was here.
+        if record.is_settled() {
+            lock(&node.arrivals).secure(agent, record.epoch());
+        }
         match record.into_remains() {
-            Ok(remains) => ended.push((path, remains)),
-            Err(error) => unreadable(&path, &error),
+            Ok(remains) => ended.push((home, remains)),
+            Err(error) => unreadable(agent, &error),
         }
     }
     ended.sort_by_key(|(_, remains)| (remains.ended_ms, remains.identity.id));
-    for (path, remains) in ended {
-        bury(node, &path, remains).await;
+    for (home, remains) in ended {
+        bury(node, home, remains).await;
     }
     Ok(())
 }
 
-/// Sorts what is in the directories of agents, and deletes what no agent can have any more.
-fn scan(directory: &Path) -> io::Result<Vec<(AgentId, PathBuf, Found)>> {
-    fs::create_dir_all(directory)?;
+/// Sorts what is known of agents, and deletes what no agent can have any more.
+fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError> {
+    let unusable = |error| CellsError::io(format!("reading {}", directory.display()))(error);
+    fs::create_dir_all(directory).map_err(unusable)?;
+    let mut known: BTreeMap<AgentId, Entry> = node.ledger.entries()?.into_iter().collect();
+    for entry in fs::read_dir(directory).map_err(unusable)? {
+        let name = entry.map_err(unusable)?.file_name();
+        if let Some(Ok(agent)) = name.to_str().map(str::parse::<AgentId>) {
+            known.entry(agent).or_default();
+        }
+    }
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let path = entry.path();
-        let Some(Ok(agent)) = entry.file_name().to_str().map(str::parse::<AgentId>) else {
+    for (agent, entry) in known {
+        let Some(home) = node.home(&agent) else {
             continue;
         };
-        let stored = path.join(SNAPSHOT).exists();
-        match Record::read(agent, &path) {
-            Ok(Some(record)) if record.has_end() => {
-                remove_stored(agent, &path);
-                found.push((agent, path, Found::Ended(record)));
-            }
-            Ok(Some(mut record)) if !stored => {
-                tracing::warn!(%agent, "an agent was {LOST}");
-                record.lose(LOST.to_owned());
-                if let Err(error) = record.write(&path) {
-                    tracing::warn!(%agent, %error, "that could not be written down");
+        let stored = home.directory.join(SNAPSHOT).exists();
+        let sorted = match entry.record {
+            Some(Ok(record)) => {
+                if record.has_end() {
+                    remove_stored(agent, &home.directory);
                 }
-                found.push((agent, path, Found::Ended(record)));
+                Some(sort(&home, record, stored, entry.departure))
             }
-            Ok(record) if stored => found.push((agent, path, Found::Stored(record))),
-            Ok(_) => {
+            None if stored => Some(Found::Stored(None)),
+            None => {
                 // The node was killed while the agent was on its way in or out; nothing ran here that is not elsewhere.
                 tracing::info!(%agent, "files that belong to no agent are deleted");
-                if let Err(error) = fs::remove_dir_all(&path) {
-                    tracing::warn!(%agent, %error, "files that belong to no agent could not be deleted");
-                }
+                Logs::ended(home.clone()).discard();
+                None
             }
-            Err(error) => {
-                unreadable(&path, &error);
-                if stored {
-                    found.push((agent, path, Found::Stored(None)));
-                }
+            Some(Err(error)) => {
+                unreadable(agent, &error);
+                stored.then_some(Found::Stored(None))
             }
-        }
+        };
+        found.extend(sorted.map(|sorted| (home, sorted)));
     }
     Ok(found)
 }
 
-fn unreadable(path: &Path, error: &RecordError) {
-    tracing::error!(
-        %error,
-        directory = %path.display(),
-        "an agent of an earlier run is left out; delete its directory if you do not need its logs"
-    );
+/// What became of an agent of which there is a record.
+fn sort(home: &Home, mut record: Record, stored: bool, departure: Option<Departure>) -> Found {
+    let agent = home.agent;
+    if stored && !record.has_end() {
+        return Found::Stored(Some(record));
+    }
+    if !record.has_end() {
+        let why = match departure {
+            Some(departure) => format!(
+                "lost: its node stopped while it was on its way to {}, unless that one has it",
+                departure.target()
+            ),
+            None => LOST.to_owned(),
+        };
+        tracing::warn!(%agent, "an agent was {why}");
+        record.lose(why);
+        // What may still turn out otherwise is found again as it was.
+        if departure.is_none()
+            && record.is_settled()
+            && let Err(error) = home.ledger.record(agent, &record)
+        {
+            tracing::warn!(%agent, %error, "that could not be written down");
+        }
+    }
+    match departure {
+        _ if !record.is_settled() => Found::Unsettled(record),
+        Some(departure) => Found::Departed(record, departure),
+        None => Found::Ended(record),
+    }
+}
+
+fn unreadable(agent: AgentId, error: &RecordError) {
+    tracing::error!(%agent, %error, "an agent of an earlier run is left out");
 }
 
 /// Deletes the files of a stored agent that is no longer one: going back to them would repeat what it did since.
@@ -239,29 +283,30 @@ fn remove_stored(agent: AgentId, path: &Path) {
     }
 }
 
-async fn revive(node: &Arc<Node>, agent: AgentId, path: &Path) -> Result<(), CellsError> {
+async fn revive(node: &Arc<Node>, home: &Home) -> Result<(), CellsError> {
+    let agent = home.agent;
     let reading = {
-        let (node, path) = (Arc::clone(node), path.to_owned());
-        tokio::task::spawn_blocking(move || restore_one(&node, agent, &path))
+        let (node, home) = (Arc::clone(node), home.clone());
+        tokio::task::spawn_blocking(move || restore_one(&node, &home))
     };
     let cell = reading
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))??;
     // A source that has been in doubt since before the restart learns that it is here.
-    let _started = lock(&node.arrivals).start(agent, cell.epoch());
+    lock(&node.arrivals).secure(agent, cell.epoch());
     node.adopt(&cell, false)?;
-    remove_stored(agent, path);
+    remove_stored(agent, &home.directory);
     cell.start();
     fence(node, &agent).await;
     Ok(())
 }
 
 /// Makes an agent that is no more a resident again, for whoever asks how it ended.
-async fn bury(node: &Arc<Node>, path: &Path, remains: Remains) {
+async fn bury(node: &Arc<Node>, home: Home, remains: Remains) {
     let agent = remains.identity.id;
     let cell = Cell::ended(
         remains,
-        Logs::ended(path),
+        Logs::ended(home),
         node.scheduler.clone(),
         node.changes.clone(),
     );
@@ -281,11 +326,8 @@ async fn fence(node: &Arc<Node>, agent: &AgentId) {
     }
 }
 
-fn restore_one(
-    node: &Arc<Node>,
-    agent: AgentId,
-    directory: &Path,
-) -> Result<Arc<Cell>, CellsError> {
+fn restore_one(node: &Arc<Node>, home: &Home) -> Result<Arc<Cell>, CellsError> {
+    let (agent, directory) = (home.agent, &home.directory);
     let read = |name: &str| {
         fs::read(directory.join(name))
             .map_err(CellsError::io(format!("reading {name} of an agent")))
@@ -319,7 +361,8 @@ fn restore_one(
     };
     // Whoever saw the agent before sees a newer one now.
     let epoch = Epoch(about.epoch).next();
-    let logs = Arc::new(Logs::open(directory).map_err(CellsError::io("opening an agent's logs"))?);
+    let logs =
+        Arc::new(Logs::open(home.clone()).map_err(CellsError::io("opening an agent's logs"))?);
     logs.adopt_lines(
         about
             .lines
@@ -345,6 +388,7 @@ fn restore_one(
         tally,
         instance,
         paused: about.paused,
+        settled: true,
     };
     Ok(Cell::new(
         parts,

@@ -1,12 +1,13 @@
-//! The record of an agent: a small file beside its logs that says who it is and, when it has ended, how.
+//! The record of an agent: who it is, whether it is this node's for good, and, when it has ended, how.
 //!
 //! It is written when the agent comes to this node and again when it ends, before anybody learns of the end. So a node
-//! that was killed finds after its restart which agents have ended, and which were lost with it.
+//! that was killed finds after its restart which agents have ended, and which were lost with it. The
+//! [ledger](crate::ledger) keeps it.
 //!
-//! The file is a version (two bytes, little-endian), a `Record` as OxiCode, and a BLAKE3 over both.
+//! Its bytes are a version (two bytes, little-endian), a `Record` as OxiCode, and a BLAKE3 over both.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use mielin_mesh_core::codec::{self, CodecError};
@@ -23,11 +24,9 @@ use crate::moving::Identified;
 use crate::report::{AgentEnd, EXIT_LOST, HostLine};
 use crate::wire;
 
-/// The name of the file.
-pub(crate) const RECORD: &str = "record";
 const VERSION: u16 = 1;
 const HASH_LEN: usize = 32;
-/// No record is near this size: its longest part is 256 lines of a kilobyte. It bounds the file and what decoding
+/// No record is near this size: its longest part is 256 lines of a kilobyte. It bounds the bytes and what decoding
 /// may occupy.
 const BYTES_MAX: usize = 4 << 20;
 
@@ -42,6 +41,8 @@ pub(crate) struct Record {
     memory_bytes: u64,
     counters: [u64; 6],
     lines: Vec<wire::Line>,
+    /// Its source is known to have let go of it, or it has none.
+    settled: bool,
     /// `None` while it lives.
     end: Option<End>,
 }
@@ -54,11 +55,9 @@ struct End {
     at_ms: u64,
 }
 
-/// A record that cannot be used. The file is left as it is.
+/// A record that cannot be used. It is left as it is.
 #[derive(Debug, Error)]
 pub(crate) enum RecordError {
-    #[error("its record cannot be read: {0}")]
-    Io(#[from] io::Error),
     #[error("its record has more than {BYTES_MAX} bytes")]
     TooLong,
     #[error("its record is damaged: the checksum is wrong")]
@@ -99,6 +98,7 @@ impl Record {
             memory_bytes: cell.memory_bytes(),
             counters: cell.tally.numbers(),
             lines: cell.logs.lines().iter().map(wire::Line::new).collect(),
+            settled: cell.is_settled(),
             end: end.map(|end| End {
                 exit_code: end.exit_code,
                 failure: end.failure.clone(),
@@ -107,27 +107,16 @@ impl Record {
         }
     }
 
-    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
-        write(&directory.join(RECORD), &self.encode())
-    }
-
-    /// The record in an agent's directory; `None` if there is none.
-    pub(crate) fn read(agent: AgentId, directory: &Path) -> Result<Option<Record>, RecordError> {
-        let file = match File::open(directory.join(RECORD)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let mut bytes = Vec::new();
-        file.take(BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-        let record = Record::decode(&bytes)?;
+    /// The record of this agent in these bytes.
+    pub(crate) fn decode_of(agent: AgentId, bytes: &[u8]) -> Result<Record, RecordError> {
+        let record = Record::decode(bytes)?;
         if record.agent != agent.0 {
             return Err(RecordError::OtherAgent);
         }
-        Ok(Some(record))
+        Ok(record)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         bytes.extend(codec::encode(self));
         let hash = blake3::hash(&bytes);
@@ -171,6 +160,14 @@ impl Record {
 
     pub(crate) fn has_end(&self) -> bool {
         self.end.is_some()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
     }
 
     pub(crate) fn into_remains(self) -> Result<Remains, RecordError> {
@@ -222,6 +219,16 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
+        Record::sample()
+    }
+
+    impl Record {
+        pub(crate) fn sample() -> Record {
+            sample()
+        }
+    }
+
+    fn sample() -> Record {
         let identity = Identity {
             id: AgentId([7; 16]),
             name: "worker".to_owned(),
@@ -247,6 +254,7 @@ mod tests {
             memory_bytes: 65536,
             counters: [1, 2, 3, 4, 5, 6],
             lines: vec![wire::Line::new(&line)],
+            settled: true,
             end: None,
         };
         record.lose("lost".to_owned());
@@ -255,19 +263,16 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let directory = tempfile::tempdir().unwrap();
         let agent = AgentId([7; 16]);
-        assert!(Record::read(agent, directory.path()).unwrap().is_none());
-        record().write(directory.path()).unwrap();
-        let read = Record::read(agent, directory.path()).unwrap().unwrap();
+        let bytes = record().encode();
+        let read = Record::decode_of(agent, &bytes).unwrap();
         assert_eq!(read.lines.len(), 2);
         let remains = read.into_remains().unwrap();
         assert_eq!(remains.identity.name, "worker");
         assert_eq!(remains.end.exit_code, EXIT_LOST);
         assert_eq!(remains.counters, [1, 2, 3, 4, 5, 6]);
-        let other = Record::read(AgentId([8; 16]), directory.path());
+        let other = Record::decode_of(AgentId([8; 16]), &bytes);
         assert!(matches!(other, Err(RecordError::OtherAgent)));
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

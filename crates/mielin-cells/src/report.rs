@@ -1,5 +1,7 @@
 //! What callers hand in and get back: requests to spawn and move, and reports about agents and moves.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mielin_mesh_core::{AgentId, AgentState, Epoch, MigrationStrategy, NodeId};
 use mielin_safepoint::ModuleHash;
@@ -102,6 +104,8 @@ pub struct AgentReport {
     pub log_bytes_max: u64,
     /// Messages that wait in its mailbox.
     pub mailbox_count: u64,
+    /// The node that may have it: it was handed over, that node does not answer, and this copy is frozen until it does.
+    pub waits_for: Option<NodeId>,
     /// What it did so far.
     pub counters: Counters,
 }
@@ -194,8 +198,11 @@ pub struct HostLine {
 /// How to move an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MoveOptions {
-    /// The strategy; by default chosen by the agent's memory size.
+    /// The strategy. By default stop-copy for a small memory; else as much goes ahead as pays, and what is left goes
+    /// while the agent stands still if that takes no longer than `downtime`, and else follows it.
     pub strategy: Option<MigrationStrategy>,
+    /// How long the agent should stand still at most; 5 ms by default. A wish, not a promise.
+    pub downtime: Option<Duration>,
 }
 
 /// A step of a move, as it happens.
@@ -222,13 +229,13 @@ pub struct MoveReport {
     pub strategy: MigrationStrategy,
     /// From the moment the source stopped running the agent until it knew that the target runs it.
     pub downtime_us: u64,
-    /// From the request until the same moment.
+    /// From the request until the target had everything and the source let go.
     pub total_us: u64,
     /// Bytes sent by the source, module included.
     pub bytes: u64,
     /// How often pages were sent, the last time while the agent stood still: 1 for a stop-copy.
     pub rounds: u32,
-    /// Pages sent in each round, the last one frozen.
+    /// Pages sent in each round, the last one frozen (if nothing was left to follow).
     pub pages: Vec<u64>,
     /// The phases and their microseconds, in order.
     pub phases: Vec<PhaseTime>,
@@ -236,6 +243,10 @@ pub struct MoveReport {
     pub tracker: String,
     /// From the arrival of the last frozen byte until the agent was runnable, measured by the target.
     pub target_resume_us: u64,
+    /// Pages that followed while the agent ran at the target.
+    pub followed: u64,
+    /// Those of them that it touched before they were there.
+    pub faults: u64,
 }
 
 /// How long a phase took.

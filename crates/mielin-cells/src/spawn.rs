@@ -112,9 +112,8 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
         started_ms: now_ms(),
     };
     let epoch = Epoch(1);
-    let directory = node.directory(&id);
     let logs = Arc::new(
-        Logs::create(directory.as_deref()).map_err(CellsError::io("creating the agent's logs"))?,
+        Logs::create(node.home(&id)).map_err(CellsError::io("creating the agent's logs"))?,
     );
     let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
     let tally = Arc::new(Tally::default());
@@ -136,6 +135,7 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
         tally,
         instance,
         paused: false,
+        settled: true,
     };
     Ok(Cell::new(
         parts,

@@ -19,6 +19,8 @@ use crate::report::{
 pub(crate) const OPERATIONS: u16 = 101;
 /// The protocol number of moves.
 pub(crate) const MOVES: u16 = 200;
+/// Pages that an agent waits for which runs while its memory follows.
+pub(crate) const PAGES: u16 = 300;
 
 /// The largest header of an operation.
 pub(crate) const HEADER_MAX: usize = 60 * 1024;
@@ -50,14 +52,19 @@ pub(crate) enum Operation {
     Migrate {
         node: [u8; 32],
         strategy: Option<u8>,
+        downtime_ms: Option<u64>,
     },
     Remove,
+    Recover,
 }
 
 impl Operation {
     /// Whether it may be asked again when the answer was lost.
     pub(crate) fn may_repeat(&self) -> bool {
-        !matches!(self, Operation::Migrate { .. } | Operation::Remove)
+        !matches!(
+            self,
+            Operation::Migrate { .. } | Operation::Remove | Operation::Recover
+        )
     }
 }
 
@@ -105,6 +112,7 @@ pub(crate) struct Inspected {
     stderr_bytes: u64,
     log_bytes_max: u64,
     mailbox_count: u64,
+    waits_for: Option<[u8; 32]>,
     counters: [u64; 6],
 }
 
@@ -128,6 +136,8 @@ pub(crate) struct Moved {
     phases: Vec<(String, u64)>,
     tracker: String,
     target_resume_us: u64,
+    followed: u64,
+    faults: u64,
 }
 
 /// An error as it crosses the wire; what has no form of its own keeps its class and its words.
@@ -224,6 +234,7 @@ impl Inspected {
             stderr_bytes: report.stderr_bytes,
             log_bytes_max: report.log_bytes_max,
             mailbox_count: report.mailbox_count,
+            waits_for: report.waits_for.map(|node| node.0),
             counters: [c.turns, c.busy_us, c.received, c.sent, c.denied, c.moves],
         }
     }
@@ -253,6 +264,7 @@ impl Inspected {
             stderr_bytes: self.stderr_bytes,
             log_bytes_max: self.log_bytes_max,
             mailbox_count: self.mailbox_count,
+            waits_for: self.waits_for.map(NodeId),
             counters: Counters {
                 turns,
                 busy_us,
@@ -291,6 +303,8 @@ impl Moved {
                 .collect(),
             tracker: report.tracker.clone(),
             target_resume_us: report.target_resume_us,
+            followed: report.followed,
+            faults: report.faults,
         }
     }
 
@@ -312,6 +326,8 @@ impl Moved {
                 .collect(),
             tracker: self.tracker,
             target_resume_us: self.target_resume_us,
+            followed: self.followed,
+            faults: self.faults,
         })
     }
 }
@@ -363,6 +379,8 @@ pub(crate) fn strategy_number(strategy: MigrationStrategy) -> u8 {
     match strategy {
         MigrationStrategy::StopCopy => 0,
         MigrationStrategy::PreCopy => 1,
+        MigrationStrategy::PostCopy => 2,
+        MigrationStrategy::Hybrid => 3,
     }
 }
 
@@ -370,6 +388,8 @@ pub(crate) fn strategy_from_number(number: u8) -> Result<MigrationStrategy, Cell
     match number {
         0 => Ok(MigrationStrategy::StopCopy),
         1 => Ok(MigrationStrategy::PreCopy),
+        2 => Ok(MigrationStrategy::PostCopy),
+        3 => Ok(MigrationStrategy::Hybrid),
         _ => Err(malformed("a strategy")),
     }
 }

@@ -22,7 +22,7 @@
 //! | `GET /v1/agents` | | [`AgentList`] |
 //! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
 //! | `GET /v1/agents/AGENT` | | [`AgentDetails`] |
-//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate`, `/remove` | | [`Spawned`] |
+//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate`, `/recover`, `/remove` | | [`Spawned`] |
 //! | `POST /v1/agents/AGENT/messages` | [`Message`] | [`Delivered`] |
 //! | `POST /v1/agents/AGENT/migrate` | [`Migrate`] | lines of [`MoveLine`], the last one `done` or `error` |
 //! | `GET /v1/agents/AGENT/wait` | | [`Ended`], when the agent has ended |
@@ -310,6 +310,9 @@ pub(crate) struct AgentDetails {
     /// Where each of both is cut off.
     pub(crate) log_bytes_max: u64,
     pub(crate) mailbox_count: u64,
+    /// The node that may have it, and for whose answer this frozen copy waits.
+    #[serde(default)]
+    pub(crate) waits_for: Option<String>,
     pub(crate) turns: u64,
     pub(crate) busy_us: u64,
     pub(crate) messages_received: u64,
@@ -347,8 +350,11 @@ pub(crate) enum Delivered {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Migrate {
     pub(crate) node: String,
-    /// `auto`, `stop-copy` or `pre-copy`.
+    /// `auto`, `stop-copy`, `pre-copy`, `post-copy` or `hybrid`.
     pub(crate) strategy: String,
+    /// How long the agent should stand still at most.
+    #[serde(default)]
+    pub(crate) downtime_ms: Option<u64>,
 }
 
 /// One line of the answer to a migration.
@@ -383,6 +389,11 @@ pub(crate) struct Moved {
     pub(crate) tracker: String,
     /// From the last frozen byte until the agent could run, measured by the target.
     pub(crate) target_resume_us: u64,
+    /// Pages that followed while it ran at the target, and those of them that it had to wait for.
+    #[serde(default)]
+    pub(crate) followed: u64,
+    #[serde(default)]
+    pub(crate) faults: u64,
 }
 
 /// What `agent migrate -o json` prints.
@@ -496,6 +507,8 @@ mod tests {
             phases: Vec::new(),
             tracker: "none".into(),
             target_resume_us: 0,
+            followed: 0,
+            faults: 0,
         };
         let line = serde_json::to_value(MoveLine::Done(moved)).expect("serializes");
         assert_eq!(line["done"]["downtime_us"], 1);

@@ -255,7 +255,7 @@ async fn move_and_tell(
 ) -> Result<Moved, Failure> {
     output.progress_part(format!("{name:<8} {} → {}: ", leg[0], leg[1]));
     let mut shown = String::new();
-    let moving = move_agent(client, agent, leg[1], "auto", |phase, _| {
+    let moving = move_agent(client, agent, leg[1], "auto", None, |phase, _| {
         if phase != shown {
             let comma = if shown.is_empty() { "" } else { ", " };
             output.progress_part(format!("{comma}{phase}"));

@@ -187,6 +187,7 @@ impl From<CellsError> for Failure {
                 "end an agent or move it to another node, or spawn on another node"
             }
             CellsError::Busy { .. } => "`mielin agent inspect` shows its state",
+            CellsError::NotInDoubt(_) => "`mielin agent inspect` shows its state",
             CellsError::Alive(_) => "end it first with `mielin agent terminate`",
             CellsError::Ended(_) => "`mielin agent logs` still prints what it wrote",
             CellsError::SameNode { .. } => "choose another node; `mielin mesh status` shows them",
@@ -208,7 +209,8 @@ impl From<CellsError> for Failure {
                 "try again, or choose another node; `mielin mesh status` shows them"
             }
             CellsError::InDoubt(_) => {
-                "`mielin mesh status` shows whether the target is there; bring it back"
+                "it is frozen until the target answers: bring that node back, or, if it is gone for good, let the agent go \
+                 on with `mielin agent recover`"
             }
             CellsError::MailboxFull(_) => "try again when it has received some of its messages",
             CellsError::Remote { .. } => {
@@ -218,6 +220,9 @@ impl From<CellsError> for Failure {
             CellsError::Io { what, source } => return Failure::io(what, source),
             CellsError::MigrationOff(_) => {
                 "start that node with `--migration on`, or choose another"
+            }
+            CellsError::Ledger { .. } => {
+                "it says which agents this node has; if it is damaged, move it away, and the node starts without them"
             }
             CellsError::Internal(_) => INTERNAL_HINT,
         };

@@ -144,6 +144,9 @@ pub const MAILBOX_HEADERS_BYTES_MAX: usize = 16 << 20;
 /// How long a source waits after its `Go` for the target's `Running` before it is in doubt and asks on another
 /// connection. Starting is a matter of microseconds.
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a target whose agent runs waits for the next page that is to follow, before it gives its copy up and the
+/// agent goes on at the source. The agent may be standing still for all of this time.
+pub const FOLLOW_TIMEOUT: Duration = Duration::from_secs(10);
 /// Agents whose arrival a target remembers for sources in doubt.
 pub const ARRIVALS_MAX: usize = 16_384;
 /// How long a target that runs the agent waits to hear that the source has let go, before it lets the agent's

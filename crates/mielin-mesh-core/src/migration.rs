@@ -11,7 +11,7 @@ mod receiver;
 
 pub use arrivals::{Arrivals, Query, QueryReply};
 pub use coordinator::{MigrationCoordinator, Move, SourceAction, SourceInput};
-pub use frame::{MigrationFrame, Offer, PageRecords, page_record};
+pub use frame::{MigrationFrame, Offer, PageRecords, page_record, page_runs, read_page_runs};
 pub use metrics::{MigrationMetrics, PhaseTime, Round};
 pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};
 pub use receiver::{MigrationReceiver, TargetAction, TargetInput};

@@ -36,6 +36,10 @@ pub(super) enum Header {
     Query(Query),
     /// Tail: contents of files in `/data`; `offset` bytes of them were sent before.
     Files { offset: u64 },
+    /// The first on a stream of its own from the source, for pages that the agent waits for.
+    Follow([u8; 16]),
+    /// Target, on that stream: the agent waits for these pages. Tail: their indices, four bytes each, little-endian.
+    Wanted,
 }
 
 /// A stream of moves that cannot go on.

@@ -1,34 +1,36 @@
 //! The source's end of a move: does what the coordinator decides.
 
 mod files;
+mod pages;
+mod serving;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mielin_mesh::{Features, FrameLimit, MeshError, MeshEvent};
-use mielin_mesh_core::migration::{
-    Move, Query, QueryReply, SourceAction, SourceInput, page_record,
-};
+use mielin_mesh::{Features, FrameLimit, MeshError, MeshEvent, RecvHalf};
+use mielin_mesh_core::limits::PRE_COPY_DOWNTIME_BUDGET;
+use mielin_mesh_core::migration::{Move, Query, QueryReply, SourceAction, SourceInput};
 use mielin_mesh_core::{
     AgentId, AgentState, Epoch, MemberState, MigrationCoordinator, MigrationFrame, MigrationPhase,
     MigrationStrategy, NodeId, codec,
 };
 use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{BlockStream, DirtyTracker, HostState, Instance};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
+use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Outgoing};
 use crate::cell::{Cell, Claim, Held, Tally};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
+use crate::ledger::Departure;
+use crate::lock::lock;
 use crate::node::Node;
 use crate::report::{LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime};
 use crate::wire;
 
-/// Pages in one frame.
-const BATCH: usize = 64;
 /// Bytes of log in one frame.
 const LOG_BATCH: usize = 256 * 1024;
 /// The largest memory that is searched for non-zero pages before the strategy is chosen, while the agent stands still:
@@ -100,6 +102,8 @@ struct Source {
     phase: MigrationPhase,
     progress: Option<mpsc::UnboundedSender<MoveProgress>>,
     doubt: watch::Sender<bool>,
+    /// Somebody says that the target has not got the agent.
+    forced: Arc<Notify>,
     began: Instant,
     /// `None` once the stream is broken.
     outgoing: Option<Outgoing>,
@@ -112,6 +116,11 @@ struct Source {
     tracker: Option<Box<dyn DirtyTracker>>,
     tracker_name: &'static str,
     held: Option<Held>,
+    /// The stream on which the target asks for pages, until they are served.
+    follow: Option<(Outgoing, RecvHalf)>,
+    /// Has the agent and the stream while pages follow.
+    serving: Option<Serving>,
+    faults: u64,
     /// Pages found dirty and not sent yet.
     dirty: BTreeSet<u32>,
     /// Their bytes, where the tracker cannot read them while the agent runs.
@@ -174,7 +183,7 @@ impl Source {
         let memory_bytes = cell.memory_bytes();
         let nonzero_bytes = if memory_bytes <= SCAN_BYTES_MAX {
             let held = cell.clone().hold().await?;
-            used_pages(held.instance()).len() as u64 * PAGE_SIZE as u64
+            pages::used(held.instance()).len() as u64 * PAGE_SIZE as u64
         } else {
             memory_bytes
         };
@@ -188,6 +197,7 @@ impl Source {
             memory_bytes,
             nonzero_bytes,
             strategy: options.strategy,
+            downtime: options.downtime.unwrap_or(PRE_COPY_DOWNTIME_BUDGET),
             timeout: node.config.move_timeout,
         };
         Ok(Source {
@@ -198,6 +208,7 @@ impl Source {
             target,
             progress,
             doubt,
+            forced: Arc::new(Notify::new()),
             began,
             outgoing: Some(Outgoing::new(send)),
             inputs: Some(inputs),
@@ -207,6 +218,9 @@ impl Source {
             tracker: None,
             tracker_name: "none",
             held: None,
+            follow: None,
+            serving: None,
+            faults: 0,
             dirty: BTreeSet::new(),
             copies: BTreeMap::new(),
             sent: HashSet::new(),
@@ -269,8 +283,16 @@ impl Source {
                 None => std::future::pending().await,
             }
         };
+        let served = async {
+            match &mut self.serving {
+                Some(serving) => serving.progress().await,
+                None => std::future::pending().await,
+            }
+        };
         let arrived = tokio::select! {
+            () = self.forced.notified() => return Some(SourceInput::Forced),
             arrived = arrived => arrived,
+            served = served => return Some(self.note_served(served)),
             input = relevant(&mut self.events, agent, target, epoch) => return Some(input),
             () = &mut timer => return None,
         };
@@ -300,7 +322,14 @@ impl Source {
         tail: &Bytes,
     ) -> Result<(), SourceInput> {
         match frame {
-            MigrationFrame::Accept { .. } => self.send_ahead().await?,
+            MigrationFrame::Accept { post_copy, .. } => {
+                if *post_copy && self.strategy.is_some_and(MigrationStrategy::lets_follow) {
+                    self.open_follow().await?;
+                }
+                self.send_ahead().await?;
+            }
+            // Before the hand-over, and while the agent still runs: after a crash this node must know whom to ask.
+            MigrationFrame::Prepared => self.note_departure().await?,
             MigrationFrame::Running { .. } => {
                 let us = tail
                     .first_chunk::<8>()
@@ -338,7 +367,10 @@ impl Source {
             }
         };
         // The stream has gone but what arrived before it went is still to be read, so actions that need no stream go on.
-        let needs_stream = !matches!(action, SourceAction::Freeze | SourceAction::Harvest);
+        let needs_stream = !matches!(
+            action,
+            SourceAction::Freeze | SourceAction::Harvest | SourceAction::ServePages
+        );
         let interrupted = tokio::select! {
             input = self.act(action) => return input,
             () = timer => SourceInput::Failed("the time is up".to_owned()),
@@ -354,6 +386,8 @@ impl Source {
     }
 
     async fn act(&mut self, action: SourceAction) -> Option<SourceInput> {
+        // Whatever comes after it ends it.
+        self.end_serving().await;
         match action {
             SourceAction::Send(frame) => {
                 let tail = match &frame {
@@ -391,6 +425,13 @@ impl Source {
                 }
                 Err(error) => failed(error),
             }),
+            SourceAction::SendAbsent => {
+                Some(self.send_absent().await.unwrap_or_else(|input| input))
+            }
+            SourceAction::ServePages => {
+                self.serve();
+                None
+            }
             SourceAction::SendState { epoch } => Some(match self.send_state(epoch).await {
                 Ok(bytes) => SourceInput::StateSent { bytes },
                 Err(input) => input,
@@ -439,6 +480,26 @@ impl Source {
         }
         cell.logs.discard();
         self.node.move_ended();
+    }
+
+    async fn note_departure(&mut self) -> Result<(), SourceInput> {
+        let departure = Departure::new(self.target, self.cell().epoch().next());
+        let (ledger, agent) = (Arc::clone(&self.node.ledger), self.cell().id());
+        let noting = tokio::task::spawn_blocking(move || ledger.depart(agent, &departure));
+        let noted = noting
+            .await
+            .map_err(|error| SourceInput::Failed(error.to_string()))?;
+        noted.map_err(failed)
+    }
+
+    /// The agent stays: nobody need be asked for it after a crash.
+    fn note_stay(&self) {
+        let (ledger, agent) = (Arc::clone(&self.node.ledger), self.cell().id());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = ledger.stay(agent) {
+                tracing::warn!(%agent, %error, "it could not be written down that an agent stays");
+            }
+        });
     }
 
     async fn send(&mut self, header: Header, tail: Bytes) -> Result<(), SourceInput> {
@@ -498,103 +559,6 @@ impl Source {
         Ok(())
     }
 
-    /// Finds the pages that must be sent.
-    async fn harvest(&mut self) -> Result<(), CellsError> {
-        let track = |error: mielin_wasm::TrackError| CellsError::Internal(error.to_string());
-        if self.tracker.is_none() && self.held.is_none() {
-            let mut held = self.cell().clone().hold().await?;
-            let tracker = held.instance_mut().track()?;
-            self.tracker_name = tracker.backend();
-            self.tracker = Some(tracker);
-        }
-        let pages = match (&mut self.tracker, &self.held) {
-            (Some(tracker), Some(held)) => tracker.harvest(Some(held.instance())).map_err(track)?,
-            (None, Some(held)) => used_pages(held.instance()),
-            (Some(tracker), None) if tracker.concurrent() => {
-                tracker.harvest(None).map_err(track)?
-            }
-            (_, None) => return self.harvest_parked().await,
-        };
-        self.dirty.extend(pages);
-        Ok(())
-    }
-
-    /// Harvests and copies while the agent stands still for a moment.
-    async fn harvest_parked(&mut self) -> Result<(), CellsError> {
-        let held = self.cell().clone().hold().await?;
-        let Some(tracker) = &mut self.tracker else {
-            return Ok(());
-        };
-        let pages = tracker
-            .harvest(Some(held.instance()))
-            .map_err(|error| CellsError::Internal(error.to_string()))?;
-        for index in pages {
-            let mut page = Box::new([0; PAGE_SIZE]);
-            held.instance().read_page(index, &mut page);
-            self.copies.insert(index, page);
-            self.dirty.insert(index);
-        }
-        Ok(())
-    }
-
-    async fn send_pages(&mut self) -> Result<SourceInput, SourceInput> {
-        let indices: Vec<u32> = std::mem::take(&mut self.dirty).into_iter().collect();
-        let (mut pages, mut bytes) = (0, 0);
-        let mut buffer = Vec::new();
-        for batch in indices.chunks(BATCH) {
-            buffer.clear();
-            self.read(batch, &mut buffer)
-                .map_err(|error| SourceInput::Failed(error.to_string()))?;
-            let mut tail = Vec::with_capacity(batch.len() * (PAGE_SIZE + 4));
-            let mut count = 0;
-            for (index, page) in batch.iter().zip(buffer.as_chunks::<PAGE_SIZE>().0) {
-                if is_zero(page) && !self.sent.contains(index) {
-                    continue;
-                }
-                self.sent.insert(*index);
-                page_record(*index, page, &mut tail);
-                count += 1;
-            }
-            if count == 0 {
-                continue;
-            }
-            self.digest.update(&tail);
-            pages += u64::from(count);
-            bytes += tail.len() as u64;
-            self.send(Header::Core(MigrationFrame::Pages { count }), tail.into())
-                .await?;
-        }
-        self.copies.clear();
-        Ok(SourceInput::PagesSent { pages, bytes })
-    }
-
-    /// Appends the pages' bytes as they are now.
-    fn read(&self, indices: &[u32], out: &mut Vec<u8>) -> Result<(), CellsError> {
-        let mut page = [0; PAGE_SIZE];
-        match (&self.held, &self.tracker) {
-            (Some(held), _) => {
-                for index in indices {
-                    held.instance().read_page(*index, &mut page);
-                    out.extend_from_slice(&page);
-                }
-                Ok(())
-            }
-            (None, Some(tracker)) if tracker.concurrent() => tracker
-                .read_many(indices, None, out)
-                .map_err(|error| CellsError::Internal(error.to_string())),
-            (None, _) => {
-                for index in indices {
-                    let copy = self
-                        .copies
-                        .get(index)
-                        .ok_or_else(|| CellsError::Internal("a page was not copied".to_owned()))?;
-                    out.extend_from_slice(&copy[..]);
-                }
-                Ok(())
-            }
-        }
-    }
-
     async fn send_state(&mut self, epoch: Epoch) -> Result<u64, SourceInput> {
         self.send_logs().await?;
         let not_frozen = || SourceInput::Failed("the agent is not frozen".to_owned());
@@ -625,8 +589,13 @@ impl Source {
     fn enter(&mut self, phase: MigrationPhase) {
         tracing::debug!(agent = %self.cell().id(), %phase, "a move");
         if phase == MigrationPhase::InDoubt {
+            self.cell().doubt(Some(self.target));
             self.cell().publish(AgentState::InDoubt);
+            lock(&self.node.doubts).insert(self.cell().id(), Arc::clone(&self.forced));
             self.doubt.send_replace(true);
+        } else if phase.is_final() {
+            self.cell().doubt(None);
+            lock(&self.node.doubts).remove(&self.cell().id());
         }
         if let Some(progress) = &self.progress {
             let bytes = self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes);
@@ -655,6 +624,7 @@ impl Source {
         let metrics = self.coordinator.metrics(self.node.now());
         let phase = self.phase.clone();
         // Whatever the outcome, the agent is not held any longer.
+        self.end_serving().await;
         self.tracker = None;
         self.held = None;
         if let Some(outgoing) = self.outgoing.take() {
@@ -665,6 +635,7 @@ impl Source {
                 return Err(CellsError::Ended(agent));
             }
             self.cell().post.thaw(self.cell().epoch());
+            self.note_stay();
             return Err(CellsError::RolledBack {
                 node: self.target,
                 reason,
@@ -692,12 +663,18 @@ impl Source {
                 .collect(),
             tracker: self.tracker_name.to_owned(),
             target_resume_us: self.target_resume_us,
+            followed: metrics.followed,
+            faults: self.faults,
         })
     }
 }
 
 /// Asks the target on a stream of its own what became of an agent.
-async fn ask(node: Arc<Node>, target: NodeId, query: Query) -> Result<QueryReply, CellsError> {
+pub(super) async fn ask(
+    node: Arc<Node>,
+    target: NodeId,
+    query: Query,
+) -> Result<QueryReply, CellsError> {
     let lost = |reason: String| CellsError::Unreachable {
         node: target,
         reason,
@@ -733,24 +710,6 @@ fn capture(cell: &Cell, instance: &dyn Instance, files: &BlockStream) -> Install
         inbox: inbox.into(),
         logs: [cell.logs.stdout.len(), cell.logs.stderr.len()],
     }
-}
-
-/// The pages of a standing agent that are not zero.
-pub(crate) fn used_pages(instance: &dyn Instance) -> Vec<u32> {
-    let count = u32::try_from(instance.memory_bytes() / PAGE_SIZE as u64).unwrap_or(u32::MAX);
-    let mut page = [0; PAGE_SIZE];
-    let used = |index: &u32| {
-        instance.read_page(*index, &mut page);
-        !is_zero(&page)
-    };
-    (0..count).filter(used).collect()
-}
-
-fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
-    page.as_chunks::<16>()
-        .0
-        .iter()
-        .all(|chunk| u128::from_ne_bytes(*chunk) == 0)
 }
 
 /// The next event of the mesh that matters to a move.

@@ -1,23 +1,31 @@
 //! The target's end of a move: prepares, writes, starts.
 
+mod ending;
+mod following;
+mod inbound;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mielin_mesh::{MeshStream, RecvHalf};
+use mielin_mesh::{FrameLimit, MeshStream, RecvHalf};
 use mielin_mesh_core::codec;
 use mielin_mesh_core::limits::PAGE_BYTES;
 use mielin_mesh_core::migration::{
-    Offer, PageRecords, Query, QueryReply, TargetAction, TargetInput,
+    Offer, PageRecords, Query, QueryReply, TargetAction, TargetInput, read_page_runs,
 };
-use mielin_mesh_core::{AgentId, Epoch, MigrationFrame, MigrationPhase, MigrationReceiver, NodeId};
+use mielin_mesh_core::{
+    AgentId, Epoch, MigrationFrame, MigrationPhase, MigrationReceiver, MigrationStrategy, NodeId,
+};
 use mielin_safepoint::{Execution, HostSection, ModuleHash, SnapshotLimits};
 use mielin_wasm::{Address, HostState, Instance, Prepared};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::mpsc;
 
+use self::following::Following;
+pub(crate) use self::inbound::Inbound;
+use self::inbound::InboundEntry;
 use super::frames::{self, FrameError, Header, Identified, Installed, Outgoing};
-use crate::cell::{Cell, Identity, Parts, Tally};
+use crate::cell::{Cell, Claim, Identity, Parts, Tally};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -31,29 +39,7 @@ use crate::wire;
 /// How long a source may take to begin.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a move waits for the end of an earlier one of the same agent.
-const EARLIER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A move that is under way to this node.
-#[derive(Default)]
-pub(crate) struct Inbound {
-    /// The source asked on another stream what became of it.
-    queried: Notify,
-    /// The source was told that the agent runs here, as far as it can be told.
-    told: AtomicBool,
-    over: watch::Sender<bool>,
-}
-
-impl Inbound {
-    /// Whether nobody may know yet that the agent is here. Before its source, nobody may: to the source a location
-    /// record is as good as the answer that it waits for, and it would let go of an agent whose target may be dead. For
-    /// the same reason a target that is killed and starts again must not find that it had the agent.
-    pub(crate) fn is_secret(&self) -> bool {
-        !self.told.load(Ordering::Acquire)
-    }
-}
-
-/// Serves one stream of protocol 102: a move, or the question what became of one.
+/// Serves one stream of protocol 200: a move, or the question what became of one.
 pub(crate) async fn serve(node: Arc<Node>, from: NodeId, stream: MeshStream) {
     let (mut send, mut recv) = stream.split();
     match tokio::time::timeout(FIRST_TIMEOUT, frames::receive(&mut recv)).await {
@@ -74,9 +60,32 @@ pub(crate) async fn serve(node: Arc<Node>, from: NodeId, stream: MeshStream) {
     }
 }
 
+/// Serves one stream of protocol 300: the way on which the target of a move asks for pages.
+pub(crate) async fn serve_pages(node: Arc<Node>, from: NodeId, mut stream: MeshStream) {
+    let first = stream.recv_frame(FrameLimit::payload(0));
+    let Ok(Ok(Some(frame))) = tokio::time::timeout(FIRST_TIMEOUT, first).await else {
+        return;
+    };
+    let Ok(Header::Follow(agent)) = codec::decode(&frame.header) else {
+        return;
+    };
+    let inbound = lock(&node.inbound).get(&AgentId(agent)).cloned();
+    if let Some(inbound) = inbound.filter(|inbound| inbound.from == from) {
+        // A second one is not wanted.
+        let _ = inbound.follow.try_send(stream);
+    }
+}
+
 /// What a source in doubt is told. A move that is still under way here learns that it was given up, or believed.
 fn answer(node: &Arc<Node>, query: Query) -> QueryReply {
     let reply = lock(&node.arrivals).answer(query);
+    if matches!(reply, QueryReply::NotHere { .. }) && lock(&node.unsettled).remove(&query.agent) {
+        // It was here before this node was killed, and nobody has seen what it did: its source goes on with it.
+        if let Ok(cell) = node.here(&query.agent) {
+            node.drop_resident(&cell);
+            cell.logs.discard();
+        }
+    }
     if let Some(inbound) = lock(&node.inbound).get(&query.agent) {
         inbound.queried.notify_one();
     }
@@ -96,6 +105,10 @@ struct Target {
     state_at: Option<Instant>,
     /// The inbound entry, taken back when the move is over.
     inbound: Option<InboundEntry>,
+    /// Pages that are still to come.
+    following: Option<Following>,
+    /// Keeps others away from an agent that runs and is not yet this node's.
+    claim: Option<Claim>,
 }
 
 /// The agent as far as it has arrived.
@@ -123,55 +136,6 @@ impl Drop for Guest {
     }
 }
 
-struct InboundEntry {
-    node: Arc<Node>,
-    agent: AgentId,
-    inbound: Arc<Inbound>,
-}
-
-impl InboundEntry {
-    /// Enters a move. An earlier one of the same agent that is still under way here was given up by its source, or
-    /// it would not make another, and may not have heard of that yet.
-    async fn new(node: &Arc<Node>, agent: AgentId) -> Result<InboundEntry, CellsError> {
-        let deadline = tokio::time::Instant::now() + EARLIER_TIMEOUT;
-        loop {
-            let earlier = {
-                let mut coming = lock(&node.inbound);
-                match coming.get(&agent) {
-                    Some(earlier) => Arc::clone(earlier),
-                    None => {
-                        let inbound = Arc::new(Inbound::default());
-                        coming.insert(agent, Arc::clone(&inbound));
-                        return Ok(InboundEntry {
-                            node: Arc::clone(node),
-                            agent,
-                            inbound,
-                        });
-                    }
-                }
-            };
-            earlier.queried.notify_one();
-            let mut over = earlier.over.subscribe();
-            if !matches!(
-                tokio::time::timeout_at(deadline, over.wait_for(|over| *over)).await,
-                Ok(Ok(_))
-            ) {
-                return Err(CellsError::Busy {
-                    agent,
-                    doing: "it is on its way here already".to_owned(),
-                });
-            }
-        }
-    }
-}
-
-impl Drop for InboundEntry {
-    fn drop(&mut self) {
-        lock(&self.node.inbound).remove(&self.agent);
-        self.inbound.over.send_replace(true);
-    }
-}
-
 /// Whether to go on after an event.
 enum Next {
     On,
@@ -191,6 +155,8 @@ impl Target {
             tail: Bytes::new(),
             state_at: None,
             inbound: None,
+            following: None,
+            claim: None,
         }
     }
 
@@ -242,7 +208,17 @@ impl Target {
                 None => std::future::pending().await,
             }
         };
+        let following = async {
+            match &mut self.following {
+                Some(following) => following.news().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            news = following => {
+                self.handle(news);
+                None
+            }
             arrived = frames.recv() => Some(arrived.unwrap_or(Ok(None))),
             () = queried => {
                 self.handle(TargetInput::Queried);
@@ -273,7 +249,7 @@ impl Target {
                 self.section(name, version, &tail).err()
             }
             Ok(Some((Header::Files { offset }, tail))) => self.files(offset, &tail).err(),
-            Ok(Some((Header::More | Header::Query(_), _))) => {
+            Ok(Some((Header::More | Header::Query(_) | Header::Follow(_) | Header::Wanted, _))) => {
                 Some(TargetInput::Failed("a frame out of place".to_owned()))
             }
             Ok(None) => {
@@ -353,7 +329,7 @@ impl Target {
         let failed = |error: CellsError| Some(TargetInput::Failed(error.to_string()));
         match action {
             TargetAction::Send(frame) => {
-                let running = matches!(frame, MigrationFrame::Running { .. });
+                let secured = matches!(frame, MigrationFrame::Secured { .. });
                 let tail = match (&frame, self.state_at) {
                     (MigrationFrame::Running { .. }, Some(at)) => {
                         let us = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -365,21 +341,35 @@ impl Target {
                     Some(outgoing) => outgoing.core(frame, tail).await.is_ok(),
                     None => false,
                 };
-                if running {
+                if secured {
                     self.reveal();
                 }
                 (!sent).then_some(TargetInput::ConnectionLost)
             }
             TargetAction::Decide(offer) => Some(match self.decide(offer).await {
-                Ok(need_module) => TargetInput::Accepted { need_module },
+                Ok((need_module, post_copy)) => TargetInput::Accepted {
+                    need_module,
+                    post_copy,
+                },
                 Err(error) => TargetInput::Refused(error.to_string()),
             }),
             TargetAction::Prepare => match self.prepare().await {
                 Ok(()) => Some(TargetInput::Prepared),
                 Err(error) => failed(error),
             },
-            TargetAction::WritePages { count } => match self.write_pages(count) {
-                Ok(()) => Some(TargetInput::PagesWritten),
+            TargetAction::WritePages { count } => match &mut self.following {
+                Some(following) => following.place(count, &std::mem::take(&mut self.tail)),
+                None => match self.write_pages(count) {
+                    Ok(()) => Some(TargetInput::PagesWritten),
+                    Err(error) => failed(error),
+                },
+            },
+            TargetAction::WriteZeros { count } => {
+                let tail = std::mem::take(&mut self.tail);
+                self.following.as_mut()?.place_zeros(count, &tail)
+            }
+            TargetAction::NoteAbsent { count } => match self.note_absent(count).await {
+                Ok(()) => Some(TargetInput::AbsentNoted),
                 Err(error) => failed(error),
             },
             TargetAction::Install { epoch } => match self.install(epoch) {
@@ -393,11 +383,17 @@ impl Target {
                 }
                 Some(TargetInput::Started)
             }
-            TargetAction::Confirm => {
-                if let Some(guest) = &self.guest {
-                    guest.post.confirm();
-                    self.node.move_ended();
-                }
+            TargetAction::Secure { .. } => Some(match self.secure().await {
+                Ok(()) => TargetInput::Secured,
+                Err(error) => TargetInput::Failed(error.to_string()),
+            }),
+            TargetAction::Undo(reason) => {
+                tracing::warn!(%reason, node = %self.from, "an agent that ran here before all of it had come is given back");
+                self.undo().await;
+                Some(TargetInput::Undone)
+            }
+            TargetAction::Confirm { released } => {
+                self.confirm(released).await;
                 None
             }
             TargetAction::Discard(reason) => {
@@ -408,8 +404,8 @@ impl Target {
         }
     }
 
-    /// Decides whether the agent is welcome; gives whether its module must be sent.
-    async fn decide(&mut self, offer: Offer) -> Result<bool, CellsError> {
+    /// Decides whether the agent is welcome; gives whether its module must be sent, and whether memory may follow.
+    async fn decide(&mut self, offer: Offer) -> Result<(bool, bool), CellsError> {
         if !self.node.mesh.migrates() {
             return Err(CellsError::MigrationOff(self.node.id()));
         }
@@ -449,10 +445,9 @@ impl Target {
                 doing: "it is on this node already".to_owned(),
             });
         }
-        self.inbound = Some(InboundEntry::new(&node, offer.agent).await?);
-        let directory = node.directory(&offer.agent);
+        self.inbound = Some(InboundEntry::new(&node, offer.agent, self.from).await?);
         let logs = Arc::new(
-            Logs::create(directory.as_deref())
+            Logs::create(node.home(&offer.agent))
                 .map_err(CellsError::io("creating the agent's logs"))?,
         );
         let prepared = node
@@ -479,7 +474,7 @@ impl Target {
             paused: false,
             started: false,
         });
-        Ok(need_module)
+        Ok((need_module, self.node.lets_follow()))
     }
 
     fn guest(&mut self) -> Result<&mut Guest, CellsError> {
@@ -499,6 +494,7 @@ impl Target {
             Address(guest.identity.id.0),
         );
         let services = host_calls(&guest.identity, &guest.logs, &guest.post, &guest.tally);
+        let all_follows = guest.offer.strategy == MigrationStrategy::PostCopy && node.lets_follow();
         let making = tokio::task::spawn_blocking(move || {
             let prepared = match known {
                 Some(prepared) => prepared,
@@ -508,7 +504,13 @@ impl Target {
             };
             // The host state arrives with the frozen state.
             let mut instance = prepared.instantiate(HostState::new(address), services, &limits)?;
-            instance.reserve(memory_bytes)?;
+            // Zero pages are not sent, and the module's data is not what the agent has made of it.
+            instance.clear();
+            if all_follows {
+                instance.grow(memory_bytes)?;
+            } else {
+                instance.reserve(memory_bytes)?;
+            }
             Ok::<_, CellsError>((prepared, instance))
         });
         let (prepared, instance) = making
@@ -549,6 +551,24 @@ impl Target {
         Ok(())
     }
 
+    /// Arranges that the agent waits where it touches one of the pages in the frame's tail.
+    async fn note_absent(&mut self, count: u32) -> Result<(), CellsError> {
+        let tail = std::mem::take(&mut self.tail);
+        let runs = read_page_runs(count, &tail).map_err(|_| wire::malformed("runs of pages"))?;
+        let entry = self.inbound.as_mut().ok_or_else(unprepared)?;
+        let stream = tokio::time::timeout(FIRST_TIMEOUT, entry.follow.recv()).await;
+        let stream = stream.ok().flatten().ok_or_else(|| {
+            CellsError::Internal("there is no stream on which to ask for pages".to_owned())
+        })?;
+        let guest = self.guest()?;
+        let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
+        let end = runs.last().map_or(0, |(first, len)| first + len);
+        instance.grow(u64::from(end) * PAGE_BYTES as u64)?;
+        let absent = instance.let_follow(&runs)?;
+        self.following = Some(Following::new(absent, end, stream)?);
+        Ok(())
+    }
+
     fn install(&mut self, epoch: Epoch) -> Result<(), CellsError> {
         let tail = std::mem::take(&mut self.tail);
         let node = Arc::clone(&self.node);
@@ -571,11 +591,17 @@ impl Target {
                 "a part of the logs is missing".to_owned(),
             ));
         }
+        let follows = self.following.is_some();
+        let guest = self.guest()?;
         let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
         let mut sections = guest.sections.clone();
         sections.extend(state.sections.iter().cloned());
         if guest.identity.grants.data_bytes().is_some() {
             sections.push(HostState::blocks_section(std::mem::take(&mut guest.files)));
+        }
+        if follows {
+            // Touching what is absent would wait for it.
+            instance.grow(state.memory_bytes)?;
         }
         load(instance.as_mut(), &state, &sections)?;
         guest
@@ -608,21 +634,15 @@ impl Target {
             tally: Arc::clone(&guest.tally),
             instance,
             paused: guest.paused,
+            settled: false,
         };
         guest.started = true;
         let cell = Cell::new(parts, node.scheduler.clone(), node.changes.clone());
+        let claim = cell.claim("it is still on its way to this node");
         node.adopt(&cell, false)?;
         cell.start();
+        self.claim = claim.ok();
         Ok(())
-    }
-
-    /// The source knows, as far as it can be told: now everybody may know that the agent is here.
-    fn reveal(&self) {
-        let Some(entry) = &self.inbound else { return };
-        entry.inbound.told.store(true, Ordering::Release);
-        if let Ok(cell) = self.node.here(&entry.agent) {
-            self.node.make_known(&cell);
-        }
     }
 
     fn note_phase(&mut self) -> Next {

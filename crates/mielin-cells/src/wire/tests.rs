@@ -83,6 +83,7 @@ fn seeds() -> Vec<Seed> {
             stderr_bytes: 2,
             log_bytes_max: 9,
             mailbox_count: 3,
+            waits_for: Some([6; 32]),
             counters: [1, 2, 3, 4, 5, 6],
         })
     };
@@ -99,6 +100,8 @@ fn seeds() -> Vec<Seed> {
             phases: vec![("Planning".into(), 5)],
             tracker: "page-hash".into(),
             target_resume_us: 6,
+            followed: 5,
+            faults: 2,
         })
     };
     let line = Line {
@@ -119,6 +122,7 @@ fn seeds() -> Vec<Seed> {
     let migrate = Operation::Migrate {
         node: [2; 32],
         strategy: Some(9),
+        downtime_ms: Some(7),
     };
     vec![
         Seed::good("read-log", call(read)),

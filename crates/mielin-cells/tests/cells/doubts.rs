@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_cells::{CellsError, MoveOptions, MoveProbe, MoveSide, ProbeAnswer};
-use mielin_mesh_core::{MigrationPhase, MigrationStrategy};
+use mielin_mesh_core::{AgentState, MigrationPhase, MigrationStrategy};
 use tokio::sync::watch;
 
 use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
@@ -43,6 +43,7 @@ async fn a_target_that_dies_before_the_hand_over_leaves_the_agent_at_its_source(
     ];
     let options = MoveOptions {
         strategy: Some(MigrationStrategy::PreCopy),
+        ..MoveOptions::default()
     };
     for (index, fits) in phases.into_iter().enumerate() {
         for side in [MoveSide::Target, MoveSide::Source] {
@@ -83,9 +84,10 @@ async fn a_target_that_dies_before_the_hand_over_leaves_the_agent_at_its_source(
     shut_down(nodes).await;
 }
 
-/// The source has said `Go` and hears nothing more: it keeps the agent frozen until the target is declared dead.
+/// The source has said `Go` and hears nothing more: it keeps the agent frozen, also when the target is declared dead,
+/// and says for whom it waits, until somebody says that the target has not got it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_dies_after_the_hand_over_is_mourned_and_the_agent_goes_on() {
+async fn an_agent_in_doubt_waits_until_somebody_recovers_it() {
     let (killed, mut dead) = tokio::sync::watch::channel(false);
     let probe = MoveProbe(Arc::new(move |side, _, phase| {
         if side == MoveSide::Target && *phase == MigrationPhase::Resuming {
@@ -99,6 +101,8 @@ async fn a_target_that_dies_after_the_hand_over_is_mourned_and_the_agent_goes_on
         .spawn(&programs::compute(1 << 12, 0), "worker")
         .await;
     nodes[0].lines(agent, 1).await;
+    let error = refused(within(nodes[0].cells.recover(agent)).await);
+    assert!(matches!(error, CellsError::NotInDoubt(_)), "{error}");
     let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
     let moving = tokio::spawn(async move {
         cells
@@ -109,19 +113,15 @@ async fn a_target_that_dies_after_the_hand_over_is_mourned_and_the_agent_goes_on
     // Nobody answers there any more; now membership notices, too.
     nodes[1].mesh.shutdown().await;
     let error = refused(within(moving).await.unwrap());
-    assert!(
-        matches!(
-            error,
-            CellsError::RolledBack { .. } | CellsError::InDoubt(_)
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+    let report = nodes[0].cells.inspect(agent).await.unwrap();
+    assert_eq!(report.state, AgentState::InDoubt);
+    assert_eq!(report.waits_for, Some(target));
+    within(nodes[0].cells.recover(agent)).await.unwrap();
     let lines = nodes[0].stdout(agent).await.lines().count();
     nodes[0].lines(agent, lines + 1).await;
-    assert!(
-        nodes[0].cells.inspect(agent).await.unwrap().epoch.0 > 2,
-        "a later epoch than the target was given"
-    );
+    let report = nodes[0].cells.inspect(agent).await.unwrap();
+    assert_eq!((report.epoch.0, report.waits_for), (3, None));
     nodes[0]
         .cells
         .send(agent, Bytes::from_static(b"end"))
@@ -147,6 +147,7 @@ async fn a_node_that_goes_down_during_moves_to_it_takes_no_agent_with_it() {
     let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
     let options = MoveOptions {
         strategy: Some(MigrationStrategy::PreCopy),
+        ..MoveOptions::default()
     };
     let moving =
         tokio::spawn(async move { cells.migrate(agent, target, options, Some(sender)).await });

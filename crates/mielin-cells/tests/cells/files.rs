@@ -58,6 +58,7 @@ async fn files_move_while_they_are_open_and_written() {
     for step in 0..6 {
         let options = MoveOptions {
             strategy: Some([MigrationStrategy::StopCopy, MigrationStrategy::PreCopy][step / 2 % 2]),
+            ..MoveOptions::default()
         };
         let target = nodes[(step + 1) % 2].id();
         let moved = within(nodes[0].cells.migrate(agent, target, options, None)).await;

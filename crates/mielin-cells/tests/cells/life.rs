@@ -6,7 +6,8 @@ use bytes::Bytes;
 use mielin_cells::{
     Cells, CellsConfig, CellsError, EXIT_TERMINATED, EXIT_TRAPPED, LogKind, SpawnRequest,
 };
-use mielin_mesh_core::AgentState;
+use mielin_mesh_core::{AgentId, AgentState};
+use redb::ReadableDatabase;
 
 use crate::nodes::{PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
@@ -133,7 +134,12 @@ async fn names_are_generated_and_unique() {
     let name = nodes[0].cells.inspect(agent).await.unwrap().name;
     assert!(name.starts_with("my-spin-"), "{name}");
     // Also the other node knows that the name is taken.
-    nodes[1].until(agent, |_, _| true).await;
+    within(async {
+        while nodes[1].cells.resolve(&name).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     request.name = Some(name.clone());
     assert!(matches!(
         refused(nodes[1].cells.spawn(request.clone()).await),
@@ -252,26 +258,38 @@ async fn ended_agents_are_bounded_and_the_oldest_goes_first() {
     shut_down(vec![node]).await;
 }
 
+/// Whether a ledger, which may have been copied in the middle of a change, has a record of the agent.
+fn is_recorded(ledger: &std::path::Path, agent: AgentId) -> bool {
+    const RECORDS: redb::TableDefinition<'_, [u8; 16], &[u8]> =
+        redb::TableDefinition::new("records");
+    let read = || -> Result<bool, redb::Error> {
+        let records = redb::Database::open(ledger)?
+            .begin_read()?
+            .open_table(RECORDS)?;
+        Ok(records.get(agent.0)?.is_some())
+    };
+    read().unwrap_or(false)
+}
+
 /// The node was killed when it had handed its agent over, before it could clear its files away.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_looks_lost_but_lives_elsewhere_is_given_up() {
     let mut nodes = plain_mesh(2).await;
     let agent = nodes[0].spawn(&programs::echo(), "echo").await;
-    let directories = nodes[0].directory.path().join("cells/agents");
-    let (files, aside) = (
-        directories.join(agent.to_string()),
-        directories.join("aside"),
-    );
+    let own = nodes[0].directory.path().join("cells");
+    let files = own.join("agents").join(agent.to_string());
+    let (ledger, aside) = (own.join("ledger.redb"), own.join("aside"));
+    // What a disk would have had if the node had been killed now.
     within(async {
-        while !files.join("record").exists() {
+        loop {
+            std::fs::copy(&ledger, &aside).unwrap();
+            if is_recorded(&aside, agent) {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     })
     .await;
-    std::fs::create_dir(&aside).unwrap();
-    for file in ["record", "stdout", "stderr"] {
-        std::fs::copy(files.join(file), aside.join(file)).unwrap();
-    }
     let target = nodes[1].id();
     let options = mielin_cells::MoveOptions::default();
     within(nodes[0].cells.migrate(agent, target, options, None))
@@ -279,8 +297,11 @@ async fn what_looks_lost_but_lives_elsewhere_is_given_up() {
         .unwrap();
     nodes[0].until(agent, |_, node| node == target).await;
     assert!(!files.exists());
-    std::fs::rename(&aside, &files).unwrap();
-    let node = again(nodes.remove(0), 3).await;
+    let node = nodes.remove(0);
+    node.cells.shutdown().await;
+    std::fs::create_dir(&files).unwrap();
+    std::fs::rename(&aside, &ledger).unwrap();
+    let node = again(node, 3).await;
     // Those who keep the newer record say so as soon as this node publishes its own.
     node.until(agent, |state, node| node == target && !state.is_final())
         .await;

@@ -25,6 +25,7 @@ async fn compute_through(
         let target = &nodes[(step + 1) % nodes.len()];
         let options = MoveOptions {
             strategy: *strategy,
+            ..MoveOptions::default()
         };
         let report = within(nodes[0].cells.migrate(agent, target.id(), options, None))
             .await
@@ -72,6 +73,22 @@ async fn a_computation_is_not_disturbed_by_stop_copy() {
 async fn a_computation_is_not_disturbed_by_pre_copy() {
     let nodes = plain_mesh(3).await;
     compute_through(&nodes, 1 << 15, 4, &[Some(MigrationStrategy::PreCopy); 6]).await;
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_computation_is_not_disturbed_by_post_copy() {
+    let nodes = plain_mesh(3).await;
+    let strategies = [Some(MigrationStrategy::PostCopy); 6];
+    compute_through(&nodes, 1 << 15, 4, &strategies).await;
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_computation_is_not_disturbed_by_hybrid() {
+    let nodes = plain_mesh(3).await;
+    let strategies = [Some(MigrationStrategy::Hybrid); 6];
+    compute_through(&nodes, 1 << 19, 4, &strategies).await;
     shut_down(nodes).await;
 }
 

@@ -54,6 +54,17 @@ Examples:
 Examples:
   mielin agent terminate counter")]
     Terminate(AgentArgs),
+    /// Let an agent go on that is frozen in doubt
+    ///
+    /// An agent is in doubt when it was handed over to another node and that node does not answer: it may run there.
+    /// It waits, and goes on or is given up by itself when the other node answers, so bring that one back if you can.
+    /// Only if it never will, because the machine or its disk is gone, let the agent go on where it is frozen:
+    /// if the other node does run it, two copies run until they hear of each other.
+    #[command(after_help = "\
+Examples:
+  mielin agent inspect counter
+  mielin agent recover counter")]
+    Recover(AgentArgs),
     /// Forget an ended agent and delete its logs
     ///
     /// A node keeps its ended agents, with their logs and exit codes, also when it is started
@@ -159,7 +170,8 @@ pub(crate) struct SendArgs {
 #[command(after_help = "\
 Examples:
   mielin agent migrate digest relay
-  mielin agent migrate digest 3f2a91 --strategy pre-copy -o json")]
+  mielin agent migrate digest relay --downtime-ms 1
+  mielin agent migrate digest 3f2a91 --strategy post-copy -o json")]
 pub(crate) struct MigrateArgs {
     /// Id, unique prefix or name of the agent
     #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -170,18 +182,26 @@ pub(crate) struct MigrateArgs {
     /// How to copy its memory
     #[arg(long, default_value = "auto")]
     pub(crate) strategy: StrategyChoice,
+    /// How long it should stand still at most, in milliseconds: what would take longer follows it, where the strategy
+    /// allows that (a wish, not a promise)
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    pub(crate) downtime_ms: u64,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StrategyChoice {
-    /// By the size of its memory
+    /// By the size of its memory, how fast it writes, and the link
     Auto,
     /// Freeze it, then copy everything
     StopCopy,
     /// Copy while it runs, freeze it for the rest
     PreCopy,
+    /// Freeze it, go on there at once, and let its memory follow
+    PostCopy,
+    /// Copy once while it runs, and let the rest follow
+    Hybrid,
 }
 
 impl AgentCommand {
@@ -196,6 +216,7 @@ impl AgentCommand {
             | AgentCommand::Pause(arguments)
             | AgentCommand::Resume(arguments)
             | AgentCommand::Terminate(arguments)
+            | AgentCommand::Recover(arguments)
             | AgentCommand::Remove(arguments)
             | AgentCommand::Wait(arguments) => arguments.output,
         }

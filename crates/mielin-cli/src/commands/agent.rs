@@ -42,6 +42,9 @@ pub(crate) async fn run(
         AgentCommand::Terminate(arguments) => {
             act(&client, &arguments.agent, "terminate", "terminated", output).await
         }
+        AgentCommand::Recover(arguments) => {
+            act(&client, &arguments.agent, "recover", "goes on", output).await
+        }
         AgentCommand::Remove(arguments) => {
             act(&client, &arguments.agent, "remove", "removed", output).await
         }
@@ -150,6 +153,12 @@ async fn inspect(client: &Client, agent: &str, output: Output) -> Result<(), Fai
             ("engine", agent.engine.clone()),
             ("module", agent.module.clone()),
         ]);
+        if let Some(node) = &agent.waits_for {
+            text.push_str(&format!(
+                "frozen: it was handed over to {}, which has not said whether it has it\n",
+                short(node)
+            ));
+        }
         for line in &agent.host_log {
             text.push_str(&format!("{:>5}: {}\n", line.level, line.text));
         }
@@ -252,12 +261,15 @@ async fn migrate(client: &Client, arguments: &MigrateArgs, output: Output) -> Re
         StrategyChoice::Auto => "auto",
         StrategyChoice::StopCopy => "stop-copy",
         StrategyChoice::PreCopy => "pre-copy",
+        StrategyChoice::PostCopy => "post-copy",
+        StrategyChoice::Hybrid => "hybrid",
     };
     let moved = move_agent(
         client,
         &arguments.agent,
         &arguments.node,
         strategy,
+        Some(arguments.downtime_ms),
         |phase, bytes| {
             if stderr_is_terminal() {
                 output.progress(format!("{phase:<14} {}", format_bytes(bytes)));
@@ -274,11 +286,13 @@ pub(crate) async fn move_agent(
     agent: &str,
     node: &str,
     strategy: &str,
+    downtime_ms: Option<u64>,
     mut progress: impl FnMut(&str, u64),
 ) -> Result<Moved, Failure> {
     let request = Migrate {
         node: node.to_owned(),
         strategy: strategy.to_owned(),
+        downtime_ms,
     };
     let mut lines = JsonLines::new(
         client
@@ -319,6 +333,12 @@ fn moved_text(moved: &Moved, node: &str) -> String {
         .map(|phase| [phase.phase.clone(), format_us(phase.us)])
         .collect();
     text.push_str(&table(&["PHASE", "TIME"], &rows));
+    if moved.followed > 0 {
+        text.push_str(&format!(
+            "\n{} pages followed it, and it waited for {} of them\n",
+            moved.followed, moved.faults
+        ));
+    }
     text
 }
 

@@ -54,6 +54,7 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/agents/{agent}/pause", post(pause))
         .route("/v1/agents/{agent}/resume", post(resume))
         .route("/v1/agents/{agent}/terminate", post(terminate))
+        .route("/v1/agents/{agent}/recover", post(recover))
         .route("/v1/agents/{agent}/remove", post(remove))
         .route("/v1/agents/{agent}/messages", post(send))
         .route("/v1/agents/{agent}/migrate", post(migrate))
@@ -226,6 +227,7 @@ async fn inspect(
         stderr_bytes: report.stderr_bytes,
         log_bytes_max: report.log_bytes_max,
         mailbox_count: report.mailbox_count,
+        waits_for: report.waits_for.map(|node| node.to_string()),
         turns: report.counters.turns,
         busy_us: report.counters.busy_us,
         messages_received: report.counters.received,
@@ -247,6 +249,13 @@ async fn resume(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spa
 async fn terminate(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
     order(state, agent, async |cells, agent| {
         cells.terminate(agent).await
+    })
+    .await
+}
+
+async fn recover(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
+    order(state, agent, async |cells, agent| {
+        cells.recover(agent).await
     })
     .await
 }
@@ -330,6 +339,7 @@ async fn migrate(
     let node = state.node(&request.node).await?;
     let options = MoveOptions {
         strategy: strategy(&request.strategy)?,
+        downtime: request.downtime_ms.map(Duration::from_millis),
     };
     let (writer, body) = streamed();
     let (progress, steps) = mpsc::unbounded_channel();
@@ -381,6 +391,8 @@ fn moved_line(report: MoveReport) -> api::Moved {
         phases: phases.collect(),
         tracker: report.tracker,
         target_resume_us: report.target_resume_us,
+        followed: report.followed,
+        faults: report.faults,
     }
 }
 

@@ -40,7 +40,9 @@ pub(super) fn strategy(name: &str) -> Result<Option<MigrationStrategy>, Failure>
         "auto" => Ok(None),
         "stop-copy" => Ok(Some(MigrationStrategy::StopCopy)),
         "pre-copy" => Ok(Some(MigrationStrategy::PreCopy)),
+        "post-copy" => Ok(Some(MigrationStrategy::PostCopy)),
+        "hybrid" => Ok(Some(MigrationStrategy::Hybrid)),
         _ => Err(Failure::usage(format!("`{name}` is not a strategy"))
-            .hint("there are auto, stop-copy and pre-copy")),
+            .hint("there are auto, stop-copy, pre-copy, post-copy and hybrid")),
     }
 }

@@ -19,11 +19,13 @@ pub struct Query {
 /// What a target says to a source in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum QueryReply {
-    /// The agent was started here (it may have moved on or ended since).
+    /// The agent was started here and is this node's (it may have moved on, ended or been lost since).
     Running {
         /// The last epoch in which it was.
         epoch: Epoch,
     },
+    /// The agent was started here, and this node has not yet secured it or undone that. Ask again.
+    Unsettled,
     /// The agent was not started here in that epoch, and will not be.
     NotHere {
         /// The last epoch in which it was started here, zero if never.
@@ -35,6 +37,8 @@ pub enum QueryReply {
 struct Arrival {
     /// The last epoch started here.
     started: Epoch,
+    /// The last epoch in which it became this node's.
+    secured: Epoch,
     /// The last epoch of which a source was told that it will not start here.
     denied: Epoch,
 }
@@ -73,15 +77,35 @@ impl Arrivals {
         may
     }
 
+    /// The agent is this node's from now on: it has everything, and has written that down.
+    pub fn secure(&mut self, agent: AgentId, epoch: Epoch) {
+        let arrival = self.entry(agent);
+        arrival.started = arrival.started.max(epoch);
+        arrival.secured = arrival.secured.max(epoch);
+    }
+
+    /// The agent that was started in this epoch has been stopped before it was secured, with no trace, and will not be
+    /// started in it again.
+    pub fn undo(&mut self, agent: AgentId, epoch: Epoch) {
+        let arrival = self.entry(agent);
+        if arrival.started == epoch && arrival.secured < epoch {
+            arrival.started = arrival.secured;
+            arrival.denied = arrival.denied.max(epoch);
+        }
+    }
+
     /// The answer to a source in doubt. If it is [`QueryReply::NotHere`], the agent will not be started here
     /// in that epoch any more.
     #[must_use]
     pub fn answer(&mut self, query: Query) -> QueryReply {
         let arrival = self.entry(query.agent);
-        if arrival.started >= query.epoch {
+        if arrival.secured >= query.epoch {
             return QueryReply::Running {
-                epoch: arrival.started,
+                epoch: arrival.secured,
             };
+        }
+        if arrival.started >= query.epoch {
+            return QueryReply::Unsettled;
         }
         arrival.denied = arrival.denied.max(query.epoch);
         QueryReply::NotHere {

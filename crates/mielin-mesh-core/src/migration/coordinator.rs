@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::limits::{
-    MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL, PRE_COPY_SHRINK_PERCENT,
-    QUERY_PERIOD, RESUME_TIMEOUT, STOP_COPY_BELOW_BYTES,
+    FOLLOW_TIMEOUT, MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL,
+    PRE_COPY_SHRINK_PERCENT, QUERY_PERIOD, RESUME_TIMEOUT, STOP_COPY_BELOW_BYTES,
 };
 use crate::migration::{
     MigrationFrame, MigrationMetrics, MigrationPhase, MigrationStrategy, Offer, PhaseTime, Query,
@@ -30,8 +30,12 @@ pub struct Move {
     pub memory_bytes: u64,
     /// The part of it that is not zero (or all of it, if that is not known).
     pub nonzero_bytes: u64,
-    /// What to do; `None` chooses by `nonzero_bytes`.
+    /// What to do; `None` chooses: stop-copy by `nonzero_bytes`, and else how much of the memory goes ahead and how
+    /// much follows, by what the rounds show of the writer and the link.
     pub strategy: Option<MigrationStrategy>,
+    /// How long the agent should stand still at most, usually [`PRE_COPY_DOWNTIME_BUDGET`]. Rounds end when what is
+    /// left would cross in this time; what would not may follow the running agent.
+    pub downtime: Duration,
     /// The limit until the hand-over, usually [`MIGRATION_TIMEOUT`].
     pub timeout: Duration,
 }
@@ -48,17 +52,18 @@ impl Move {
             memory_bytes,
             nonzero_bytes: memory_bytes,
             strategy: None,
+            downtime: PRE_COPY_DOWNTIME_BUDGET,
             timeout: MIGRATION_TIMEOUT,
         }
     }
 
-    /// What will be done.
+    /// What the target is told to prepare for.
     #[must_use]
     pub fn strategy(&self) -> MigrationStrategy {
         let by_size = if self.nonzero_bytes < STOP_COPY_BELOW_BYTES {
             MigrationStrategy::StopCopy
         } else {
-            MigrationStrategy::PreCopy
+            MigrationStrategy::Hybrid
         };
         self.strategy.unwrap_or(by_size)
     }
@@ -88,13 +93,25 @@ pub enum SourceInput {
     },
     /// [`SourceAction::Freeze`] was done: the agent stands at a safepoint.
     Frozen,
+    /// [`SourceAction::SendAbsent`] was done.
+    AbsentSent,
     /// [`SourceAction::SendState`] was done.
     StateSent {
         /// Bytes sent.
         bytes: u64,
     },
+    /// Pages went to the running agent, by [`SourceAction::ServePages`].
+    PagesServed {
+        /// Pages sent.
+        pages: u64,
+        /// Bytes sent.
+        bytes: u64,
+    },
     /// An action could not be done.
     Failed(String),
+    /// Somebody who knows that the target has not got the agent, and will not run it, says so. Ignored unless the
+    /// source is in doubt.
+    Forced,
     /// The stream to the target broke.
     ConnectionLost,
     /// Membership declared the target dead.
@@ -126,6 +143,8 @@ pub enum SourceAction {
     SendPages,
     /// Stop the agent at its next safepoint, then say [`SourceInput::Frozen`].
     Freeze,
+    /// Send the list of all harvested pages, which will follow, then say [`SourceInput::AbsentSent`].
+    SendAbsent,
     /// Send the state with this epoch, then say [`SourceInput::StateSent`].
     SendState {
         /// The epoch the target shall have.
@@ -140,6 +159,9 @@ pub enum SourceAction {
         /// The epoch.
         epoch: Epoch,
     },
+    /// The agent runs there: send each page of the list once, first those that it waits for, and say
+    /// [`SourceInput::PagesServed`] now and then. Ends with the move.
+    ServePages,
     /// Drop the frozen agent: it runs elsewhere.
     Release,
 }
@@ -156,9 +178,12 @@ enum Stage {
     Frozen,
     LastHarvested,
     LastPagesSent,
+    AbsentSent,
     StateSent,
     Ready,
     Running,
+    /// The agent runs there, and the target has yet to say that it is its own.
+    Secured,
     /// In doubt, and asking.
     Answered,
     /// In doubt, until it is time to ask again.
@@ -170,7 +195,7 @@ enum Stage {
 ///
 /// The hand-over is the moment at which [`MigrationFrame::Go`] becomes an action. Before it, everything that
 /// goes wrong lets the agent go on here. After it, the agent goes on here only when the target is known not to
-/// run it: the target said so, or membership declared the target dead.
+/// run it: the target said so, or somebody who knows. That membership declared the target dead is no such knowledge.
 #[derive(Clone, Debug)]
 pub struct MigrationCoordinator {
     plan: Move,
@@ -186,7 +211,12 @@ pub struct MigrationCoordinator {
     round_pages: u64,
     round_bytes: u64,
     freeze_requested: bool,
+    /// The target lets memory follow.
+    may_follow: bool,
+    /// Pages that follow the running agent.
+    following: u64,
     frozen_at: Option<Instant>,
+    resumed_at: Option<Instant>,
     began: Instant,
     phase_began: Instant,
     ended: Option<Instant>,
@@ -219,7 +249,10 @@ impl MigrationCoordinator {
             round_pages: 0,
             round_bytes: 0,
             freeze_requested: false,
+            may_follow: false,
+            following: 0,
             frozen_at: None,
+            resumed_at: None,
             began: now,
             phase_began: now,
             ended: None,
@@ -249,6 +282,13 @@ impl MigrationCoordinator {
                 self.ask(Stage::LastHarvested, SourceAction::Harvest);
                 self.round_began = now;
             }
+            SourceInput::AbsentSent if self.stage == Stage::AbsentSent => self.send_state(),
+            SourceInput::PagesServed { bytes, .. } => {
+                self.bytes += bytes;
+                if self.stage == Stage::Secured {
+                    self.deadline = Some(now + FOLLOW_TIMEOUT);
+                }
+            }
             SourceInput::StateSent { bytes } => {
                 self.bytes += bytes;
                 if self.stage == Stage::StateSent {
@@ -259,9 +299,9 @@ impl MigrationCoordinator {
                 self.give_up(now, RollbackReason::SourceFailed(why));
             }
             SourceInput::ConnectionLost => self.give_up(now, RollbackReason::ConnectionLost),
-            SourceInput::TargetDead => {
-                let epoch = self.epoch_here();
-                self.roll_back(now, RollbackReason::TargetDied, epoch);
+            SourceInput::TargetDead => self.give_up(now, RollbackReason::TargetDied),
+            SourceInput::Forced if self.is_in_doubt() => {
+                self.roll_back(now, RollbackReason::Forced, self.epoch_here());
             }
             SourceInput::Cancelled if !self.is_handed_over() => {
                 self.give_up(now, RollbackReason::Cancelled);
@@ -289,8 +329,18 @@ impl MigrationCoordinator {
 
     fn handle_frame(&mut self, now: Instant, frame: MigrationFrame) {
         match (self.stage, frame) {
-            (Stage::Answer, MigrationFrame::Accept { need_module }) => {
+            (
+                Stage::Answer,
+                MigrationFrame::Accept {
+                    need_module,
+                    post_copy,
+                },
+            ) => {
                 self.enter(now, MigrationPhase::Preparing);
+                self.may_follow = post_copy && self.strategy.lets_follow();
+                if !self.may_follow && self.strategy.lets_follow() {
+                    self.strategy = MigrationStrategy::PreCopy;
+                }
                 if need_module {
                     self.ask(Stage::ModuleSent, SourceAction::SendModule);
                 } else {
@@ -304,8 +354,8 @@ impl MigrationCoordinator {
             // that it sent it.
             (Stage::Prepared | Stage::ModuleSent, MigrationFrame::Prepared) => {
                 match self.strategy {
-                    MigrationStrategy::StopCopy => self.freeze(now),
-                    MigrationStrategy::PreCopy => self.next_round(now),
+                    MigrationStrategy::StopCopy | MigrationStrategy::PostCopy => self.freeze(now),
+                    MigrationStrategy::PreCopy | MigrationStrategy::Hybrid => self.next_round(now),
                 }
             }
             (Stage::RoundAck, MigrationFrame::RoundAck { round }) if round == self.round => {
@@ -327,12 +377,18 @@ impl MigrationCoordinator {
                 self.ask(Stage::Running, SourceAction::Send(go));
                 self.deadline = Some(now + RESUME_TIMEOUT);
             }
-            (_, MigrationFrame::Running { epoch })
+            (Stage::Running, MigrationFrame::Running { epoch }) if epoch == self.epoch_there() => {
+                self.runs_there(now);
+            }
+            // In doubt, it is late news of what only the target's answer can settle.
+            (Stage::Answered | Stage::NextQuery, MigrationFrame::Running { epoch })
+                if epoch == self.epoch_there() => {}
+            (_, MigrationFrame::Secured { epoch })
                 if self.is_handed_over() && epoch == self.epoch_there() =>
             {
                 self.complete(now);
             }
-            // The target says this only of an agent that it did not start.
+            // The target says this only of an agent that does not run there.
             (_, MigrationFrame::Failed { reason }) => {
                 let epoch = self.epoch_here();
                 self.roll_back(now, RollbackReason::TargetFailed(reason), epoch);
@@ -353,6 +409,10 @@ impl MigrationCoordinator {
             // Pages of a round that is not sent stay harvested, and go with the last ones.
             Stage::Harvested if !self.is_worth_a_round(now, pages) => self.freeze(now),
             Stage::Harvested => self.ask(Stage::PagesSent, SourceAction::SendPages),
+            Stage::LastHarvested if self.is_better_late(pages) => {
+                self.following = pages;
+                self.ask(Stage::AbsentSent, SourceAction::SendAbsent);
+            }
             Stage::LastHarvested if pages > 0 => {
                 self.ask(Stage::LastPagesSent, SourceAction::SendPages);
             }
@@ -372,13 +432,37 @@ impl MigrationCoordinator {
             // The first harvest is the whole memory.
             return pages > PRE_COPY_PAGES_SMALL;
         };
-        let per_page = before.duration.as_nanos() / u128::from(before.pages.max(1));
-        let estimate = per_page.saturating_mul(u128::from(pages));
+        if self.may_follow && self.plan.strategy == Some(MigrationStrategy::Hybrid) {
+            return false;
+        }
+        let estimate = self.crossing_time(pages).as_nanos();
         let left = self.deadline.map_or(Duration::ZERO, |at| at.since(now));
         pages > PRE_COPY_PAGES_SMALL
-            && estimate > PRE_COPY_DOWNTIME_BUDGET.as_nanos()
+            && estimate > self.plan.downtime.as_nanos()
             && u128::from(pages) * 100 <= u128::from(before.pages) * PRE_COPY_SHRINK_PERCENT
             && estimate.saturating_mul(2) <= left.as_nanos()
+    }
+
+    /// How long so many pages would take at the speed of the round before.
+    fn crossing_time(&self, pages: u64) -> Duration {
+        let Some(before) = self.rounds.last() else {
+            return Duration::MAX;
+        };
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+        let before_pages = u32::try_from(before.pages.max(1)).unwrap_or(u32::MAX);
+        before.duration.saturating_mul(pages) / before_pages
+    }
+
+    /// Whether these last pages should follow the running agent, rather than go while it stands still.
+    fn is_better_late(&self, pages: u64) -> bool {
+        self.may_follow
+            && match self.plan.strategy {
+                Some(MigrationStrategy::PostCopy) => pages > 0,
+                Some(_) => pages > PRE_COPY_PAGES_SMALL,
+                None => {
+                    pages > PRE_COPY_PAGES_SMALL && self.crossing_time(pages) > self.plan.downtime
+                }
+            }
     }
 
     fn pages_sent(&mut self, now: Instant, pages: u64, bytes: u64) {
@@ -422,6 +506,20 @@ impl MigrationCoordinator {
         self.enter(now, MigrationPhase::Committing);
     }
 
+    /// The agent runs at the target, and is this node's to bring back until the target has secured it.
+    fn runs_there(&mut self, now: Instant) {
+        self.resumed_at = Some(now);
+        self.stage = Stage::Secured;
+        if self.following > 0 {
+            self.enter(now, MigrationPhase::PostCopy);
+            self.actions.push_back(SourceAction::ServePages);
+            self.deadline = Some(now + FOLLOW_TIMEOUT);
+        } else {
+            self.enter(now, MigrationPhase::Securing);
+            self.deadline = Some(now + RESUME_TIMEOUT);
+        }
+    }
+
     fn superseded(&mut self, now: Instant, epoch: Epoch) {
         if self.is_handed_over() && epoch >= self.epoch_there() {
             self.complete(now);
@@ -439,7 +537,8 @@ impl MigrationCoordinator {
     /// Ends a move that cannot go on: a rollback before the hand-over, doubt after it.
     fn give_up(&mut self, now: Instant, reason: RollbackReason) {
         match self.stage {
-            Stage::Running => {
+            Stage::Running | Stage::Secured => {
+                self.actions.clear();
                 self.enter(now, MigrationPhase::InDoubt);
                 self.query();
             }
@@ -470,6 +569,7 @@ impl MigrationCoordinator {
                 | RollbackReason::Refused(_)
                 | RollbackReason::TargetFailed(_)
                 | RollbackReason::NotStarted
+                | RollbackReason::Forced
         );
         if target_hears {
             let abort = MigrationFrame::Abort {
@@ -502,8 +602,12 @@ impl MigrationCoordinator {
     const fn is_handed_over(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Running | Stage::Answered | Stage::NextQuery
+            Stage::Running | Stage::Secured | Stage::Answered | Stage::NextQuery
         )
+    }
+
+    const fn is_in_doubt(&self) -> bool {
+        matches!(self.stage, Stage::Answered | Stage::NextQuery)
     }
 
     /// The epoch that the target gets.
@@ -561,6 +665,16 @@ impl MigrationCoordinator {
         &self.phase
     }
 
+    /// What was done in the end: of a hybrid whose rounds left nothing to follow, pre-copy.
+    fn done(&self) -> MigrationStrategy {
+        match self.strategy {
+            MigrationStrategy::Hybrid if self.frozen_at.is_some() && self.following == 0 => {
+                MigrationStrategy::PreCopy
+            }
+            strategy => strategy,
+        }
+    }
+
     /// What it cost so far.
     #[must_use]
     pub fn metrics(&self, now: Instant) -> MigrationMetrics {
@@ -574,11 +688,14 @@ impl MigrationCoordinator {
             });
         }
         MigrationMetrics {
-            strategy: self.strategy,
+            strategy: self.done(),
             phases,
             rounds: self.rounds.clone(),
             bytes: self.bytes,
-            downtime: self.frozen_at.map_or(Duration::ZERO, |at| until.since(at)),
+            followed: self.following,
+            downtime: self.frozen_at.map_or(Duration::ZERO, |at| {
+                self.resumed_at.unwrap_or(until).since(at)
+            }),
             total: until.since(self.began),
         }
     }

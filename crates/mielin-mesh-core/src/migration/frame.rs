@@ -36,6 +36,8 @@ pub enum MigrationFrame {
     Accept {
         /// Whether the module must be sent.
         need_module: bool,
+        /// Whether memory may follow the running agent.
+        post_copy: bool,
     },
     /// Target: no.
     Refuse {
@@ -51,6 +53,11 @@ pub enum MigrationFrame {
         /// How many.
         count: u32,
     },
+    /// Source, of pages that follow: these are zero. Tail: `count` runs of pages.
+    Zeros {
+        /// How many runs.
+        count: u32,
+    },
     /// Source: the round is over.
     RoundEnd {
         /// The round, counted from 1.
@@ -62,6 +69,11 @@ pub enum MigrationFrame {
     RoundAck {
         /// The round.
         round: u32,
+    },
+    /// Source, the agent being frozen: these pages come when it runs. Tail: `count` runs of pages.
+    Absent {
+        /// How many runs.
+        count: u32,
     },
     /// Source: everything else, the agent being frozen. Tail: execution and host state, outbox, inbox.
     State {
@@ -83,6 +95,11 @@ pub enum MigrationFrame {
         /// The epoch.
         epoch: Epoch,
     },
+    /// Target: it runs, I have all of it, and have written that down.
+    Secured {
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// Source: I know that it runs there and have dropped my copy. Its messages may now go out.
     Released,
     /// Source, before `Go`: forget it.
@@ -90,7 +107,7 @@ pub enum MigrationFrame {
         /// Why.
         reason: RollbackReason,
     },
-    /// Target, before `Running`: it cannot be done, and the agent was not started.
+    /// Target, before `Secured`: it cannot be done. The agent was not started, or does not run any more.
     Failed {
         /// Why.
         reason: String,
@@ -156,4 +173,52 @@ impl<'a> Iterator for PageRecords<'a> {
         self.rest = rest;
         Some((u32::from_le_bytes(*index), page))
     }
+}
+
+/// Appends runs of pages to the tail of [`MigrationFrame::Absent`] or [`MigrationFrame::Zeros`], each as its first index and its length,
+/// little-endian; gives their number. The indices must ascend.
+pub fn page_runs(indices: impl IntoIterator<Item = u32>, tail: &mut Vec<u8>) -> u32 {
+    let mut count = 0;
+    let mut push = |run: (u32, u32)| {
+        tail.extend_from_slice(&run.0.to_le_bytes());
+        tail.extend_from_slice(&run.1.to_le_bytes());
+        count += 1;
+    };
+    let mut run: Option<(u32, u32)> = None;
+    for index in indices {
+        run = match run {
+            Some((first, len)) if first + len == index => Some((first, len + 1)),
+            earlier => {
+                earlier.into_iter().for_each(&mut push);
+                Some((index, 1))
+            }
+        };
+    }
+    run.into_iter().for_each(&mut push);
+    count
+}
+
+/// The runs in the tail of [`MigrationFrame::Absent`] or [`MigrationFrame::Zeros`]: first index and length of each.
+///
+/// # Errors
+///
+/// If the tail does not have exactly `count` runs that ascend, do not touch and end before 2³² pages.
+pub fn read_page_runs(count: u32, tail: &[u8]) -> Result<Vec<(u32, u32)>, CodecError> {
+    let (words, rest) = tail.as_chunks::<4>();
+    if !rest.is_empty() || words.len() as u64 != u64::from(count) * 2 {
+        return Err(CodecError::Truncated);
+    }
+    let mut runs = Vec::with_capacity(words.len() / 2);
+    let mut least = 0;
+    for pair in words.as_chunks::<2>().0 {
+        let [first, len] = pair.map(u32::from_le_bytes);
+        let end = first.checked_add(len).ok_or(CodecError::Malformed)?;
+        if len == 0 || first < least {
+            return Err(CodecError::Malformed);
+        }
+        // The next one would otherwise belong to this run.
+        least = end.saturating_add(1);
+        runs.push((first, len));
+    }
+    Ok(runs)
 }

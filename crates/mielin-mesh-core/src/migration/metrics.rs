@@ -32,10 +32,12 @@ pub struct MigrationMetrics {
     pub strategy: MigrationStrategy,
     /// The phases so far, in order.
     pub phases: Vec<PhaseTime>,
-    /// The rounds of pages, in order; the last one was sent frozen.
+    /// The rounds of pages, in order; the last one was sent frozen, if any was.
     pub rounds: Vec<Round>,
     /// Bytes sent: module, pages, state.
     pub bytes: u64,
+    /// Pages that followed the running agent.
+    pub followed: u64,
     /// From the moment the agent stopped at the source until the source knew that it runs again, here or there.
     pub downtime: Duration,
     /// From the request until now, or until the end.

@@ -14,6 +14,29 @@ pub enum MigrationStrategy {
     StopCopy,
     /// Send while it runs, round after round, and freeze for what is left.
     PreCopy,
+    /// Freeze, go on there at once, and let memory follow: pages that the agent touches first.
+    PostCopy,
+    /// Send while it runs, as in pre-copy, and let what is left follow, as in post-copy.
+    Hybrid,
+}
+
+impl MigrationStrategy {
+    /// All of them.
+    pub const ALL: [MigrationStrategy; 4] = [
+        MigrationStrategy::StopCopy,
+        MigrationStrategy::PreCopy,
+        MigrationStrategy::PostCopy,
+        MigrationStrategy::Hybrid,
+    ];
+
+    /// Whether memory may follow the running agent.
+    #[must_use]
+    pub const fn lets_follow(self) -> bool {
+        matches!(
+            self,
+            MigrationStrategy::PostCopy | MigrationStrategy::Hybrid
+        )
+    }
 }
 
 impl fmt::Display for MigrationStrategy {
@@ -21,13 +44,15 @@ impl fmt::Display for MigrationStrategy {
         f.pad(match self {
             MigrationStrategy::StopCopy => "stop-copy",
             MigrationStrategy::PreCopy => "pre-copy",
+            MigrationStrategy::PostCopy => "post-copy",
+            MigrationStrategy::Hybrid => "hybrid",
         })
     }
 }
 
 /// Not the name of a strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("expected a strategy: stop-copy or pre-copy")]
+#[error("expected a strategy: stop-copy, pre-copy, post-copy or hybrid")]
 pub struct NotStrategy;
 
 impl FromStr for MigrationStrategy {
@@ -37,6 +62,8 @@ impl FromStr for MigrationStrategy {
         match text {
             "stop-copy" => Ok(MigrationStrategy::StopCopy),
             "pre-copy" => Ok(MigrationStrategy::PreCopy),
+            "post-copy" => Ok(MigrationStrategy::PostCopy),
+            "hybrid" => Ok(MigrationStrategy::Hybrid),
             _ => Err(NotStrategy),
         }
     }
@@ -59,6 +86,10 @@ pub enum MigrationPhase {
     Committing,
     /// The target starts the agent.
     Resuming,
+    /// The agent runs at the target, and pages of its memory follow.
+    PostCopy,
+    /// The agent runs at the target, which has everything, writes down that the agent is its own, and says so.
+    Securing,
     /// The hand-over was said and its answer is lost: the source is frozen and asks.
     InDoubt,
     /// The agent runs at the target.
@@ -88,6 +119,8 @@ impl fmt::Display for MigrationPhase {
             MigrationPhase::Transferring => f.pad("transferring"),
             MigrationPhase::Committing => f.pad("committing"),
             MigrationPhase::Resuming => f.pad("resuming"),
+            MigrationPhase::PostCopy => f.pad("post-copy"),
+            MigrationPhase::Securing => f.pad("securing"),
             MigrationPhase::InDoubt => f.pad("in doubt"),
             MigrationPhase::Complete => f.pad("complete"),
             MigrationPhase::RolledBack(reason) => write!(f, "rolled back: {reason}"),
@@ -116,6 +149,9 @@ pub enum RollbackReason {
     /// The target died.
     #[error("the target died")]
     TargetDied,
+    /// The source died.
+    #[error("the source died")]
+    SourceDied,
     /// Somebody changed their mind.
     #[error("the move was cancelled")]
     Cancelled,
@@ -125,7 +161,10 @@ pub enum RollbackReason {
     /// The agent lives elsewhere with a higher epoch: the copy here is stale, and was dropped.
     #[error("the agent lives elsewhere with a higher epoch")]
     Superseded,
-    /// The hand-over was said, but the target never started the agent.
-    #[error("the target did not start the agent")]
+    /// The hand-over was said, but the target did not start the agent, or undid that.
+    #[error("the target did not start the agent, or undid it")]
     NotStarted,
+    /// The target does not answer, and somebody who knows that it has not got the agent said so.
+    #[error("somebody said that the target has not got it")]
+    Forced,
 }

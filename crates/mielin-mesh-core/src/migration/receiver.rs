@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 
-use crate::limits::{MIGRATION_TIMEOUT, RELEASE_TIMEOUT};
+use crate::limits::{FOLLOW_TIMEOUT, MIGRATION_TIMEOUT, RELEASE_TIMEOUT};
 use crate::migration::{
     Arrivals, MigrationFrame, MigrationPhase, MigrationStrategy, Offer, RollbackReason,
 };
@@ -18,6 +18,8 @@ pub enum TargetInput {
     Accepted {
         /// Whether the module must be sent.
         need_module: bool,
+        /// Whether pages may follow the running agent.
+        post_copy: bool,
     },
     /// Answer to [`TargetAction::Decide`]: no.
     Refused(String),
@@ -25,10 +27,20 @@ pub enum TargetInput {
     Prepared,
     /// [`TargetAction::WritePages`] was done.
     PagesWritten,
+    /// [`TargetAction::NoteAbsent`] was done.
+    AbsentNoted,
     /// [`TargetAction::Install`] was done.
     Installed,
     /// [`TargetAction::Start`] was done.
     Started,
+    /// A page that followed has been put in its place, on whichever stream it came.
+    PageCame,
+    /// All pages that were absent are in their places, or nobody needs them any more.
+    Resident,
+    /// [`TargetAction::Secure`] was done.
+    Secured,
+    /// [`TargetAction::Undo`] was done.
+    Undone,
     /// An action other than [`TargetAction::Start`] could not be done. (What keeps a complete agent from
     /// running is the agent's own failure, and it fails here.)
     Failed(String),
@@ -54,21 +66,41 @@ pub enum TargetAction {
         /// How many.
         count: u32,
     },
+    /// The pages in the frame's tail will follow: arrange that the agent waits where it touches one of them.
+    NoteAbsent {
+        /// How many runs of pages.
+        count: u32,
+    },
+    /// The pages in the frame's tail are zero: put that in place.
+    WriteZeros {
+        /// How many runs of pages.
+        count: u32,
+    },
     /// Restore the state in the frame's tail; the agent shall have this epoch.
     Install {
         /// The epoch.
         epoch: Epoch,
     },
-    /// Let the agent run and announce it; keep its outgoing messages and its acknowledgements back until
-    /// [`TargetAction::Confirm`]. It cannot be refused any more.
+    /// Let the agent run; keep its outgoing messages and its acknowledgements back until [`TargetAction::Confirm`].
     Start {
         /// The epoch.
         epoch: Epoch,
     },
-    /// The source will not run the agent any more: messages and acknowledgements may go out. (If neither the
-    /// source nor news of its death came within [`RELEASE_TIMEOUT`], this is an assumption; see
-    /// `docs/MIGRATION.md`.)
-    Confirm,
+    /// Write down, so that a crash does not undo it, that the agent is this node's; then say
+    /// [`TargetInput::Secured`].
+    Secure {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Stop the agent that was started, and drop it with all that it did; then say [`TargetInput::Undone`]. Nobody
+    /// has seen anything of it.
+    Undo(RollbackReason),
+    /// Messages and acknowledgements may go out.
+    Confirm {
+        /// The source has said that it dropped its copy. If not, it may still ask: before anything goes out, write down
+        /// that the answer must be [`QueryReply::Running`](super::QueryReply::Running) even after a crash.
+        released: bool,
+    },
     /// Drop everything: the agent is not coming.
     Discard(RollbackReason),
 }
@@ -82,10 +114,14 @@ enum Stage {
     Prepared,
     PagesOrState,
     PagesWritten,
+    AbsentNoted,
     Installed,
     Go,
     Started,
+    Resident,
+    Secured,
     Released,
+    Undone,
     Nothing,
 }
 
@@ -101,6 +137,10 @@ pub struct MigrationReceiver {
     epoch: Epoch,
     /// The round that is coming in, counted from 1.
     round: u32,
+    /// Pages may follow the running agent.
+    may_follow: bool,
+    /// Pages follow it.
+    follow: bool,
     actions: VecDeque<TargetAction>,
     deadline: Option<Instant>,
 }
@@ -115,6 +155,8 @@ impl MigrationReceiver {
             offer: None,
             epoch: Epoch(0),
             round: 1,
+            may_follow: false,
+            follow: false,
             actions: VecDeque::new(),
             deadline: Some(now + MIGRATION_TIMEOUT),
         }
@@ -136,8 +178,18 @@ impl MigrationReceiver {
                 }
                 self.handle_frame(frame, arrivals);
             }
-            (Stage::Decision, TargetInput::Accepted { need_module }) => {
-                self.send(MigrationFrame::Accept { need_module });
+            (
+                Stage::Decision,
+                TargetInput::Accepted {
+                    need_module,
+                    post_copy,
+                },
+            ) => {
+                self.may_follow = post_copy;
+                self.send(MigrationFrame::Accept {
+                    need_module,
+                    post_copy,
+                });
                 self.phase = MigrationPhase::Preparing;
                 if need_module {
                     self.stage = Stage::Module;
@@ -154,14 +206,19 @@ impl MigrationReceiver {
             (Stage::Prepared, TargetInput::Prepared) => {
                 self.send(MigrationFrame::Prepared);
                 self.stage = Stage::PagesOrState;
-                let pre_copy = |offer: &Offer| offer.strategy == MigrationStrategy::PreCopy;
-                self.phase = if self.offer.as_ref().is_some_and(pre_copy) {
+                let in_rounds = |offer: &Offer| match offer.strategy {
+                    MigrationStrategy::PreCopy | MigrationStrategy::Hybrid => true,
+                    MigrationStrategy::PostCopy => !self.may_follow,
+                    MigrationStrategy::StopCopy => false,
+                };
+                self.phase = if self.offer.as_ref().is_some_and(in_rounds) {
                     MigrationPhase::PreCopy(self.round)
                 } else {
                     MigrationPhase::Transferring
                 };
             }
             (Stage::PagesWritten, TargetInput::PagesWritten) => self.stage = Stage::PagesOrState,
+            (Stage::AbsentNoted, TargetInput::AbsentNoted) => self.stage = Stage::PagesOrState,
             (Stage::Installed, TargetInput::Installed) => {
                 self.send(MigrationFrame::Ready { epoch: self.epoch });
                 self.phase = MigrationPhase::Committing;
@@ -170,8 +227,42 @@ impl MigrationReceiver {
             (Stage::Started, TargetInput::Started) => {
                 self.phase = MigrationPhase::Resuming;
                 self.send(MigrationFrame::Running { epoch: self.epoch });
+                if self.follow {
+                    self.phase = MigrationPhase::PostCopy;
+                    self.stage = Stage::Resident;
+                    self.deadline = Some(now + FOLLOW_TIMEOUT);
+                } else {
+                    self.secure();
+                }
+            }
+            (Stage::Resident, TargetInput::PageCame) => self.deadline = Some(now + FOLLOW_TIMEOUT),
+            (Stage::Resident, TargetInput::Resident) => self.secure(),
+            (Stage::Secured, TargetInput::Secured) => {
+                arrivals.secure(self.guest(), self.epoch);
+                self.phase = MigrationPhase::Securing;
+                self.send(MigrationFrame::Secured { epoch: self.epoch });
                 self.stage = Stage::Released;
                 self.deadline = Some(now + RELEASE_TIMEOUT);
+            }
+            (Stage::Undone, TargetInput::Undone) => {
+                arrivals.undo(self.guest(), self.epoch);
+                if let MigrationPhase::RolledBack(reason) = &self.phase {
+                    let reason = reason.to_string();
+                    self.send(MigrationFrame::Failed { reason });
+                }
+                self.stage = Stage::Nothing;
+            }
+            // Pages are missing, and nobody will bring them.
+            (Stage::Resident, TargetInput::ConnectionLost | TargetInput::Queried) => {
+                self.undo(RollbackReason::ConnectionLost);
+            }
+            (Stage::Resident, TargetInput::SourceDead) => self.undo(RollbackReason::SourceDied),
+            (Stage::Resident, TargetInput::Failed(why)) => {
+                self.undo(RollbackReason::TargetFailed(why));
+            }
+            // Without the note nobody could be told later that the agent was here.
+            (Stage::Secured, TargetInput::Failed(why)) => {
+                self.undo(RollbackReason::TargetFailed(why));
             }
             (_, TargetInput::Failed(why)) if self.is_before_go() => {
                 self.send(MigrationFrame::Failed {
@@ -186,8 +277,8 @@ impl MigrationReceiver {
                 self.discard(RollbackReason::ConnectionLost)
             }
             // A source that got its answer, or is dead, will not run the agent.
-            (Stage::Started | Stage::Released, TargetInput::Queried | TargetInput::SourceDead) => {
-                self.confirm();
+            (Stage::Released, TargetInput::Queried | TargetInput::SourceDead) => {
+                self.confirm(false);
             }
             // Done too late, or a broken stream after the hand-over: the source will ask.
             _ => {}
@@ -206,6 +297,12 @@ impl MigrationReceiver {
             (Stage::PagesOrState, MigrationFrame::Pages { count }) => {
                 self.ask(Stage::PagesWritten, TargetAction::WritePages { count });
             }
+            (Stage::PagesOrState, MigrationFrame::Absent { count })
+                if self.may_follow && !self.follow =>
+            {
+                self.follow = true;
+                self.ask(Stage::AbsentNoted, TargetAction::NoteAbsent { count });
+            }
             (Stage::PagesOrState, MigrationFrame::RoundEnd { round, .. })
                 if round == self.round =>
             {
@@ -219,17 +316,22 @@ impl MigrationReceiver {
                 self.ask(Stage::Installed, TargetAction::Install { epoch });
             }
             (Stage::Go, MigrationFrame::Go { epoch }) if epoch == self.epoch => {
-                let agent = self
-                    .agent()
-                    .expect("a receiver comes to wait for Go by an offer");
-                if arrivals.start(agent, epoch) {
+                if arrivals.start(self.guest(), epoch) {
                     self.deadline = None;
                     self.ask(Stage::Started, TargetAction::Start { epoch });
                 } else {
                     self.discard(RollbackReason::ConnectionLost);
                 }
             }
-            (Stage::Started | Stage::Released, MigrationFrame::Released) => self.confirm(),
+            (Stage::Released, MigrationFrame::Released) => self.confirm(true),
+            (Stage::Resident, MigrationFrame::Pages { count }) => {
+                self.actions.push_back(TargetAction::WritePages { count });
+            }
+            (Stage::Resident, MigrationFrame::Zeros { count }) => {
+                self.actions.push_back(TargetAction::WriteZeros { count });
+            }
+            (Stage::Resident, MigrationFrame::Abort { reason }) => self.undo(reason),
+            (Stage::Resident, _) => self.undo(RollbackReason::Protocol),
             (_, MigrationFrame::Abort { reason }) if self.is_before_go() => self.discard(reason),
             _ if self.is_before_go() => {
                 let reason = RollbackReason::Protocol;
@@ -250,12 +352,34 @@ impl MigrationReceiver {
     const fn is_before_go(&self) -> bool {
         !matches!(
             self.stage,
-            Stage::Started | Stage::Released | Stage::Nothing
+            Stage::Started
+                | Stage::Resident
+                | Stage::Secured
+                | Stage::Released
+                | Stage::Undone
+                | Stage::Nothing
         )
     }
 
-    fn confirm(&mut self) {
-        self.actions.push_back(TargetAction::Confirm);
+    fn guest(&self) -> AgentId {
+        self.agent()
+            .expect("a receiver comes to have an agent by an offer")
+    }
+
+    fn secure(&mut self) {
+        self.deadline = None;
+        let epoch = self.epoch;
+        self.ask(Stage::Secured, TargetAction::Secure { epoch });
+    }
+
+    fn undo(&mut self, reason: RollbackReason) {
+        self.phase = MigrationPhase::RolledBack(reason.clone());
+        self.deadline = None;
+        self.ask(Stage::Undone, TargetAction::Undo(reason));
+    }
+
+    fn confirm(&mut self, released: bool) {
+        self.actions.push_back(TargetAction::Confirm { released });
         self.phase = MigrationPhase::Complete;
         self.stage = Stage::Nothing;
         self.deadline = None;
@@ -288,8 +412,10 @@ impl MigrationReceiver {
         }
         if self.stage == Stage::Released {
             // Either `Released` was lost, or the source is cut off and in doubt. In the latter case it stays
-            // frozen unless this node is declared dead.
-            self.confirm();
+            // frozen until this node answers it.
+            self.confirm(false);
+        } else if self.stage == Stage::Resident {
+            self.undo(RollbackReason::TimedOut);
         } else if self.is_before_go() {
             self.send(MigrationFrame::Failed {
                 reason: RollbackReason::TimedOut.to_string(),

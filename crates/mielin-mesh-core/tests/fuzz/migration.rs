@@ -71,6 +71,11 @@ impl Source {
                     bytes: 409_600,
                 },
                 SourceAction::Freeze => SourceInput::Frozen,
+                SourceAction::SendAbsent => SourceInput::AbsentSent,
+                SourceAction::ServePages => SourceInput::PagesServed {
+                    pages: 10,
+                    bytes: 40_960,
+                },
                 SourceAction::SendState { epoch } => {
                     assert!(epoch > EPOCH);
                     SourceInput::StateSent { bytes: 10 }
@@ -98,6 +103,9 @@ struct Receiver {
     installed: bool,
     started: bool,
     discarded: bool,
+    /// Pages are to follow.
+    absent: bool,
+    confirmed: bool,
 }
 
 impl Receiver {
@@ -110,7 +118,30 @@ impl Receiver {
         while let Some(action) = self.core.poll_action() {
             let done = match action {
                 TargetAction::Send(_) => continue,
-                TargetAction::Decide(_) => TargetInput::Accepted { need_module: true },
+                TargetAction::Decide(_) => TargetInput::Accepted {
+                    need_module: true,
+                    post_copy: true,
+                },
+                TargetAction::NoteAbsent { .. } => {
+                    self.absent = true;
+                    TargetInput::AbsentNoted
+                }
+                TargetAction::WritePages { .. } | TargetAction::WriteZeros { .. }
+                    if self.started =>
+                {
+                    self.absent = false;
+                    TargetInput::Resident
+                }
+                TargetAction::WriteZeros { .. } => TargetInput::PagesWritten,
+                TargetAction::Secure { .. } => {
+                    assert!(self.started && !self.absent && !self.discarded);
+                    TargetInput::Secured
+                }
+                TargetAction::Undo(_) => {
+                    assert!(self.started && !self.discarded && !self.confirmed);
+                    self.discarded = true;
+                    TargetInput::Undone
+                }
                 TargetAction::Prepare => TargetInput::Prepared,
                 TargetAction::WritePages { .. } => TargetInput::PagesWritten,
                 TargetAction::Install { .. } => {
@@ -122,8 +153,9 @@ impl Receiver {
                     self.started = true;
                     TargetInput::Started
                 }
-                TargetAction::Confirm => {
+                TargetAction::Confirm { .. } => {
                     assert!(self.started && !self.discarded);
+                    self.confirmed = true;
                     continue;
                 }
                 TargetAction::Discard(_) => {
@@ -150,6 +182,8 @@ fn run(input: &[u8]) -> bool {
         installed: false,
         started: false,
         discarded: false,
+        absent: false,
+        confirmed: false,
     };
     for (kind, bytes) in Steps::new(input).take(256) {
         let frame = MigrationFrame::decode(bytes).map(|(frame, _)| frame);
@@ -201,12 +235,16 @@ fn run(input: &[u8]) -> bool {
 fn seeds() -> Vec<Seed> {
     let epoch = Epoch(EPOCH.0 + 1);
     let of_target = [
-        MigrationFrame::Accept { need_module: true },
+        MigrationFrame::Accept {
+            need_module: true,
+            post_copy: false,
+        },
         MigrationFrame::Prepared,
         MigrationFrame::RoundAck { round: 1 },
         MigrationFrame::RoundAck { round: 2 },
         MigrationFrame::Ready { epoch },
         MigrationFrame::Running { epoch },
+        MigrationFrame::Secured { epoch },
     ]
     .map(|frame| frame.encode());
     let of_source = [

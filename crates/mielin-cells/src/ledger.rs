@@ -1,0 +1,257 @@
+//! What a node must know of agents after it was killed: one small database beside their directories.
+//!
+//! A [`Record`] says who an agent of this node is, in which epoch, whether its source has let go of it, and how it
+//! ended. A [`Departure`] says that it may have been handed over to another node. Each is written, durably, before the
+//! other side of a move may rely on it (`docs/MIGRATION.md`): a record before the target says that it has the agent, a
+//! departure before the source says that it may start it.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+use mielin_mesh_core::codec::{self, CodecError};
+use mielin_mesh_core::{AgentId, Epoch, NodeId};
+use oxicode::{Decode, Encode};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+
+use crate::error::CellsError;
+use crate::lock::lock;
+use crate::record::{Record, RecordError};
+
+/// The name of the file.
+const FILE: &str = "ledger.redb";
+const RECORDS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("records");
+const DEPARTURES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("departures");
+/// Pages of the database kept in memory: it is written more often than read.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// An agent is being handed over, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Departure {
+    target: [u8; 32],
+    epoch: u64,
+}
+
+impl Departure {
+    /// To `target`, which gets it in this epoch.
+    pub(crate) fn new(target: NodeId, epoch: Epoch) -> Departure {
+        Departure {
+            target: target.0,
+            epoch: epoch.0,
+        }
+    }
+
+    pub(crate) fn target(&self) -> NodeId {
+        NodeId(self.target)
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+}
+
+/// What the ledger has of one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) record: Option<Result<Record, RecordError>>,
+    pub(crate) departure: Option<Departure>,
+}
+
+pub(crate) struct Ledger {
+    /// `None` once the node has stopped.
+    database: Mutex<Option<Database>>,
+}
+
+impl Ledger {
+    /// The ledger in a directory, which is made if it is not there; without one it is kept in memory.
+    pub(crate) fn open(directory: Option<&Path>) -> Result<Ledger, CellsError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let Some(directory) = directory else {
+            let database = builder.create_with_backend(InMemoryBackend::new());
+            let database = database.map_err(unusable("a ledger in memory"))?;
+            return Ok(Ledger::of(database));
+        };
+        std::fs::create_dir_all(directory).map_err(CellsError::io("making a directory"))?;
+        let path = directory.join(FILE);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(&path);
+        let file = file.map_err(CellsError::io(format!("opening {}", path.display())))?;
+        let database = FileBackend::new(file)
+            .and_then(|backend| builder.create_with_backend(backend))
+            .map_err(unusable(&path.display().to_string()))?;
+        Ok(Ledger::of(database))
+    }
+
+    fn of(database: Database) -> Ledger {
+        Ledger {
+            database: Mutex::new(Some(database)),
+        }
+    }
+
+    /// Lets go of the file. What is written later is refused.
+    pub(crate) fn close(&self) {
+        *lock(&self.database) = None;
+    }
+
+    /// Writes a record; it is on the disk when this returns.
+    pub(crate) fn record(&self, agent: AgentId, record: &Record) -> Result<(), CellsError> {
+        self.write(|records, _| {
+            records.insert(agent.0, &record.encode()[..])?;
+            Ok(())
+        })
+    }
+
+    /// Notes that an agent is about to be handed over; likewise.
+    pub(crate) fn depart(&self, agent: AgentId, departure: &Departure) -> Result<(), CellsError> {
+        self.write(|_, departures| {
+            departures.insert(agent.0, &codec::encode(departure)[..])?;
+            Ok(())
+        })
+    }
+
+    /// Notes that it was not.
+    pub(crate) fn stay(&self, agent: AgentId) -> Result<(), CellsError> {
+        self.write(|_, departures| {
+            departures.remove(agent.0)?;
+            Ok(())
+        })
+    }
+
+    /// Knows nothing of an agent any more.
+    pub(crate) fn forget(&self, agent: AgentId) -> Result<(), CellsError> {
+        self.write(|records, departures| {
+            records.remove(agent.0)?;
+            departures.remove(agent.0)?;
+            Ok(())
+        })
+    }
+
+    /// Everything there is, by agent.
+    pub(crate) fn entries(&self) -> Result<Vec<(AgentId, Entry)>, CellsError> {
+        let database = lock(&self.database);
+        let database = database.as_ref().ok_or(CellsError::ShuttingDown)?;
+        let reading = || -> Result<_, redb::Error> {
+            let read = database.begin_read()?;
+            let mut entries = std::collections::BTreeMap::<AgentId, Entry>::new();
+            if let Some(records) = existing(read.open_table(RECORDS))? {
+                for row in records.iter()? {
+                    let (agent, bytes) = row?;
+                    let agent = AgentId(agent.value());
+                    let record = Record::decode_of(agent, bytes.value());
+                    entries.entry(agent).or_default().record = Some(record);
+                }
+            }
+            if let Some(departures) = existing(read.open_table(DEPARTURES))? {
+                for row in departures.iter()? {
+                    let (agent, bytes) = row?;
+                    let departure: Result<Departure, CodecError> = codec::decode(bytes.value());
+                    // One that cannot be read says at least nothing wrong: whoever has the agent has published it.
+                    entries.entry(AgentId(agent.value())).or_default().departure = departure.ok();
+                }
+            }
+            Ok(entries.into_iter().collect())
+        };
+        reading().map_err(|error| unusable("the ledger of agents")(error))
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&mut Rows<'_>, &mut Rows<'_>) -> Result<(), redb::StorageError>,
+    ) -> Result<(), CellsError> {
+        let database = lock(&self.database);
+        let database = database.as_ref().ok_or(CellsError::ShuttingDown)?;
+        let writing = || -> Result<(), redb::Error> {
+            let write = database.begin_write()?;
+            {
+                let mut records = write.open_table(RECORDS)?;
+                let mut departures = write.open_table(DEPARTURES)?;
+                change(&mut records, &mut departures)?;
+            }
+            write.commit()?;
+            Ok(())
+        };
+        writing().map_err(|error| unusable("the ledger of agents")(error))
+    }
+}
+
+type Rows<'t> = redb::Table<'t, [u8; 16], &'static [u8]>;
+
+/// A table that nobody has written to is not there.
+fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn unusable<E: Into<redb::Error>>(what: &str) -> impl FnOnce(E) -> CellsError {
+    let what = format!("using {what}");
+    move |error| match error.into() {
+        redb::Error::Io(source) => CellsError::Io { what, source },
+        error => CellsError::Ledger {
+            what,
+            reason: error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const AGENT: AgentId = AgentId([7; 16]);
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cells");
+        let departure = Departure::new(NodeId([3; 32]), Epoch(9));
+        {
+            let ledger = Ledger::open(Some(&path)).unwrap();
+            assert!(ledger.entries().unwrap().is_empty());
+            ledger.record(AGENT, &Record::sample()).unwrap();
+            ledger.depart(AGENT, &departure).unwrap();
+            ledger.depart(AgentId([8; 16]), &departure).unwrap();
+            ledger.stay(AgentId([8; 16])).unwrap();
+            ledger.record(AgentId([9; 16]), &Record::sample()).unwrap();
+            ledger.forget(AgentId([5; 16])).unwrap();
+            // Nothing is closed in an orderly way.
+            std::mem::forget(ledger);
+        }
+        let copy = directory.path().join("copy");
+        std::fs::create_dir(&copy).unwrap();
+        std::fs::copy(path.join(FILE), copy.join(FILE)).unwrap();
+        let ledger = Ledger::open(Some(&copy)).unwrap();
+        let entries = ledger.entries().unwrap();
+        assert_eq!(entries.len(), 2);
+        let (agent, entry) = &entries[0];
+        assert_eq!((*agent, entry.departure), (AGENT, Some(departure)));
+        assert_eq!(
+            (departure.target(), departure.epoch()),
+            (NodeId([3; 32]), Epoch(9))
+        );
+        assert!(matches!(&entry.record, Some(Ok(record)) if *record == Record::sample()));
+        // A record of another agent than the row says.
+        assert!(matches!(
+            entries[1].1.record,
+            Some(Err(RecordError::OtherAgent))
+        ));
+        ledger.forget(AGENT).unwrap();
+        assert_eq!(ledger.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_an_error_that_names_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), b"not a database at all").unwrap();
+        let error = Ledger::open(Some(directory.path())).err().unwrap();
+        assert!(error.to_string().contains(FILE), "{error}");
+    }
+}

@@ -1,0 +1,255 @@
+//! Pages that follow an agent which runs at its target already.
+//!
+//! Two tasks send them: one answers the target, which asks for what the agent waits for, on a stream that goes before
+//! all others but the mesh's own; one pushes the rest. Both take pages from the frozen agent, which stays here whole
+//! until the target has everything.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mielin_mesh::RecvHalf;
+use mielin_mesh_core::MigrationFrame;
+use mielin_mesh_core::migration::{SourceInput, page_record, page_runs};
+use mielin_safepoint::PAGE_SIZE;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::super::frames::{self, Header, Outgoing};
+use super::Source;
+use super::pages::{BATCH, is_zero};
+use crate::cell::Held;
+use crate::lock::lock;
+use crate::wire;
+
+/// Pages behind one that the agent waits for that go with it: a program seldom stays on one page.
+const READ_AHEAD: u32 = 8;
+/// How long the push may take to end when there is nothing left to push.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the two tasks share.
+struct Shared {
+    /// `None` when serving has ended.
+    held: Option<Held>,
+    /// Pages that nobody has sent yet.
+    left: BTreeSet<u32>,
+    /// Where the push goes on: behind the page that the agent last waited for.
+    next: u32,
+}
+
+/// Pages to be sent, read and taken apart.
+#[derive(Default)]
+struct Picked {
+    records: Vec<u8>,
+    count: u32,
+    zeros: Vec<u32>,
+}
+
+/// The two tasks and what they say.
+pub(super) struct Serving {
+    shared: Arc<Mutex<Shared>>,
+    push: JoinHandle<Outgoing>,
+    answers: JoinHandle<()>,
+    progress: mpsc::UnboundedReceiver<Progress>,
+}
+
+/// What one of them has done.
+pub(super) enum Progress {
+    Sent { pages: u64, bytes: u64 },
+    Wanted(u64),
+}
+
+impl Shared {
+    /// Takes pages out of what is left and reads them; `None` when serving has ended.
+    fn pick(&mut self, indices: &[u32]) -> Option<Picked> {
+        let held = self.held.as_ref()?;
+        let mut picked = Picked::default();
+        let mut page = [0; PAGE_SIZE];
+        for index in indices {
+            self.left.remove(index);
+            held.instance().read_page(*index, &mut page);
+            if is_zero(&page) {
+                picked.zeros.push(*index);
+            } else {
+                page_record(*index, &page, &mut picked.records);
+                picked.count += 1;
+            }
+        }
+        Some(picked)
+    }
+
+    /// The next pages to push.
+    fn batch(&mut self) -> Option<Picked> {
+        let behind = self.left.range(self.next..);
+        let indices: Vec<u32> = behind.chain(&self.left).take(BATCH).copied().collect();
+        let indices: BTreeSet<u32> = indices.into_iter().collect();
+        let last = indices.last()?;
+        self.next = last + 1;
+        self.pick(&indices.into_iter().collect::<Vec<_>>())
+    }
+
+    /// What the agent waits for, and what it will probably want next.
+    fn around(&mut self, wanted: &[u32]) -> Option<Picked> {
+        let mut indices: BTreeSet<u32> = wanted.iter().copied().collect();
+        for index in wanted {
+            let end = index.saturating_add(READ_AHEAD);
+            indices.extend(self.left.range(*index..end));
+            self.next = end;
+        }
+        self.pick(&indices.into_iter().collect::<Vec<_>>())
+    }
+}
+
+impl Picked {
+    async fn send(
+        self,
+        outgoing: &mut Outgoing,
+        progress: &mpsc::UnboundedSender<Progress>,
+    ) -> Result<(), mielin_mesh::StreamError> {
+        let before = outgoing.bytes;
+        let pages = u64::from(self.count) + self.zeros.len() as u64;
+        if self.count > 0 {
+            let count = self.count;
+            let frame = MigrationFrame::Pages { count };
+            outgoing.core(frame, self.records.into()).await?;
+        }
+        if !self.zeros.is_empty() {
+            let mut tail = Vec::new();
+            let count = page_runs(self.zeros, &mut tail);
+            let frame = MigrationFrame::Zeros { count };
+            outgoing.core(frame, tail.into()).await?;
+        }
+        let bytes = outgoing.bytes - before;
+        // The driver may have ended.
+        let _ = progress.send(Progress::Sent { pages, bytes });
+        Ok(())
+    }
+}
+
+impl Serving {
+    fn start(
+        held: Held,
+        left: BTreeSet<u32>,
+        outgoing: Outgoing,
+        (mut answer, mut questions): (Outgoing, RecvHalf),
+    ) -> Serving {
+        let shared = Arc::new(Mutex::new(Shared {
+            held: Some(held),
+            left,
+            next: 0,
+        }));
+        let (said, progress) = mpsc::unbounded_channel();
+        let push = {
+            let (shared, said) = (Arc::clone(&shared), said.clone());
+            let mut outgoing = outgoing;
+            tokio::spawn(async move {
+                loop {
+                    let Some(batch) = lock(&shared).batch() else {
+                        return outgoing;
+                    };
+                    // A broken stream is noticed where the target's frames are read.
+                    if batch.send(&mut outgoing, &said).await.is_err() {
+                        return outgoing;
+                    }
+                }
+            })
+        };
+        let answers = {
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                while let Ok(Some((Header::Wanted, tail))) = frames::receive(&mut questions).await {
+                    let (words, _) = tail.as_chunks::<4>();
+                    let wanted: Vec<u32> =
+                        words.iter().map(|word| u32::from_le_bytes(*word)).collect();
+                    let _ = said.send(Progress::Wanted(wanted.len() as u64));
+                    for wanted in wanted.chunks(BATCH) {
+                        let Some(picked) = lock(&shared).around(wanted) else {
+                            return;
+                        };
+                        if picked.send(&mut answer, &said).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            })
+        };
+        Serving {
+            shared,
+            push,
+            answers,
+            progress,
+        }
+    }
+
+    /// What has been done since the last time.
+    pub(super) async fn progress(&mut self) -> Progress {
+        match self.progress.recv().await {
+            Some(progress) => progress,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the agent back; with the stream, unless a frame may have been cut in the middle of it.
+    async fn end(mut self) -> (Option<Held>, Option<Outgoing>) {
+        let held = lock(&self.shared).held.take();
+        self.answers.abort();
+        let outgoing = tokio::time::timeout(END_LIMIT, &mut self.push).await;
+        self.push.abort();
+        (held, outgoing.ok().and_then(Result::ok))
+    }
+}
+
+impl Source {
+    /// Opens the stream on which the target asks for pages that its agent waits for.
+    pub(super) async fn open_follow(&mut self) -> Result<(), SourceInput> {
+        let broken = |_| SourceInput::ConnectionLost;
+        let stream = self.node.mesh.open_stream(&self.target, wire::PAGES).await;
+        let (send, recv) = stream.map_err(broken)?.split();
+        let mut outgoing = Outgoing::new(send);
+        let header = Header::Follow(self.cell().id().0);
+        let sent = outgoing.send(&header, bytes::Bytes::new()).await;
+        sent.map_err(|_| SourceInput::ConnectionLost)?;
+        self.follow = Some((outgoing, recv));
+        Ok(())
+    }
+
+    /// Tells the target which pages will follow: all that were found dirty and not sent.
+    pub(super) async fn send_absent(&mut self) -> Result<SourceInput, SourceInput> {
+        let mut tail = Vec::new();
+        let count = page_runs(self.dirty.iter().copied(), &mut tail);
+        let frame = MigrationFrame::Absent { count };
+        self.send(Header::Core(frame), tail.into()).await?;
+        Ok(SourceInput::AbsentSent)
+    }
+
+    /// Begins to send what follows.
+    pub(super) fn serve(&mut self) {
+        let parts = (self.held.take(), self.outgoing.take(), self.follow.take());
+        let (Some(held), Some(outgoing), Some(follow)) = parts else {
+            // The stream has just broken, which the driver hears of in its turn.
+            self.held = parts.0;
+            return;
+        };
+        let left = std::mem::take(&mut self.dirty);
+        self.serving = Some(Serving::start(held, left, outgoing, follow));
+    }
+
+    /// Stops sending what follows, if that has begun.
+    pub(super) async fn end_serving(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            (self.held, self.outgoing) = serving.end().await;
+        }
+    }
+
+    /// Counts what the tasks have done.
+    pub(super) fn note_served(&mut self, progress: Progress) -> SourceInput {
+        let (pages, bytes) = match progress {
+            Progress::Sent { pages, bytes } => (pages, bytes),
+            Progress::Wanted(pages) => {
+                self.faults += pages;
+                (0, 0)
+            }
+        };
+        SourceInput::PagesServed { pages, bytes }
+    }
+}

@@ -1,0 +1,72 @@
+//! How an agent that was started becomes this node's, or is given back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Target, unprepared};
+use crate::cell::Cell;
+use crate::error::CellsError;
+
+impl Target {
+    /// Writes down that the agent is here, in a way that a crash survives.
+    pub(super) async fn secure(&mut self) -> Result<(), CellsError> {
+        // All pages are there; or the agent has ended, and nobody needs them.
+        if let Some(following) = self.following.take() {
+            following.end().await;
+        }
+        let cell = self.started()?;
+        let securing = tokio::task::spawn_blocking(move || cell.secure());
+        securing
+            .await
+            .map_err(|error| CellsError::Internal(error.to_string()))??;
+        self.claim = None;
+        Ok(())
+    }
+
+    /// Stops the agent and drops it with all that it did.
+    pub(super) async fn undo(&mut self) {
+        // From here on it waits for no page, and sees zeros where one is missing; nobody will see what it does with
+        // them.
+        if let Some(following) = self.following.take() {
+            following.end().await;
+        }
+        if let Ok(cell) = self.started() {
+            if let Ok(held) = cell.hold().await {
+                held.retire();
+            }
+            cell.post.close();
+            self.node.drop_resident(&cell);
+            cell.logs.discard();
+        }
+        self.claim = None;
+    }
+
+    pub(super) async fn confirm(&mut self, released: bool) {
+        if let Ok(cell) = self.started() {
+            let settling = tokio::task::spawn_blocking(move || cell.settle_here());
+            if !released {
+                // The source may still ask: what it is told must be so after a crash as well.
+                let _ = settling.await;
+            }
+        }
+        if let Some(guest) = &self.guest {
+            guest.post.confirm();
+            self.node.move_ended();
+        }
+    }
+
+    fn started(&self) -> Result<Arc<Cell>, CellsError> {
+        let guest = self.guest.as_ref().filter(|guest| guest.started);
+        let agent = guest.ok_or_else(unprepared)?.identity.id;
+        self.node.here(&agent).map_err(|_| CellsError::Ended(agent))
+    }
+
+    /// The source knows, as far as it can be told: now everybody may know that the agent is here.
+    pub(super) fn reveal(&self) {
+        let Some(entry) = &self.inbound else { return };
+        entry.inbound.told.store(true, Ordering::Release);
+        if let Ok(cell) = self.node.here(&entry.agent) {
+            self.node.make_known(&cell);
+        }
+    }
+}
