@@ -1,26 +1,23 @@
 //! How long does an agent stand still while it moves?
 //!
-//! Two nodes in this process, over QUIC on loopback, hand an agent of 1, 16 and 64 MiB back and forth while it writes
-//! a hot set of 256 KiB without a pause. Baseline in the same run: stop-copy. Floor in the same run: sending the hot
-//! set's bytes over the same connection and hearing one answer. `-o json` prints rows for machines; `--reps N` sets
-//! the moves per row; `--hot-kib N` another hot set, up to the whole memory, in which case pre-copy has nothing to gain.
+//! Two nodes in this process, over QUIC on loopback, hand an agent of 1, 16, 64 and 256 MiB back and forth while it
+//! writes a hot set of 64 KiB, 256 KiB or a tenth of its memory without a pause, by each strategy. Baseline in the same
+//! run: stop-copy. Floor in the same run: the same bytes over a plain TCP connection on loopback, into memory that is
+//! there already. `-o json` prints rows for machines; `--reps N` sets the moves per row, `--mib N` one size,
+//! `--hot-kib N` one hot set, and `--strategy NAME` one strategy beside stop-copy.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, LogKind, MoveOptions, SpawnRequest};
-use mielin_mesh::{
-    FrameLimit, JoinRequest, MeshConfig, MeshService, create_mesh, join, stream_handler,
-};
-use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
+use mielin_mesh::{JoinRequest, MeshConfig, MeshService, create_mesh, join};
 use mielin_mesh_core::{MemberState, MigrationStrategy, NodeRole};
 
 type Failure = Box<dyn std::error::Error>;
 
-const HOT_KIB: u32 = 256;
-/// The protocol on which the floor is measured.
-const FLOOR: u16 = 200;
+/// Copies of the memory's bytes by TCP.
+const FLOORS: usize = 5;
 
 struct Row {
     mib: u32,
@@ -31,6 +28,10 @@ struct Row {
     floor_us: u64,
     bytes: u64,
     /// The phases of the last move, for people.
+    /// From the wish to freeze until the agent stood still.
+    freeze_us: Vec<u64>,
+    /// Pages that followed, and those that were waited for, in the last move.
+    followed: [u64; 2],
     last: String,
 }
 
@@ -42,8 +43,22 @@ async fn main() -> Result<(), Failure> {
         let given = arguments.windows(2).find(|pair| pair[0] == option);
         given.map_or(Ok(otherwise), |pair| pair[1].parse())
     };
-    let reps = number("--reps", 20)?;
-    let hot_kib = number("--hot-kib", HOT_KIB)?;
+    let reps = number("--reps", 30)?;
+    let sizes = match number("--mib", 0)? {
+        0 => vec![1, 16, 64, 256],
+        mib => vec![mib],
+    };
+    let hot_sets = |mib: u32| -> Result<Vec<u32>, Failure> {
+        Ok(match number("--hot-kib", 0)? {
+            0 => vec![64, 256, mib * 1024 / 10],
+            kib => vec![kib.min(mib * 1024 - 4)],
+        })
+    };
+    let given = arguments.windows(2).find(|pair| pair[0] == "--strategy");
+    let strategies = match given {
+        Some(pair) => vec![MigrationStrategy::StopCopy, pair[1].parse()?],
+        None => MigrationStrategy::ALL.to_vec(),
+    };
     let directory = tempfile::tempdir()?;
     let path = directory.path();
     let config = || -> Result<MeshConfig, Failure> {
@@ -84,21 +99,15 @@ async fn main() -> Result<(), Failure> {
         Cells::start(CellsConfig::default(), first.clone()).await?,
         Cells::start(CellsConfig::default(), second.clone()).await?,
     ];
-    second.serve_streams(
-        FLOOR,
-        stream_handler(|_, mut stream| async move {
-            while let Ok(Some(_)) = stream.recv_frame(FrameLimit::default()).await {
-                if stream.send_frame(&[], &[]).await.is_err() {
-                    return;
-                }
-            }
-        }),
-    );
     let mut rows = Vec::new();
-    for mib in [1, 16, 64] {
-        for strategy in [MigrationStrategy::StopCopy, MigrationStrategy::PreCopy] {
-            let hot_kib = hot_kib.min(mib * 1024 - 4);
-            rows.push(measure(&nodes, mib, hot_kib, strategy, reps).await?);
+    for mib in sizes {
+        let floor_us = floor(mib)?;
+        for hot_kib in hot_sets(mib)? {
+            for strategy in &strategies {
+                let mut row = measure(&nodes, mib, hot_kib, *strategy, reps).await?;
+                row.floor_us = floor_us;
+                rows.push(row);
+            }
         }
     }
     print(&rows, json)?;
@@ -134,9 +143,10 @@ async fn measure(
         total_us: Vec::new(),
         floor_us: 0,
         bytes: 0,
+        freeze_us: Vec::new(),
+        followed: [0; 2],
         last: String::new(),
     };
-    let mut floors = Vec::new();
     let options = MoveOptions {
         strategy: Some(strategy),
         ..MoveOptions::default()
@@ -150,6 +160,9 @@ async fn measure(
             row.downtime_us.push(report.downtime_us);
             row.total_us.push(report.total_us);
             row.bytes = report.bytes;
+            row.followed = [report.followed, report.faults];
+            let freezing = report.phases.iter().find(|time| time.phase == "freezing");
+            row.freeze_us.extend(freezing.map(|time| time.us));
             row.last = report
                 .phases
                 .iter()
@@ -160,29 +173,41 @@ async fn measure(
                 "; resume at target {}; rounds of {:?} pages by {}",
                 report.target_resume_us, report.pages, report.tracker
             );
-            floors.push(floor(nodes, hot_kib).await?);
         }
     }
     nodes[0].terminate(agent).await?;
     nodes[0].wait(agent).await?;
-    row.floor_us = percentile(&mut floors, 50);
     Ok(row)
 }
 
-/// The hot set's bytes one way and an answer back.
-async fn floor(nodes: &[Cells; 2], hot_kib: u32) -> Result<u64, Failure> {
-    let mut stream = nodes[0]
-        .mesh()
-        .open_stream(&nodes[1].mesh().local().id, FLOOR)
-        .await?;
-    let mut hot = Bytes::from(vec![0x5a; hot_kib as usize * 1024]);
-    let began = Instant::now();
-    while !hot.is_empty() {
-        let piece = hot.split_to(hot.len().min(PAYLOAD_BYTES_MAX));
-        stream.send_frame_bytes(&[], piece).await?;
-        stream.recv_frame(FrameLimit::default()).await?;
+/// So many MiB over TCP on loopback, from memory that is there into memory that is there, and an answer: the median
+/// of five, in microseconds.
+fn floor(mib: u32) -> Result<u64, Failure> {
+    let len = (mib as usize) << 20;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let receiver = std::thread::spawn(move || -> std::io::Result<()> {
+        let mut memory = vec![1_u8; len];
+        let (mut stream, _) = listener.accept()?;
+        for _ in 0..FLOORS {
+            stream.read_exact(&mut memory)?;
+            stream.write_all(&[1])?;
+        }
+        Ok(())
+    });
+    let memory = vec![2_u8; len];
+    let mut stream = TcpStream::connect(address)?;
+    let mut times = Vec::new();
+    for _ in 0..FLOORS {
+        let began = Instant::now();
+        stream.write_all(&memory)?;
+        stream.read_exact(&mut [0])?;
+        times.push(u64::try_from(began.elapsed().as_micros())?);
     }
-    Ok(u64::try_from(began.elapsed().as_micros())?)
+    receiver
+        .join()
+        .map_err(|_| "the receiver of the floor failed")??;
+    Ok(percentile(&mut times, 50))
 }
 
 /// Fills its memory, says `x`, and then writes its hot set for ever.
@@ -227,7 +252,7 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     if !json {
         writeln!(
             out,
-            "  MiB  strategy    downtime µs (median, p99)   total µs   floor µs      bytes"
+            "  MiB  hot KiB  strategy     downtime µs (median, p99)  freeze µs   total µs  ×floor      bytes  followed, waited for"
         )?;
     }
     let mut lines = Vec::new();
@@ -238,16 +263,19 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
             percentile(&mut downtime, 99),
             percentile(&mut total, 50),
         );
+        let freeze = percentile(&mut row.freeze_us.clone(), 50);
+        let [followed, faults] = row.followed;
         let (mib, strategy, floor, bytes, kib) =
             (row.mib, row.strategy, row.floor_us, row.bytes, row.hot_kib);
+        let times_floor = total as f64 / floor.max(1) as f64;
         if json {
             lines.push(format!(
-                r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes}}}"#
+                r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"freeze_us_median":{freeze},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes},"followed":{followed},"faults":{faults}}}"#
             ));
         } else {
             writeln!(
                 out,
-                "{mib:>5}  {strategy:<10} {median:>13} {p99:>13} {total:>10} {floor:>10} {bytes:>10}"
+                "{mib:>5}  {kib:>7}  {strategy:<10} {median:>14} {p99:>13} {freeze:>10} {total:>10} {times_floor:>7.2} {bytes:>10}  {followed}, {faults}"
             )?;
             writeln!(out, "       the last one: {}", row.last)?;
         }

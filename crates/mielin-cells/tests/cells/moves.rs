@@ -1,12 +1,12 @@
 //! Agents that compute while they move.
 
 use bytes::Bytes;
-use mielin_cells::{CellsError, MoveOptions};
+use mielin_cells::{CellsError, LogKind, MoveOptions};
 use mielin_mesh_core::{AgentState, MigrationStrategy};
 use mielin_wasm::EngineKind;
 use tokio::sync::mpsc;
 
-use crate::nodes::{Node, mesh, plain_mesh, refused, shut_down, within};
+use crate::nodes::{Node, PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
 /// Moves a computing agent around and checks that every byte of its output is what an undisturbed run gives.
@@ -89,6 +89,34 @@ async fn a_computation_is_not_disturbed_by_hybrid() {
     let nodes = plain_mesh(3).await;
     let strategies = [Some(MigrationStrategy::Hybrid); 6];
     compute_through(&nodes, 1 << 19, 4, &strategies).await;
+    shut_down(nodes).await;
+}
+
+/// A fresh instance at the target has the module's data where the agent has zeros, and zeros are not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_has_cleared_stays_clear() {
+    let nodes = mesh(2, |index, config| {
+        config.engine = [EngineKind::Wasmtime, EngineKind::Wasmi][index];
+    })
+    .await;
+    for (step, strategy) in MigrationStrategy::ALL.into_iter().enumerate() {
+        let name = format!("cleared-{step}");
+        let (from, to) = (&nodes[step % 2], &nodes[(step + 1) % 2]);
+        let agent = from.spawn(&programs::cleared(), &name).await;
+        within(from.cells.read_log(agent, LogKind::Stdout, 0, PATIENCE))
+            .await
+            .unwrap();
+        let options = MoveOptions {
+            strategy: Some(strategy),
+            ..MoveOptions::default()
+        };
+        within(from.cells.migrate(agent, to.id(), options, None))
+            .await
+            .unwrap();
+        to.cells.send(agent, Bytes::new()).await.unwrap();
+        let end = within(to.cells.wait(agent)).await.unwrap();
+        assert_eq!(end.exit_code, 0, "{strategy}");
+    }
     shut_down(nodes).await;
 }
 

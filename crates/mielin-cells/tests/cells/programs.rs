@@ -40,6 +40,19 @@ pub(crate) fn hello() -> Vec<u8> {
     )
 }
 
+/// Clears a page that its module has data in, says so, waits for a message, and ends with what is in the page then.
+pub(crate) fn cleared() -> Vec<u8> {
+    program(
+        2,
+        r#"(data (i32.const 256) "x") (data (i32.const 12288) "\2a")
+        (func (export "_start")
+            (memory.fill (i32.const 12288) (i32.const 0) (i32.const 4096))
+            (call $print (i32.const 256) (i32.const 1))
+            (drop (call $receive (i32.const 65536) (i32.const 4096) (i64.const -1) (i32.const 16)))
+            (call $proc_exit (i32.load8_u (i32.const 12288))))"#,
+    )
+}
+
 /// Never ends and never calls anything.
 pub(crate) fn spin() -> Vec<u8> {
     program(1, r#"(func (export "_start") (loop $again (br $again)))"#)
