@@ -20,6 +20,7 @@
 mod keeping;
 mod key;
 mod lookup;
+mod meeting;
 mod publishing;
 mod store;
 mod table;
@@ -237,14 +238,6 @@ impl<R: Record> Dht<R> {
         self.advertised = advertised;
     }
 
-    /// Asks a node, of which somebody has told, whether it is there; its answer brings it into the table.
-    pub fn add(&mut self, now: Instant, contact: Contact) {
-        if contact.id == self.local || self.table.entry(&contact.id).is_some() {
-            return;
-        }
-        self.request(now, contact, Request::Ping, Reason::Liveness);
-    }
-
     /// Forgets a node: it is dead, left, or may not be spoken to any more. What it kept of this node's is brought to
     /// another.
     pub fn remove(&mut self, now: Instant, node: &NodeId) {
@@ -274,15 +267,6 @@ impl<R: Record> Dht<R> {
         let hopeless: Vec<u64> = self.rpcs.iter().filter_map(hopeless).collect();
         for id in hopeless {
             self.fail(now, id);
-        }
-    }
-
-    /// Looks for this node's own id by way of a node that is there, and then into every bucket beyond the
-    /// nearest neighbour's: so a node fills its table, and becomes known (section 2.3). Repeat it while
-    /// [`Dht::contacts`] is 0.
-    pub fn join(&mut self, now: Instant, known: Contact) {
-        if known.id != self.local {
-            self.search_from(now, self.local.into(), Purpose::Join, Some(known));
         }
     }
 

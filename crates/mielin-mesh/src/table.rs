@@ -11,7 +11,6 @@ use std::time::Duration;
 use mielin_mesh_core::kademlia::{
     Contact, DhtError, DhtEvent, DhtTransmit, Found, Key, LookupId, Record,
 };
-use mielin_mesh_core::limits::KADEMLIA_K;
 use mielin_mesh_core::{
     AgentId, AgentRegistry, AgentState, Dht, Instant, LocationRecord, Member, NodeId,
     SignedLocation,
@@ -68,19 +67,16 @@ impl Table {
         }
     }
 
-    /// Follows membership: the first members are asked in, later ones are met in searches, and those that went
-    /// are forgotten.
+    /// Follows membership: those that are there are heard of, and those that went are forgotten.
     pub(crate) fn member_changed(&mut self, now: Instant, member: &Member) {
         let contact = Contact {
             id: member.identity.id,
             addresses: vec![member.identity.address],
         };
-        if !member.state.is_active() {
+        if member.state.is_active() {
+            self.dht.heard_of(now, contact);
+        } else {
             self.dht.remove(now, &member.identity.id);
-        } else if self.dht.contacts() == 0 {
-            self.dht.join(now, contact);
-        } else if self.dht.contacts() < KADEMLIA_K {
-            self.dht.add(now, contact);
         }
     }
 

@@ -133,6 +133,14 @@ impl Table {
         }
     }
 
+    /// Whether a node that is not known would get a place without anybody's giving way.
+    pub(super) fn has_room_for(&self, node: &NodeId) -> bool {
+        self.bucket_of(node).is_some_and(|index| {
+            let bucket = self.buckets.get(&index);
+            bucket.is_none_or(|bucket| bucket.entries.len() < KADEMLIA_K)
+        })
+    }
+
     pub(super) fn entry(&self, node: &NodeId) -> Option<&Entry> {
         let bucket = self.buckets.get(&self.bucket_of(node)?)?;
         bucket.entries.iter().find(|e| e.contact.id == *node)

@@ -398,6 +398,37 @@ fn what_a_lone_node_publishes_goes_to_whoever_comes() {
     assert_eq!(keepers, world.nearest(&key, KADEMLIA_REPLICAS));
 }
 
+/// Each half has forgotten the other, and its buckets are not empty: that its members are there again must bring them
+/// together.
+#[test]
+fn halves_that_forgot_each_other_are_one_table_again_when_they_hear_of_each_other() {
+    let mut world = World::grown(80, 7);
+    let sides = || (0..80_usize).flat_map(|one| (0..80).map(move |other| (one, other)));
+    let beyond: Vec<_> = sides().filter(|(a, b)| a / 40 != b / 40).collect();
+    for (node, other) in &beyond {
+        world.with(*node, |dht, now| dht.remove(now, &id(*other)));
+    }
+    let keys: Vec<Key> = (0..20).map(key).collect();
+    for (about, key) in keys.iter().enumerate() {
+        world.with(about, |dht, now| dht.publish(now, *key, note(1)));
+    }
+    world.run_for(Duration::from_secs(10));
+    let found = |world: &mut World| {
+        let found = keys
+            .iter()
+            .filter(|key| !world.look_up(70, **key).records.is_empty());
+        found.count()
+    };
+    assert_eq!(found(&mut world), 0, "they are not apart");
+    let contacts = world.nodes[&id(0)].contacts();
+    assert!(contacts >= KADEMLIA_K, "{contacts}");
+    for (node, other) in beyond {
+        world.with(node, |dht, now| dht.heard_of(now, contact(other)));
+    }
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(found(&mut world), keys.len());
+}
+
 #[test]
 fn a_revision_without_haste_comes_with_the_next_round() {
     let mut world = World::grown(20, 8);
