@@ -91,6 +91,9 @@ pub const KADEMLIA_CANDIDATES_MAX: usize = 256;
 pub const KADEMLIA_QUERIES_MAX: usize = 128;
 /// Searches of one node at a time; more are refused.
 pub const KADEMLIA_LOOKUPS_MAX: usize = 256;
+/// Members that a node which knows nobody asks for the way in at once: one may be lost or gone, and membership may tell
+/// of thousands before the first has answered.
+pub const KADEMLIA_JOINS_MAX: usize = 3;
 /// Searches at a time that a node makes to publish its own records.
 pub const KADEMLIA_PUBLISHING_MAX: usize = 16;
 /// Records that a node keeps for others: the share of one node when a thousand nodes have 8,192 agents each,

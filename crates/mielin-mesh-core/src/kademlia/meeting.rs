@@ -3,6 +3,7 @@
 use super::wire::{Contact, Request};
 use super::{Dht, Purpose, Reason, Record};
 use crate::Instant;
+use crate::limits::KADEMLIA_JOINS_MAX;
 
 impl<R: Record> Dht<R> {
     /// Looks for this node's own id by way of a node that is there, and then into every bucket beyond the
@@ -14,7 +15,7 @@ impl<R: Record> Dht<R> {
         }
     }
 
-    /// Hears that a node is there. The first one is asked for the way in; others are asked whether they are there if
+    /// Hears that a node is there. The first ones are asked for the way in; others are asked whether they are there if
     /// their bucket has room, and else left to be met in searches.
     ///
     /// Tell it whenever membership finds somebody to be there, also again: after a partition each side has forgotten the
@@ -23,7 +24,11 @@ impl<R: Record> Dht<R> {
     /// there, and they know those of the other.
     pub fn heard_of(&mut self, now: Instant, contact: Contact) {
         if self.table.len() == 0 {
-            self.join(now, contact);
+            let joins = self.searches.values();
+            let joins = joins.filter(|search| matches!(search.purpose, Purpose::Join));
+            if joins.count() < KADEMLIA_JOINS_MAX {
+                self.join(now, contact);
+            }
         } else if self.table.has_room_for(&contact.id) {
             self.add(now, contact);
         }

@@ -10,8 +10,8 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use super::store::Stored;
 use super::*;
 use crate::limits::{
-    KADEMLIA_FAILURES_MAX, KADEMLIA_RECORDS_PER_KEY, KADEMLIA_RECORDS_PER_PUBLISHER,
-    KADEMLIA_REPLICAS, REGISTRY_REFRESH,
+    KADEMLIA_FAILURES_MAX, KADEMLIA_JOINS_MAX, KADEMLIA_RECORDS_PER_KEY,
+    KADEMLIA_RECORDS_PER_PUBLISHER, KADEMLIA_REPLICAS, REGISTRY_REFRESH,
 };
 
 /// A record that is genuine when it says so.
@@ -427,6 +427,16 @@ fn halves_that_forgot_each_other_are_one_table_again_when_they_hear_of_each_othe
     }
     world.run_for(Duration::from_secs(10));
     assert_eq!(found(&mut world), keys.len());
+}
+
+#[test]
+fn who_knows_nobody_asks_few_of_many_for_the_way_in() {
+    let mut dht: Dht<Note> = Dht::new(id(0), Some(contact(0)), 1);
+    for other in 1..1_000 {
+        dht.heard_of(at(0), contact(other));
+    }
+    let asked = core::iter::from_fn(|| dht.poll_transmit()).count();
+    assert!((1..=KADEMLIA_JOINS_MAX).contains(&asked), "{asked}");
 }
 
 #[test]
