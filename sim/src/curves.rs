@@ -151,11 +151,9 @@ impl Sweep {
     pub fn lookup(&self, lookups: usize) -> Result<Vec<Row<lookup::Outcome>>> {
         self.run(|nodes, churn_percent| {
             lookup::run(&lookup::Scenario {
-                nodes,
                 churn_percent,
-                loss_percent: 0.0,
                 lookups,
-                seed: self.seed,
+                ..lookup::Scenario::new(nodes, self.seed)
             })
         })
     }

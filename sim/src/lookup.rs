@@ -1,7 +1,8 @@
 //! Whether records are found in the table, over how many hops, while nodes come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -15,7 +16,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::world::{Clock, Core, Network, World};
+use crate::world::{Clock, Core, Network, Severed, World};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -26,10 +27,39 @@ pub struct Scenario {
     pub churn_percent: f64,
     /// Messages that are lost, in percent.
     pub loss_percent: f64,
+    /// Messages that arrive twice, in percent.
+    pub duplicate_percent: f64,
+    /// Nodes that get to everything late.
+    pub slow_nodes: usize,
+    /// How late.
+    pub slow_by: Duration,
+    /// In the middle of the searches a third of the nodes is cut off from the rest for so long.
+    pub partition: Duration,
+    /// Which ways that cut severs.
+    pub partition_cuts: Severed,
     /// Searches.
     pub lookups: usize,
     /// The one source of chance.
     pub seed: u64,
+}
+
+impl Scenario {
+    /// 2,000 searches, over links that lose and duplicate nothing, while nobody comes or goes.
+    #[must_use]
+    pub fn new(nodes: usize, seed: u64) -> Scenario {
+        Scenario {
+            nodes,
+            churn_percent: 0.0,
+            loss_percent: 0.0,
+            duplicate_percent: 0.0,
+            slow_nodes: 0,
+            slow_by: Duration::ZERO,
+            partition: Duration::ZERO,
+            partition_cuts: Severed::Both,
+            lookups: 2_000,
+            seed,
+        }
+    }
 }
 
 /// What came out.
@@ -41,10 +71,19 @@ pub struct Outcome {
     pub mean_hops: f64,
     /// The same for the worst search but one in a hundred.
     pub p99_hops: u32,
+    /// The share of the searches begun during the partition that found their record; `None` without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_success: Option<f64>,
+    /// The share of those begun after it, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_healed_success: Option<f64>,
 }
 
 /// Between two attempts to join: two requests, both unanswered.
 const JOIN_PAUSE: Duration = Duration::from_secs(5);
+/// Between the beginning of a cut and the news that those beyond it are dead, and between its end and the news that they
+/// live: what membership takes with the WAN preset.
+const NEWS_AFTER: Duration = Duration::from_secs(30);
 /// Records, each from a node of its own where there are so many.
 const RECORDS: usize = 256;
 
@@ -139,6 +178,30 @@ struct Mesh {
     /// Nodes that have met nobody yet, and when they were last told of somebody.
     lonely: BTreeMap<usize, Duration>,
     found: BTreeMap<(usize, LookupId), Found<Numbered>>,
+    partition: Option<Partition>,
+}
+
+/// A cut through the table.
+struct Partition {
+    island: BTreeSet<usize>,
+    severed: Severed,
+    /// What is still to come, in order.
+    stages: VecDeque<(Duration, Stage)>,
+    /// From when to when.
+    cut: Range<Duration>,
+}
+
+/// What a cut brings about, in order.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Messages are lost.
+    Cut,
+    /// Each side hears that the other is dead.
+    Buried,
+    /// Messages arrive again.
+    Healed,
+    /// Each side hears that the other lives.
+    Greeted,
 }
 
 /// Runs a scenario: the nodes join one after the other, some publish a record each, and then, within one
@@ -147,10 +210,14 @@ struct Mesh {
 ///
 /// # Errors
 ///
-/// There are fewer than two nodes.
+/// There are fewer than two nodes, nobody would stay, or the partition is longer than the searches.
 pub fn run(scenario: &Scenario) -> Result<Outcome> {
     ensure!(scenario.nodes >= 2, "a search needs two nodes");
     ensure!(scenario.churn_percent < 100.0, "somebody must stay");
+    ensure!(
+        scenario.partition < REGISTRY_TTL,
+        "the searches take ten minutes"
+    );
     let mut mesh = Mesh::grown(scenario);
     let mut order: Vec<usize> = (0..scenario.nodes).collect();
     order.shuffle(&mut mesh.world.random);
@@ -161,12 +228,21 @@ pub fn run(scenario: &Scenario) -> Result<Outcome> {
         mesh.publish(*node, number as u64);
     }
     mesh.run_for(Duration::from_secs(60));
+    for node in 0..scenario.slow_nodes.min(scenario.nodes) {
+        mesh.world.slow_down(node, scenario.slow_by);
+    }
+    mesh.foresee(scenario);
     let asked = mesh.search(scenario, &mut leaving, order.len());
     Ok(mesh.outcome(&asked))
 }
 
-/// A search that was begun: who looks, as what, and for which number.
-type Asked = (usize, LookupId, u64);
+/// A search that was begun.
+struct Asked {
+    from: usize,
+    lookup: LookupId,
+    number: u64,
+    at: Duration,
+}
 
 impl Mesh {
     fn grown(scenario: &Scenario) -> Mesh {
@@ -174,12 +250,13 @@ impl Mesh {
             latency_min: Duration::from_millis(5),
             latency_max: Duration::from_millis(60),
             loss_percent: scenario.loss_percent,
-            duplicate_percent: 0.0,
+            duplicate_percent: scenario.duplicate_percent,
         };
         let mut mesh = Mesh {
             world: World::new(network, scenario.seed),
             lonely: BTreeMap::new(),
             found: BTreeMap::new(),
+            partition: None,
         };
         for _ in 0..scenario.nodes {
             mesh.join();
@@ -278,6 +355,7 @@ impl Mesh {
                     self.join();
                 }
             }
+            self.pass_stages();
             let number = self.world.random.random_range(0..records as u64);
             // One that has just joined, or is about to crash, would be a test of something else.
             let from = self.world.random.random_range(0..scenario.nodes);
@@ -286,7 +364,12 @@ impl Mesh {
                     .world
                     .with(from, |core, now| core.0.find_value(now, key_of(number)));
                 if let Some(Ok(lookup)) = lookup {
-                    asked.push((from, lookup, number));
+                    asked.push(Asked {
+                        from,
+                        lookup,
+                        number,
+                        at: self.world.now(),
+                    });
                 }
             }
             self.run_for(REGISTRY_TTL / lookups as u32);
@@ -295,22 +378,95 @@ impl Mesh {
         asked
     }
 
+    /// Chooses who will be cut off, if the scenario says so, and when.
+    fn foresee(&mut self, scenario: &Scenario) {
+        if scenario.partition.is_zero() {
+            return;
+        }
+        let mut nodes: Vec<usize> = (0..scenario.nodes).collect();
+        nodes.shuffle(&mut self.world.random);
+        nodes.truncate(scenario.nodes / 3);
+        let begin = self.world.now() + (REGISTRY_TTL - scenario.partition) / 2;
+        let end = begin + scenario.partition;
+        let mut stages = VecDeque::from([(begin, Stage::Cut), (end, Stage::Healed)]);
+        // A shorter one is over before anybody is dead.
+        if scenario.partition > NEWS_AFTER {
+            stages.insert(1, (begin + NEWS_AFTER, Stage::Buried));
+            stages.push_back((end + NEWS_AFTER, Stage::Greeted));
+        }
+        self.partition = Some(Partition {
+            island: nodes.into_iter().collect(),
+            severed: scenario.partition_cuts,
+            stages,
+            cut: begin..end,
+        });
+    }
+
+    /// Lets those stages of the partition begin that are due.
+    fn pass_stages(&mut self) {
+        let now = self.world.now();
+        let Some(mut partition) = self.partition.take() else {
+            return;
+        };
+        while let Some((_, stage)) = partition.stages.pop_front_if(|(at, _)| *at <= now) {
+            let (island, severed) = (&partition.island, partition.severed);
+            match stage {
+                Stage::Cut => self.world.cut_off(island.clone(), severed),
+                Stage::Healed => self.world.cut_off(BTreeSet::new(), severed),
+                Stage::Buried => self.hear(island, false),
+                Stage::Greeted => self.hear(island, true),
+            }
+        }
+        self.partition = Some(partition);
+    }
+
+    /// Each node hears of those on the other side what membership says, and does what its driver does then.
+    fn hear(&mut self, island: &BTreeSet<usize>, alive: bool) {
+        let mut up: Vec<usize> = (0..self.world.len()).collect();
+        up.retain(|node| self.world.is_up(*node));
+        // News come in any order.
+        up.shuffle(&mut self.world.random);
+        for node in &up {
+            let beyond = up
+                .iter()
+                .filter(|n| island.contains(n) != island.contains(node));
+            self.world.with(*node, |core, now| {
+                for other in beyond {
+                    if alive {
+                        core.0.heard_of(now, contact(*other));
+                    } else {
+                        core.0.remove(now, &id(*other));
+                    }
+                }
+            });
+        }
+    }
+
+    /// The requests that led to the record, if a search found it.
+    fn hops(&self, asked: &Asked) -> Option<u32> {
+        let found = self.found.get(&(asked.from, asked.lookup))?;
+        let right = found.records.iter().any(|r| r.number == asked.number);
+        right.then_some(found.hops)
+    }
+
     fn outcome(&self, asked: &[Asked]) -> Outcome {
-        let mut hops: Vec<u32> = asked
-            .iter()
-            .filter_map(|(from, lookup, number)| {
-                let found = self.found.get(&(*from, *lookup))?;
-                let right = found.records.iter().any(|r| r.number == *number);
-                right.then_some(found.hops)
-            })
-            .collect();
+        let mut hops: Vec<u32> = asked.iter().filter_map(|asked| self.hops(asked)).collect();
         hops.sort_unstable();
         let sum: u64 = hops.iter().map(|hops| u64::from(*hops)).sum();
         let rounded = |value: f64| (value * 10_000.0).round() / 10_000.0;
+        // Of the searches that were begun then, if there were any.
+        let success = |when: &dyn Fn(Duration) -> bool| {
+            let begun = || asked.iter().filter(|asked| when(asked.at));
+            let found = begun().filter(|asked| self.hops(asked).is_some()).count();
+            (begun().count() > 0).then(|| rounded(found as f64 / begun().count() as f64))
+        };
+        let cut = self.partition.as_ref().map(|partition| &partition.cut);
         Outcome {
-            success: rounded(hops.len() as f64 / asked.len().max(1) as f64),
+            success: success(&|_| true).unwrap_or(0.0),
             mean_hops: rounded(sum as f64 / hops.len().max(1) as f64),
             p99_hops: hops.get(hops.len() * 99 / 100).copied().unwrap_or(0),
+            partition_success: cut.and_then(|cut| success(&|at| cut.contains(&at))),
+            partition_healed_success: cut.and_then(|cut| success(&|at| at >= cut.end)),
         }
     }
 }

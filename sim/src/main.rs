@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mielin_mesh_core::Preset;
 use mielin_sim::curves::{self, Curves, Row, Sweep};
+use mielin_sim::world::Severed;
 use mielin_sim::{lookup, membership};
 use serde::Serialize;
 
@@ -75,6 +76,9 @@ struct MembershipArguments {
     /// Seconds in the middle of the hours for which a third of the group is cut off from the rest.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
     partition: u64,
+    /// Which ways that cut severs.
+    #[arg(long, value_enum, default_value_t, requires = "partition")]
+    partition_cuts: Severed,
     /// The one source of chance.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -94,6 +98,22 @@ struct LookupArguments {
     /// Messages lost, in percent.
     #[arg(long, default_value_t = 0.0, value_parser = below_hundred)]
     loss: f64,
+    /// Messages that arrive twice, in percent.
+    #[arg(long, default_value_t = 0.0, value_parser = percent)]
+    duplicate: f64,
+    /// Nodes that get to everything late.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=100_000))]
+    slow: u32,
+    /// How late, in milliseconds.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(..=600_000))]
+    slow_ms: u64,
+    /// Seconds in the middle of the searches, which take ten minutes, for which a third of the nodes is cut off from the
+    /// rest.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=PARTITION_S_MAX))]
+    partition: u64,
+    /// Which ways that cut severs.
+    #[arg(long, value_enum, default_value_t, requires = "partition")]
+    partition_cuts: Severed,
     /// Searches.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     lookups: u32,
@@ -135,8 +155,13 @@ struct CurvesArguments {
     directory: PathBuf,
 }
 
-/// The longest quiet time.
+/// The shortest quiet time, 36 s. In none at all nothing is sent, and to print that as 0 bytes a second would say that
+/// it was measured.
+const HOURS_MIN: f64 = 0.01;
+/// The longest.
 const HOURS_MAX: f64 = 1_000.0;
+/// The longest cut through a table: a minute of searches is left before it, and one after it.
+const PARTITION_S_MAX: u64 = 480;
 
 /// A share that may be all.
 fn percent(text: &str) -> Result<f64, String> {
@@ -151,8 +176,10 @@ fn below_hundred(text: &str) -> Result<f64, String> {
 }
 
 fn hours(text: &str) -> Result<f64, String> {
-    let fits = |hours: &f64| (0.0..=HOURS_MAX).contains(hours);
-    number(text, fits).ok_or_else(|| format!("write a number from 0 to {HOURS_MAX}"))
+    let fits = |hours: &f64| (HOURS_MIN..=HOURS_MAX).contains(hours);
+    number(text, fits).ok_or_else(|| {
+        format!("write a number from {HOURS_MIN} to {HOURS_MAX}; 0.1 is six minutes")
+    })
 }
 
 /// The number, if it fits; what is no number fits nowhere.
@@ -175,6 +202,7 @@ fn main() -> Result<()> {
                 cuts: arguments.cuts as usize,
                 churn_percent: arguments.churn,
                 partition: Duration::from_secs(arguments.partition),
+                partition_cuts: arguments.partition_cuts,
                 seed: arguments.seed,
             };
             print(&membership::run(&scenario)?, arguments.output)
@@ -184,6 +212,11 @@ fn main() -> Result<()> {
                 nodes: arguments.nodes as usize,
                 churn_percent: arguments.churn,
                 loss_percent: arguments.loss,
+                duplicate_percent: arguments.duplicate,
+                slow_nodes: arguments.slow as usize,
+                slow_by: Duration::from_millis(arguments.slow_ms),
+                partition: Duration::from_secs(arguments.partition),
+                partition_cuts: arguments.partition_cuts,
                 lookups: arguments.lookups as usize,
                 seed: arguments.seed,
             };

@@ -12,7 +12,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::world::{Clock, Core, Network, Traffic, World};
+use crate::world::{Clock, Core, Network, Severed, Traffic, World};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Scenario {
     pub churn_percent: f64,
     /// In the middle of the hours, and beside them, a third of the group is cut off from the rest for so long.
     pub partition: Duration,
+    /// Which ways that cut severs.
+    pub partition_cuts: Severed,
     /// The one source of chance.
     pub seed: u64,
 }
@@ -60,6 +62,7 @@ impl Scenario {
             cuts: 0,
             churn_percent: 0.0,
             partition: Duration::ZERO,
+            partition_cuts: Severed::Both,
             seed,
         }
     }
@@ -158,13 +161,14 @@ struct Partition {
 ///
 /// # Errors
 ///
-/// There are fewer than three nodes, nobody would stay, the group does not form, or news does not reach everybody in a thousand periods.
+/// There are fewer than three nodes, no hours, nobody would stay, the group does not form, or news does not reach everybody in a thousand periods.
 pub fn run(scenario: &Scenario) -> Result<Outcome> {
     ensure!(scenario.nodes >= 3, "a death needs two who learn of it");
     ensure!(
         (0.0..=100.0).contains(&scenario.churn_percent),
         "churn is a share of the nodes"
     );
+    ensure!(scenario.hours > 0.0, "in no time nothing can be measured");
     let mut group = Group::new(scenario.clone());
     group.form()?;
     group.disturb();
@@ -355,13 +359,14 @@ impl Group {
         let mut up = self.up(self.world.len());
         up.shuffle(&mut self.world.random);
         let island: BTreeSet<usize> = up[..up.len() / 3].iter().copied().collect();
-        self.world.cut_off(island.clone());
+        let severed = self.scenario.partition_cuts;
+        self.world.cut_off(island.clone(), severed);
         self.partition = Some(Partition {
             island,
             buried: BTreeSet::new(),
         });
         self.run_for(time);
-        self.world.cut_off(BTreeSet::new());
+        self.world.cut_off(BTreeSet::new(), severed);
         let healed = self.until_all_know_all()?;
         self.partition = None;
         Ok(Some(healed))

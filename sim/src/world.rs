@@ -38,6 +38,18 @@ pub struct Network {
     pub duplicate_percent: f64,
 }
 
+/// Which ways a cut through the whole world severs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Severed {
+    /// Nothing crosses it.
+    #[default]
+    Both,
+    /// What those who are cut off say is lost; they hear the others.
+    Outward,
+    /// What is said to those who are cut off is lost; the others hear them.
+    Inward,
+}
+
 /// A node's clock: it began with another reading, and runs faster or slower.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
@@ -126,8 +138,10 @@ pub struct World<C: Core> {
     network: Network,
     /// Directed links that carry nothing: from, to.
     cuts: BTreeSet<(usize, usize)>,
-    /// Nodes between which and all others nothing is carried.
+    /// Nodes that a cut separates from all others.
     island: BTreeSet<usize>,
+    /// Which ways that cut severs.
+    severed: Severed,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
     traffic: Traffic,
@@ -146,6 +160,7 @@ impl<C: Core> World<C> {
             network,
             cuts: BTreeSet::new(),
             island: BTreeSet::new(),
+            severed: Severed::Both,
             queue: BinaryHeap::new(),
             sequence: 0,
             traffic: Traffic::default(),
@@ -217,15 +232,19 @@ impl<C: Core> World<C> {
         self.cuts.clear();
     }
 
-    /// From now on nothing gets from these nodes to others or back; nobody is cut off when there are none.
-    pub fn cut_off(&mut self, island: BTreeSet<usize>) {
+    /// From now on nothing gets from these nodes to others, or back, or both; nobody is cut off when there are none.
+    pub fn cut_off(&mut self, island: BTreeSet<usize>, severed: Severed) {
         self.island = island;
+        self.severed = severed;
     }
 
-    /// Whether a cut through the whole world runs between two nodes.
-    #[must_use]
-    pub fn is_cut_between(&self, one: usize, other: usize) -> bool {
-        self.island.contains(&one) != self.island.contains(&other)
+    /// Whether the cut through the whole world swallows what one node sends to another.
+    fn is_severed(&self, from: usize, to: usize) -> bool {
+        match (self.island.contains(&from), self.island.contains(&to)) {
+            (true, false) => self.severed != Severed::Inward,
+            (false, true) => self.severed != Severed::Outward,
+            _ => false,
+        }
     }
 
     /// Has a node that is up do something at its own time.
@@ -301,7 +320,7 @@ impl<C: Core> World<C> {
     fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         self.traffic.messages += 1;
         self.traffic.bytes += bytes.len() as u64;
-        let carried = !self.cuts.contains(&(from, to)) && !self.is_cut_between(from, to);
+        let carried = !self.cuts.contains(&(from, to)) && !self.is_severed(from, to);
         if !self.is_up(to) || !carried {
             return;
         }

@@ -5,17 +5,15 @@ use std::time::Duration;
 
 use mielin_mesh_core::Preset;
 use mielin_sim::curves::{self, Sweep};
+use mielin_sim::world::Severed;
 use mielin_sim::{lookup, membership};
 
 const SEED: u64 = 1;
 
 fn table(nodes: usize, churn_percent: f64) -> lookup::Scenario {
     lookup::Scenario {
-        nodes,
         churn_percent,
-        loss_percent: 0.0,
-        lookups: 2_000,
-        seed: SEED,
+        ..lookup::Scenario::new(nodes, SEED)
     }
 }
 
@@ -43,10 +41,23 @@ fn records_are_found_although_messages_are_lost() {
 
 #[test]
 fn the_same_seed_gives_the_same_output() {
-    let lookups = || serde_json::to_string(&lookup::run(&table(40, 10.0)).unwrap()).unwrap();
+    let lookups = || {
+        let scenario = lookup::Scenario {
+            loss_percent: 5.0,
+            duplicate_percent: 5.0,
+            slow_nodes: 4,
+            slow_by: Duration::from_millis(300),
+            partition: Duration::from_secs(100),
+            partition_cuts: Severed::Outward,
+            ..table(40, 10.0)
+        };
+        serde_json::to_string(&lookup::run(&scenario).unwrap()).unwrap()
+    };
     assert_eq!(lookups(), lookups());
     let group = || {
         let scenario = membership::Scenario {
+            partition: Duration::from_secs(20),
+            partition_cuts: Severed::Inward,
             slow_nodes: 2,
             slow_by: Duration::from_millis(300),
             cuts: 5,
@@ -99,9 +110,15 @@ fn nobody_is_taken_for_dead_where_a_tenth_is_lost_and_bytes_do_not_grow_with_the
 
 #[test]
 fn a_partition_of_the_group_heals() {
-    for loss_percent in [0.0, 10.0] {
+    for (loss_percent, partition_cuts) in [
+        (0.0, Severed::Both),
+        (10.0, Severed::Both),
+        (10.0, Severed::Outward),
+        (10.0, Severed::Inward),
+    ] {
         let scenario = membership::Scenario {
             partition: Duration::from_secs(300),
+            partition_cuts,
             ..membership::Scenario::new(200, loss_percent, 0.1, SEED)
         };
         let outcome = membership::run(&scenario).unwrap();
@@ -154,6 +171,57 @@ fn keys_for_what_was_not_asked_are_not_printed() {
     };
     assert!(!keys(0));
     assert!(keys(60));
+    let keys = |partition| {
+        let scenario = lookup::Scenario {
+            lookups: 100,
+            partition: Duration::from_secs(partition),
+            ..table(6, 0.0)
+        };
+        serde_json::to_string(&lookup::run(&scenario).unwrap()).unwrap()
+    };
+    let calm = r#"{"success":1.0,"mean_hops":"#;
+    assert!(keys(0).starts_with(calm), "{}", keys(0));
+    assert!(!keys(0).contains("partition"), "{}", keys(0));
+    for key in ["partition_success", "partition_healed_success"] {
+        assert!(keys(60).contains(key), "{}", keys(60));
+    }
+}
+
+/// Each side finds what it keeps itself, and after the cut what the other does.
+#[test]
+fn a_table_that_was_cut_in_two_is_one_again() {
+    for partition_cuts in [Severed::Both, Severed::Outward, Severed::Inward] {
+        let scenario = lookup::Scenario {
+            partition: Duration::from_secs(300),
+            partition_cuts,
+            ..table(200, 0.0)
+        };
+        let outcome = lookup::run(&scenario).unwrap();
+        let parted = outcome.partition_success.unwrap();
+        assert!((0.8..0.97).contains(&parted), "seed {SEED}: {outcome:?}");
+        // Half a minute of these two and a half passes before either side hears of the other.
+        let healed = outcome.partition_healed_success.unwrap();
+        assert!(healed > 0.96, "seed {SEED}: {outcome:?}");
+    }
+}
+
+#[test]
+fn records_are_found_among_slow_nodes_and_by_messages_that_come_twice() {
+    let calm = lookup::run(&table(200, 0.0)).unwrap();
+    let slow = lookup::Scenario {
+        slow_nodes: 20,
+        slow_by: Duration::from_secs(5),
+        ..table(200, 0.0)
+    };
+    let twice = lookup::Scenario {
+        duplicate_percent: 30.0,
+        ..table(200, 0.0)
+    };
+    for scenario in [slow, twice] {
+        let outcome = lookup::run(&scenario).unwrap();
+        assert!(outcome.success > 0.99, "seed {SEED}: {outcome:?}");
+        assert_ne!(outcome, calm, "nobody was slow, nothing came twice");
+    }
 }
 
 #[test]
