@@ -120,6 +120,10 @@ impl Failure {
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Failure {
         let (class, hint) = match error.kind() {
             io::ErrorKind::NotFound => (Class::NotFound, "check the path"),
+            io::ErrorKind::NotADirectory => (
+                Class::Usage,
+                "a part of that path is a file; name another path",
+            ),
             io::ErrorKind::PermissionDenied => (
                 Class::Refused,
                 "`ls -ld` shows who may; use another path, or run as a user who may",

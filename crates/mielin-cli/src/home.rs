@@ -194,6 +194,8 @@ impl From<DirectoryError> for Failure {
                 path,
                 source,
             } => Failure::io(format!("cannot {action} {}", path.display()), &source),
+            DirectoryError::NoVersion { .. } => Failure::refused(error.to_string())
+                .hint("name another directory with --data-dir, or bring back a copy of this one"),
             DirectoryError::OtherVersion { .. } => Failure::refused(error.to_string()).hint(
                 "name another directory with --data-dir, or run the program that wrote this one",
             ),

@@ -338,6 +338,7 @@ fn addresses() {
     let data = dir.path().join("other");
     let join = |address: &str| run_in(&data, &["mesh", "join", address]);
     check(&join("somewhere"), USAGE, "HOST:PORT");
+    check(&join("127.0.0.1:99999"), USAGE, "between 1 and 65535");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let closed = closed.unwrap().to_string();
     check(&join(&closed), UNREACHABLE, &closed);
@@ -362,6 +363,15 @@ fn data_directories() {
     fs::create_dir(&newer).unwrap();
     fs::write(newer.join("VERSION"), "99\n").unwrap();
     check(&run_in(&newer, &START), REFUSED, "version 99");
+    fs::write(newer.join("VERSION"), b"\x1b[31m\xff").unwrap();
+    let says = "says \"\\u{1b}[31m\\u{fffd}\", which is no version";
+    check(&run_in(&newer, &START), REFUSED, says);
+    let file = newer.join("VERSION");
+    for path in [&file, &file.join("below")] {
+        for line in [&START[..], &["mesh", "status"]] {
+            check(&run_in(path, line), USAGE, "not a directory");
+        }
+    }
 
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
@@ -384,6 +394,43 @@ fn data_directories() {
     ] {
         check(&run_in(&data, line), REFUSED, says);
     }
+}
+
+/// Whoever could not dial the member later is told before it asks for anything.
+#[test]
+fn a_member_of_another_address_family_costs_no_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let founding = ["mesh", "start", "--bind", "[::1]:0", "--name", "core"];
+    let core = Node::run(&dir.path().join("core"), &founding);
+    let token = core.token();
+    let data = dir.path().join("data");
+    let join = ["mesh", "join", core.address(), "--token", &token];
+    for bind in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let refused = run_in(
+            &data,
+            &[&join[..], &["--bind", bind, "--stop-on-stdin-end"]].concat(),
+        );
+        check(&refused, USAGE, "is an IPv6 address");
+        assert!(refused.stderr().contains("--bind '[::]:0'"));
+    }
+    let _joined = Node::run(&data, &[&join[..], &["--bind", "[::]:0"]].concat());
+    core.sees(2);
+}
+
+#[test]
+fn a_name_that_was_damaged_can_be_repaired() {
+    let node = Node::found("home");
+    let (dir, _kept) = (node.dir.clone(), node.stop());
+    let file = dir.join("identity/name");
+    for broken in ["", "two words"] {
+        fs::write(&file, broken).unwrap();
+        let refused = run_in(&dir, &["daemon"]);
+        check(&refused, 1, file.to_str().unwrap());
+        assert!(!refused.stderr().contains("another --name"));
+    }
+    fs::write(&file, "repaired\n").unwrap();
+    let node = Node::run(&dir, &["daemon"]);
+    assert_eq!(node.ready["name"], "repaired");
 }
 
 #[test]

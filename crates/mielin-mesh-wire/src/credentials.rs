@@ -1,7 +1,7 @@
 //! What a member of a mesh holds: key, certificate, root, and for one node the
 //! root's key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -65,6 +65,14 @@ pub enum CredentialsError {
         /// Its name.
         file: &'static str,
     },
+    /// The stored name is none.
+    #[error("the file {} has no name of a node in it: {reason}", file.display())]
+    StoredName {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: NameError,
+    },
     /// The stored certificate does not fit the stored key or root.
     #[error("the stored certificate does not belong to the stored key or root")]
     Mismatch,
@@ -125,7 +133,11 @@ pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, Credenti
     let name = directory
         .read(NAME_FILE)?
         .ok_or(CredentialsError::Missing { file: NAME_FILE })?;
-    let name = Name::new(String::from_utf8_lossy(&name))?;
+    // An editor that repairs it ends the line.
+    let name = Name::new(String::from_utf8_lossy(&name).trim_end()).map_err(|reason| {
+        let file = directory.path().join(NAME_FILE);
+        CredentialsError::StoredName { file, reason }
+    })?;
     let stored = stored_revocations(&directory, &root)?;
     let revoked: Revoked = stored.iter().map(|one| one.revocation().node).collect();
     let authority = Authority::load(&directory, &root, &revoked)?;
@@ -374,6 +386,16 @@ mod tests {
             assert!(create_mesh(dir.path(), "x", NodeRole::Core).is_err());
             std::fs::write(file(name), &good).unwrap();
         }
-        assert!(load_credentials(dir.path()).unwrap().is_some());
+        for broken in [&b""[..], b"two words", b"\x1b[31m"] {
+            std::fs::write(file(NAME_FILE), broken).unwrap();
+            let error = load_credentials(dir.path()).unwrap_err();
+            assert!(
+                matches!(&error, CredentialsError::StoredName { file: at, .. } if *at == file(NAME_FILE)),
+                "{error}"
+            );
+        }
+        std::fs::write(file(NAME_FILE), "repaired\n").unwrap();
+        let repaired = load_credentials(dir.path()).unwrap().unwrap();
+        assert_eq!(repaired.name(), "repaired");
     }
 }

@@ -29,6 +29,14 @@ pub enum DirectoryError {
         /// What its version file says.
         found: String,
     },
+    /// Its version file says something else.
+    #[error("the version file of data directory {path} says \"{found}\", which is no version", path = path.display())]
+    NoVersion {
+        /// The directory.
+        path: PathBuf,
+        /// What its version file says: how it begins, with escapes.
+        found: String,
+    },
     /// There are files in it, but not those of a node.
     #[error("{path} is not empty and not a data directory of mielin", path = path.display())]
     Foreign {
@@ -65,10 +73,18 @@ impl DataDirectory {
                 if found.parse() == Ok(DATA_VERSION) {
                     return Ok(directory);
                 }
-                let found = found.chars().take(32).filter(|c| !c.is_control()).collect();
-                Err(DirectoryError::OtherVersion {
-                    path: path.to_path_buf(),
-                    found,
+                let path = path.to_path_buf();
+                let is_number = !found.is_empty() && found.bytes().all(|b| b.is_ascii_digit());
+                // It may be anything, and is shown on a terminal.
+                let found = found
+                    .chars()
+                    .take(32)
+                    .flat_map(char::escape_default)
+                    .collect();
+                Err(if is_number {
+                    DirectoryError::OtherVersion { path, found }
+                } else {
+                    DirectoryError::NoVersion { path, found }
                 })
             }
             None => {
@@ -165,7 +181,14 @@ fn create_private(path: &Path) -> Result<(), DirectoryError> {
         use std::os::unix::fs::DirBuilderExt;
         builder.mode(0o700);
     }
-    builder.create(path).map_err(failure("create", path))
+    builder.create(path).map_err(|error| {
+        // It is no directory, or it would not have come to this.
+        let error = match error.kind() {
+            io::ErrorKind::AlreadyExists => io::ErrorKind::NotADirectory.into(),
+            _ => error,
+        };
+        failure("create", path)(error)
+    })
 }
 
 fn failure(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
@@ -193,6 +216,39 @@ mod tests {
             fs::read_to_string(dir.path().join("VERSION")).unwrap(),
             "7\n"
         );
+    }
+
+    #[test]
+    fn what_is_no_version_is_shown_with_escapes() {
+        for (content, shown) in [
+            (&b""[..], ""),
+            (b"\x1b[31m\n7", "\\u{1b}[31m\\n7"),
+            (b"one \"more\"", "one \\\"more\\\""),
+            (b"\xff\xe2\x80\xae", "\\u{fffd}\\u{202e}"),
+            (&[b'x'; 9_999], "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("VERSION"), content).unwrap();
+            let error = DataDirectory::open(dir.path()).unwrap_err();
+            assert!(
+                matches!(error, DirectoryError::NoVersion { ref found, .. } if found == shown),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_no_directory_and_has_none_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        for path in [&file, &file.join("below")] {
+            let error = DataDirectory::open(path).unwrap_err();
+            let DirectoryError::Io { source, .. } = error else {
+                panic!("{error}");
+            };
+            assert_eq!(source.kind(), io::ErrorKind::NotADirectory);
+        }
     }
 
     #[test]

@@ -130,16 +130,18 @@ async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Resu
                 .map(NodeRole::from)
                 .or(granted)
                 .unwrap_or(NodeRole::Edge);
-            if let Some(bind) = home.settings(&arguments.node)?.bind {
+            let bind = home.settings(&arguments.node)?.bind;
+            if let Some(bind) = bind {
                 daemon::check_bind(bind)?;
             }
+            let addresses = addresses(&member, bind.unwrap_or(daemon::DEFAULT_BIND)).await?;
             let request = |address| JoinRequest {
                 address,
                 token: token.clone(),
                 name: name.clone(),
                 role,
             };
-            join_any(&home, &member, request, output).await?
+            join_any(&home, addresses, request, output).await?
         }
     };
     run_node(home, credentials, Some(&member), &arguments.node, output).await
@@ -271,17 +273,43 @@ fn parse_member(address: &str) -> Result<BootstrapNode, Failure> {
     })
 }
 
-/// Joins at the first address of the member that answers.
-async fn join_any(
-    home: &Home,
-    member: &BootstrapNode,
-    request: impl Fn(SocketAddr) -> JoinRequest,
-    output: Output,
-) -> Result<NodeCredentials, Failure> {
-    let addresses = member.resolve().await.map_err(|error| {
+/// Those addresses of a member that a node which listens there could dial later: with another it would have been admitted,
+/// and a use of its token spent, in vain.
+async fn addresses(member: &BootstrapNode, bind: SocketAddr) -> Result<Vec<SocketAddr>, Failure> {
+    let mut addresses = member.resolve().await.map_err(|error| {
         Failure::unreachable(format!("cannot find {member}: {error}"))
             .hint("check the host's name, or give its IP address")
     })?;
+    addresses.retain(|address| can_dial(bind, *address));
+    if addresses.is_empty() {
+        let (ours, theirs) = match bind {
+            SocketAddr::V4(_) => ("IPv4", "IPv6"),
+            SocketAddr::V6(_) => ("IPv6", "IPv4"),
+        };
+        return Err(Failure::usage(format!(
+            "a node that listens on {bind} speaks {ours}, and {member} is an {theirs} address"
+        ))
+        .hint(format!(
+            "listen on both, with --bind '[::]:{}'",
+            bind.port()
+        )));
+    }
+    Ok(addresses)
+}
+
+/// A socket on [::] speaks IPv4, too.
+fn can_dial(bind: SocketAddr, address: SocketAddr) -> bool {
+    let both = bind.is_ipv6() && bind.ip().is_unspecified();
+    both || bind.is_ipv4() == address.is_ipv4()
+}
+
+/// Joins at the first of a member's addresses that answers.
+async fn join_any(
+    home: &Home,
+    addresses: Vec<SocketAddr>,
+    request: impl Fn(SocketAddr) -> JoinRequest,
+    output: Output,
+) -> Result<NodeCredentials, Failure> {
     let mut silence = None;
     for address in addresses {
         let tell = |progress| output.progress(progress_text(&progress));
@@ -526,6 +554,8 @@ impl From<CredentialsError> for Failure {
             }
             CredentialsError::Exists { .. } => Failure::refused(error.to_string())
                 .hint("`mielin daemon` runs that node; a new one needs a directory of its own"),
+            CredentialsError::StoredName { .. } => Failure::internal(error.to_string())
+                .hint("write one into that file: up to 64 bytes without spaces, as `mesh start --name` takes them"),
             CredentialsError::Expired { .. } => Failure::refused(error.to_string()).hint(
                 "give it a new directory with --data-dir; `mielin mesh token` prints a token",
             ),
@@ -548,6 +578,8 @@ impl From<JoinError> for Failure {
                 Failure::unreachable(message)
                     .hint("is a node running at that address, and does a firewall let UDP pass?")
             }
+            JoinError::Address { address, .. } if address.is_ipv6() => Failure::usage(message)
+                .hint("join at an IPv6 address of a member, with --bind '[::]:9000'"),
             JoinError::Address { .. } => Failure::usage(message).hint(HOST_AND_PORT),
             JoinError::Token(TokenError::Malformed) => Failure::usage(message).hint(NEW_TOKEN),
             JoinError::Token(_) => Failure::refused(message).hint(NEW_TOKEN),
@@ -598,6 +630,20 @@ mod tests {
     use mielin_mesh_core::NodeId;
 
     use super::*;
+
+    #[test]
+    fn only_a_socket_for_all_addresses_speaks_both_families() {
+        for (bind, v4, v6) in [
+            ("127.0.0.1:0", true, false),
+            ("0.0.0.0:9000", true, false),
+            ("[::]:9000", true, true),
+            ("[::1]:0", false, true),
+        ] {
+            let bind = bind.parse().unwrap();
+            assert_eq!(can_dial(bind, "10.0.0.1:9".parse().unwrap()), v4, "{bind}");
+            assert_eq!(can_dial(bind, "[::1]:9".parse().unwrap()), v6, "{bind}");
+        }
+    }
 
     #[test]
     fn the_joiner_shows_the_whole_id_that_is_compared() {

@@ -31,9 +31,12 @@ enum Place {
 /// Why a text names no member. The caller's mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
-    /// There is no port, or none between 1 and 65535.
+    /// There is no port, or what stands there is no number.
     #[error("there is no port; write HOST:PORT, and [ADDRESS]:PORT for IPv6")]
     Port,
+    /// The number is not that of a port.
+    #[error("the port is not between 1 and 65535")]
+    PortRange,
     /// The host is neither an IP address nor a name (RFC 1123, 2.1).
     #[error("the host is neither an IP address nor a host name")]
     Host,
@@ -75,15 +78,17 @@ impl FromStr for BootstrapNode {
     fn from_str(text: &str) -> Result<Self, BootstrapError> {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return match address.port() {
-                0 => Err(BootstrapError::Port),
+                0 => Err(BootstrapError::PortRange),
                 _ => Ok(address.into()),
             };
         }
         let (host, port) = text.rsplit_once(':').ok_or(BootstrapError::Port)?;
-        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(BootstrapError::Port);
+        }
         let port = match port.parse::<u16>() {
-            Ok(port) if port != 0 && digits => port,
-            _ => return Err(BootstrapError::Port),
+            Ok(port) if port != 0 => port,
+            _ => return Err(BootstrapError::PortRange),
         };
         if !is_host_name(host) {
             return Err(BootstrapError::Host);
@@ -138,10 +143,12 @@ mod tests {
             ("", BootstrapError::Port),
             ("host", BootstrapError::Port),
             ("host:", BootstrapError::Port),
-            ("host:0", BootstrapError::Port),
             ("host:+1", BootstrapError::Port),
-            ("host:65536", BootstrapError::Port),
-            ("10.0.0.1:0", BootstrapError::Port),
+            ("host:0", BootstrapError::PortRange),
+            ("host:65536", BootstrapError::PortRange),
+            ("10.0.0.1:0", BootstrapError::PortRange),
+            ("127.0.0.1:99999", BootstrapError::PortRange),
+            ("[::1]:99999", BootstrapError::PortRange),
             ("::1:9000", BootstrapError::Host),
             (":9000", BootstrapError::Host),
             ("a..b:9000", BootstrapError::Host),
