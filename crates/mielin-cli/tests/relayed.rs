@@ -1,4 +1,5 @@
-//! A node that nobody can dial, on a host of its own behind a firewall: network namespaces on a link, and nftables.
+//! Nodes that nobody can dial, on hosts of their own behind a firewall or an address translation: network namespaces on a
+//! link, and nftables.
 //!
 //! Needs Linux, `ip`, `nft` and root. Nothing of this machine's own network is touched.
 #![cfg(target_os = "linux")]
@@ -10,7 +11,7 @@ mod support;
 use std::time::Instant;
 
 use serde_json::Value;
-use support::link::{Link, address};
+use support::link::{INNER, Link, address};
 use support::{Node, sample, until};
 use tempfile::TempDir;
 
@@ -210,4 +211,64 @@ fn where_no_relay_is_members_hand_messages_to_agents_on() {
     });
     assert!(answer.ends_with(": a\n"), "{answer}");
     assert!(path(&near, &hidden).is_null());
+}
+
+/// Two hosts behind routers that give each destination another port. Both have the same address, where nobody else finds
+/// them; neither can dial the other, and both meet at a relay.
+#[test]
+fn nodes_behind_two_address_translations_speak_and_move_through_a_relay() {
+    let mut link = Link::new(4);
+    let hosts = [2, 3].map(|router| link.host_behind(router));
+    let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let dir = |node: usize| dirs[node].path().join("data");
+    let core_bind = format!("{}:9000", address(CORE));
+    let start = [
+        "mesh", "start", "--bind", &core_bind, "--name", "core", "--role", "edge",
+    ];
+    let core = link.node(CORE, &dir(0), &start);
+    let join = |host, node, bind: &str, name: &str, role: &str| {
+        let token = core.token();
+        let line = [
+            "mesh", "join", &core_bind, "--token", &token, "--bind", bind, "--name", name,
+            "--role", role,
+        ];
+        link.node(host, &dir(node), &line)
+    };
+    let relaying = join(
+        RELAY,
+        1,
+        &format!("{}:9000", address(RELAY)),
+        "relay",
+        "relay",
+    );
+    let inner = format!("{INNER}:9000");
+    let left = join(hosts[0], 2, &inner, "left", "edge");
+    let right = join(hosts[1], 3, &inner, "right", "edge");
+    for node in [&core, &relaying, &left, &right] {
+        node.sees(4);
+    }
+    for (from, to) in [(&left, &right), (&right, &left)] {
+        let by = until("the way through the relay", || relay(from, to));
+        assert_eq!(by, relaying.id());
+    }
+    // What each advertises is its own address to the other, and nobody's on the link, where their routers' are seen.
+    assert_eq!([left.address(), right.address()], [&inner, &inner]);
+    for (node, router) in [(&left, 2), (&right, 3)] {
+        let route = core.json(&["mesh", "route", node.id()]);
+        let seen = route["address"].as_str().unwrap();
+        assert!(seen.starts_with(&format!("{}:", address(router))), "{seen}");
+    }
+
+    left.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    assert_eq!(right.reply("counter", "a").unwrap(), "1: a\n");
+    let moved = left.json(&["agent", "migrate", "counter", "right"]);
+    assert_eq!(moved["to"], right.id());
+    assert_eq!(left.reply("counter", "b").unwrap(), "2: b\n");
+    let moved = left.json(&["agent", "migrate", "counter", "left"]);
+    assert_eq!(moved["to"], left.id());
+    assert_eq!(right.reply("counter", "c").unwrap(), "3: c\n");
+    for (from, to) in [(&left, &right), (&right, &left)] {
+        assert_eq!(path(from, to)["kind"], "relayed");
+    }
+    measure("between two translations", &left, &right, &moved);
 }

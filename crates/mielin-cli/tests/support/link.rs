@@ -13,6 +13,10 @@ const SETUP: &str = "this test needs Linux, the programs `ip` and `nft`, and the
      install iproute2 and nftables (on Debian: apt-get install iproute2 nftables) and run it as root, or in a \
      container as root with the capabilities NET_ADMIN and SYS_ADMIN";
 
+/// The address of every host behind a router, and of the router on that side: at home everybody has the same.
+pub const INNER: &str = "192.168.78.2";
+const GATEWAY: &str = "192.168.78.1";
+
 static LINKS: AtomicU32 = AtomicU32::new(0);
 
 /// Hosts on one link, removed when this is dropped.
@@ -49,6 +53,39 @@ impl Link {
         link
     }
 
+    /// Adds a host behind another one, which translates its address: each connection of it comes from the router's
+    /// address and a port of its own. Gives the host's number. Its address, [`INNER`], is no address on the link.
+    pub fn host_behind(&mut self, router: usize) -> usize {
+        let number = self.hosts.len() - 1;
+        let (router, host) = (
+            self.host(router).to_owned(),
+            format!("{}-nat{number}", self.hosts[0]),
+        );
+        ip(&["netns", "add", &host]);
+        self.hosts.push(host.clone());
+        let peer = ["type", "veth", "peer", "name", "eth0", "netns", &host];
+        ip(&[&["-n", &router, "link", "add", "inside"][..], &peer].concat());
+        for (name, device, address) in [(&router, "inside", GATEWAY), (&host, "eth0", INNER)] {
+            let address = format!("{address}/24");
+            ip(&["-n", name, "addr", "add", &address, "dev", device]);
+            ip(&["-n", name, "link", "set", device, "up"]);
+        }
+        ip(&["-n", &host, "link", "set", "lo", "up"]);
+        ip(&["-n", &host, "route", "add", "default", "via", GATEWAY]);
+        let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+        ip(&["netns", "exec", &router, "sh", "-c", forward]);
+        rule(
+            &router,
+            "table ip translation {
+                chain out {
+                    type nat hook postrouting priority 100;
+                    oifname eth0 masquerade fully-random
+                }
+            }",
+        );
+        number
+    }
+
     pub fn host(&self, number: usize) -> &str {
         &self.hosts[number + 1]
     }
@@ -79,17 +116,22 @@ impl Link {
 
     /// Gives a host these rules instead of those that it has.
     pub fn firewall(&self, number: usize, rules: &str) {
-        let mut nft = Command::new("ip")
-            .args(["netns", "exec", self.host(number), "nft", "-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{error}; {SETUP}"));
-        let rules = format!("flush ruleset\n{rules}\n");
-        let mut input = nft.stdin.take().unwrap();
-        input.write_all(rules.as_bytes()).unwrap();
-        drop(input);
-        assert!(nft.wait().unwrap().success(), "nft; {SETUP}");
+        rule(self.host(number), rules);
     }
+}
+
+/// Has a namespace these rules and no others.
+fn rule(host: &str, rules: &str) {
+    let mut nft = Command::new("ip")
+        .args(["netns", "exec", host, "nft", "-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{error}; {SETUP}"));
+    let rules = format!("flush ruleset\n{rules}\n");
+    let mut input = nft.stdin.take().unwrap();
+    input.write_all(rules.as_bytes()).unwrap();
+    drop(input);
+    assert!(nft.wait().unwrap().success(), "nft; {SETUP}");
 }
 
 impl Drop for Link {
