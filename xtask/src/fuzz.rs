@@ -34,16 +34,31 @@ pub(crate) struct Options {
 struct Target {
     name: &'static str,
     package: &'static str,
-    /// The path of its test among the library's own, or none if it is in `tests/fuzz`, where
-    /// libFuzzer's program finds it too.
-    inside: Option<&'static str>,
+    place: Place,
+}
+
+/// Where the test of a target is.
+enum Place {
+    /// In `tests/fuzz`, where libFuzzer's program finds it too.
+    Fuzz,
+    /// Among the library's own, with this path.
+    Library(&'static str),
+    /// Among those of the package's only program.
+    Program(&'static str),
+}
+
+impl Target {
+    /// Whether others than its crate reach its decoder, and so libFuzzer's program.
+    fn is_public(&self) -> bool {
+        matches!(self.place, Place::Fuzz)
+    }
 }
 
 const fn public(name: &'static str, package: &'static str) -> Target {
     Target {
         name,
         package,
-        inside: None,
+        place: Place::Fuzz,
     }
 }
 
@@ -51,11 +66,20 @@ const fn private(name: &'static str, package: &'static str, test: &'static str) 
     Target {
         name,
         package,
-        inside: Some(test),
+        place: Place::Library(test),
     }
 }
 
-const TARGETS: [Target; 28] = [
+const fn in_program(name: &'static str, package: &'static str, test: &'static str) -> Target {
+    Target {
+        name,
+        package,
+        place: Place::Program(test),
+    }
+}
+
+const TARGETS: [Target; 31] = [
+    in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
@@ -66,6 +90,11 @@ const TARGETS: [Target; 28] = [
     public("host_calls", "mielin-wasm"),
     public("host_state", "mielin-wasm"),
     public("instrument", "mielin-safepoint"),
+    private(
+        "introduction",
+        "mielin-mesh-wire",
+        "introduction::tests::introduction",
+    ),
     private(
         "join_messages",
         "mielin-mesh-wire",
@@ -85,6 +114,7 @@ const TARGETS: [Target; 28] = [
     private("operations", "mielin-cells", "wire::tests::operations"),
     private("record", "mielin-cells", "record::tests::hostile_records"),
     public("registry", "mielin-mesh-core"),
+    private("response", "mielin-mesh", "serving::tests::response"),
     public("resume", "mielin-wasm"),
     public("revocation", "mielin-mesh-core"),
     public("rewritten", "mielin-safepoint"),
@@ -119,7 +149,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         );
     }
     for target in targets {
-        if target.inside.is_some() || options.mutate || options.seeds {
+        if !target.is_public() || options.mutate || options.seeds {
             replay(workspace, target, options)?;
         } else {
             explore(workspace, target, options.seconds)?;
@@ -137,9 +167,10 @@ fn replay(workspace: &Workspace, target: &Target, options: &Options) -> Result<(
     } else {
         cargo.env("MIELIN_FUZZ_SECONDS", options.seconds.to_string());
     }
-    match target.inside {
-        Some(test) => cargo.args(["--lib", "--", "--exact", test]),
-        None => cargo.args(["--test", "fuzz", "--", "--exact", target.name]),
+    match target.place {
+        Place::Library(test) => cargo.args(["--lib", "--", "--exact", test]),
+        Place::Program(test) => cargo.args(["--bins", "--", "--exact", test]),
+        Place::Fuzz => cargo.args(["--test", "fuzz", "--", "--exact", target.name]),
     };
     run_command(&mut cargo)
 }
@@ -211,7 +242,7 @@ mod tests {
         assert_eq!(corpora, TARGETS.map(|target| target.name));
         for target in TARGETS {
             let named = manifest.contains(&format!("name = \"{}\"", target.name));
-            assert_eq!(named, target.inside.is_none(), "{}", target.name);
+            assert_eq!(named, target.is_public(), "{}", target.name);
             let program = folder.join(format!("fuzz_targets/{}.rs", target.name));
             assert_eq!(program.exists(), named, "{}", target.name);
         }
@@ -227,11 +258,7 @@ mod tests {
             let begins = format!("| `{}` |", target.name);
             let row = rows.clone().find(|row| row.starts_with(&begins)).unwrap();
             assert!(row.contains(&format!("| `{}`, ", target.package)), "{row}");
-            assert_eq!(
-                row.ends_with("`tests/fuzz` |"),
-                target.inside.is_none(),
-                "{row}"
-            );
+            assert_eq!(row.ends_with("`tests/fuzz` |"), target.is_public(), "{row}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -128,7 +128,7 @@ pub(crate) async fn ask(
         .map_err(|_| IntroductionError::Timeout { address, limit })?
 }
 
-async fn introduce(mut stream: TcpStream, der: &[u8]) -> io::Result<()> {
+async fn introduce(mut stream: impl AsyncRead + AsyncWrite + Unpin, der: &[u8]) -> io::Result<()> {
     let mut question = [0; QUESTION.len()];
     stream.read_exact(&mut question).await?;
     if question != QUESTION {
@@ -145,6 +145,13 @@ async fn question(address: SocketAddr) -> Result<RootCertificate, IntroductionEr
     let unreachable = |source| IntroductionError::Unreachable { address, source };
     let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
     stream.write_all(&QUESTION).await.map_err(unreachable)?;
+    answer(stream, address).await
+}
+
+async fn answer(
+    mut stream: impl AsyncRead + Unpin,
+    address: SocketAddr,
+) -> Result<RootCertificate, IntroductionError> {
     let foreign = |source: io::Error| match source.kind() {
         io::ErrorKind::UnexpectedEof => IntroductionError::Foreign { address },
         _ => IntroductionError::Unreachable { address, source },
@@ -164,6 +171,11 @@ async fn question(address: SocketAddr) -> Result<RootCertificate, IntroductionEr
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use mielin_fuzz::{Seed, Target};
+
     use super::*;
     use crate::certificate::make_root;
 
@@ -254,5 +266,57 @@ mod tests {
             assert!(expected, "case {index}: {error}");
             server.await.unwrap();
         }
+    }
+
+    /// What a joiner says to a member, and a member to it, over a TCP connection that proves nothing.
+    const INTRODUCTION: Target = Target {
+        name: "introduction",
+        mutations: 20_000,
+        fixed_bytes: DER_BYTES_MAX + (64 << 10),
+        bytes_per_byte: 64,
+        run: |bytes| {
+            let address = ([127, 0, 0, 1], 9).into();
+            let root = at_once(answer(bytes, address));
+            if let Ok(root) = &root {
+                assert!(bytes.starts_with(&told(root.der())));
+            }
+            let mut said = Vec::new();
+            let der = [7; 100];
+            let asked = at_once(introduce(tokio::io::join(bytes, &mut said), &der));
+            assert_eq!(asked.is_ok(), bytes.starts_with(&QUESTION));
+            assert_eq!(said, if asked.is_ok() { told(&der) } else { vec![] });
+            root.is_ok() || asked.is_ok()
+        },
+        seeds: || {
+            let (_, root) = make_root().unwrap();
+            let told = told(root.der());
+            vec![
+                Seed::good("question", QUESTION),
+                Seed::bad("question-cut-off", &QUESTION[..7]),
+                Seed::bad("root-cut-off", &told[..told.len() - 1]),
+                Seed::bad("claims-65535-bytes", [&ANSWER[..], &[0xff; 3]].concat()),
+                Seed::bad("no-certificate", [&ANSWER[..], &[0, 1, 7]].concat()),
+                Seed::good("root", told),
+            ]
+        },
+    };
+
+    /// What is said of a root.
+    fn told(der: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(der.len()).unwrap();
+        [&ANSWER[..], &len.to_be_bytes(), der].concat()
+    }
+
+    /// What comes of a future that waits for nothing.
+    fn at_once<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("all bytes are there"),
+        }
+    }
+
+    #[test]
+    fn introduction() {
+        INTRODUCTION.replay();
     }
 }

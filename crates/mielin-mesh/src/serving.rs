@@ -107,3 +107,63 @@ where
     }
     Arc::new(Function(function))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use mielin_fuzz::{Seed, Target};
+    use mielin_mesh_core::codec;
+    use mielin_mesh_core::limits::CODEC_BYTES_MAX;
+
+    use super::*;
+
+    /// What stands before the answer to a request.
+    const RESPONSE: Target = Target {
+        name: "response",
+        mutations: 20_000,
+        fixed_bytes: CODEC_BYTES_MAX + 4096,
+        bytes_per_byte: 8,
+        run: |bytes| {
+            let Ok(response) = codec::decode::<Response>(bytes) else {
+                return false;
+            };
+            let again = codec::encode(&response);
+            assert!(again.len() <= bytes.len());
+            let same = codec::decode::<Response>(&again).unwrap();
+            match (response, same) {
+                (Response::Done, Response::Done) => {}
+                (
+                    Response::Refused { code, message },
+                    Response::Refused {
+                        code: code_again,
+                        message: message_again,
+                    },
+                ) => assert_eq!((code, message), (code_again, message_again)),
+                other => panic!("{other:?}"),
+            }
+            true
+        },
+        seeds: || {
+            let message = "not here, ask another".to_owned();
+            let refused = codec::encode(&Response::Refused { code: 7, message });
+            let mut no_text = refused.clone();
+            *no_text.last_mut().unwrap() = 0xff;
+            vec![
+                Seed::good("done", codec::encode(&Response::Done)),
+                Seed::bad("done-and-more", [0, 0]),
+                Seed::bad("refused-cut-off", &refused[..refused.len() - 1]),
+                Seed::bad("no-text", no_text),
+                Seed::bad(
+                    "claims-a-text-of-2-to-the-62",
+                    [1, 7, 253, 0, 0, 0, 0, 0, 0, 0, 64],
+                ),
+                Seed::good("refused", refused),
+            ]
+        },
+    };
+
+    #[test]
+    fn response() {
+        RESPONSE.replay();
+    }
+}
