@@ -86,6 +86,8 @@ pub(crate) struct Cell {
     pub(crate) logs: Arc<Logs>,
     pub(crate) post: Arc<Post>,
     pub(crate) tally: Arc<Tally>,
+    /// It is this node's: it has no source, or has been written down here.
+    secured: AtomicBool,
     /// Its source is known to have let go of it, or it has none.
     settled: AtomicBool,
     /// The node that may have it, while this one is in doubt.
@@ -194,6 +196,7 @@ impl Cell {
             logs: parts.logs,
             post: parts.post,
             tally: parts.tally,
+            secured: AtomicBool::new(parts.settled),
             settled: AtomicBool::new(parts.settled),
             doubt: Mutex::default(),
             stop: Some(parts.instance.stop_handle()),
@@ -240,6 +243,7 @@ impl Cell {
             logs: Arc::new(logs),
             post: Arc::new(post),
             tally: Arc::new(Tally::from_numbers(remains.counters)),
+            secured: AtomicBool::new(true),
             settled: AtomicBool::new(true),
             doubt: Mutex::default(),
             stop: None,
@@ -604,7 +608,14 @@ impl Cell {
             let record = Record::new(self, self.end());
             home.ledger.record(home.agent, &record)
         });
-        written.unwrap_or(Ok(()))
+        written.unwrap_or(Ok(()))?;
+        self.secured.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether it runs here and may yet be given back to its source: nobody may see anything of it.
+    pub(crate) fn is_provisional(&self) -> bool {
+        !self.secured.load(Ordering::Acquire)
     }
 
     /// Its source is known to have let go of it, or is answered as if it had. On the disk when this returns.

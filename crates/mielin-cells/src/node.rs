@@ -289,9 +289,11 @@ impl Node {
             .map(|location| (location.record.node, location.record.epoch));
         let table = lock(&self.table);
         let tombstone = match table.residents.get(agent) {
-            Some(Resident::Here(cell)) => return Place::Here(Arc::clone(cell)),
+            Some(Resident::Here(cell)) if !cell.is_provisional() => {
+                return Place::Here(Arc::clone(cell));
+            }
             Some(Resident::Left(node, epoch)) => Some((*node, *epoch)),
-            None => None,
+            Some(Resident::Here(_)) | None => None,
         };
         let known = [record, tombstone];
         // A record that names this node is an old one: the agent is not here.
@@ -479,8 +481,8 @@ impl Node {
             .residents
             .values()
             .filter_map(|resident| match resident {
-                Resident::Here(cell) => Some(self.summary(cell)),
-                Resident::Left(..) => None,
+                Resident::Here(cell) if !cell.is_provisional() => Some(self.summary(cell)),
+                Resident::Here(_) | Resident::Left(..) => None,
             });
         in_order(here)
     }

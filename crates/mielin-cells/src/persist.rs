@@ -60,7 +60,7 @@ pub(crate) async fn store(node: &Arc<Node>) -> Vec<AgentId> {
     let mut living: Vec<Arc<Cell>> = node
         .living()
         .into_iter()
-        .filter(|cell| cell.lives())
+        .filter(|cell| cell.lives() && !cell.is_provisional())
         .collect();
     if living.is_empty() || node.directories().is_none() {
         return lost;

@@ -136,6 +136,66 @@ async fn an_agent_in_doubt_waits_until_somebody_recovers_it() {
     shut_down(nodes).await;
 }
 
+/// The agent runs at the target, half of its memory is still at the source, and the stream breaks: the target gives its
+/// copy up, and the source goes on with an agent that has done nothing since it was frozen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_copy_that_breaks_gives_the_agent_back() {
+    let wanted: Arc<Mutex<Option<MoveSide>>> = Arc::default();
+    let probe = {
+        let wanted = Arc::clone(&wanted);
+        MoveProbe(Arc::new(move |side, _, phase| {
+            let mut wanted = wanted.lock().unwrap();
+            if *wanted == Some(side) && *phase == MigrationPhase::PostCopy {
+                *wanted = None;
+                return ProbeAnswer::Drop;
+            }
+            ProbeAnswer::Continue
+        }))
+    };
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 15, 4), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let options = MoveOptions {
+        strategy: Some(MigrationStrategy::PostCopy),
+        ..MoveOptions::default()
+    };
+    for (step, side) in [MoveSide::Source, MoveSide::Target].into_iter().enumerate() {
+        *wanted.lock().unwrap() = Some(side);
+        let error =
+            refused(within(nodes[0].cells.migrate(agent, nodes[1].id(), options, None)).await);
+        assert!(
+            matches!(error, CellsError::RolledBack { .. }),
+            "{side:?}: {error}"
+        );
+        assert_eq!(*wanted.lock().unwrap(), None, "{side:?} was not reached");
+        let lines = nodes[0].stdout(agent).await.lines().count();
+        nodes[0].lines(agent, lines + 1).await;
+        let report = nodes[0].cells.inspect(agent).await.unwrap();
+        assert_eq!(report.node, nodes[0].id());
+        assert_eq!(report.epoch.0, 3 + 2 * step as u64);
+        let from_target = nodes[1].cells.inspect(agent).await.unwrap();
+        assert_eq!(from_target.node, nodes[0].id());
+    }
+    let report = within(nodes[0].cells.migrate(agent, nodes[1].id(), options, None))
+        .await
+        .unwrap();
+    assert!(report.followed > 1_000, "{report:?}");
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    within(nodes[0].cells.wait(agent)).await.unwrap();
+    let output = nodes[0].whole_stdout(agent).await;
+    assert!(
+        output == programs::computed(1 << 15, output.lines().count()),
+        "the output differs"
+    );
+    shut_down(nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_goes_down_during_moves_to_it_takes_no_agent_with_it() {
     let nodes = mesh(2, |_, config| config.move_timeout = Duration::from_secs(5)).await;

@@ -6,6 +6,24 @@ use std::sync::atomic::Ordering;
 use super::{Target, unprepared};
 use crate::cell::Cell;
 use crate::error::CellsError;
+use crate::lock::lock;
+
+impl Drop for Target {
+    /// Whatever ends this before the agent is this node's: the agent is not, and nobody has seen anything of it.
+    fn drop(&mut self) {
+        let Some(claim) = self.claim.take() else {
+            return;
+        };
+        let cell = Arc::clone(claim.cell());
+        drop(claim);
+        self.node.drop_resident(&cell);
+        cell.post.close();
+        cell.logs.discard();
+        // It has ended by itself, or ends at its next safepoint.
+        let _ = cell.kill();
+        lock(&self.node.arrivals).undo(cell.id(), cell.epoch());
+    }
+}
 
 impl Target {
     /// Writes down that the agent is here, in a way that a crash survives.
