@@ -17,4 +17,6 @@ pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};
 pub use receiver::{MigrationReceiver, TargetAction, TargetInput};
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -346,7 +346,7 @@ fn a_lost_ping_is_repeated_until_the_answer_comes() {
             group.nodes[&id(0)].effects.ping.is_none()
         });
     }
-    assert_eq!(group.events, []);
+    assert!(group.events.is_empty());
     assert_eq!(group.nodes[&id(0)].local_health(), 0);
 }
 

@@ -8,7 +8,7 @@ use crate::limits::ARRIVALS_MAX;
 use crate::{AgentId, Epoch};
 
 /// What a source in doubt asks the target, on a connection of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Query {
     /// The agent that was handed over.
     pub agent: AgentId,
@@ -17,7 +17,7 @@ pub struct Query {
 }
 
 /// What a target says to a source in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum QueryReply {
     /// The agent was started here and is this node's (it may have moved on, ended or been lost since).
     Running {
@@ -33,7 +33,7 @@ pub enum QueryReply {
     },
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 struct Arrival {
     /// The last epoch started here.
     started: Epoch,
@@ -49,7 +49,7 @@ struct Arrival {
 /// start exclude each other, and that is what makes a source's question safe while a `Go` is on its way.
 /// The last [`ARRIVALS_MAX`] agents are remembered. A source asks every second, so it would have to be cut
 /// off for as many arrivals before a wrong answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Arrivals {
     arrivals: BTreeMap<AgentId, Arrival>,
     oldest: VecDeque<AgentId>,

@@ -16,7 +16,7 @@ use crate::migration::{
 use crate::{AgentId, Epoch, Instant};
 
 /// A move to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Move {
     /// The agent.
     pub agent: AgentId,
@@ -70,7 +70,7 @@ impl Move {
 }
 
 /// What happened at the source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SourceInput {
     /// The target sent this.
     Frame(MigrationFrame),
@@ -130,7 +130,7 @@ pub enum SourceInput {
 }
 
 /// What the source's node must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SourceAction {
     /// Send this frame, without a tail unless it is the offer's.
     Send(MigrationFrame),
@@ -167,7 +167,7 @@ pub enum SourceAction {
 }
 
 /// What the source waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Answer,
     ModuleSent,
@@ -196,7 +196,7 @@ enum Stage {
 /// The hand-over is the moment at which [`MigrationFrame::Go`] becomes an action. Before it, everything that
 /// goes wrong lets the agent go on here. After it, the agent goes on here only when the target is known not to
 /// run it: the target said so, or somebody who knows. That membership declared the target dead is no such knowledge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MigrationCoordinator {
     plan: Move,
     strategy: MigrationStrategy,
@@ -226,6 +226,26 @@ pub struct MigrationCoordinator {
 }
 
 impl MigrationCoordinator {
+    /// For explorations of all states: forgets when things happened, and keeps what they were.
+    #[cfg(test)]
+    pub(super) fn forget_times(&mut self) {
+        self.phases.clear();
+        let last = self.rounds.pop();
+        self.rounds = last.into_iter().collect();
+        self.bytes = 0;
+        self.deadline = self.deadline.map(|_| Instant::START);
+        for time in [&mut self.frozen_at, &mut self.resumed_at, &mut self.ended] {
+            *time = time.map(|_| Instant::START);
+        }
+        for time in [
+            &mut self.began,
+            &mut self.phase_began,
+            &mut self.round_began,
+        ] {
+            *time = Instant::START;
+        }
+    }
+
     /// Begins a move; the first action is there at once.
     #[must_use]
     pub fn new(now: Instant, plan: Move) -> MigrationCoordinator {

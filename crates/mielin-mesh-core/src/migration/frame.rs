@@ -11,7 +11,7 @@ use crate::migration::{MigrationStrategy, RollbackReason};
 use crate::{AgentId, Epoch};
 
 /// What the source offers.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Offer {
     /// The agent.
     pub agent: AgentId,
@@ -28,7 +28,7 @@ pub struct Offer {
 }
 
 /// A message of a move; what `tail` means is said at each.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum MigrationFrame {
     /// Source: take this agent? Tail: whatever else the target's node wants to know beforehand.
     Offer(Offer),

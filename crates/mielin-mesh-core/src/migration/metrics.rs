@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::migration::{MigrationPhase, MigrationStrategy};
 
 /// How long a phase took.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PhaseTime {
     /// The phase.
     pub phase: MigrationPhase,
@@ -15,7 +15,7 @@ pub struct PhaseTime {
 }
 
 /// One transfer of pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Round {
     /// Pages sent.
     pub pages: u64,

@@ -70,7 +70,7 @@ impl FromStr for MigrationStrategy {
 }
 
 /// Where a move stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MigrationPhase {
     /// The target was asked.
     Planning,

@@ -10,7 +10,7 @@ use crate::migration::{
 use crate::{AgentId, Epoch, Instant};
 
 /// What happened at the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetInput {
     /// The source sent this. Do the resulting actions, and say that they are done, before the next frame.
     Frame(MigrationFrame),
@@ -53,7 +53,7 @@ pub enum TargetInput {
 }
 
 /// What the target's node must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TargetAction {
     /// Send this frame.
     Send(MigrationFrame),
@@ -106,7 +106,7 @@ pub enum TargetAction {
 }
 
 /// What the target waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
     Offer,
     Decision,
@@ -129,7 +129,7 @@ enum Stage {
 ///
 /// The target runs the agent only after [`MigrationFrame::Go`], and only if [`Arrivals`] has not told the
 /// source in the meantime that it will not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MigrationReceiver {
     stage: Stage,
     phase: MigrationPhase,
@@ -146,6 +146,12 @@ pub struct MigrationReceiver {
 }
 
 impl MigrationReceiver {
+    /// For explorations of all states: forgets when the time will be up, and keeps that it will.
+    #[cfg(test)]
+    pub(super) fn forget_times(&mut self) {
+        self.deadline = self.deadline.map(|_| Instant::START);
+    }
+
     /// Waits for an offer.
     #[must_use]
     pub fn new(now: Instant) -> MigrationReceiver {
