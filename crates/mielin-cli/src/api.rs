@@ -52,6 +52,26 @@ pub(crate) struct NodeInfo {
     pub(crate) mesh: String,
     /// Whether this node holds the mesh's root: it issues tokens and approves joiners.
     pub(crate) root: bool,
+    #[serde(flatten)]
+    pub(crate) trouble: Trouble,
+}
+
+/// What is wrong with the node itself, where something is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Trouble {
+    /// Another process runs as this node, with a copy of its data directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) copy: Option<RunningCopy>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RunningCopy {
+    /// Where it listens, as far as is known.
+    pub(crate) address: String,
+    /// Whether it has proved to hold the node's key. Else members say so, and nobody was found.
+    pub(crate) proved: bool,
+    /// Whether this process keeps out of the mesh until that one is gone.
+    pub(crate) gives_way: bool,
 }
 
 /// This node and the members of its mesh, itself included.
@@ -61,6 +81,8 @@ pub(crate) struct MeshStatus {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) members: Vec<MemberLine>,
+    #[serde(flatten)]
+    pub(crate) trouble: Trouble,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,4 +4,5 @@ pub(crate) mod agent;
 pub(crate) mod mesh;
 pub(crate) mod node;
 mod reach;
+mod trouble;
 pub(crate) mod wasm;

@@ -442,3 +442,53 @@ fn completions_name_the_commands() {
         assert_eq!(json, serde_json::json!({ "script": script }), "{shell}");
     }
 }
+
+#[test]
+fn a_copied_data_directory_that_runs_too_is_named_and_a_restart_is_none() {
+    let core = Node::found("core");
+    let mut edge = core.join("edge", "edge");
+    core.sees(2);
+    let status = |node: &Node| node.json(&["mesh", "status"]);
+    // A crash, and the same again at once.
+    edge.signal("-KILL");
+    edge.ended();
+    let (dir, _kept) = (edge.dir.clone(), edge);
+    let edge = Node::run(&dir, &["daemon", "--bind", "127.0.0.1:0"]);
+    until("it is back", || {
+        let status = status(&core);
+        let members = status["members"].as_array().unwrap();
+        let mut alive = members.iter().filter(|m| m["state"] == "alive");
+        alive.any(|m| m["address"] == edge.address()).then_some(())
+    });
+    edge.sees(2);
+    assert_eq!(
+        keys(&status(&edge)),
+        ["members", "name", "node", "role"],
+        "nothing is wrong"
+    );
+
+    let copied = tempfile::tempdir().unwrap();
+    let copied = copied.path().join("copy");
+    let done = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&dir, &copied])
+        .status();
+    assert!(done.unwrap().success());
+    let copy = Node::run(&copied, &["daemon", "--bind", "127.0.0.1:0"]);
+    for (node, other, gives_way) in [(&edge, &copy, false), (&copy, &edge, true)] {
+        let seen = until("the other process", || {
+            let seen = status(node)["copy"].clone();
+            seen.is_object().then_some(seen)
+        });
+        assert_eq!(keys(&seen), ["address", "gives_way", "proved"]);
+        assert_eq!(seen["address"], other.address());
+        assert_eq!(
+            (&seen["gives_way"], &seen["proved"]),
+            (&gives_way.into(), &true.into())
+        );
+        for command in [["mesh", "status"], ["node", "info"]] {
+            let text = node.mielin(&command).stdout();
+            assert!(text.contains("a directory of its own"), "{text}");
+        }
+    }
+}

@@ -22,6 +22,7 @@ mod health;
 mod hearsay;
 mod identity;
 mod ping;
+mod place;
 mod preset;
 mod sync;
 mod touched;
@@ -74,6 +75,12 @@ pub enum MembershipEvent {
         /// The new generation.
         generation: u64,
     },
+    /// A member tells of another life of this node, at another address: a former one, one made up, or another process
+    /// with its key.
+    OtherLife {
+        /// Where it is said to listen.
+        address: SocketAddr,
+    },
     /// A member that has been gone for long is forgotten.
     Forgotten(NodeId),
 }
@@ -109,6 +116,8 @@ pub struct Membership {
     foca: Foca<Identity, OxiCodec, StdRng, NoCustomBroadcast>,
     suspect_to_dead: Duration,
     departed: Option<Departure>,
+    /// Another process that bears this node's id is in its place.
+    gives_way: bool,
     known: BTreeMap<NodeId, Member>,
     hearsay: Hearsay,
     period: Duration,
@@ -243,6 +252,7 @@ impl Membership {
             foca,
             suspect_to_dead,
             departed: None,
+            gives_way: false,
             known: BTreeMap::new(),
             hearsay: Hearsay::default(),
             period: preset.probe_period(),
@@ -307,7 +317,7 @@ impl Membership {
 
     /// Makes a new identity of the same generation.
     fn revise(&mut self, now: Instant, change: impl FnOnce(&mut Identity)) {
-        if self.departed.is_some() {
+        if self.is_out() {
             return;
         }
         let mut identity = self.local().clone();
@@ -324,7 +334,7 @@ impl Membership {
     /// Asks the node at an address to take this node in. Repeat it until a member is known: the datagram may
     /// be lost.
     pub fn announce(&mut self, now: Instant, to: NodeId, address: SocketAddr) {
-        if self.departed.is_some() || to == self.local().id {
+        if self.is_out() || to == self.local().id {
             return;
         }
         // Only the id matters: a node answers an announcement to any of its identities.
@@ -355,7 +365,7 @@ impl Membership {
         from: NodeId,
         bytes: &[u8],
     ) -> Result<(), MembershipError> {
-        if self.departed.is_some() {
+        if self.is_out() {
             return Ok(());
         }
         if bytes.len() > MEMBERSHIP_DATAGRAM_BYTES_MAX {
@@ -516,7 +526,7 @@ impl Membership {
         let Some(token) = self.effects.token else {
             return;
         };
-        if self.departed.is_some() {
+        if self.is_out() {
             return;
         }
         self.effects.now = now;
@@ -539,7 +549,8 @@ impl Membership {
     /// Tells the group that this node stops or leaves. Afterwards only transmissions remain to be sent;
     /// everything else is ignored.
     pub fn depart(&mut self, now: Instant, departure: Departure) {
-        if self.departed.is_some() {
+        if self.is_out() {
+            self.departed = self.departed.or(Some(departure));
             return;
         }
         self.effects.now = now;
@@ -567,30 +578,11 @@ impl Membership {
         self.sync_at = None;
     }
 
-    /// Takes a known node for gone for good, whatever others say: it was shut out. It has the last word of all its
-    /// possible lives, so news that it lives is older. Nobody else takes this node's word for that.
-    pub fn bury(&mut self, now: Instant, node: &NodeId) {
-        let Some(known) = self.known.get(node) else {
-            return;
-        };
-        if known.state == MemberState::Left || *node == self.local().id {
-            return;
-        }
-        let buried = Identity {
-            generation: u64::MAX,
-            departed: Some(Departure::Left),
-            ..known.identity.clone()
-        };
-        self.effects.now = now;
-        let news = foca::Member::down(buried);
-        let result = self
-            .foca
-            .apply_many([news].into_iter(), false, &mut self.effects);
-        self.settle(result);
-    }
-
     /// Lets time pass. Call it at or after [`Membership::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.gives_way {
+            return;
+        }
         self.effects.now = now;
         if self.sync_at.is_some_and(|at| at <= now) {
             self.sync_at = Some(now + self.period);
@@ -626,6 +618,9 @@ impl Membership {
     /// When to call [`Membership::handle_timeout`]; ask again after every other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.gives_way {
+            return None;
+        }
         let timer = self.effects.timers.peek().map(|Reverse((at, _, _))| *at);
         let ping = self.effects.ping.as_ref().map(Ping::at);
         timer.into_iter().chain(self.sync_at).chain(ping).min()

@@ -7,6 +7,7 @@
 //! that nobody uses is closed, and made again when it is wanted.
 
 mod backoff;
+mod copy;
 mod error;
 mod gate;
 mod hello;
@@ -19,9 +20,9 @@ mod transport;
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mielin_mesh_core::NodeId;
 use quinn::{ConnectionError, VarInt};
@@ -93,6 +94,8 @@ struct Shared {
     dials: AtomicU64,
     /// Changes of the host's address so far.
     moves: AtomicU64,
+    /// Another process with this node's key is in its place.
+    gives_way: AtomicBool,
     configs: Mutex<Configs>,
     circuits: Circuits,
     revoked: Revoked,
@@ -119,10 +122,9 @@ impl Endpoint {
     ) -> Result<(Self, mpsc::Receiver<WireEvent>), WireError> {
         let (udp, tcp) = bind_sockets(address)?;
         let cannot_bind = |source| WireError::Bind { address, source };
-        let mut instance = [0; 8];
-        getrandom::fill(&mut instance)
-            .map_err(|_| cannot_bind(io::Error::other("no random numbers")))?;
-        let instance = Instance(instance);
+        let random = getrandom::u32();
+        let random = random.map_err(|_| cannot_bind(io::Error::other("no random numbers")))?;
+        let instance = Instance::begun(SystemTime::now(), random);
         let real = Arc::new(Socket::new(udp).map_err(cannot_bind)?);
         let circuits = Circuits::default();
         let mut config = quinn::EndpointConfig::default();
@@ -148,6 +150,7 @@ impl Endpoint {
             hello: Hello::new(features, instance),
             dials: AtomicU64::new(0),
             moves: AtomicU64::new(0),
+            gives_way: AtomicBool::new(false),
             configs: Mutex::new(Configs::new(credentials, liveness)?),
             circuits,
             revoked: credentials.revoked().clone(),
@@ -374,6 +377,9 @@ impl Endpoint {
 
 impl Shared {
     async fn dial(&self, address: SocketAddr, server: &str) -> Result<Peer, WireError> {
+        if self.gives_way() && server != self.local.server_name() {
+            return Err(WireError::GivesWay);
+        }
         let config = if is_virtual(&address) {
             self.configs().circuit_client.clone()
         } else {
@@ -400,6 +406,11 @@ impl Shared {
                 limit: CONNECT_LIMIT,
             })?
             .map_err(|source| dial_error(address, began.elapsed(), source))?;
+        if self.shows_own_key(&connection) {
+            let met = self.met_own_key(address, hello.instance).await;
+            connection.close(CLOSE_ITSELF, b"itself");
+            return Err(met);
+        }
         let certificate = self.identify(&connection, address)?;
         let peer = self.peer(certificate, hello, connection);
         Ok(peer)
@@ -445,10 +456,6 @@ impl Shared {
             .ok_or_else(missing)
             .and_then(|certificate| NodeCertificate::check(&certificate));
         match checked {
-            Ok(seen) if seen.id == self.local => {
-                connection.close(CLOSE_ITSELF, b"itself");
-                Err(WireError::Itself { address })
-            }
             Ok(seen) if self.revoked.contains(&seen.id) => {
                 connection.close(CLOSE_REVOKED, b"revoked");
                 Err(WireError::Revoked { node: seen.id })
@@ -481,6 +488,10 @@ impl Shared {
         // the pool too early.
         if self.revoked.contains(&peer.node()) {
             peer.connection().close(CLOSE_REVOKED, b"revoked");
+        }
+        // Likewise.
+        if self.gives_way() {
+            copy::close(peer.connection());
         }
         tokio::spawn(listen(Arc::clone(self), peer.clone(), places));
         preferred.unwrap_or(peer)

@@ -56,6 +56,13 @@ pub enum WireEvent {
         /// Why.
         reason: quinn::ConnectionError,
     },
+    /// Another process that bears this node's own key, and lives: it has made a handshake.
+    Copy {
+        /// Where it listens.
+        address: SocketAddr,
+        /// Whether it was started before this one, by the clocks of both.
+        elder: bool,
+    },
     /// A datagram. Datagrams are dropped when nobody takes the events in time.
     Datagram {
         /// Who sent it.

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::certificates::{RENEWAL, renewal_handler};
+use crate::copied;
 use crate::courier::{MEMBERSHIP, TABLE};
 use crate::directory::{AGENTS, agents_handler};
 use crate::error::MeshError;
@@ -55,6 +56,7 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
                 shared.with_cores(|cores, now| cores.membership.connection_lost(now, &node));
                 let _ = shared.events.send(MeshEvent::PeerConnectionLost(node));
             }
+            WireEvent::Copy { address, elder } => copied::found(&shared, address, elder),
             WireEvent::Datagram { from, bytes } => membership(&shared, from, &bytes),
             WireEvent::Stream(incoming) => {
                 shared.spawn(serve(Arc::clone(&shared), *incoming));

@@ -27,6 +27,7 @@ mod address;
 mod arrivals;
 mod certificates;
 mod config;
+mod copied;
 mod courier;
 mod directory;
 mod discovery;
@@ -48,6 +49,7 @@ mod upkeep;
 
 pub use certificates::CertManager;
 pub use config::{Dialling, MeshConfig};
+pub use copied::RunningCopy;
 pub use directory::MeshAgents;
 pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;

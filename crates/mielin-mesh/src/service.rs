@@ -27,6 +27,7 @@ use tokio::time::timeout;
 
 use crate::certificates::{self, CertManager};
 use crate::config::MeshConfig;
+use crate::copied::{Copied, RunningCopy};
 use crate::courier::{Couriers, Parcel, hand_over};
 use crate::directory::{self, MeshAgents};
 use crate::discovery;
@@ -115,6 +116,7 @@ impl MeshService {
             events: broadcast::Sender::new(EVENTS_KEPT),
             couriers: Couriers::default(),
             reach: Reach::default(),
+            copied: Copied::default(),
             relaying: Relaying::default(),
             routing,
             rooms: Rooms::default(),
@@ -169,6 +171,12 @@ impl MeshService {
         let cores = self.shared.cores();
         let revocations = cores.revocations.iter();
         revocations.map(|one| one.revocation().clone()).collect()
+    }
+
+    /// Another process that runs as this node, with a copy of its data directory.
+    #[must_use]
+    pub fn copy(&self) -> Option<RunningCopy> {
+        self.shared.copied.current()
     }
 
     /// This node.

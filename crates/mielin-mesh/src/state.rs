@@ -19,6 +19,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::MeshConfig;
+use crate::copied::{self, Copied};
 use crate::courier::{Couriers, Parcel};
 use crate::event::{LocalNode, MeshEvent};
 use crate::messages::{Lanes, Mailboxes, Resting};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<MeshEvent>,
     pub(crate) couriers: Couriers,
     pub(crate) reach: Reach,
+    pub(crate) copied: Copied,
     pub(crate) relaying: Relaying,
     pub(crate) routing: Routing,
     pub(crate) rooms: Rooms,
@@ -209,8 +211,14 @@ impl Shared {
                     let _ = self.events.send(MeshEvent::MemberChanged(member));
                 }
                 MembershipEvent::Rejoined { generation } => {
-                    tracing::warn!(generation, "the members had given this node up; it is back");
+                    if self.copied.may_log_return() {
+                        tracing::warn!(
+                            generation,
+                            "the members had given this node up; it is back"
+                        );
+                    }
                 }
+                MembershipEvent::OtherLife { address } => copied::other_life(self, address),
                 MembershipEvent::Forgotten(node) => {
                     if let Some(authority) = &self.authority {
                         authority.forget_name(&node);

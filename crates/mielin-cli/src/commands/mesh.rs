@@ -12,10 +12,10 @@ use mielin_mesh::{
 use mielin_mesh_core::NodeRole;
 use serde::Serialize;
 
-use super::reach;
+use super::{reach, trouble};
 use crate::api::{
     Approval, Approved, Done, MemberLine, MeshStatus, PathLine, PendingNodes, Revocations, Revoke,
-    Revoked, TokenIssued, TokenRequest,
+    Revoked, TokenIssued, TokenRequest, Trouble,
 };
 use crate::args::{
     ApproveArgs, DaemonArgs, JoinArgs, MeshCommand, NodeArgs, RevokeArgs, RoleChoice, StartArgs,
@@ -356,6 +356,8 @@ struct Status<'a> {
     name: &'a str,
     role: &'a str,
     members: Vec<StatusLine<'a>>,
+    #[serde(flatten)]
+    trouble: &'a Trouble,
 }
 
 #[derive(Serialize)]
@@ -381,6 +383,7 @@ impl Status<'_> {
             name: &status.name,
             role: &status.role,
             members: members.collect(),
+            trouble: &status.trouble,
         }
     }
 }
@@ -389,10 +392,11 @@ async fn status(client: &Client, output: Output) -> Result<(), Failure> {
     let status: MeshStatus = client.get("/v1/mesh").await?;
     output.result(&Status::of(&status), |_| {
         format!(
-            "{} ({}), node {}\n\n{}",
+            "{} ({}), node {}\n{}\n{}",
             status.name,
             status.role,
             short(&status.node),
+            trouble::text(&status.trouble),
             members_table(&status.members)
         )
     })

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::trouble;
 use crate::api::NodeInfo;
 use crate::client::Client;
 use crate::duration::format_bytes;
@@ -33,7 +34,10 @@ pub(crate) async fn info(data_dir: &Path, output: Output) -> Result<(), Failure>
         let mut text = machine_text(&info.machine);
         text.push('\n');
         match &info.node {
-            Some(node) => text.push_str(&node_text(node)),
+            Some(node) => {
+                text.push_str(&node_text(node));
+                text.push_str(&trouble::text(&node.trouble));
+            }
             None => text.push_str(&format!(
                 "no daemon is running for {}\n",
                 data_dir.display()

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use mielin_cells::{
     AgentDirectory, Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
 };
-use mielin_mesh::{Departure, Path as MeshPath};
+use mielin_mesh::{Departure, MeshService, Path as MeshPath};
 use mielin_mesh_core::{AgentId, NodeId};
 use mielin_wasm::{Address, Capability, Grants, Target};
 use tokio::sync::mpsc;
@@ -85,6 +85,7 @@ async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
         data_dir: state.data_dir.display().to_string(),
         mesh: state.mesh_id.clone(),
         root: mesh.authority().is_some(),
+        trouble: trouble(mesh),
     })
 }
 
@@ -134,7 +135,19 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
         name: local.name.clone(),
         role: role_name(local.role).to_owned(),
         members: members.collect(),
+        trouble: trouble(mesh),
     })
+}
+
+/// What is wrong with this node itself.
+fn trouble(mesh: &MeshService) -> api::Trouble {
+    api::Trouble {
+        copy: mesh.copy().map(|copy| api::RunningCopy {
+            address: copy.address.to_string(),
+            proved: copy.proved,
+            gives_way: copy.gives_way,
+        }),
+    }
 }
 
 async fn list_agents(State(state): State<NodeState>) -> Answer<api::AgentList> {

@@ -14,13 +14,14 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use foca::{Incarnation, State};
 
 use super::sync::EntriesHeader;
 use super::wire::{WireHeader, WireMember};
-use super::{Identity, KIND_ENTRIES, Membership, MembershipError};
+use super::{Identity, KIND_ENTRIES, Membership, MembershipError, MembershipEvent};
 use crate::limits::{
     GENERATION_STEP, GENERATION_STEPS_OWN, GENERATION_UNHEARD_MAX, MEMBERS_MAX,
     MEMBERSHIP_DATAGRAM_BYTES_MAX,
@@ -32,6 +33,9 @@ pub(super) const GENERATION_MAX: u64 = u64::MAX - 1;
 
 /// More members than a datagram can hold: each has an id.
 const DATAGRAM_MEMBERS_MAX: usize = MEMBERSHIP_DATAGRAM_BYTES_MAX / size_of::<NodeId>();
+
+/// The generation of another life of this node, and where it is said to listen.
+pub(super) type Told = (u64, SocketAddr);
 
 /// How far hearsay has gone in the present probe period.
 #[derive(Debug, Default)]
@@ -95,7 +99,7 @@ impl Membership {
         &mut self,
         from: NodeId,
         member: &foca::Member<Identity>,
-        told: &mut Option<u64>,
+        told: &mut Option<Told>,
     ) -> bool {
         let identity = member.id();
         let local = self.foca.identity();
@@ -106,7 +110,7 @@ impl Membership {
         }
         if identity.id == local.id {
             if foca::Identity::win_addr_conflict(identity, local) {
-                *told = (*told).max(Some(identity.generation));
+                *told = (*told).max(Some((identity.generation, identity.address)));
             }
             return false;
         }
@@ -170,7 +174,7 @@ impl Membership {
         header: &WireHeader,
         bytes: &[u8],
         news: &[u8],
-        told: &mut Option<u64>,
+        told: &mut Option<Told>,
     ) -> Result<Vec<u8>, MembershipError> {
         let mut sifted = bytes.to_vec();
         // foca reads no news in other datagrams.
@@ -222,10 +226,14 @@ impl Membership {
     }
 
     /// Begins a life after one that others say this node has.
-    pub(super) fn outlive(&mut self, told: Option<u64>) {
-        let Some(told) = told else {
+    pub(super) fn outlive(&mut self, told: Option<Told>) {
+        let Some((told, address)) = told else {
             return;
         };
+        if address != self.local().address {
+            self.events
+                .push_back(MembershipEvent::OtherLife { address });
+        }
         let local = self.local();
         let reach = GENERATION_STEP * GENERATION_STEPS_OWN;
         let generation = told

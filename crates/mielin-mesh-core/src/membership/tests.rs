@@ -969,3 +969,53 @@ fn a_slow_node_learns_to_wait_instead_of_suspecting_everybody() {
         group.nodes[&slow].local_health() == 0
     });
 }
+
+/// A process that gives way to another of its node disturbs nobody, and is back when it does no more.
+#[test]
+fn who_gives_way_says_nothing_and_comes_back() {
+    let mut group = Group::new(4, Preset::Lan, 0, 5);
+    (1..4).for_each(|index| group.join(index));
+    group.run_until(30 * SECOND, "the group", Group::all_alive);
+    let now = group.now;
+    let away = group.nodes.get_mut(&id(3)).unwrap();
+    away.give_way(now, true);
+    away.connection_lost(now, &id(1));
+    away.announce(now, id(0), identity(0, 0).address);
+    assert_eq!((away.poll_timeout(), away.poll_transmit()), (None, None));
+    // Its place is empty here, so the others bury it; it hears nothing of that.
+    group.run_until(30 * SECOND, "its death", |group| {
+        group.agree(3, MemberState::Dead)
+    });
+    let away = &group.nodes[&id(3)];
+    let alive = |member: &Member| member.state == MemberState::Alive;
+    assert!(away.members().iter().all(alive));
+    let now = group.now;
+    group.nodes.get_mut(&id(3)).unwrap().give_way(now, false);
+    group.run_until(30 * SECOND, "its return", Group::all_alive);
+}
+
+/// Where members say that another life of this node listens may be another process with its key: the caller can look.
+#[test]
+fn a_node_says_where_another_life_of_it_is_said_to_be() {
+    let mut group = Group::new(3, Preset::Lan, 0, 6);
+    (1..3).for_each(|index| group.join(index));
+    group.run_until(30 * SECOND, "the group", Group::all_alive);
+    let elsewhere = Identity {
+        address: ([127, 0, 0, 1], 9).into(),
+        ..identity(2, 5)
+    };
+    let header = EntriesHeader { source: id(1) };
+    let life = foca::Member::alive(elsewhere.clone());
+    let mut bytes = vec![KIND_ENTRIES];
+    bytes.extend(codec::encode(&header));
+    bytes.extend(codec::encode(&WireMember::from(&life)));
+    let now = group.now;
+    let node = group.nodes.get_mut(&id(2)).unwrap();
+    node.handle_datagram(now, id(1), &bytes).unwrap();
+    let events: Vec<_> = core::iter::from_fn(|| node.poll_event()).collect();
+    let said = MembershipEvent::OtherLife {
+        address: elsewhere.address,
+    };
+    assert!(events.contains(&said), "{events:?}");
+    assert_eq!(node.local().generation, 6);
+}

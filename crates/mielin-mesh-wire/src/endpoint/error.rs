@@ -108,6 +108,15 @@ pub enum WireError {
         /// Who was wanted.
         node: NodeId,
     },
+    /// Another process with this node's own key answers there.
+    #[error("another process that bears this node's identity answers at {address}")]
+    Copy {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Another process with this node's key runs for longer, so this one keeps out of the mesh.
+    #[error("another process that bears this node's identity is in its place in the mesh")]
+    GivesWay,
     /// The address is this node's own.
     #[error("{address} is this node itself")]
     Itself {
@@ -131,8 +140,11 @@ pub(crate) fn close_reason_is_other_mesh(reason: &ConnectionError) -> bool {
 impl WireError {
     /// Whether another attempt may fare better in a while. The others end at once, and each says what is wrong.
     pub(super) fn may_pass(&self) -> bool {
-        use WireError::{Itself, Revoked, RevokedHere};
-        !matches!(self, Revoked { .. } | RevokedHere { .. } | Itself { .. })
+        use WireError::{Copy, GivesWay, Itself, Revoked, RevokedHere};
+        !matches!(
+            self,
+            Revoked { .. } | RevokedHere { .. } | Copy { .. } | GivesWay | Itself { .. }
+        )
     }
 }
 

@@ -119,6 +119,10 @@ async fn receive(shared: Arc<Shared>, connection: quinn::Connection) {
         .and_then(|data| data.protocol);
     match protocol.as_deref() {
         Some(ALPN_JOIN) => shared.desk.serve(connection).await,
+        Some(ALPN_MESH) if shared.shows_own_key(&connection) => {
+            shared.receive_own(connection).await;
+        }
+        Some(ALPN_MESH) if shared.gives_way() => super::copy::close(&connection),
         Some(ALPN_MESH) => match shared.identify(&connection, from) {
             Ok(certificate) => match timeout(CONNECT_LIMIT, shared.greet(&connection, 0)).await {
                 Ok(Some(hello)) => {

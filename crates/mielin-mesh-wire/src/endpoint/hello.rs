@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::ops::BitOr;
+use std::time::SystemTime;
 
 /// What a node serves, as a set of bits. A bit that only one side knows means nothing.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -95,11 +96,27 @@ impl fmt::Debug for Features {
 }
 
 /// The running endpoint that speaks, chosen when it is bound: another one of the same node means that the node has
-/// restarted, or moved to another address, and that connections with it from before are dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// restarted, or moved to another address, and that connections with it from before are dead. Of two processes of one
+/// node the one with the lower number was started first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instance(pub(crate) [u8; 8]);
 
 impl Instance {
+    /// The milliseconds since 1970, which fit until 2109, and 22 random bits.
+    pub(crate) fn begun(now: SystemTime, random: u32) -> Instance {
+        const RANDOM_BITS: u32 = 22;
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        let since_ms = since.map_or(0, |since| since.as_millis() as u64);
+        let random = u64::from(random) & ((1 << RANDOM_BITS) - 1);
+        Instance((since_ms << RANDOM_BITS | random).to_be_bytes())
+    }
+
+    /// Whether the other is what this one is after so many changes of the host's address, or fewer.
+    pub(super) fn becomes(self, other: Instance, moves: u64) -> bool {
+        let since = u64::from_be_bytes(other.0).wrapping_sub(u64::from_be_bytes(self.0));
+        since <= moves
+    }
+
     /// What it is after so many changes of the host's address.
     pub(crate) fn after(self, moves: u64) -> Instance {
         Instance(u64::from_be_bytes(self.0).wrapping_add(moves).to_be_bytes())

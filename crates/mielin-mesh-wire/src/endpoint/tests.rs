@@ -2,6 +2,7 @@ mod attacks;
 mod backoff;
 mod circuits;
 mod classes;
+mod copy;
 mod frames;
 mod hello;
 mod paths;

@@ -31,7 +31,7 @@ impl Echo {
                     WireEvent::Lost { .. } | WireEvent::Released { .. } => {
                         counts.1.fetch_add(1, Ordering::SeqCst)
                     }
-                    WireEvent::Datagram { .. } => continue,
+                    WireEvent::Datagram { .. } | WireEvent::Copy { .. } => continue,
                     WireEvent::Stream(incoming) => {
                         tokio::spawn(answer(*incoming));
                         continue;
