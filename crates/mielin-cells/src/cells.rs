@@ -145,8 +145,28 @@ impl Cells {
             fitting.retain(|member| !matches!(member.state, MemberState::Dead | MemberState::Left));
         }
         match fitting[..] {
-            [] => Err(CellsError::NodeNotFound(query.to_owned())),
+            [] => self.resolve_revoked(query),
             [member] => Ok(member.identity.id),
+            _ => Err(CellsError::NodeAmbiguous {
+                query: query.to_owned(),
+                count: fitting.len(),
+            }),
+        }
+    }
+
+    /// The node of this id, prefix or name among those that are shut out, of which membership knows nothing any more.
+    fn resolve_revoked(&self, query: &str) -> Result<NodeId, CellsError> {
+        let mesh = &self.node.mesh;
+        let fits = |node: &NodeId| {
+            let name = mesh.revoked_name(node);
+            name.is_some_and(|name| name.as_str() == query)
+                || is_prefix(query) && node.to_string().starts_with(&query.to_lowercase())
+        };
+        let nodes = mesh.revocations().into_iter().map(|one| one.node);
+        let fitting: Vec<NodeId> = nodes.filter(fits).collect();
+        match fitting[..] {
+            [] => Err(CellsError::NodeNotFound(query.to_owned())),
+            [node] => Ok(node),
             _ => Err(CellsError::NodeAmbiguous {
                 query: query.to_owned(),
                 count: fitting.len(),

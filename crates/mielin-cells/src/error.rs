@@ -186,15 +186,16 @@ fn gone(absence: &Absence) -> String {
         _ => format!("{} h", seconds / 3_600),
     };
     let what = match absence.state {
+        _ if absence.revoked => "was revoked",
         MemberState::Left => "left the mesh",
         MemberState::Stopped => "was stopped",
         _ => "was declared dead",
     };
-    format!(
-        "node {} ({}) {what} {ago} ago",
-        absence.name,
-        absence.node.short()
-    )
+    let id = absence.node.short();
+    match &absence.name {
+        Some(name) => format!("node {name} ({id}) {what} {ago} ago"),
+        None => format!("node {id} {what} {ago} ago"),
+    }
 }
 
 impl CellsError {
@@ -207,6 +208,7 @@ impl CellsError {
             | CellsError::AgentAmbiguous { .. }
             | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
             CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
+            CellsError::Gone(absence) if absence.revoked => ErrorKind::Refused,
             CellsError::Unreachable { .. }
             | CellsError::Gone(_)
             | CellsError::TimedOut { .. }

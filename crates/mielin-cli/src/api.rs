@@ -62,6 +62,16 @@ pub(crate) struct Trouble {
     /// Another process runs as this node, with a copy of its data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) copy: Option<RunningCopy>,
+    /// The mesh has shut the node out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revoked: Option<OwnRevocation>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OwnRevocation {
+    /// Milliseconds since 1970 by the clock of the node that holds the root.
+    pub(crate) revoked_ms: u64,
+    pub(crate) reason: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

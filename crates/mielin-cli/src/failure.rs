@@ -199,6 +199,10 @@ impl From<CellsError> for Failure {
                 "`mielin mesh status` shows who is there; try again when the node is"
             }
             CellsError::Mesh(_) => "try again in a moment",
+            CellsError::Gone(absence) if absence.revoked => {
+                "it is shut out for good; its machine can join again with a new --data-dir, and `mielin mesh revoke` \
+                 shows why"
+            }
             CellsError::Gone(absence) if absence.state == MemberState::Dead => {
                 "it is down, or the network between here and there is; `mielin mesh status` shows who is there, \
                  `mielin daemon` on its machine starts it again"

@@ -128,6 +128,48 @@ fn a_revoked_node_is_shut_out_and_listed() {
         "{}",
         refused.stderr()
     );
+    // It knows, and says so.
+    let own = until("the thief knows", || {
+        let own = thief.json(&["mesh", "status"])["revoked"].clone();
+        own.is_object().then_some(own)
+    });
+    assert_eq!(keys(&own), ["reason", "revoked_ms"]);
+    assert_eq!(own["reason"], "stolen");
+    assert_eq!(thief.state_of(thief.id()).as_deref(), Some("revoked"));
+    let info = thief.json(&["node", "info"]);
+    assert_eq!(info["node"]["revoked"], own);
+    for command in [["mesh", "status"], ["node", "info"]] {
+        let text = thief.mielin(&command).stdout();
+        assert!(text.contains("this node was revoked (stolen)"), "{text}");
+    }
+    // Whoever asks for it is told, also by a node that has started anew since.
+    let (id, dir) = (core.id().to_owned(), core.dir.clone());
+    let _kept = core.stop();
+    let core = Node::run(&dir, &["daemon", "--bind", "127.0.0.1:0"]);
+    assert_eq!(core.id(), id);
+    assert_eq!(
+        core.json(&["mesh", "revoke"])["revoked"][0]["name"],
+        "thief"
+    );
+    for node in [&core, &edge] {
+        for (command, whom) in [("ping", "thief"), ("route", thief.id())] {
+            let refused = node.mielin(&["mesh", command, whom]);
+            assert_eq!(refused.code(), 3, "{}", refused.stderr());
+            let said = refused.stderr();
+            assert!(said.contains("was revoked"), "{said}");
+            assert!(said.contains("--data-dir"), "{said}");
+        }
+    }
+    let dir = thief.dir.clone();
+    let _thief = thief.stop();
+    let token = core.token();
+    let refused = run_in(&dir, &core.joining(&token));
+    assert_eq!(refused.code(), 3, "{}", refused.stderr());
+    assert!(
+        refused.stderr().contains("was revoked"),
+        "{}",
+        refused.stderr()
+    );
 }
 
 #[test]

@@ -139,7 +139,7 @@ pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, Credenti
         CredentialsError::StoredName { file, reason }
     })?;
     let stored = stored_revocations(&directory, &root)?;
-    let revoked: Revoked = stored.iter().map(|one| one.revocation().node).collect();
+    let revoked: Revoked = stored.into_iter().collect();
     let authority = Authority::load(&directory, &root, &revoked)?;
     let checked = NodeCertificate::check(&certificate)?;
     if checked.id != key.id() {
@@ -305,6 +305,7 @@ impl NodeCredentials {
         self.key = Arc::new(key);
         self.root = root;
         self.certificate = certificate.into();
+        self.revoked = Revoked::default();
         self
     }
 }

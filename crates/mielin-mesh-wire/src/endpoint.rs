@@ -12,6 +12,7 @@ mod error;
 mod gate;
 mod hello;
 mod pool;
+mod refused;
 mod sockets;
 mod tending;
 mod traffic;
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use mielin_mesh_core::NodeId;
+use mielin_mesh_core::{NodeId, SignedRevocation};
 use quinn::{ConnectionError, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
@@ -43,12 +44,13 @@ use crate::revoked::Revoked;
 use crate::socket::Socket;
 use crate::stream::MeshStream;
 use backoff::Backoff;
-pub use error::{WireError, says_revoked};
+pub use error::{WireError, revocation_said, says_revoked};
 pub(crate) use error::{close_reason_is_other_mesh, says_unused};
 use error::{dial_error, says_idle};
 pub use hello::Features;
 pub(crate) use hello::{Hello, Instance};
 use pool::Pool;
+use refused::Refused;
 use sockets::bind_sockets;
 pub use traffic::Traffic;
 pub use transport::Liveness;
@@ -102,6 +104,7 @@ struct Shared {
     counters: ClassCounters,
     pool: Mutex<Pool>,
     backoff: Mutex<Backoff>,
+    refused: Mutex<Refused>,
     desk: Arc<JoinDesk>,
     events: mpsc::Sender<WireEvent>,
     introduction: AbortHandle,
@@ -157,6 +160,7 @@ impl Endpoint {
             counters: ClassCounters::default(),
             pool: Mutex::new(Pool::new(credentials.id())),
             backoff: Mutex::default(),
+            refused: Mutex::default(),
             desk: Arc::new(desk),
             events,
             introduction: serving.abort_handle(),
@@ -334,12 +338,13 @@ impl Endpoint {
         }
     }
 
-    /// Shuts a node out for good: its connections are closed, and it is neither
-    /// dialled nor let in again.
-    pub fn revoke(&self, node: &NodeId) {
-        self.shared.revoked.insert(*node);
+    /// Shuts a node out for good: its connections are closed, with the proof, and it is neither dialled nor let in
+    /// again. If it is this node itself, it dials nobody any more.
+    pub fn revoke(&self, signed: &SignedRevocation) {
+        let node = &signed.revocation().node;
+        self.shared.revoked.insert(signed.clone());
         for peer in self.shared.pool().of(node) {
-            peer.connection().close(CLOSE_REVOKED, b"revoked");
+            self.shared.close_revoked(node, peer.connection());
         }
     }
 
@@ -380,6 +385,9 @@ impl Shared {
         if self.gives_way() && server != self.local.server_name() {
             return Err(WireError::GivesWay);
         }
+        if self.revoked.contains(&self.local) {
+            return Err(WireError::ShutOut);
+        }
         let config = if is_virtual(&address) {
             self.configs().circuit_client.clone()
         } else {
@@ -399,13 +407,19 @@ impl Shared {
             }
         };
         let began = Instant::now();
-        let (connection, hello) = timeout(CONNECT_LIMIT, handshake)
-            .await
-            .map_err(|_| WireError::Timeout {
-                address,
-                limit: CONNECT_LIMIT,
-            })?
-            .map_err(|source| dial_error(address, began.elapsed(), source))?;
+        let (connection, hello) = match timeout(CONNECT_LIMIT, handshake).await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(source)) => {
+                if let Some(signed) = revocation_said(&source) {
+                    let _ = self.events.send(WireEvent::SaidRevoked(signed)).await;
+                }
+                return Err(dial_error(address, began.elapsed(), source));
+            }
+            Err(_) => {
+                let limit = CONNECT_LIMIT;
+                return Err(WireError::Timeout { address, limit });
+            }
+        };
         if self.shows_own_key(&connection) {
             let met = self.met_own_key(address, hello.instance).await;
             connection.close(CLOSE_ITSELF, b"itself");
@@ -457,7 +471,7 @@ impl Shared {
             .and_then(|certificate| NodeCertificate::check(&certificate));
         match checked {
             Ok(seen) if self.revoked.contains(&seen.id) => {
-                connection.close(CLOSE_REVOKED, b"revoked");
+                self.close_revoked(&seen.id, connection);
                 Err(WireError::Revoked { node: seen.id })
             }
             Ok(seen) => Ok(seen),
@@ -487,7 +501,7 @@ impl Shared {
         // Shut out since it was identified: whoever did so may have looked into
         // the pool too early.
         if self.revoked.contains(&peer.node()) {
-            peer.connection().close(CLOSE_REVOKED, b"revoked");
+            self.close_revoked(&peer.node(), peer.connection());
         }
         // Likewise.
         if self.gives_way() {
@@ -495,6 +509,11 @@ impl Shared {
         }
         tokio::spawn(listen(Arc::clone(self), peer.clone(), places));
         preferred.unwrap_or(peer)
+    }
+
+    /// Ends a connection with a node that is shut out, and shows it why.
+    fn close_revoked(&self, node: &NodeId, connection: &quinn::Connection) {
+        connection.close(CLOSE_REVOKED, &self.revoked.proof(node));
     }
 
     fn configs(&self) -> MutexGuard<'_, Configs> {

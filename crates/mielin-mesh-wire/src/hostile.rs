@@ -221,6 +221,11 @@ const NODE_FILES: Target = Target {
         let revocations = revoked::parse(bytes);
         let again: Vec<u8> = revocations.iter().flat_map(codec::encode).collect();
         assert_eq!(revoked::parse(&again), revocations);
+        let names = revoked::parse_names(bytes);
+        assert_eq!(
+            revoked::parse_names(revoked::write_names(&names).as_bytes()),
+            names
+        );
         tokens.is_some() || !peers.is_empty()
     },
     seeds: || {

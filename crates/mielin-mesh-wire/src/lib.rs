@@ -51,13 +51,17 @@ pub use class::{ClassTraffic, TrafficClass};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};
 pub use dial_back::answers_unasked;
 pub use directory::{DATA_VERSION, DataDirectory, DirectoryError};
-pub use endpoint::{Endpoint, Features, Liveness, Traffic, WireError, says_revoked};
+pub use endpoint::{
+    Endpoint, Features, Liveness, Traffic, WireError, revocation_said, says_revoked,
+};
 pub use identity::{IdentityError, NodeKey};
 pub use introduction::IntroductionError;
 pub use joining::{JoinError, JoinProgress, JoinRequest, join};
 pub use peer::{DatagramError, Incoming, Peer, WireEvent};
 pub use peers::{remember_peers, remembered_peers};
-pub use revoked::{Revoked, store_revocations, stored_revocations};
+pub use revoked::{
+    Revoked, store_revocations, store_revoked_names, stored_revocations, stored_revoked_names,
+};
 pub use signature::{Ed25519, Signer};
 pub use stream::{
     Frame, FrameHead, FrameLimit, MeshStream, Pieces, RecvHalf, SendHalf, StreamError,

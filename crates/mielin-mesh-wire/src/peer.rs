@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_mesh_core::{NodeId, NodeRole};
+use mielin_mesh_core::{NodeId, NodeRole, SignedRevocation};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::certificate::NodeCertificate;
@@ -63,6 +63,8 @@ pub enum WireEvent {
         /// Whether it was started before this one, by the clocks of both.
         elder: bool,
     },
+    /// Who was dialled shows that this node was shut out, if the root's signature is good.
+    SaidRevoked(Box<SignedRevocation>),
     /// A datagram. Datagrams are dropped when nobody takes the events in time.
     Datagram {
         /// Who sent it.

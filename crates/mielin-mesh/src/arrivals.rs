@@ -11,7 +11,7 @@ use mielin_mesh_core::limits::{
 use mielin_mesh_core::{NodeId, codec};
 
 use mielin_mesh_wire::{
-    FrameLimit, Incoming, MeshStream, Peer, StreamError, WireEvent, says_revoked,
+    FrameLimit, Incoming, MeshStream, Peer, StreamError, WireEvent, revocation_said, says_revoked,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
@@ -46,8 +46,10 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
             }
             WireEvent::Lost { node, reason } => {
                 tracing::debug!(?node, %reason, "the connection to a peer is gone");
-                if says_revoked(&reason) {
-                    tracing::error!(?node, "a member says that this node was revoked");
+                if let Some(signed) = revocation_said(&reason) {
+                    revoking::said_of_this_node(&shared, *signed);
+                } else if says_revoked(&reason) {
+                    tracing::warn!(node = %node.short(), "a member says that this node was revoked, and does not show it");
                 }
                 if shared.endpoint.peer(&node).is_some() {
                     // A new one came up in the same moment.
@@ -56,6 +58,7 @@ pub(crate) async fn take(shared: Arc<Shared>, mut arriving: mpsc::Receiver<WireE
                 shared.with_cores(|cores, now| cores.membership.connection_lost(now, &node));
                 let _ = shared.events.send(MeshEvent::PeerConnectionLost(node));
             }
+            WireEvent::SaidRevoked(signed) => revoking::said_of_this_node(&shared, *signed),
             WireEvent::Copy { address, elder } => copied::found(&shared, address, elder),
             WireEvent::Datagram { from, bytes } => membership(&shared, from, &bytes),
             WireEvent::Stream(incoming) => {

@@ -27,11 +27,13 @@ pub struct LocalNode {
 pub struct Absence {
     /// Which one.
     pub node: NodeId,
-    /// Its name.
-    pub name: Name,
+    /// Its name, which may be unknown only when it was shut out.
+    pub name: Option<Name>,
     /// Dead, stopped or left.
     pub state: MemberState,
-    /// For how long this node has known.
+    /// Whether it was shut out of the mesh.
+    pub revoked: bool,
+    /// For how long this node has known, or since when it is shut out.
     pub since: Duration,
 }
 

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use mielin_mesh_core::revocation::{Reason, RevocationTransmit};
-use mielin_mesh_core::{Instant, NodeId, Revocation, Revocations};
-use mielin_mesh_wire::{Ed25519, NodeCredentials, store_revocations, stored_revocations};
+use mielin_mesh_core::{Instant, NodeId, Revocation, Revocations, SignedRevocation};
+use mielin_mesh_wire::{
+    Ed25519, NodeCredentials, store_revocations, store_revoked_names, stored_revocations,
+};
 
 use crate::courier::Parcel;
 use crate::error::MeshError;
@@ -44,21 +46,44 @@ pub(crate) async fn revoke(
 pub(crate) async fn save_now(shared: &Arc<Shared>) -> Result<(), MeshError> {
     // Held all the while: two writers must not overtake each other.
     let credentials = shared.credentials.lock().await;
-    let revocations: Vec<_> = {
+    let (revocations, names): (Vec<_>, _) = {
         let mut cores = shared.cores();
         if !std::mem::take(&mut cores.revocations_unsaved) {
             return Ok(());
         }
-        cores.revocations.iter().cloned().collect()
+        let revocations = cores.revocations.iter().cloned().collect();
+        (revocations, cores.revoked_names.clone())
     };
     let directory = credentials.directory().clone();
-    let store = move || store_revocations(&directory, &revocations);
+    let store = move || {
+        store_revocations(&directory, &revocations)?;
+        store_revoked_names(&directory, &names)
+    };
     let stored = tokio::task::spawn_blocking(store).await;
     if let Ok(Err(error)) = stored {
         shared.cores().revocations_unsaved = true;
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Takes in what a peer shows for having refused this node.
+pub(crate) fn said_of_this_node(shared: &Arc<Shared>, signed: SignedRevocation) {
+    if signed.revocation().node != shared.local.id {
+        return;
+    }
+    if let Err(error) = shared.with_cores(|cores, _| cores.revocations.insert(signed)) {
+        tracing::warn!(%error, "a peer says that this node was revoked, and cannot show it");
+    }
+}
+
+/// Says that this node is no member any more.
+pub(crate) fn log_own(revocation: &Revocation) {
+    tracing::error!(
+        reason = revocation.reason.as_str(),
+        "this node was revoked: it is no member of the mesh any more, and dials nobody. Make a new one with another \
+         --data-dir and join it with `mielin mesh join`"
+    );
 }
 
 pub(crate) fn take_in(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
@@ -73,13 +98,18 @@ impl Shared {
     pub(crate) fn settle_revocations(self: &Arc<Self>, cores: &mut Cores, now: Instant) {
         while let Some(signed) = cores.revocations.poll_event() {
             let revocation = signed.revocation();
-            self.shut_out(cores, now, revocation);
+            self.note_revoked_name(cores, &revocation.node);
+            self.shut_out(cores, now, &signed);
             cores.revocations_unsaved = true;
-            tracing::warn!(
-                node = %revocation.node,
-                reason = revocation.reason.as_str(),
-                "a node was revoked"
-            );
+            if revocation.node == self.local.id {
+                log_own(revocation);
+            } else {
+                tracing::warn!(
+                    node = %revocation.node,
+                    reason = revocation.reason.as_str(),
+                    "a node was revoked"
+                );
+            }
             let revoked = MeshEvent::Revoked(revocation.clone());
             let _ = self.events.send(revoked);
         }
@@ -94,13 +124,23 @@ impl Shared {
         }
     }
 
+    /// Remembers the name of a node that is shut out, if it is known.
+    pub(crate) fn note_revoked_name(&self, cores: &mut Cores, node: &NodeId) {
+        let Some(member) = cores.membership.member(node) else {
+            return;
+        };
+        let name = member.identity.name;
+        let before = cores.revoked_names.insert(*node, name.clone());
+        cores.revocations_unsaved |= before.is_none_or(|before| before != name);
+    }
+
     /// Ends everything that this node has to do with another.
-    pub(crate) fn shut_out(&self, cores: &mut Cores, now: Instant, revocation: &Revocation) {
-        let node = &revocation.node;
+    pub(crate) fn shut_out(&self, cores: &mut Cores, now: Instant, signed: &SignedRevocation) {
+        let node = &signed.revocation().node;
+        self.endpoint.revoke(signed);
         if *node == self.local.id {
             return;
         }
-        self.endpoint.revoke(node);
         self.couriers.forget(node);
         cores.membership.bury(now, node);
         cores.table.shut_out(now, node);

@@ -14,11 +14,11 @@ use mielin_mesh_core::revocation::Reason;
 use mielin_mesh_core::routing::Hop;
 use mielin_mesh_core::{
     AgentId, AgentRegistry, Departure, Identity, Instant, Location, LocationRecord, Member,
-    Membership, Name, NodeId, Preset, Revocation, codec,
+    MemberState, Membership, Name, NodeId, Preset, Revocation, SignedRevocation, codec,
 };
 use mielin_mesh_wire::{
     Authority, CredentialsError, Endpoint, Features, FrameLimit, Liveness, MeshId, MeshStream,
-    NodeCredentials, Peer, StreamError,
+    NodeCredentials, Peer, StreamError, WireError, stored_revoked_names,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, watch};
@@ -131,6 +131,10 @@ impl MeshService {
             cores: Mutex::new(cores),
             config,
         });
+        let own = |signed: &&SignedRevocation| signed.revocation().node == shared.local.id;
+        if let Some(own) = shared.cores().revocations.iter().find(own) {
+            revoking::log_own(own.revocation());
+        }
         shared.spawn(arrivals::take(Arc::clone(&shared), arriving));
         shared.spawn(upkeep::clock(Arc::clone(&shared)));
         shared.spawn(upkeep::save(Arc::clone(&shared)));
@@ -212,18 +216,39 @@ impl MeshService {
         self.shared.cores().issuer
     }
 
-    /// A node that nothing can be asked of, because membership says that it is
+    /// A node that nothing can be asked of, because it was shut out, or membership says that it is
     /// dead, has stopped or has left; `None` for active and unknown nodes.
     #[must_use]
     pub fn absence(&self, node: &NodeId) -> Option<Absence> {
         let now = self.shared.now();
-        let member = self.shared.cores().membership.member(node)?;
-        (!member.state.is_active()).then(|| Absence {
+        let cores = self.shared.cores();
+        let member = cores.membership.member(node);
+        if cores.revocations.contains(node) {
+            let mut all = cores.revocations.iter().map(SignedRevocation::revocation);
+            let revocation = all.find(|one| one.node == *node)?;
+            let at = SystemTime::UNIX_EPOCH + Duration::from_millis(revocation.revoked_ms);
+            return Some(Absence {
+                node: *node,
+                name: cores.revoked_names.get(node).cloned(),
+                state: MemberState::Left,
+                revoked: true,
+                since: at.elapsed().unwrap_or_default(),
+            });
+        }
+        let member = member.filter(|member| !member.state.is_active())?;
+        Some(Absence {
             node: *node,
-            name: member.identity.name,
+            name: Some(member.identity.name),
             state: member.state,
+            revoked: false,
             since: now.since(member.since),
         })
+    }
+
+    /// What a node that is shut out was called, if this node has known it.
+    #[must_use]
+    pub fn revoked_name(&self, node: &NodeId) -> Option<Name> {
+        self.shared.cores().revoked_names.get(node).cloned()
     }
 
     /// How a node is reached now; `None` when it is not connected.
@@ -616,6 +641,9 @@ fn may_be_wanted(shared: &Shared, node: &NodeId) -> Result<(), MeshError> {
     if *node == shared.local.id {
         return Err(MeshError::IsLocal(*node));
     }
+    if shared.endpoint.is_revoked(&shared.local.id) {
+        return Err(WireError::ShutOut.into());
+    }
     Ok(())
 }
 
@@ -702,6 +730,7 @@ fn cores(
         registry,
         table,
         revocations,
+        revoked_names: stored_revoked_names(credentials.directory())?,
         counts: Counts::default(),
         issuer: credentials.authority().map(|_| local.id),
         unsaved: false,

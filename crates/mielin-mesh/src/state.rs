@@ -4,14 +4,14 @@
 //! [`Shared::settle`], which hands transmissions to the couriers and events to
 //! the subscribers, in the order in which the cores made them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mielin_mesh_core::membership::Transmit;
 use mielin_mesh_core::{
-    AgentRegistry, Departure, Instant, Member, MemberState, Membership, MembershipEvent, NodeId,
-    RegistryEvent, Revocations,
+    AgentRegistry, Departure, Instant, Member, MemberState, Membership, MembershipEvent, Name,
+    NodeId, RegistryEvent, Revocations,
 };
 use mielin_mesh_wire::{Authority, Ed25519, Endpoint, MeshId, NodeCredentials};
 use tokio::runtime::Handle;
@@ -67,6 +67,8 @@ pub(crate) struct Cores {
     pub(crate) registry: AgentRegistry,
     pub(crate) table: Table,
     pub(crate) revocations: Revocations<Ed25519>,
+    /// What those who are shut out were called, as far as this node has known.
+    pub(crate) revoked_names: BTreeMap<NodeId, Name>,
     pub(crate) counts: Counts,
     /// The member that holds the mesh root, as its certificate says.
     pub(crate) issuer: Option<NodeId>,
@@ -190,6 +192,7 @@ impl Shared {
                         cores.revocations.member_left(&id);
                     } else if cores.revocations.contains(&id) {
                         // Somebody who has not heard of it yet told of this node.
+                        self.note_revoked_name(cores, &id);
                         cores.membership.bury(now, &id);
                         continue;
                     } else {

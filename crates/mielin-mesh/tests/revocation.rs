@@ -221,6 +221,39 @@ async fn who_was_away_hears_of_it_on_return_and_nobody_forgets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_node_learns_of_it_and_keeps_it_in_mind() {
+    let mut mesh = Mesh::of(2).await;
+    let thief_id = mesh.id(1);
+    let reason = Reason::new("the laptop was stolen").unwrap();
+    let [founder, thief] = mesh.nodes.as_slice() else {
+        unreachable!("there are two");
+    };
+    // The one that was away, and hears it from whoever refuses it.
+    thief.shutdown().await;
+    founder.revoke(&thief_id, reason.clone()).await.unwrap();
+    mesh.nodes[1] = started(mesh.dirs[1].path(), founder).await;
+    until("it knows", || knows(&mesh.nodes[1], thief_id)).await;
+    let thief = &mesh.nodes[1];
+    assert_eq!(thief.revocations()[0].reason, reason);
+    let refused = thief.ping(&mesh.id(0), LIMIT).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("this node was revoked"), "{refused}");
+    thief.shutdown().await;
+    let credentials = load_credentials(mesh.dirs[1].path()).unwrap().unwrap();
+    assert!(credentials.revoked().contains(&thief_id), "it is stored");
+    let thief = started(mesh.dirs[1].path(), &mesh.nodes[0]).await;
+    assert!(knows(&thief, thief_id));
+
+    // The founder knows what it was called, and says what became of it, after a restart too.
+    mesh.nodes[0].shutdown().await;
+    let credentials = load_credentials(mesh.dirs[0].path()).unwrap().unwrap();
+    let founder = MeshService::start(config(), credentials).await.unwrap();
+    let absence = founder.absence(&thief_id).unwrap();
+    assert!(absence.revoked);
+    assert_eq!(absence.name, Some(Name::new("node-1").unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_holder_of_the_root_revokes_and_never_itself() {
     let mesh = Mesh::of(2).await;
     let [founder, member] = mesh.nodes.as_slice() else {

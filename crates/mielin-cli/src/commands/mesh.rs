@@ -120,6 +120,13 @@ async fn join_mesh(data_dir: &Path, arguments: JoinArgs, output: Output) -> Resu
                 ))
                 .hint("join with another directory, named with --data-dir"));
             }
+            if credentials.revoked().contains(&credentials.id()) {
+                return Err(Failure::refused(format!(
+                    "the data directory {} belongs to a node that was revoked: it is no member of the mesh any more",
+                    data_dir.display()
+                ))
+                .hint("join with another directory, named with --data-dir, which makes a new node"));
+            }
             same_node(credentials, arguments.name.as_deref(), arguments.role)?
         }
         None => {

@@ -1,10 +1,23 @@
 //! What is wrong with the node itself, as `mesh status` and `node info` say it.
 
-use crate::api::{RunningCopy, Trouble};
+use crate::api::{OwnRevocation, RunningCopy, Trouble};
 
 /// Lines for people; nothing where nothing is wrong.
 pub(super) fn text(trouble: &Trouble) -> String {
-    trouble.copy.as_ref().map_or_else(String::new, copy)
+    let copy = trouble.copy.as_ref().map(copy);
+    let revoked = trouble.revoked.as_ref().map(revoked);
+    [revoked, copy].into_iter().flatten().collect()
+}
+
+fn revoked(own: &OwnRevocation) -> String {
+    let reason = match own.reason.as_str() {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    format!(
+        "\nWARNING: this node was revoked{reason}: it is no member of the mesh any more.\n\
+         Make a new one with another --data-dir and join it with `mielin mesh join`.\n"
+    )
 }
 
 fn copy(copy: &RunningCopy) -> String {

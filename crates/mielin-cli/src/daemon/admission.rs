@@ -83,8 +83,13 @@ pub(super) async fn approve(
 pub(super) async fn revocations(State(state): State<NodeState>) -> Json<api::Revocations> {
     let mesh = state.mesh();
     let members = mesh.members();
+    let named = |node: &NodeId| {
+        let api::NodeName { node: id, name } = node_name(&members, node);
+        let name = name.or_else(|| Some(mesh.revoked_name(node)?.to_string()));
+        api::NodeName { node: id, name }
+    };
     let revoked = mesh.revocations().into_iter().map(|one| api::RevokedNode {
-        node: node_name(&members, &one.node),
+        node: named(&one.node),
         revoked_ms: one.revoked_ms,
         reason: one.reason.as_str().to_owned(),
     });

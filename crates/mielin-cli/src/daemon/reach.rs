@@ -176,7 +176,9 @@ impl From<MeshError> for Failure {
                 "a node that cannot be dialled needs a running member of role relay or core; \
                      `mielin mesh status` shows who is there",
             ),
-            MeshError::Wire(WireError::Revoked { .. } | WireError::RevokedHere { .. })
+            MeshError::Wire(
+                WireError::Revoked { .. } | WireError::RevokedHere { .. } | WireError::ShutOut,
+            )
             | MeshError::Revocation(_) => {
                 Failure::refused(message).hint("`mielin mesh revoke` lists the revoked nodes")
             }

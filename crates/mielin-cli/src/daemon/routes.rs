@@ -147,6 +147,14 @@ fn trouble(mesh: &MeshService) -> api::Trouble {
             proved: copy.proved,
             gives_way: copy.gives_way,
         }),
+        revoked: mesh
+            .revocations()
+            .into_iter()
+            .find(|one| one.node == mesh.local().id)
+            .map(|own| api::OwnRevocation {
+                revoked_ms: own.revoked_ms,
+                reason: own.reason.as_str().to_owned(),
+            }),
     }
 }
 
@@ -317,7 +325,7 @@ async fn send(
 
 /// A message whose node is gone has been sent all the same.
 fn unanswered(error: CellsError) -> Failure {
-    let gone = matches!(error, CellsError::Gone(_));
+    let gone = matches!(&error, CellsError::Gone(absence) if !absence.revoked);
     let failure = Failure::from(error);
     let hint = format!(
         "the message waits, and arrives if the node comes back: {}",

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mielin_mesh_core::NodeId;
+use mielin_mesh_core::{NodeId, SignedRevocation, codec};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
 
 use super::{CLOSE_IDLE, CLOSE_ITSELF, CLOSE_REVOKED, CLOSE_SUPERSEDED};
@@ -84,6 +84,11 @@ pub enum WireError {
         /// Who was dialled.
         address: SocketAddr,
     },
+    /// The mesh has shut this node out, as its root has signed.
+    #[error(
+        "this node was revoked: it is no member any more. Join with another --data-dir, which makes a new identity"
+    )]
+    ShutOut,
     /// Another node than the one that was wanted answers there.
     #[error("node {actual} answers at {address}, not {expected}")]
     OtherNode {
@@ -140,10 +145,11 @@ pub(crate) fn close_reason_is_other_mesh(reason: &ConnectionError) -> bool {
 impl WireError {
     /// Whether another attempt may fare better in a while. The others end at once, and each says what is wrong.
     pub(super) fn may_pass(&self) -> bool {
-        use WireError::{Copy, GivesWay, Itself, Revoked, RevokedHere};
+        use WireError::{Copy, GivesWay, Itself, Revoked, ShutOut};
+        // That a peer says that this node was revoked proves nothing: another may not say so.
         !matches!(
             self,
-            Revoked { .. } | RevokedHere { .. } | Copy { .. } | GivesWay | Itself { .. }
+            Revoked { .. } | ShutOut | Copy { .. } | GivesWay | Itself { .. }
         )
     }
 }
@@ -172,6 +178,18 @@ pub(super) fn dial_error(
 #[must_use]
 pub fn says_revoked(reason: &ConnectionError) -> bool {
     says(reason, CLOSE_REVOKED)
+}
+
+/// What a peer shows for having closed a connection because this node was shut out. It may have made it up: the root's
+/// signature is to be checked.
+#[must_use]
+pub fn revocation_said(reason: &ConnectionError) -> Option<Box<SignedRevocation>> {
+    match reason {
+        ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_REVOKED => {
+            codec::decode(&close.reason).ok().map(Box::new)
+        }
+        _ => None,
+    }
 }
 
 /// Whether a peer closed a connection because nobody used it.

@@ -132,7 +132,7 @@ async fn receive(shared: Arc<Shared>, connection: quinn::Connection) {
                 Ok(None) => tracing::debug!(%from, "a peer did not say hello"),
                 Err(_) => connection.close(CLOSE_NO_HELLO, b"no hello"),
             },
-            Err(error) => tracing::info!(%from, %error, "a peer was refused"),
+            Err(error) => shared.log_refused(from, &error),
         },
         _ => connection.close(CLOSE_NOT_A_MEMBER, b"unknown protocol"),
     }

@@ -6,6 +6,9 @@ use tokio::net::UdpSocket;
 
 use super::classes::echo_one;
 use super::transport::CONNECTION_WINDOW;
+use mielin_mesh_core::revocation::Reason;
+use mielin_mesh_core::{Revocation, SignedRevocation};
+
 use super::*;
 use crate::certificate::issue_until;
 
@@ -198,4 +201,54 @@ async fn a_flood_of_handshakes_does_not_keep_members_out() {
         .unwrap();
     assert!(matches!(next(&mut events).await, WireEvent::Connected(_)));
     assert_eq!(peer.node(), home_id);
+}
+
+fn revocation(mesh: &Mesh, node: NodeId) -> SignedRevocation {
+    let revocation = Revocation {
+        node,
+        revoked_ms: 1,
+        reason: Reason::new(&"r".repeat(256)).unwrap(),
+    };
+    SignedRevocation::sign(revocation, |message| mesh.root_key.sign(message)).unwrap()
+}
+
+#[tokio::test]
+async fn a_revoked_node_is_shown_why_it_is_refused_and_dials_nobody_once_it_believes_it() {
+    let mesh = Mesh::new();
+    let (member, mut of_member, member_id) = mesh.endpoint().await;
+    let (thief, mut of_thief, thief_id) = mesh.endpoint().await;
+    let at = member.local_address();
+    thief.connect(&member_id, at).await.unwrap();
+    assert!(matches!(next(&mut of_thief).await, WireEvent::Connected(_)));
+    assert!(matches!(
+        next(&mut of_member).await,
+        WireEvent::Connected(_)
+    ));
+    let signed = revocation(&mesh, thief_id);
+    member.revoke(&signed);
+    let WireEvent::Lost { reason, .. } = next(&mut of_thief).await else {
+        panic!("the connection stands");
+    };
+    assert_eq!(revocation_said(&reason).as_deref(), Some(&signed));
+
+    // What a peer shows may be made up, so it only pauses.
+    let refused = thief.connect(&member_id, at).await;
+    let here = matches!(refused, Err(WireError::RevokedHere { .. }));
+    assert!(here, "{refused:?}");
+    let WireEvent::SaidRevoked(shown) = next(&mut of_thief).await else {
+        panic!("it was not shown");
+    };
+    assert_eq!(*shown, signed);
+    let again = thief.connect(&member_id, at).await;
+    assert!(matches!(again, Err(WireError::Pausing { .. })), "{again:?}");
+
+    thief.revoke(&signed);
+    for dialled in [
+        thief
+            .connect(&member_id, "127.0.0.1:1".parse().unwrap())
+            .await,
+        thief.connect_any(at).await,
+    ] {
+        assert!(matches!(dialled, Err(WireError::ShutOut)), "{dialled:?}");
+    }
 }

@@ -31,7 +31,9 @@ impl Echo {
                     WireEvent::Lost { .. } | WireEvent::Released { .. } => {
                         counts.1.fetch_add(1, Ordering::SeqCst)
                     }
-                    WireEvent::Datagram { .. } | WireEvent::Copy { .. } => continue,
+                    WireEvent::Datagram { .. }
+                    | WireEvent::Copy { .. }
+                    | WireEvent::SaidRevoked(_) => continue,
                     WireEvent::Stream(incoming) => {
                         tokio::spawn(answer(*incoming));
                         continue;
