@@ -126,7 +126,7 @@ pub enum DhtError {
     #[error("not a message of the table")]
     Malformed,
     /// The message names another sender than the peer it came from. The peer is at fault.
-    #[error("a message from {from:?} claims to come from {claimed:?}")]
+    #[error("a message from {} claims to come from {}", .from.short(), .claimed.short())]
     Spoofed {
         /// The authenticated peer.
         from: NodeId,

@@ -92,7 +92,7 @@ pub enum MembershipError {
     #[error("the datagram is not a membership message")]
     Malformed,
     /// The datagram names another sender than the one it came from. The peer is at fault; nothing changed.
-    #[error("a datagram from {from:?} claims to come from {claimed:?}")]
+    #[error("a datagram from {} claims to come from {}", .from.short(), .claimed.short())]
     Spoofed {
         /// The authenticated peer.
         from: NodeId,

@@ -126,7 +126,7 @@ pub enum RegistryError {
     #[error("only the node that holds an agent announces it")]
     NotHolder,
     /// The agent is known with a higher epoch, or with the same one elsewhere: the caller's copy is stale.
-    #[error("the agent is held by {node:?} with epoch {epoch}")]
+    #[error("the agent is held by {} with epoch {epoch}", .node.short())]
     Superseded {
         /// The holder that is known.
         node: NodeId,

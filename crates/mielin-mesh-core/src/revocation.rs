@@ -52,7 +52,7 @@ pub enum RevocationError {
     #[error("not a message about revocations: {0}")]
     Malformed(#[from] CodecError),
     /// A revocation in it was not signed by the root. What stood before it was taken in.
-    #[error("the revocation of {0:?} was not signed by the mesh's root")]
+    #[error("the revocation of {} was not signed by the mesh's root", .0.short())]
     Forged(NodeId),
     /// As many nodes are revoked as a set can hold. The set is as before.
     #[error("{REVOCATIONS_MAX} nodes are revoked already")]

@@ -92,7 +92,7 @@ fn membership(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
     }
     let taken = shared.with_cores(|cores, now| cores.membership.handle_datagram(now, from, bytes));
     if let Err(error) = taken {
-        tracing::warn!(?from, %error, "a membership message was refused");
+        tracing::warn!(from = %from.short(), %error, "a membership message was refused");
     }
 }
 
@@ -155,7 +155,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming) {
                 let _place = place;
                 let task = run(async move { handler.handle(from, stream).await });
                 if let Err(error) = task.ended().await {
-                    tracing::error!(?from, protocol, %error, "a stream handler panicked");
+                    tracing::error!(from = %from.short(), protocol, %error, "a stream handler panicked");
                 }
             }
             None => stream.refuse_protocol(),
@@ -181,7 +181,9 @@ fn table(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
         Ok(()) => {}
         // Late answers are ordinary.
         Err(DhtError::Unasked) => tracing::debug!(?from, "an answer that nobody waits for"),
-        Err(error) => tracing::warn!(?from, %error, "a message of the table was refused"),
+        Err(error) => {
+            tracing::warn!(from = %from.short(), %error, "a message of the table was refused")
+        }
     }
 }
 
@@ -241,7 +243,7 @@ async fn answer(
         _ = send.delivered() => return,
     };
     let outcome = outcome.unwrap_or_else(|error| {
-        tracing::error!(?from, protocol, %error, "a request handler panicked");
+        tracing::error!(from = %from.short(), protocol, %error, "a request handler panicked");
         Err(Refusal::new(Refusal::INTERNAL, "the handler failed"))
     });
     let (header, payload) = match outcome {

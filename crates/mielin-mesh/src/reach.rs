@@ -378,7 +378,9 @@ async fn try_directly(shared: Arc<Shared>, node: NodeId, address: SocketAddr) {
     // The retries have pauses of their own.
     shared.endpoint.hurry(&node);
     match shared.endpoint.connect_directly(&node, address).await {
-        Ok(_) => tracing::info!(?node, %address, "reached directly now, without a relay"),
+        Ok(_) => {
+            tracing::info!(node = %node.short(), %address, "reached directly now, without a relay")
+        }
         Err(error) => tracing::debug!(?node, %error, "still reached through a relay"),
     }
 }
@@ -480,7 +482,7 @@ pub(crate) async fn keep_registered(shared: Arc<Shared>) {
             () = sleep(REGISTER_PAUSE), if wanting => {}
             Some(ended) = registrations.join_next(), if !registrations.is_empty() => {
                 if let Ok(relay) = ended {
-                    tracing::info!(?relay, "a registration with a relay has ended");
+                    tracing::info!(relay = %relay.short(), "a registration with a relay has ended");
                     shared.reach.lock_own().relays.retain(|held| *held != relay);
                     avoided.insert(relay);
                 }
@@ -529,7 +531,7 @@ async fn register(
     });
     match registered.await {
         Ok(Ok(mut stream)) => {
-            tracing::info!(?relay, "registered with a relay");
+            tracing::info!(relay = %relay.short(), "registered with a relay");
             shared.reach.lock_own().relays.push(relay);
             registrations.spawn(async move {
                 // The relay says nothing more: this ends when the stream does.

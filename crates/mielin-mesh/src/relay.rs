@@ -141,7 +141,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stream: MeshStream) {
         Ok(CircuitRequest::Incoming { source }) => accept(&shared, stream, source).await,
         Ok(CircuitRequest::DialBack(claimed)) => dial_back(&shared, stream, claimed).await,
         Err(error) => {
-            tracing::warn!(?from, %error, "a stream about circuits began with something else");
+            tracing::warn!(from = %from.short(), %error, "a stream about circuits began with something else");
             return stream.abandon();
         }
     };

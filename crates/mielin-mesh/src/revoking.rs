@@ -89,7 +89,7 @@ pub(crate) fn log_own(revocation: &Revocation) {
 pub(crate) fn take_in(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {
     let taken = shared.with_cores(|cores, _| cores.revocations.handle_message(from, bytes));
     if let Err(error) = taken {
-        tracing::warn!(?from, %error, "a message about revocations was refused");
+        tracing::warn!(from = %from.short(), %error, "a message about revocations was refused");
     }
 }
 

@@ -112,6 +112,27 @@ fn states_travel() {
     }
 }
 
+/// What is said of a node in an error names it as every command shows it.
+#[test]
+fn errors_name_nodes_in_their_short_form() {
+    use std::string::ToString;
+    let (from, claimed) = (NodeId([1; 32]), NodeId([2; 32]));
+    let said = [
+        crate::MembershipError::Spoofed { from, claimed }.to_string(),
+        crate::kademlia::DhtError::Spoofed { from, claimed }.to_string(),
+        crate::revocation::RevocationError::Forged(from).to_string(),
+        crate::registry::RegistryError::Superseded {
+            node: from,
+            epoch: Epoch(1),
+        }
+        .to_string(),
+    ];
+    for said in said {
+        assert!(said.contains(&from.short()), "{said}");
+        assert!(!said.contains("NodeId("), "{said}");
+    }
+}
+
 proptest! {
     #[test]
     fn ids_parse_as_they_print(node: [u8; 32], agent: [u8; 16]) {
