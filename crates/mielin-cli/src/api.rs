@@ -240,7 +240,10 @@ pub(crate) struct Ping {
 pub(crate) struct Pong {
     pub(crate) node: String,
     pub(crate) name: String,
-    pub(crate) address: String,
+    /// Where its packets come from; `None` when they come through a relay.
+    pub(crate) address: Option<String>,
+    /// The relay; also `None` in the moment in which one replaces another.
+    pub(crate) relay: Option<NodeName>,
     pub(crate) rtt_us: u64,
 }
 

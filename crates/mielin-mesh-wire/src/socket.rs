@@ -57,12 +57,21 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.state.send(self.udp.get_ref().into(), transmit);
-        if sent.is_err() {
-            // There is no other error.
-            self.full.store(true, Ordering::Relaxed);
+        // `UdpSocketState::send` would write what it has not sent into the log as Rust's Debug does.
+        match self.state.try_send(self.udp.get_ref().into(), transmit) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.full.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+            // To no way, against a firewall, or too long for the path, which is being probed: a packet that is lost. An
+            // error would end the whole endpoint.
+            Err(error) => {
+                let to = transmit.destination;
+                tracing::debug!(%to, %error, "a packet was not sent");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
-        sent
     }
 
     fn poll_recv(

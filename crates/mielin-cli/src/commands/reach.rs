@@ -13,7 +13,10 @@ use crate::output::{Output, fields, short, table};
 struct Pings {
     node: String,
     name: String,
-    address: String,
+    /// `None` when the way goes through a relay.
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<NodeName>,
     sent: u32,
     answered: usize,
     rtt_min_us: u64,
@@ -52,6 +55,7 @@ pub(super) async fn ping(
         node: pong.node,
         name: pong.name,
         address: pong.address,
+        relay: pong.relay,
         sent: arguments.count,
         answered: times.len(),
         rtt_min_us: min,
@@ -59,11 +63,15 @@ pub(super) async fn ping(
         rtt_max_us: max,
     };
     output.result(&pings, |pings| {
+        let way = match (&pings.address, &pings.relay) {
+            (Some(address), _) => format!("at {address}"),
+            (None, Some(relay)) => format!("via {}", node_name(relay)),
+            (None, None) => "via a relay".to_owned(),
+        };
         format!(
-            "{} ({}) at {}: {} of {} answered; {} / {} / {} ms (min / median / max)\n",
+            "{} ({}) {way}: {} of {} answered; {} / {} / {} ms (min / median / max)\n",
             pings.name,
             short(&pings.node),
-            pings.address,
             pings.answered,
             pings.sent,
             milliseconds(pings.rtt_min_us),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use mielin_cells::CellsError;
-use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError, Route, WireError};
+use mielin_mesh::{METRICS_CONTENT_TYPE, MeshError, Path, Route, WireError};
 use mielin_mesh_core::{AgentId, Member, Name, NodeId};
 
 use super::NodeState;
@@ -32,18 +32,20 @@ pub(super) async fn ping(
     }
     let rtt = mesh.ping(&node, PING_LIMIT).await;
     let rtt = rtt.map_err(|error| about(&mesh.members(), &node, "gave no answer", error))?;
-    let mut members = mesh.members().into_iter();
-    let identity = members.find(|member| member.identity.id == node);
-    let identity = identity.map(|member| member.identity);
+    let members = mesh.members();
+    let identity = members.iter().find(|member| member.identity.id == node);
+    let identity = identity.map(|member| &member.identity);
+    let (address, relay) = match mesh.path(&node) {
+        Some(Path::Direct { address, .. }) => (Some(address), None),
+        Some(Path::Relayed { relay, .. }) => (None, relay),
+        // It has ended since.
+        None => (identity.map(|identity| identity.address), None),
+    };
     Ok(Json(api::Pong {
         node: node.to_string(),
-        name: identity
-            .as_ref()
-            .map(|identity| identity.name.to_string())
-            .unwrap_or_default(),
-        address: identity
-            .map(|identity| identity.address.to_string())
-            .unwrap_or_default(),
+        name: identity.map_or_else(String::new, |identity| identity.name.to_string()),
+        address: address.map(|address| address.to_string()),
+        relay: relay.map(|relay| node_name(&members, &relay)),
         rtt_us: rtt.as_micros() as u64,
     }))
 }

@@ -82,3 +82,56 @@ async fn who_found_no_room_waits_until_there_is_some() {
     assert_eq!(there.recv(&mut bytes).unwrap(), 1);
     assert_eq!(bytes[0], 7);
 }
+
+/// Counts what people would read in the log.
+struct Loud(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Loud {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// As where a firewall has it refused.
+#[tokio::test]
+async fn a_packet_that_the_system_refuses_is_lost_without_a_loud_word() {
+    let socket = Socket::new(UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    let transmit = Transmit {
+        // Not without being asked for, says the system.
+        destination: "255.255.255.255:9".parse().unwrap(),
+        ecn: None,
+        contents: &[7],
+        segment_size: None,
+        src_ip: None,
+    };
+    assert!(
+        socket
+            .state
+            .try_send(socket.udp.get_ref().into(), &transmit)
+            .is_err()
+    );
+    let said = Arc::new(AtomicUsize::new(0));
+    let sent = tracing::subscriber::with_default(Loud(Arc::clone(&said)), || {
+        tracing::callsite::rebuild_interest_cache();
+        socket.try_send(&transmit)
+    });
+    assert!(sent.is_ok());
+    assert_eq!(said.load(Ordering::Relaxed), 0);
+    assert!(!socket.full.load(Ordering::Relaxed), "it is not full");
+}
