@@ -18,6 +18,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableErro
 
 use crate::error::CellsError;
 use crate::lock::lock;
+use crate::private;
 use crate::record::{Record, RecordError};
 
 /// The name of the file.
@@ -74,7 +75,7 @@ impl Ledger {
             let database = database.map_err(unusable("a ledger in memory"))?;
             return Ok(Ledger::of(database));
         };
-        std::fs::create_dir_all(directory).map_err(CellsError::io("making a directory"))?;
+        private::create_folder(directory).map_err(CellsError::io("making a directory"))?;
         let path = directory.join(FILE);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

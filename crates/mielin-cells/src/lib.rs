@@ -42,6 +42,7 @@ mod node;
 mod operations;
 mod persist;
 mod post;
+mod private;
 mod record;
 mod report;
 mod scheduler;

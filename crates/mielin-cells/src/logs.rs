@@ -1,7 +1,7 @@
 //! What an agent wrote: two append-only byte streams, and the bounded list of lines that nodes wrote about it.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::error::CellsError;
 use crate::ledger::Ledger;
 use crate::lock::lock;
+use crate::private;
 use crate::report::{HostLine, LogKind};
 
 /// Host lines kept per agent; the oldest go first.
@@ -49,7 +50,7 @@ impl Logs {
             None => Ok(Log::memory()),
         };
         if let Some(home) = &home {
-            fs::create_dir_all(&home.directory)?;
+            private::create_folder(&home.directory)?;
         }
         Ok(Logs {
             stdout: open("stdout")?,
@@ -223,10 +224,8 @@ impl Log {
     }
 
     fn file(path: &Path, truncate: bool) -> io::Result<Log> {
-        let file = OpenOptions::new()
-            .create(true)
+        let file = private::create_file()
             .read(true)
-            .write(true)
             .truncate(truncate)
             .open(path)?;
         let len = file.metadata()?.len();

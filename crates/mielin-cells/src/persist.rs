@@ -26,6 +26,7 @@ use crate::logs::{Home, Logs};
 use crate::moving::{self, Identified};
 use crate::node::Node;
 use crate::post::Post;
+use crate::private;
 use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
 use crate::wire;
@@ -198,7 +199,7 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
 /// Sorts what is known of agents, and deletes what no agent can have any more.
 fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError> {
     let unusable = |error| CellsError::io(format!("reading {}", directory.display()))(error);
-    fs::create_dir_all(directory).map_err(unusable)?;
+    private::create_folder(directory).map_err(unusable)?;
     let mut known: BTreeMap<AgentId, Entry> = node.ledger.entries()?.into_iter().collect();
     for entry in fs::read_dir(directory).map_err(unusable)? {
         let name = entry.map_err(unusable)?.file_name();

@@ -21,6 +21,7 @@ use crate::cell::{Cell, Identity};
 use crate::error::CellsError;
 use crate::logs::now_ms;
 use crate::moving::Identified;
+use crate::private;
 use crate::report::{AgentEnd, EXIT_LOST, HostLine};
 use crate::wire;
 
@@ -204,7 +205,7 @@ impl Record {
 /// Writes a file so that it is either whole or not there.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
+    let mut file = private::create_file().truncate(true).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)

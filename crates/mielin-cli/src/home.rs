@@ -1,9 +1,9 @@
 //! The node's data directory: where it is, who may use it, and the settings of its last run.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError};
@@ -71,10 +71,6 @@ impl Home {
     /// Opens or makes the directory and takes its lock.
     pub(crate) fn open(path: &Path) -> Result<Home, Failure> {
         let directory = DataDirectory::open(path)?;
-        // An empty directory that somebody else made may be open to others.
-        fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(|error| {
-            Failure::io(format!("cannot close {} to others", path.display()), &error)
-        })?;
         let lock = take_lock(path)?;
         Ok(Home { directory, lock })
     }
@@ -157,6 +153,7 @@ fn take_lock(dir: &Path) -> Result<File, Failure> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .map_err(failed)?;
     match file.try_lock() {
@@ -196,6 +193,8 @@ impl From<DirectoryError> for Failure {
             } => Failure::io(format!("cannot {action} {}", path.display()), &source),
             DirectoryError::NoVersion { .. } => Failure::refused(error.to_string())
                 .hint("name another directory with --data-dir, or bring back a copy of this one"),
+            DirectoryError::NotOwned { .. } => Failure::refused(error.to_string())
+                .hint("`ls -ld` shows whose it is; `chown` gives it to you"),
             DirectoryError::OtherVersion { .. } => Failure::refused(error.to_string()).hint(
                 "name another directory with --data-dir, or run the program that wrote this one",
             ),

@@ -272,6 +272,38 @@ fn the_control_socket_is_private() {
     assert_eq!(mode(&node.dir.join("control.sock")), 0o600);
 }
 
+/// Everything below a folder that others than its owner may use.
+fn open_to_others(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let found = entries.flat_map(|path| {
+        let metadata = std::fs::metadata(&path).unwrap();
+        let below = metadata.is_dir().then(|| open_to_others(&path));
+        let open = metadata.permissions().mode() & 0o077 != 0;
+        let below = below.into_iter().flatten();
+        below.chain(open.then_some(path)).collect::<Vec<_>>()
+    });
+    found.collect()
+}
+
+#[test]
+fn what_a_node_keeps_is_its_users_alone() {
+    let node = Node::found("private");
+    node.spawn(&[&sample("counter.wasm"), "--name", "stored"]);
+    let nothing: [std::path::PathBuf; 0] = [];
+    assert_eq!(open_to_others(&node.dir), nothing);
+    let dir = node.dir.clone();
+    let _kept = node.stop();
+    let stored = std::fs::read_dir(dir.join("agents")).unwrap();
+    assert_eq!(stored.count(), 1);
+    assert_eq!(open_to_others(&dir), nothing);
+    let key = dir.join("identity/node.key");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o666)).unwrap();
+    let _again = Node::run(&dir, &["daemon", "--bind", "127.0.0.1:0"]);
+    assert_eq!(open_to_others(&dir), nothing);
+}
+
 #[test]
 fn a_deep_data_directory_works() {
     let dir = tempfile::tempdir().unwrap();

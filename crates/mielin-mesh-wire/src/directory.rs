@@ -9,6 +9,14 @@ use std::path::{Path, PathBuf};
 pub const DATA_VERSION: u32 = 1;
 
 const VERSION_FILE: &str = "VERSION";
+/// Folders that hold keys.
+#[cfg(unix)]
+const KEY_FOLDERS: [&str; 2] = ["identity", "authority"];
+/// Nobody but the owner.
+#[cfg(unix)]
+const FOLDER_MODE: u32 = 0o700;
+#[cfg(unix)]
+const FILE_MODE: u32 = 0o600;
 /// No file that this floor reads is near this size.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -43,6 +51,12 @@ pub enum DirectoryError {
         /// The directory.
         path: PathBuf,
     },
+    /// Others may use a file, and it is theirs: it cannot be closed to them.
+    #[error("{path} belongs to another user, who may change it; give it to the user of this program, or use another directory", path = path.display())]
+    NotOwned {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// The system refused.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
@@ -56,11 +70,11 @@ pub enum DirectoryError {
 }
 
 impl DataDirectory {
-    /// Opens the directory at `path`, creating it (mode 0700) when it does not
-    /// exist or is empty.
+    /// Opens the directory at `path`, creating it when it does not exist or is empty. It is closed to others (mode
+    /// 0700), and so is what holds keys in it; where that was not so, the log says it.
     ///
     /// # Errors
-    /// [`DirectoryError`]; the directory is left as it was.
+    /// [`DirectoryError`]; the content of the directory is left as it was.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         let directory = DataDirectory {
             path: path.to_path_buf(),
@@ -71,6 +85,8 @@ impl DataDirectory {
                 let found = String::from_utf8_lossy(&found);
                 let found = found.trim();
                 if found.parse() == Ok(DATA_VERSION) {
+                    #[cfg(unix)]
+                    directory.close_to_others()?;
                     return Ok(directory);
                 }
                 let path = path.to_path_buf();
@@ -94,10 +110,67 @@ impl DataDirectory {
                         path: path.to_path_buf(),
                     });
                 }
+                // An empty directory that somebody made may be open to others.
+                #[cfg(unix)]
+                set_mode(path, FOLDER_MODE)?;
                 directory.write(VERSION_FILE, format!("{DATA_VERSION}\n").as_bytes())?;
                 Ok(directory)
             }
         }
+    }
+
+    /// Takes from others what they may do with the directory, and the folders that hold keys with what is in them.
+    #[cfg(unix)]
+    fn close_to_others(&self) -> Result<(), DirectoryError> {
+        self.close(&self.path, FOLDER_MODE)?;
+        for folder in KEY_FOLDERS {
+            let folder = self.path.join(folder);
+            if !folder.is_dir() {
+                continue;
+            }
+            self.close(&folder, FOLDER_MODE)?;
+            for entry in fs::read_dir(&folder).map_err(failure("list", &folder))? {
+                let path = entry.map_err(failure("list", &folder))?.path();
+                if path.is_file() {
+                    self.close(&path, FILE_MODE)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn close(&self, path: &Path, mode: u32) -> Result<(), DirectoryError> {
+        use std::os::unix::fs::MetadataExt;
+        /// Everybody's but the owner's.
+        const OTHERS: u32 = 0o077;
+        let found = fs::metadata(path).map_err(failure("look at", path))?;
+        if found.mode() & OTHERS == 0 {
+            return Ok(());
+        }
+        if found.uid() != self.user()? {
+            return Err(DirectoryError::NotOwned {
+                path: path.to_path_buf(),
+            });
+        }
+        set_mode(path, mode)?;
+        tracing::warn!(
+            "{} was open to other users (mode {:04o}), and is closed to them now: whoever has read a key may use it. If \
+             somebody may have, make a new node with another --data-dir, and have this one revoked",
+            path.display(),
+            found.mode() & 0o7777
+        );
+        Ok(())
+    }
+
+    /// The user to whom belongs what this process makes.
+    #[cfg(unix)]
+    fn user(&self) -> Result<u32, DirectoryError> {
+        use std::os::unix::fs::MetadataExt;
+        let path = fresh(&self.path.join("user"));
+        let made = write_private(&path, b"").and_then(|()| fs::metadata(&path));
+        let _ = fs::remove_file(&path);
+        Ok(made.map_err(failure("write", &path))?.uid())
     }
 
     /// Where it is.
@@ -139,13 +212,7 @@ impl DataDirectory {
         if parent != self.path {
             create_private(parent)?;
         }
-        // The name carries the process and a counter, so that two writers never
-        // share a half-written file.
-        static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let serial = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut fresh = path.clone().into_os_string();
-        fresh.push(format!(".{}-{serial}.new", std::process::id()));
-        let fresh = PathBuf::from(fresh);
+        let fresh = fresh(&path);
         let written = write_private(&fresh, content).and_then(|()| fs::rename(&fresh, &path));
         if let Err(error) = written {
             let _ = fs::remove_file(&fresh);
@@ -157,13 +224,30 @@ impl DataDirectory {
     }
 }
 
+/// A name for a file that is to take the place of another. It carries the process and a counter, so that two writers
+/// never share a half-written file.
+fn fresh(path: &Path) -> PathBuf {
+    static COUNTER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let serial = COUNTER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut fresh = path.to_path_buf().into_os_string();
+    fresh.push(format!(".{}-{serial}.new", std::process::id()));
+    PathBuf::from(fresh)
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+    use std::os::unix::fs::PermissionsExt;
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    closed.map_err(failure("close to others", path))
+}
+
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
+        options.mode(FILE_MODE);
     }
     let mut file = options.open(path)?;
     file.write_all(content)?;
@@ -179,7 +263,7 @@ fn create_private(path: &Path) -> Result<(), DirectoryError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
+        builder.mode(FOLDER_MODE);
     }
     builder.create(path).map_err(|error| {
         // It is no directory, or it would not have come to this.
@@ -277,5 +361,51 @@ mod tests {
         assert_eq!(again.read("identity/node.key").unwrap().unwrap(), b"two");
         assert_eq!(again.read("identity/other").unwrap(), None);
         assert_eq!(fs::read_dir(root.join("identity")).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_was_open_to_others_is_closed_or_refused() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("node");
+        let directory = DataDirectory::open(&root).unwrap();
+        directory.write("identity/node.key", b"one").unwrap();
+        directory.write("authority/root.key", b"two").unwrap();
+        let set = |name: &str, mode| {
+            let path = root.join(name);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let mode = |name: &str| fs::metadata(root.join(name)).unwrap().mode() & 0o777;
+        for open in ["", "identity", "authority"] {
+            set(open, 0o777);
+        }
+        set("identity/node.key", 0o666);
+        set("authority/root.key", 0o640);
+        DataDirectory::open(&root).unwrap();
+        for closed in ["", "identity", "authority"] {
+            assert_eq!(mode(closed), 0o700, "{closed}");
+        }
+        for closed in ["identity/node.key", "authority/root.key"] {
+            assert_eq!(mode(closed), 0o600, "{closed}");
+        }
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 3);
+        // Somebody's who may change it, where the test may give it away.
+        set("identity/node.key", 0o644);
+        if std::os::unix::fs::chown(root.join("identity/node.key"), Some(12_345), None).is_ok() {
+            let refused = DataDirectory::open(&root).unwrap_err();
+            assert!(matches!(refused, DirectoryError::NotOwned { .. }));
+            assert_eq!(mode("identity/node.key"), 0o644);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_empty_directory_that_somebody_made_is_closed() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        DataDirectory::open(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o700);
     }
 }
