@@ -400,10 +400,7 @@ impl Authority {
     }
 
     /// Puts a joiner on the list. Dropping the ticket takes it off.
-    pub(crate) fn ask(
-        &self,
-        info: PendingJoin,
-    ) -> Result<(Ticket, oneshot::Receiver<Decision>), AdmissionError> {
+    pub(crate) fn ask(&self, info: PendingJoin) -> Result<Asked, AdmissionError> {
         self.refuse_revoked(&info.node)?;
         let (decision, outcome) = oneshot::channel();
         let mut state = self.state();
@@ -510,6 +507,9 @@ impl fmt::Debug for Authority {
             .finish_non_exhaustive()
     }
 }
+
+/// A place among those who wait, and what becomes of the request.
+pub(crate) type Asked = (Ticket, oneshot::Receiver<Decision>);
 
 /// A place on the list of pending joiners.
 pub(crate) struct Ticket {

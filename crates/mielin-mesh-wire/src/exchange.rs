@@ -15,6 +15,8 @@
 //! The secret of a token goes to the issuer only: a member that does not hold
 //! the root says where the issuer is, and the joiner goes there itself.
 
+mod waiting;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -24,12 +26,13 @@ use oxicode::{Decode, Encode};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::authority::{AdmissionError, Authority, Decision, PendingJoin};
+use crate::authority::{AdmissionError, Asked, Authority, Decision, PendingJoin};
 use crate::buckets::Buckets;
 use crate::certificate::{MeshId, VerifiedRequest};
 use crate::class::ClassCounters;
 use crate::stream::{FrameLimit, MeshStream, StreamError};
 use crate::token::TokenError;
+use waiting::WaitingRoom;
 
 /// How long a joiner may wait for its approval.
 pub(crate) const APPROVAL_LIMIT: Duration = Duration::from_secs(600);
@@ -124,6 +127,7 @@ pub(crate) struct JoinDesk {
     authority: Option<Authority>,
     issuer: Mutex<Option<SocketAddr>>,
     places: Arc<Semaphore>,
+    waiting: WaitingRoom,
     /// Attempts with tokens that were none.
     failures: Mutex<Buckets>,
 }
@@ -136,6 +140,7 @@ impl JoinDesk {
             authority,
             issuer: Mutex::new(None),
             places,
+            waiting: WaitingRoom::default(),
             failures: Mutex::new(Buckets::new(GUESSES_AT_ONCE, GUESS_PERIOD)),
         }
     }
@@ -212,17 +217,37 @@ impl JoinDesk {
                 authority.admit_by_token(&request, &name, &secret, role)
             }),
             None => {
+                let role = role.unwrap_or(NodeRole::Edge);
                 let info = PendingJoin {
                     node: request.id,
                     name,
-                    role: role.unwrap_or(NodeRole::Edge),
+                    role,
                     address: connection.remote_address(),
                     since: SystemTime::now(),
                 };
-                await_approval(authority, &request, info, &mut stream).await?
+                let seat = self.waiting.enter(connection);
+                let ticket = self.ticket(authority, info).await;
+                let answer = await_approval(authority, &request, ticket, role, &mut stream).await?;
+                drop(seat);
+                answer
             }
         };
         last_word(&mut stream, answer).await
+    }
+
+    /// A place among those who wait for approval. When none is free, those are asked for a sign of life that wait.
+    async fn ticket(
+        &self,
+        authority: &Authority,
+        info: PendingJoin,
+    ) -> Result<Asked, AdmissionError> {
+        match authority.ask(info.clone()) {
+            Err(AdmissionError::Busy) => {
+                self.waiting.send_the_dead_away().await;
+                authority.ask(info)
+            }
+            asked => asked,
+        }
     }
 
     /// Admits by a token, unless the host has shown too many that were none.
@@ -255,11 +280,11 @@ impl JoinDesk {
 async fn await_approval(
     authority: &Authority,
     request: &VerifiedRequest,
-    info: PendingJoin,
+    asked: Result<Asked, AdmissionError>,
+    role: NodeRole,
     stream: &mut MeshStream,
 ) -> Result<FromMember, ExchangeError> {
-    let role = info.role;
-    let (ticket, decision) = match authority.ask(info) {
+    let (ticket, decision) = match asked {
         Ok(waiting) => waiting,
         Err(error) => return Ok(refusal(&error).into()),
     };

@@ -280,6 +280,49 @@ async fn without_a_token_somebody_has_to_approve() {
         .expect("the list forgets who has given up");
 }
 
+/// Of those who wait for approval from one host there may be eight. They were killed, all but one.
+#[tokio::test]
+async fn the_dead_who_wait_for_approval_make_room_and_the_living_stay() {
+    let founder = Node::founder().await;
+    let authority = founder.credentials.authority().unwrap();
+    let address = founder.address();
+    let waiting = async |count: usize| {
+        let wait = async {
+            while authority.pending().len() != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, wait).await.expect("they wait");
+    };
+    let ask = move || async move {
+        let dir = tempfile::tempdir().unwrap();
+        let joined = join_at(dir.path(), address, None).await;
+        joined.map(|credentials| credentials.id())
+    };
+    let lives = tokio::spawn(ask());
+    waiting(1).await;
+    let living = authority.pending()[0].node;
+    let doomed = tokio::runtime::Runtime::new().unwrap();
+    for count in 2..=8 {
+        doomed.spawn(ask());
+        waiting(count).await;
+    }
+    // No task of theirs runs any more, so nobody says goodbye.
+    doomed.shutdown_background();
+
+    let asked = std::time::Instant::now();
+    let late = tokio::spawn(ask());
+    waiting(2).await;
+    assert!(asked.elapsed() < LIVENESS.idle / 2, "{:?}", asked.elapsed());
+    let pending = authority.pending();
+    assert!(pending.iter().any(|one| one.node == living));
+    for one in pending {
+        authority.approve(&one.node).unwrap();
+    }
+    assert_eq!(lives.await.unwrap().unwrap(), living);
+    assert!(late.await.unwrap().is_ok());
+}
+
 #[tokio::test]
 async fn a_member_sends_joiners_to_the_issuer() {
     let founder = Node::founder().await;
