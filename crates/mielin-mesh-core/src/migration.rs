@@ -17,6 +17,4 @@ pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};
 pub use receiver::{MigrationReceiver, TargetAction, TargetInput};
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;

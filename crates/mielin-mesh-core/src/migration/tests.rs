@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod model;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;

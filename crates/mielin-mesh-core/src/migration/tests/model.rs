@@ -2,7 +2,7 @@
 //!
 //! The states are those of [`MigrationCoordinator`] and [`MigrationReceiver`] themselves, with what is under way
 //! between them; only times are left out, so any timer that is set may fire at any moment. `stateright` walks through
-//! all of them. `docs/MIGRATION.md` has the invariants; `tests.rs` runs the same cores with times and longer moves.
+//! all of them. `docs/MIGRATION.md` has the invariants; `super` runs the same cores with times and longer moves.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use alloc::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::println;
 
 use stateright::{Checker, Model, Property};
 
-use super::*;
+use super::super::*;
 use crate::{AgentId, Epoch, Instant};
 
 const AGENT: AgentId = AgentId([7; 16]);
