@@ -304,7 +304,7 @@ async fn addresses(member: &BootstrapNode, bind: SocketAddr) -> Result<Vec<Socke
     Ok(addresses)
 }
 
-/// A socket on [::] speaks IPv4, too.
+/// A socket on `[::]` speaks IPv4, too.
 fn can_dial(bind: SocketAddr, address: SocketAddr) -> bool {
     let both = bind.is_ipv6() && bind.ip().is_unspecified();
     both || bind.is_ipv4() == address.is_ipv4()
