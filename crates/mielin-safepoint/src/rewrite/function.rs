@@ -6,6 +6,7 @@
 //! everything is in shadows, so that a branch from a dispatch needs no operands.
 
 mod branch;
+mod layout;
 mod reference;
 mod suspend;
 
@@ -15,6 +16,8 @@ use alloc::vec::Vec;
 
 use wasm_encoder::Encode;
 use wasmparser::{BlockType, BrTable, FuncValidator, Operator, ValType, ValidatorResources};
+
+use layout::Layout;
 
 use super::graph::Suspension;
 use super::liveness::{self, Liveness};
@@ -101,6 +104,15 @@ struct Frame {
     shadowed: usize,
 }
 
+/// Code that can only be written when all of the function has been seen.
+#[derive(Clone, Copy)]
+enum Insertion {
+    /// The dispatch of a body, at its loop's header.
+    Dispatch(usize),
+    /// The way out of a point.
+    Leave { point: u32, stops: bool },
+}
+
 struct Writer<'w> {
     context: &'w Context<'w, 'w>,
     types: &'w mut BlockTypes,
@@ -123,13 +135,15 @@ struct Writer<'w> {
     stack: Vec<Ty>,
     shadowed: usize,
     kept: Vec<Kept>,
+    /// Of all points, where they have one.
+    layout: Option<Layout>,
     next_construct: usize,
     next_body: usize,
     next_call: usize,
     /// Loops around the current place, with the height of the stack at their headers.
     open_bodies: Vec<(usize, usize)>,
-    /// Where the dispatch of a loop belongs: offset, depth and body.
-    dispatches: Vec<(usize, u32, usize)>,
+    /// What belongs into the code that is written: offset, depth and what it is.
+    insertions: Vec<(usize, u32, Insertion)>,
     /// Locals that hold the arguments of calls that may suspend, by point.
     arguments: BTreeMap<u32, Vec<(u32, Ty)>>,
     /// See [`is_comparison`].
@@ -181,11 +195,12 @@ pub(super) fn rewrite(
         stack: Vec::new(),
         shadowed: 0,
         kept: vec![Kept::default(); plan.points as usize],
+        layout: None,
         next_construct: 0,
         next_body: 1,
         next_call: 0,
         open_bodies: Vec::new(),
-        dispatches: Vec::new(),
+        insertions: Vec::new(),
         arguments: BTreeMap::new(),
         after_comparison: false,
         plan: &plan,
@@ -196,7 +211,13 @@ pub(super) fn rewrite(
     writer.out.depth = head.depth;
     writer.body(body)?;
     let main = core::mem::take(&mut writer.out);
-    let main = writer.insert_dispatches(main);
+    if polls {
+        writer.keep(0, 0..0);
+    }
+    if writer.by_calls {
+        writer.layout = Layout::of(&writer.kept);
+    }
+    let main = writer.insert(main);
     writer.out.depth = head.depth;
     if plan.points > 0 || context.tails.identity(index).is_some() {
         writer.entry(polls);
@@ -495,7 +516,7 @@ impl Writer<'_> {
         self.next_call += 1;
         self.out.op().global_get(self.context.mode);
         self.out.unlikely_if();
-        self.leave(point, false);
+        self.leave_later(point, false);
         self.out.end();
     }
 

@@ -285,16 +285,28 @@ impl Sink {
         self.op().i32_store(word(abi::FLAG_ADDRESS));
     }
 
-    /// Pops the values of a frame, and keeps those that a body is to read.
-    pub(super) fn take(&mut self, values: &[Value], body: usize) {
+    /// Pops the values of a frame, and keeps those that are wanted.
+    pub(super) fn take(&mut self, values: &[Value], is_wanted: impl Fn(&Value) -> bool) {
         let mut op = self.op();
         for value in values.iter().rev() {
-            if value.body == body {
+            if is_wanted(value) {
                 op.local_set(value.local);
             } else {
                 op.drop();
             }
         }
+    }
+
+    /// Pushes a zero.
+    pub(super) fn zero(&mut self, ty: Ty) {
+        let mut op = self.op();
+        match ty {
+            Ty::I32 => op.i32_const(0),
+            Ty::I64 => op.i64_const(0),
+            Ty::F32 => op.f32_const(0.0.into()),
+            Ty::F64 => op.f64_const(0.0.into()),
+            Ty::V128 => op.v128_const(0),
+        };
     }
 
     /// Pushes a value that nobody looks at. It comes from memory, because Cranelift would keep

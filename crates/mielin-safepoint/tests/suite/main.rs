@@ -3,6 +3,7 @@
 
 mod command;
 mod hosts;
+mod interpreters;
 mod random;
 mod references;
 mod refusals;

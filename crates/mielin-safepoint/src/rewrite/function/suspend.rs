@@ -1,5 +1,7 @@
 //! Polls, the ways out of a function, and the dispatches that lead back to a point.
 
+use alloc::collections::BTreeSet;
+
 use super::*;
 use crate::rewrite::routines::{
     Number, note_point, read_value, remove_frame, write_end, write_values,
@@ -8,6 +10,21 @@ use crate::rewrite::routines::{
 /// Up to this many points are told apart one by one, all of it marked as hardly ever run; more
 /// of them by a table, whose targets cannot be marked.
 pub(super) const CHAIN_MAX: u32 = 8;
+
+/// Reads values of the frame that was removed last.
+fn read_inline(out: &mut Sink, kept: &Kept, base: u32, is_wanted: impl Fn(&Value) -> bool) {
+    out.load_word(abi::STACK_POINTER_ADDRESS);
+    out.op().local_set(base);
+    let mut offset = 0;
+    for value in &kept.values {
+        if is_wanted(value) {
+            out.op().local_get(base);
+            read_value(out, value.ty, offset);
+            out.op().local_set(value.local);
+        }
+        offset += value.ty.size();
+    }
+}
 
 impl Writer<'_> {
     /// The header of a loop. Going on after a rewind stores to the flag and falls into the
@@ -23,13 +40,18 @@ impl Writer<'_> {
         self.out.load_word(abi::FLAG_ADDRESS);
         let running = self.out.unlikely_if();
         self.unless_stopped();
-        self.dispatches
-            .push((self.out.code.len(), self.out.depth, body));
+        self.insert_later(Insertion::Dispatch(body));
         self.out.finish_flag();
         let target = self.out.to(running);
         self.out.op().br(target);
-        self.stop(point);
         self.out.end();
+        self.leave_later(point, true);
+        self.out.end();
+    }
+
+    fn insert_later(&mut self, insertion: Insertion) {
+        self.insertions
+            .push((self.out.code.len(), self.out.depth, insertion));
     }
 
     /// Decides what a point keeps: the operands at these heights and the live locals.
@@ -80,9 +102,7 @@ impl Writer<'_> {
         };
     }
 
-    /// What follows is done if no stop was requested; it ends with a branch, then [`stop`].
-    ///
-    /// [`stop`]: Self::stop
+    /// What follows is done if no stop was requested; it ends with a branch, then an `end` and the way out.
     fn unless_stopped(&mut self) {
         let stop = self.out.block(wasm_encoder::BlockType::Empty);
         self.out.load_word(abi::FLAG_ADDRESS);
@@ -90,14 +110,17 @@ impl Writer<'_> {
         self.out.likely_branch(stop);
     }
 
-    /// A stop was requested: writes the frame and leaves.
-    fn stop(&mut self, point: u32) {
-        self.out.end();
-        self.leave(point, true);
+    /// Writes the frame and returns, with code that may depend on what follows in the function.
+    pub(super) fn leave_later(&mut self, point: u32, stops: bool) {
+        if self.by_calls {
+            self.insert_later(Insertion::Leave { point, stops });
+        } else {
+            self.leave(point, stops);
+        }
     }
 
     /// Writes the frame and returns.
-    pub(super) fn leave(&mut self, point: u32, stops: bool) {
+    fn leave(&mut self, point: u32, stops: bool) {
         if self.by_calls {
             self.leave_by_call(point, stops);
             let kept = &self.kept[point as usize];
@@ -111,12 +134,18 @@ impl Writer<'_> {
     }
 
     fn leave_by_call(&mut self, point: u32, stops: bool) {
-        let kept = &self.kept[point as usize];
+        let own = &self.kept[point as usize];
+        let kept = self.layout.as_ref().map_or(own, |layout| &layout.kept);
+        let lives: BTreeSet<u32> = own.values.iter().map(|value| value.local).collect();
         let shapes = kept.shapes();
         let count = shapes.len();
         for (number, (shape, values)) in (1..).zip(shapes) {
             for value in values {
-                self.out.op().local_get(value.local);
+                if lives.contains(&value.local) {
+                    self.out.op().local_get(value.local);
+                } else {
+                    self.out.zero(value.ty);
+                }
             }
             let routine = if number < count {
                 Routine::Part(shape)
@@ -157,55 +186,72 @@ impl Writer<'_> {
     /// Reads what a loop is to read of the frame that was just removed. Without a call: what lives around it would
     /// have to be saved for that, in a loop.
     fn restore(&mut self, point: u32, body: usize) {
-        let kept = &self.kept[point as usize];
-        if !kept.concerns(body) {
+        let own = &self.kept[point as usize];
+        if !own.concerns(body) {
             return;
         }
-        self.out.load_word(abi::STACK_POINTER_ADDRESS);
-        self.out.op().local_set(self.base);
-        let mut offset = 0;
-        for value in &kept.values {
-            if value.body == body {
-                self.out.op().local_get(self.base);
-                read_value(&mut self.out, value.ty, offset);
-                self.out.op().local_set(value.local);
+        match &self.layout {
+            None => read_inline(&mut self.out, own, self.base, |value| value.body == body),
+            Some(layout) => {
+                let own = own.values.iter().filter(|value| value.body == body);
+                let wanted: BTreeSet<u32> = own.map(|value| value.local).collect();
+                let is_wanted = |value: &Value| wanted.contains(&value.local);
+                read_inline(&mut self.out, &layout.kept, self.base, is_wanted);
             }
-            offset += value.ty.size();
         }
     }
 
+    /// The same whatever the point, and the arguments of all calls are set. False where frames differ, so that this
+    /// cannot be done.
+    fn restore_any(&mut self, body: usize) -> bool {
+        let Some(layout) = &self.layout else {
+            return false;
+        };
+        let is_wanted = |value: &Value| layout.reads(body, value);
+        if layout.kept.values.iter().any(is_wanted) {
+            read_inline(&mut self.out, &layout.kept, self.base, is_wanted);
+        }
+        self.clear_all_arguments(body);
+        true
+    }
+
     /// Removes the uppermost frame and reads what the function's own body is to read of it.
-    fn pop(&mut self, point: u32) {
-        let kept = &self.kept[point as usize];
+    fn pop(&mut self, kept: &Kept, is_wanted: impl Fn(&Value) -> bool) {
         let mut shapes = kept.shapes();
         if !self.by_calls {
             if let Some((shape, _)) = shapes.last() {
                 remove_frame(&mut self.out, shape);
             }
-            return self.restore(point, 0);
+            if kept.values.iter().any(&is_wanted) {
+                read_inline(&mut self.out, kept, self.base, is_wanted);
+            }
+            return;
         }
         if let Some((shape, values)) = shapes.pop() {
             self.out.op().call(self.routines.index(Routine::Pop(shape)));
-            self.out.take(values, 0);
+            self.out.take(values, &is_wanted);
         }
         for (shape, values) in shapes {
             self.out
                 .op()
                 .call(self.routines.index(Routine::Read(shape)));
-            self.out.take(values, 0);
+            self.out.take(values, &is_wanted);
         }
     }
 
-    /// Writes the dispatches of all loops into the code, where their headers left room.
-    pub(super) fn insert_dispatches(&mut self, main: Sink) -> Sink {
+    /// Writes what was left out of the code.
+    pub(super) fn insert(&mut self, main: Sink) -> Sink {
         let mut insertions = Vec::new();
         let mut total = main.code.len();
-        for (offset, depth, body) in core::mem::take(&mut self.dispatches) {
+        for (offset, depth, insertion) in core::mem::take(&mut self.insertions) {
             self.out = Sink {
                 depth,
                 ..Sink::default()
             };
-            self.dispatch(body);
+            match insertion {
+                Insertion::Dispatch(body) => self.dispatch(body),
+                Insertion::Leave { point, stops } => self.leave(point, stops),
+            }
             total += self.out.code.len();
             insertions.push((offset, core::mem::take(&mut self.out)));
             if total > CODE_BYTES_MAX {
@@ -228,13 +274,25 @@ impl Writer<'_> {
         }
         let last = children.last().map_or(header, |child| child.last);
         if last - header <= CHAIN_MAX {
-            return self.dispatch_chain(body);
+            self.dispatch_chain(body);
+        } else {
+            self.dispatch_table(body, header);
         }
+    }
+
+    fn dispatch_table(&mut self, body: usize, header: u32) {
+        let plan = self.plan;
+        let children = &plan.bodies[body].children;
+        let is_restored = self.restore_any(body);
         let here = self.out.block(wasm_encoder::BlockType::Empty);
         let mut landings = Vec::new();
         for child in children.iter().rev() {
             for point in (child.first..=child.last).rev() {
-                if self.needs_landing(body, child, point) {
+                let needs_landing = match is_restored {
+                    true => child.kind == ChildKind::Host,
+                    false => self.needs_landing(body, child, point),
+                };
+                if needs_landing {
                     let position = self.out.block(wasm_encoder::BlockType::Empty);
                     landings.push((child, point, position));
                 }
@@ -259,7 +317,11 @@ impl Writer<'_> {
             .br_table(targets, default);
         for (child, point, _) in landings {
             self.out.end();
-            self.land(body, child, point);
+            if is_restored {
+                self.out.finish_flag();
+            } else {
+                self.land(body, child, point);
+            }
             let target = self.out.to(self.positions[child.label]);
             self.out.op().br(target);
         }
@@ -313,6 +375,21 @@ impl Writer<'_> {
         }
     }
 
+    /// The same for all calls of a body, but for arguments that it has read: those are operands at other points.
+    fn clear_all_arguments(&mut self, body: usize) {
+        let children = self.plan.bodies[body].children.iter();
+        let calls = children.filter(|child| child.kind == ChildKind::Call);
+        let arguments = calls.filter_map(|child| self.arguments.get(&child.first));
+        let mut clear: BTreeSet<(u32, Ty)> = arguments.flatten().copied().collect();
+        if let Some(layout) = &self.layout {
+            clear.retain(|(local, _)| !layout.reads_local(body, *local));
+        }
+        for (local, ty) in clear {
+            self.out.any_value(ty);
+            self.out.op().local_set(local);
+        }
+    }
+
     /// Whether a dispatch has something to do on the way to a point.
     fn needs_landing(&self, body: usize, child: &Child, point: u32) -> bool {
         let own = match child.kind {
@@ -331,8 +408,6 @@ impl Writer<'_> {
     pub(super) fn entry(&mut self, polls: bool) {
         let plan = self.plan;
         if polls {
-            self.open_bodies.clear();
-            self.keep(0, 0..0);
             self.out.load_word(abi::FLAG_ADDRESS);
         } else {
             self.out.op().global_get(self.context.mode);
@@ -348,14 +423,18 @@ impl Writer<'_> {
         } else {
             note_point(&mut self.out);
         }
-        if plan.points <= CHAIN_MAX {
+        if let Some(layout) = self.layout.take() {
+            self.arrive_alike(&layout, polls, running);
+            self.layout = Some(layout);
+        } else if plan.points <= CHAIN_MAX {
             self.arrive_chain(polls, running);
         } else {
             self.arrive_table(polls, running);
         }
         self.out.op().unreachable();
         if polls {
-            self.stop(0);
+            self.out.end();
+            self.leave(0, true);
         }
         self.out.end();
     }
@@ -373,6 +452,48 @@ impl Writer<'_> {
                 .extend((child.first..=child.last).map(|point| (point, Some(child.kind), label)));
         }
         arrivals
+    }
+
+    /// Where every point has the same frame: reads it, and goes on.
+    fn arrive_alike(&mut self, layout: &Layout, polls: bool, running: u32) {
+        self.pop(&layout.kept, |value| layout.reads(0, value));
+        let arrivals = self.arrivals(polls, running);
+        let ending = |point, kind| {
+            let is_innermost = self.plan.is_innermost(point);
+            (is_innermost, matches!(kind, None | Some(ChildKind::Host)))
+        };
+        let endings: Vec<(u32, (bool, bool))> = arrivals
+            .into_iter()
+            .map(|(point, kind, label)| (label, ending(point, kind)))
+            .collect();
+        let unknown = self.out.block(wasm_encoder::BlockType::Empty);
+        let mut landings = BTreeMap::new();
+        for (label, ends) in endings.iter().filter(|(_, ends)| *ends != (false, false)) {
+            landings
+                .entry((*label, *ends))
+                .or_insert_with(|| self.out.block(wasm_encoder::BlockType::Empty));
+        }
+        let targets: Vec<u32> = endings
+            .iter()
+            .map(|key| self.out.to(landings.get(key).copied().unwrap_or(key.0)))
+            .collect();
+        let default = self.out.to(unknown);
+        self.push_point();
+        self.out.op().br_table(targets, default);
+        let mut landings: Vec<_> = landings.into_iter().collect();
+        landings.sort_by_key(|(_, position)| core::cmp::Reverse(*position));
+        for ((label, (ends_mode, ends_flag)), _) in landings {
+            self.out.end();
+            if ends_mode {
+                self.out.finish_mode(self.context.mode);
+            }
+            if ends_flag {
+                self.out.op().call(self.routines.index(Routine::Go));
+            }
+            let target = self.out.to(label);
+            self.out.op().br(target);
+        }
+        self.out.end();
     }
 
     fn arrive_table(&mut self, polls: bool, running: u32) {
@@ -410,7 +531,9 @@ impl Writer<'_> {
     }
 
     fn arrive(&mut self, point: u32, kind: Option<ChildKind>) {
-        self.pop(point);
+        let kept = core::mem::take(&mut self.kept[point as usize]);
+        self.pop(&kept, |value| value.body == 0);
+        self.kept[point as usize] = kept;
         if self.plan.is_innermost(point) {
             self.out.finish_mode(self.context.mode);
         }
