@@ -34,6 +34,9 @@
 //!   deterministic single step. A program that has not begun (no frames) may be resumed too.
 //! - **After a trap** the instance is finished: its frames mean nothing.
 //!
+//! [`Frames`](crate::Frames) reads and writes the control words and the frames for a host that has the bytes of
+//! the memory [`FRAMES`].
+//!
 //! Only [`ENTRY`] may be called. Frames that come from a hostile source can make the program
 //! compute nonsense or trap, but never leave the sandbox: they are read by ordinary
 //! bounds-checked code.

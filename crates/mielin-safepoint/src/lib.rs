@@ -5,7 +5,8 @@
 //! program writes what is alive into frames behind that word, returns from all its
 //! functions, and can later be called again, on another machine and under another engine, to
 //! go on where it was. [`abi`] describes the exports through which a host drives that;
-//! [`Snapshot`] is the portable form of a stopped program.
+//! [`Snapshot`] is the portable form of a stopped program. `examples/save_and_resume.rs` is a whole host on wasmtime:
+//! it saves a running program to a file and resumes it in another process.
 //!
 //! This crate is not an engine and does no input or output: it turns bytes into bytes, the
 //! same ones on every machine, and needs nothing but an allocator.
@@ -30,11 +31,13 @@ extern crate alloc;
 
 pub mod abi;
 mod error;
+mod frames;
 mod resumable;
 mod rewrite;
 mod snapshot;
 
 pub use error::{Feature, FunctionName, InstrumentError};
+pub use frames::Frames;
 pub use resumable::{GlobalInfo, Manifest, MemoryInfo, ModuleHash, Resumable, ValueType};
 pub use rewrite::instrument;
 pub use snapshot::{

@@ -164,6 +164,43 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
+    /// A stopped program with all of its memory, without state of the host.
+    pub fn of(module: ModuleHash, memory: &[u8], execution: Execution) -> Snapshot {
+        let page = |(index, bytes): (u32, &[u8; PAGE_SIZE])| {
+            let is_kept = bytes.iter().any(|byte| *byte != 0);
+            is_kept.then(|| Page {
+                index,
+                bytes: Box::new(*bytes),
+            })
+        };
+        let (pages, _) = memory.as_chunks();
+        Snapshot {
+            module,
+            memory_bytes: memory.len() as u64,
+            pages: (0..).zip(pages).filter_map(page).collect(),
+            globals: execution.globals,
+            frames: execution.frames,
+            host: Vec::new(),
+        }
+    }
+
+    /// Makes an instance's memory what it was: the pages, and zeros elsewhere.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Malformed`] if the memory has not the size of the program's, and nothing is written.
+    pub fn write_memory(&self, memory: &mut [u8]) -> Result<(), SnapshotError> {
+        if memory.len() as u64 != self.memory_bytes {
+            return Err(SnapshotError::Malformed("the memory has another size"));
+        }
+        let (chunks, _) = memory.as_chunks_mut::<PAGE_SIZE>();
+        chunks.as_flattened_mut().fill(0);
+        for page in &self.pages {
+            let chunk = chunks.get_mut(page.index as usize);
+            *chunk.ok_or(SnapshotError::Malformed("a page lies outside the memory"))? = *page.bytes;
+        }
+        Ok(())
+    }
+
     /// The bytes of this snapshot. Pages that are all zeros are left out. The fields must keep
     /// their documented form (ascending pages inside the memory), or decoding will refuse.
     pub fn encode(&self) -> Vec<u8> {

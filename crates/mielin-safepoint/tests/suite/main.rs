@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod command;
+mod epochs;
 mod hosts;
 mod interpreters;
 mod random;
