@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{agents, licences, tidy};
+use crate::{agents, licences, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -53,6 +53,11 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("tests of the workspace", || {
         run(workspace.cargo().args(["test", "--workspace", "--locked"]))
+    })?;
+    steps.step("QuickJS as an agent", || {
+        quickjs::build(workspace)?;
+        let test = ["test", "--workspace", "--locked", "--test", "quickjs"];
+        run(workspace.cargo().args(test))
     })
 }
 
@@ -75,7 +80,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
         run(workspace
             .cargo()
             .args(clippy)
-            .arg("--workspace")
+            .args(["--workspace", "--test", "quickjs"])
             .args(deny_warnings))?;
         run(on_agents(workspace).args(clippy).args(deny_warnings))
     })?;

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | agents | test | ci | tidy | deny | fuzz | bench`.
+//! The project's own commands: `cargo xtask setup | agents | quickjs | test | ci | tidy | deny | fuzz | bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
 //! that a green run here is a green run there. Nothing in this crate knows the
@@ -6,6 +6,7 @@
 //!
 //! - [`toolchain`]: finds or makes the compiler for `wasm32-wasip1`.
 //! - [`agents`]: builds the sample agents and compares them with `agents/prebuilt`.
+//! - [`quickjs`]: builds a JavaScript engine from its public C source.
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
 //! - [`fuzz`]: runs a fuzz target under libFuzzer, or over mutations of its corpus.
@@ -23,6 +24,7 @@ mod checks;
 mod command;
 mod fuzz;
 mod licences;
+mod quickjs;
 mod spdx;
 mod tidy;
 mod toolchain;
@@ -49,6 +51,8 @@ enum Task {
     Setup,
     /// Build the sample agents from source into target/xtask/agents
     Agents(agents::Options),
+    /// Fetch QuickJS-ng's C source and build it for WASI into target/xtask/quickjs/qjs.wasm
+    Quickjs,
     /// setup, the agents against their prebuilt modules, and every test of both workspaces
     Test,
     /// fmt, tidy, deny, clippy, doc, then test: what .ci/run runs
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Task::Setup => toolchain::setup(&workspace).map(|found| eprintln!("{found}")),
         Task::Agents(options) => agents::run(&workspace, &options),
+        Task::Quickjs => quickjs::run(&workspace),
         Task::Test => checks::test(&workspace),
         Task::Ci => checks::ci(&workspace),
         Task::Tidy => tidy::run(&workspace),

@@ -78,13 +78,7 @@ impl fmt::Display for Toolchain {
 /// Something is missing that this process may not install; the message carries
 /// the command that installs it.
 pub(crate) fn setup(workspace: &Workspace) -> Result<Toolchain> {
-    let c = match C::find(workspace) {
-        Ok(c) => c,
-        Err(why) => {
-            debian::install(&format!("no C compiler for WASI ({why:#})"))?;
-            C::find(workspace)?
-        }
-    };
+    let c = setup_c(workspace)?;
     let rust = match Rust::from_rustup(workspace)? {
         Some(rust) => rust,
         None => {
@@ -95,6 +89,17 @@ pub(crate) fn setup(workspace: &Workspace) -> Result<Toolchain> {
         }
     };
     Ok(Toolchain { rust, c })
+}
+
+/// The same for C alone.
+pub(crate) fn setup_c(workspace: &Workspace) -> Result<C> {
+    match C::find(workspace) {
+        Ok(c) => Ok(c),
+        Err(why) => {
+            debian::install(&format!("no C compiler for WASI ({why:#})"))?;
+            C::find(workspace)
+        }
+    }
 }
 
 impl Rust {

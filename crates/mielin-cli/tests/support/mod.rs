@@ -154,22 +154,31 @@ pub struct Node {
 impl Node {
     /// Founds a mesh.
     pub fn found(name: &str) -> Node {
+        Node::found_with(name, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn found_with(name: &str, further: &[&str]) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
-        let mut node = Node::run(
-            &path,
-            &["mesh", "start", "--bind", "127.0.0.1:0", "--name", name],
-        );
+        let line = ["mesh", "start", "--bind", "127.0.0.1:0", "--name", name];
+        let mut node = Node::run(&path, &[&line, further].concat());
         node._temporary = Some(dir);
         node
     }
 
     /// Joins with a token.
     pub fn join(&self, name: &str, role: &str) -> Node {
+        self.join_with(name, role, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn join_with(&self, name: &str, role: &str, further: &[&str]) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let token = self.token();
-        let line = [&self.joining(&token)[..], &["--name", name, "--role", role]].concat();
+        let named = ["--name", name, "--role", role];
+        let line = [&self.joining(&token)[..], &named, further].concat();
         let mut node = Node::run(&path, &line);
         node._temporary = Some(dir);
         node
