@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{agents, licences, quickjs, tidy};
+use crate::{agents, faults, licences, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -58,7 +58,8 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         quickjs::build(workspace)?;
         let test = ["test", "--workspace", "--locked", "--test", "quickjs"];
         run(workspace.cargo().args(test))
-    })
+    })?;
+    steps.step("a sample of the fault matrix", || faults::sample(workspace))
 }
 
 /// Everything that a change must pass, the cheap steps first. All of it is in

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | agents | quickjs | test | ci | tidy | deny | fuzz | bench`.
+//! The project's own commands: `cargo xtask setup | agents | quickjs | test | ci | tidy | deny | fuzz | faults | bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
 //! that a green run here is a green run there. Nothing in this crate knows the
@@ -10,6 +10,7 @@
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
 //! - [`fuzz`]: runs a fuzz target under libFuzzer, or over mutations of its corpus.
+//! - [`faults`]: the fault matrix of moves.
 //! - [`checks`]: `test` and `ci`, the sequences made of the above.
 //! - [`mod@bench`]: starts the benchmarks and passes their output through.
 #![allow(
@@ -22,6 +23,7 @@ mod agents;
 mod bench;
 mod checks;
 mod command;
+mod faults;
 mod fuzz;
 mod licences;
 mod quickjs;
@@ -63,6 +65,8 @@ enum Task {
     Deny,
     /// Run a fuzz target for a while; the input that breaks a promise is kept in fuzz/artifacts
     Fuzz(fuzz::Options),
+    /// Kill and cut off nodes while agents move, and count what becomes of the agents
+    Faults(faults::Options),
     /// Run a benchmark; its standard output is passed through unchanged
     Bench(bench::Options),
 }
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(&workspace),
         Task::Deny => licences::run(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
+        Task::Faults(options) => faults::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options),
     };
     match result {

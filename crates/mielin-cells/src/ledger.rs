@@ -214,14 +214,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cells");
         let departure = Departure::new(NodeId([3; 32]), Epoch(9));
+        let sample = Record::sample();
         {
             let ledger = Ledger::open(Some(&path)).unwrap();
             assert!(ledger.entries().unwrap().is_empty());
-            ledger.record(AGENT, &Record::sample()).unwrap();
+            ledger.record(AGENT, &sample).unwrap();
             ledger.depart(AGENT, &departure).unwrap();
             ledger.depart(AgentId([8; 16]), &departure).unwrap();
             ledger.stay(AgentId([8; 16])).unwrap();
-            ledger.record(AgentId([9; 16]), &Record::sample()).unwrap();
+            ledger.record(AgentId([9; 16]), &sample).unwrap();
             ledger.forget(AgentId([5; 16])).unwrap();
             // Nothing is closed in an orderly way.
             std::mem::forget(ledger);
@@ -238,7 +239,7 @@ mod tests {
             (departure.target(), departure.epoch()),
             (NodeId([3; 32]), Epoch(9))
         );
-        assert!(matches!(&entry.record, Some(Ok(record)) if *record == Record::sample()));
+        assert!(matches!(&entry.record, Some(Ok(record)) if *record == sample));
         // A record of another agent than the row says.
         assert!(matches!(
             entries[1].1.record,

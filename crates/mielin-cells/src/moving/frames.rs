@@ -441,6 +441,12 @@ mod tests {
             vec![
                 Seed::good("more", header(&Header::More)),
                 Seed::good("go", header(&Header::Core(MigrationFrame::Go { epoch }))),
+                Seed::good("follow", header(&Header::Follow([3; 16]))),
+                Seed::good("wanted", header(&Header::Wanted)),
+                Seed::good(
+                    "absent",
+                    header(&Header::Core(MigrationFrame::Absent { count: 2 })),
+                ),
                 Seed::good("section", header(&section)),
                 Seed::good("files", header(&Header::Files { offset: 1 << 40 })),
                 Seed::good("offer", offer("agent", "message")),

@@ -139,6 +139,8 @@ impl Drop for Guest {
 /// Whether to go on after an event.
 enum Next {
     On,
+    /// The probe wants the stream broken.
+    Broken,
     /// The probe wants this end dead.
     Killed,
 }
@@ -169,15 +171,19 @@ impl Target {
                 None => self.receiver.handle_timeout(self.node.now()),
             }
             while let Some(action) = self.receiver.poll_action() {
-                if matches!(self.note_phase(), Next::Killed) {
-                    return;
+                match self.note_phase() {
+                    Next::On => {}
+                    Next::Broken => frames.close(),
+                    Next::Killed => return,
                 }
                 if let Some(input) = self.act(action).await {
                     self.handle(input);
                 }
             }
-            if matches!(self.note_phase(), Next::Killed) {
-                return;
+            match self.note_phase() {
+                Next::On => {}
+                Next::Broken => frames.close(),
+                Next::Killed => return,
             }
             if self.phase.is_final() {
                 break;
@@ -655,7 +661,10 @@ impl Target {
         };
         match (probe.0)(MoveSide::Target, &guest.identity.id, &self.phase) {
             ProbeAnswer::Continue => Next::On,
-            ProbeAnswer::Drop => Next::Killed,
+            ProbeAnswer::Drop => {
+                self.outgoing = None;
+                Next::Broken
+            }
             ProbeAnswer::Kill => {
                 self.node.play_dead();
                 Next::Killed
