@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 31] = [
+const TARGETS: [Target; 32] = [
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
@@ -113,6 +113,11 @@ const TARGETS: [Target; 31] = [
     private("note", "mielin-mesh", "messages::lane::note::tests::note"),
     private("operations", "mielin-cells", "wire::tests::operations"),
     private("record", "mielin-cells", "record::tests::hostile_records"),
+    private(
+        "stored",
+        "mielin-cells",
+        "stored::tests::hostile_stored_agents",
+    ),
     public("registry", "mielin-mesh-core"),
     private("response", "mielin-mesh", "serving::tests::response"),
     public("resume", "mielin-wasm"),

@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::cell::Cell;
+use crate::checkpoint::{self, Naming};
+use crate::cloning;
 use crate::config::CellsConfig;
 use crate::error::CellsError;
 use crate::finding::{found, heard_of};
@@ -402,6 +404,70 @@ impl Cells {
                 _ => Ok(None),
             },
         )
+        .await
+    }
+
+    /// Copies an agent: all that it is but its messages and its log, as bytes that [`Cells::restore`] makes an agent of on
+    /// any node. It stands still while its memory is copied, and then goes on.
+    ///
+    /// # Errors
+    /// The agent is unknown or unreachable, has ended, is busy, or comes to no safepoint.
+    pub async fn checkpoint(&self, agent: AgentId) -> Result<Bytes, CellsError> {
+        let here = |cell: Arc<Cell>| async move { checkpoint::take(&cell).await.map(Ok) };
+        self.perform(
+            agent,
+            Operation::Checkpoint,
+            None,
+            here,
+            |answer, bytes, _| match answer {
+                Answer::Copied => Ok(Some(bytes)),
+                _ => Ok(None),
+            },
+        )
+        .await
+    }
+
+    /// Makes a new agent of this node of a checkpoint, which goes on where that stood, and starts it. It is called as the
+    /// original was unless `name` is given, has an id of its own, and no messages. Its grants are the checkpoint's: whoever
+    /// may spawn here could grant them as well. Of each limit it has the smaller of the checkpoint's and this node's.
+    ///
+    /// # Errors
+    /// The checkpoint is damaged or does not fit, the name is taken, or the node is full. Nothing is left behind then.
+    pub async fn restore(
+        &self,
+        checkpoint: Bytes,
+        name: Option<String>,
+    ) -> Result<AgentId, CellsError> {
+        let naming = name.map_or(Naming::Kept, Naming::Chosen);
+        checkpoint::restore(&self.node, checkpoint, naming).await
+    }
+
+    /// Makes a new agent on `node` that is a copy of one, as [`Cells::checkpoint`] and [`Cells::restore`] would, and goes
+    /// on where that one stood still for a moment. Without `name` it gets one that begins as the original's.
+    ///
+    /// # Errors
+    /// As for those two; or the node is unknown, does not answer, or has moves switched off.
+    pub async fn duplicate(
+        &self,
+        agent: AgentId,
+        node: NodeId,
+        name: Option<String>,
+    ) -> Result<AgentId, CellsError> {
+        let source = &self.node;
+        let chosen = &name;
+        let here = |cell: Arc<Cell>| async move {
+            cloning::clone_to(source, &cell, node, chosen.clone())
+                .await
+                .map(Ok)
+        };
+        let operation = Operation::Clone {
+            node: node.0,
+            name: name.clone(),
+        };
+        self.perform(agent, operation, None, here, |answer, _, _| match answer {
+            Answer::Made(agent) => Ok(Some(AgentId(agent))),
+            _ => Ok(None),
+        })
         .await
     }
 

@@ -6,6 +6,8 @@ use mielin_safepoint::InstrumentError;
 use mielin_wasm::EngineError;
 use thiserror::Error;
 
+use crate::stored::CheckpointError;
+
 /// The class of an error: what a command line turns into an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -60,6 +62,9 @@ pub enum CellsError {
     /// The module cannot become an agent.
     #[error("the module was refused: {0}")]
     BadModule(#[from] InstrumentError),
+    /// A checkpoint, or a stored agent, from which no agent can be made.
+    #[error("the checkpoint cannot be used: {0}")]
+    Checkpoint(#[from] CheckpointError),
     /// The engine refused the module or could not make an instance.
     #[error("the engine refused the module: {0}")]
     Engine(#[from] EngineError),

@@ -25,7 +25,9 @@
 
 mod cell;
 mod cells;
+mod checkpoint;
 mod client;
+mod cloning;
 mod config;
 mod courier;
 mod error;
@@ -47,6 +49,7 @@ mod record;
 mod report;
 mod scheduler;
 mod spawn;
+mod stored;
 mod wire;
 
 pub use cells::{Cells, LogReader};
@@ -57,6 +60,7 @@ pub use report::{
     EXIT_TRAPPED, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime,
     SpawnRequest,
 };
+pub use stored::CheckpointError;
 
 #[cfg(test)]
 #[global_allocator]

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use mielin_mesh::{FrameLimit, MeshStream, RecvHalf, SendHalf};
+use bytes::{Bytes, BytesMut};
+use mielin_mesh::{FrameLimit, MeshStream, RecvHalf, SendHalf, StreamError};
 use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
 use tokio::sync::mpsc;
 
 use crate::cell::Cell;
+use crate::checkpoint;
+use crate::cloning;
 use crate::error::CellsError;
 use crate::lock::lock;
 use crate::moving;
@@ -16,6 +18,7 @@ use crate::node::Node;
 use crate::report::{
     AgentEnd, AgentReport, Counters, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport,
 };
+use crate::stored::copy_bytes_max;
 use crate::wire::{
     self, Answer, Call, Failure, HEADER_MAX, Inspected, LOG_CHUNK_MAX, Moved, Operation,
 };
@@ -44,6 +47,13 @@ pub(crate) async fn serve(node: Arc<Node>, _from: NodeId, stream: MeshStream) {
     let first = tokio::time::timeout(CALL_TIMEOUT, recv.recv_frame(FrameLimit::payload(0))).await;
     let Ok(Ok(Some(frame))) = first else { return };
     let answered = match Call::decode(&frame.header) {
+        Ok(Call {
+            operation: Operation::Restore { len, name },
+            ..
+        }) => {
+            let made = cloning::take_in(&node, len, name, &mut send, &mut recv).await;
+            (made_answer(made), Bytes::new())
+        }
         Ok(call) => {
             let gone = caller_gone(recv);
             tokio::select! {
@@ -54,15 +64,27 @@ pub(crate) async fn serve(node: Arc<Node>, _from: NodeId, stream: MeshStream) {
         Err(error) => (Answer::Failed(Failure::new(&error)), Bytes::new()),
     };
     let (answer, payload) = answered;
+    if matches!(answer, Answer::Copied) {
+        send.yield_to_others();
+    }
     // A caller that left before the answer does not want it.
-    if send
-        .send_frame_bytes(&answer.encode(), payload)
-        .await
-        .is_ok()
-        && send.finish().is_ok()
-    {
+    if send_in_pieces(&mut send, &answer, payload).await.is_ok() && send.finish().is_ok() {
         let _ = tokio::time::timeout(CALL_TIMEOUT, send.delivered()).await;
     }
+}
+
+/// Sends an answer whose payload may be of any length.
+async fn send_in_pieces(
+    send: &mut SendHalf,
+    answer: &Answer,
+    mut payload: Bytes,
+) -> Result<(), StreamError> {
+    let piece = Answer::Piece.encode();
+    while payload.len() > LOG_CHUNK_MAX {
+        let part = payload.split_to(LOG_CHUNK_MAX);
+        send.send_frame_bytes(&piece, part).await?;
+    }
+    send.send_frame_bytes(&answer.encode(), payload).await
 }
 
 /// Ends when the caller has left: it keeps its direction of the stream open for as long as it listens.
@@ -87,6 +109,16 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
             Ok(Err(absent)) => Ok(absent.into_answer()),
             Err(error) => Err(error),
         },
+        Operation::Checkpoint => match checkpoint::take(&cell).await {
+            Ok(copy) => return (Answer::Copied, copy),
+            Err(error) => Err(error),
+        },
+        Operation::Clone { node: target, name } => {
+            let made = cloning::clone_to(node, &cell, NodeId(target), name).await;
+            Ok(made_answer(made))
+        }
+        // It has a stream of its own kind.
+        Operation::Restore { .. } => Err(wire::malformed("a call")),
         Operation::HostLog => Ok(Answer::host_log(&cell.logs.lines())),
         Operation::Wait => match wait(node, &cell).await {
             Ok(end) => Ok(Answer::ended(&end)),
@@ -130,6 +162,13 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
         answer.unwrap_or_else(|error| Answer::Failed(Failure::new(&error))),
         Bytes::new(),
     )
+}
+
+fn made_answer(made: Result<AgentId, CellsError>) -> Answer {
+    match made {
+        Ok(agent) => Answer::Made(agent.0),
+        Err(error) => Answer::Failed(Failure::new(&error)),
+    }
 }
 
 async fn migrate(
@@ -186,7 +225,6 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
     }
 }
 
-/// Ends the agent.
 /// Lets an agent in doubt go on here, because its user knows that the other node has not got it.
 pub(crate) async fn recover(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
     let doubt = lock(&node.doubts).get(&cell.id()).cloned();
@@ -202,6 +240,7 @@ pub(crate) async fn recover(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Ce
     }
 }
 
+/// Ends the agent.
 pub(crate) async fn terminate(cell: &Arc<Cell>) -> Result<(), CellsError> {
     let cell = Arc::clone(cell);
     // The end of an agent that rests is written to the disk before this is over.
@@ -302,7 +341,8 @@ impl Absent {
     }
 }
 
-/// Asks `peer` to do something and waits for the last answer; steps go to `progress`.
+/// Asks `peer` to do something and waits for the last answer; steps go to `progress`. Of a payload no more is taken in
+/// than a copy of an agent may have that this node could hold.
 pub(crate) async fn ask(
     node: &Node,
     peer: &NodeId,
@@ -326,6 +366,7 @@ pub(crate) async fn ask(
         header_bytes: HEADER_MAX as u16,
         payload_bytes: LOG_CHUNK_MAX,
     };
+    let mut pieces = BytesMut::new();
     loop {
         let frame = stream
             .recv_frame(limit)
@@ -335,6 +376,17 @@ pub(crate) async fn ask(
             return Err(unreachable("it gave no answer".to_owned()));
         };
         match Answer::decode(&frame.header)? {
+            Answer::Piece => {
+                let (len, max) = (
+                    pieces.len() as u64 + frame.payload.len() as u64,
+                    copy_bytes_max(&node.config.limits),
+                );
+                if len > max {
+                    let what = "the copy of the agent".to_owned();
+                    return Err(CellsError::TooLarge { what, len, max });
+                }
+                pieces.extend_from_slice(&frame.payload);
+            }
             Answer::Step {
                 phase,
                 bytes,
@@ -349,7 +401,11 @@ pub(crate) async fn ask(
                     });
                 }
             }
-            answer => return Ok((answer, frame.payload)),
+            answer if pieces.is_empty() => return Ok((answer, frame.payload)),
+            answer => {
+                pieces.extend_from_slice(&frame.payload);
+                return Ok((answer, pieces.freeze()));
+            }
         }
     }
 }

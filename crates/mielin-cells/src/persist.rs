@@ -1,9 +1,8 @@
 //! Agents outlive their node's process: written to the data directory at shutdown, restored at the next start.
 //!
-//! A living agent's directory then holds, beside its logs, `module.wasm` (rewritten) and `snapshot`, which is a [`Snapshot`] with three more host sections: what the node knows about the agent, its
-//! outbox and its mailbox. Both files are deleted once the agent runs again, because going back to them later would
-//! repeat what it did since. Of an agent that ended, or was lost because the node was killed, the
-//! [record](crate::record) and the logs are there.
+//! A living agent's directory then holds, beside its logs, `snapshot`: all of it, as [`Stored`] writes it. The file is
+//! deleted once the agent runs again, because going back to it later would repeat what it did since. Of an agent that
+//! ended, or was lost because the node was killed, the [record](crate::record) and the logs are there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,47 +11,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use mielin_mesh_core::{AgentId, Epoch, codec};
-use mielin_safepoint::{HostSection, ModuleHash, Snapshot, SnapshotLimits};
-use mielin_wasm::{Address, DATA_BYTES_MAX, HostState};
-use oxicode::{Decode, Encode};
+use mielin_mesh_core::AgentId;
+use mielin_wasm::{Address, HostState};
 
 use crate::cell::{Cell, Parts, Tally};
 use crate::error::CellsError;
 use crate::ledger::{Departure, Entry};
 use crate::lock::lock;
 use crate::logs::{Home, Logs};
-use crate::moving::{self, Identified};
+use crate::moving;
 use crate::node::Node;
 use crate::post::Post;
 use crate::private;
 use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
-use crate::wire;
+use crate::stored::{CheckpointError, Messages, Stored};
 
 const SNAPSHOT: &str = "snapshot";
-const MODULE: &str = "module.wasm";
-const ABOUT: &str = "cells:about";
-const OUTBOX: &str = "cells:outbox";
-const INBOX: &str = "cells:inbox";
-/// Version of the three sections.
-const VERSION: u16 = 1;
 /// Why an agent ended of which neither a snapshot nor an end was found.
 const LOST: &str = "lost: its node stopped without storing it";
 
 /// How long the moves that hold agents may take to end when the node stops.
 const HOLD_LIMIT: Duration = Duration::from_secs(5);
-
-/// What the node knows about an agent.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
-struct About {
-    identified: Identified,
-    epoch: u64,
-    paused: bool,
-    counters: [u64; 6],
-    lines: Vec<wire::Line>,
-}
 
 /// Writes every living agent, however long that takes: what is not written is lost. The scheduler has stopped, so all
 /// of them are at rest but those that a move holds, whose end is waited for. Gives those that are lost.
@@ -101,29 +81,9 @@ async fn store_one(
     })??;
     let cell = Arc::clone(cell);
     let writing = tokio::task::spawn_blocking(move || {
-        let mut snapshot = held.instance().snapshot();
-        let (outbox, inbox) = cell.post.encode();
-        let about = About {
-            identified: Identified::new(&cell.identity),
-            epoch: cell.epoch().0,
-            paused: cell.is_paused(),
-            counters: cell.tally.numbers(),
-            lines: cell.logs.lines().iter().map(wire::Line::new).collect(),
-        };
-        for (name, bytes) in [
-            (ABOUT, codec::encode(&about)),
-            (OUTBOX, outbox),
-            (INBOX, inbox),
-        ] {
-            snapshot.host.push(HostSection {
-                name: name.to_owned(),
-                version: VERSION,
-                bytes,
-            });
-        }
-        write(&directory.join(MODULE), prepared.module().bytes())?;
-        // Last, because it is what makes the directory an agent.
-        write(&directory.join(SNAPSHOT), &snapshot.encode())
+        let stored = Stored::whole(&cell, held.instance(), &*prepared);
+        // It is what makes the directory an agent.
+        write(&directory.join(SNAPSHOT), &stored.encode())
     });
     let written = writing
         .await
@@ -272,15 +232,13 @@ fn unreadable(agent: AgentId, error: &RecordError) {
     tracing::error!(%agent, %error, "an agent of an earlier run is left out");
 }
 
-/// Deletes the files of a stored agent that is no longer one: going back to them would repeat what it did since.
+/// Deletes the file of a stored agent that is no longer one: going back to it would repeat what it did since.
 fn remove_stored(agent: AgentId, path: &Path) {
-    for file in [SNAPSHOT, MODULE] {
-        match fs::remove_file(path.join(file)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%agent, %error, "a file of a restored agent could not be deleted");
-            }
-            Ok(()) | Err(_) => {}
+    match fs::remove_file(path.join(SNAPSHOT)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%agent, %error, "the file of a restored agent could not be deleted");
         }
+        Ok(()) | Err(_) => {}
     }
 }
 
@@ -328,57 +286,29 @@ async fn fence(node: &Arc<Node>, agent: &AgentId) {
 }
 
 fn restore_one(node: &Arc<Node>, home: &Home) -> Result<Arc<Cell>, CellsError> {
-    let (agent, directory) = (home.agent, &home.directory);
-    let read = |name: &str| {
-        fs::read(directory.join(name))
-            .map_err(CellsError::io(format!("reading {name} of an agent")))
+    let (agent, engine) = (home.agent, node.config.engine);
+    let bytes = fs::read(home.directory.join(SNAPSHOT))
+        .map_err(CellsError::io("reading an agent's snapshot"))?;
+    // What it may hold was decided when it was spawned.
+    let stored = Stored::decode(&bytes, 1 << 32)?;
+    let Some(Messages { outbox, inbox }) = &stored.messages else {
+        return Err(CheckpointError::Copy.into());
     };
-    let damaged =
-        |reason: String| CellsError::Internal(format!("its snapshot cannot be used: {reason}"));
-    let limits = SnapshotLimits {
-        // Input, mailbox and outbox; and files with what is said of them.
-        host_bytes: (512 << 20) + DATA_BYTES_MAX + (64 << 20),
-        ..SnapshotLimits::default()
-    };
-    let snapshot =
-        Snapshot::decode(&read(SNAPSHOT)?, &limits).map_err(|error| damaged(error.to_string()))?;
-    let section = |name: &str| {
-        let found = snapshot
-            .host
-            .iter()
-            .find(|section| section.name == name && section.version == VERSION);
-        found
-            .map(|section| Bytes::copy_from_slice(&section.bytes))
-            .ok_or_else(|| damaged(format!("{name} is missing")))
-    };
-    let about: About =
-        codec::decode(&section(ABOUT)?).map_err(|error| damaged(error.to_string()))?;
-    let identity = about.identified.into_identity(agent)?;
-    let engine = node.config.engine;
-    let module = ModuleHash(snapshot.module.0);
-    let prepared = match node.modules.known(module, engine) {
-        Some(prepared) => prepared,
-        None => node.modules.accept(module, read(MODULE)?, engine)?,
-    };
+    let identity = stored.identity(agent)?;
+    let prepared = stored.prepare(node, &identity.limits)?;
     // Whoever saw the agent before sees a newer one now.
-    let epoch = Epoch(about.epoch).next();
+    let epoch = stored.epoch().next();
     let logs =
         Arc::new(Logs::open(home.clone()).map_err(CellsError::io("opening an agent's logs"))?);
-    logs.adopt_lines(
-        about
-            .lines
-            .into_iter()
-            .map(wire::Line::into_host_line)
-            .collect(),
-    );
+    logs.adopt_lines(stored.lines());
     let post = Arc::new(Post::new(agent, epoch, identity.limits.message_bytes));
-    post.load(epoch, &section(OUTBOX)?, &section(INBOX)?)
-        .map_err(|error| damaged(error.to_string()))?;
-    let tally = Arc::new(Tally::from_numbers(about.counters));
+    post.load(epoch, outbox, inbox)
+        .map_err(CheckpointError::Messages)?;
+    let tally = Arc::new(Tally::from_numbers(stored.counters()));
     let services = host_calls(&identity, &logs, &post, &tally);
     let mut instance =
         prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;
-    instance.load(&snapshot)?;
+    stored.load(instance.as_mut(), &identity)?;
     let parts = Parts {
         identity,
         epoch,
@@ -388,7 +318,7 @@ fn restore_one(node: &Arc<Node>, home: &Home) -> Result<Arc<Cell>, CellsError> {
         post,
         tally,
         instance,
-        paused: about.paused,
+        paused: stored.is_paused(),
         settled: true,
     };
     Ok(Cell::new(

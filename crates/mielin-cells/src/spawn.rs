@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mielin_mesh_core::{AgentId, Epoch};
+use mielin_safepoint::ModuleHash;
 use mielin_wasm::{Address, HostState, Limits};
 
 use crate::cell::{Cell, Identity, Parts, Tally};
@@ -34,8 +35,13 @@ pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<Age
     let cell = making
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))??;
+    bring_in(node, &cell).await
+}
+
+/// Makes a new agent one of this node's, unless its name is taken, and starts it.
+pub(crate) async fn bring_in(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<AgentId, CellsError> {
     // Between the check and here another agent may have taken the name.
-    if let Err(error) = node.adopt(&cell, true) {
+    if let Err(error) = node.adopt(cell, true) {
         cell.logs.discard();
         return Err(error);
     }
@@ -49,10 +55,7 @@ pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<Age
 async fn check(node: &Node, request: &SpawnRequest, limits: &Limits) -> Result<(), CellsError> {
     node.has_room()?;
     if let Some(name) = &request.name {
-        name::check(name)?;
-        if node.is_taken(name).await {
-            return Err(CellsError::NameTaken(name.clone()));
-        }
+        check_name(node, name).await?;
     }
     let strings = request.args.iter().map(|arg| arg.len() + 1);
     let variables = request
@@ -81,17 +84,33 @@ async fn check(node: &Node, request: &SpawnRequest, limits: &Limits) -> Result<(
     Ok(())
 }
 
+/// Whether a new agent may have this name.
+pub(crate) async fn check_name(node: &Node, name: &str) -> Result<(), CellsError> {
+    name::check(name)?;
+    match node.is_taken(name).await {
+        true => Err(CellsError::NameTaken(name.to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// An id that no agent has had.
+pub(crate) fn new_id(node: &Node, module: ModuleHash) -> AgentId {
+    AgentId::derive(&module.0, &node.id(), &AgentId::new().0)
+}
+
+/// A name that begins like this and that no living agent has. For threads that may block.
+pub(crate) fn new_name(node: &Node, like: Option<&str>, id: &AgentId) -> String {
+    let is_taken = |name: &str| node.runtime.block_on(node.is_taken(name));
+    name::generate(like, &id.0, is_taken)
+}
+
 fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<Cell>, CellsError> {
     let engine = node.config.engine;
     let prepared = node.modules.prepare(&request.module, engine, &limits)?;
-    let nonce = AgentId::new().0;
-    let id = AgentId::derive(&prepared.module().hash().0, &node.id(), &nonce);
+    let id = new_id(node, prepared.module().hash());
     let name = match request.name {
         Some(name) => name,
-        None => {
-            let is_taken = |name: &str| node.runtime.block_on(node.is_taken(name));
-            name::generate(request.hint.as_deref(), &id.0, is_taken)
-        }
+        None => new_name(node, request.hint.as_deref(), &id),
     };
     let program = request.hint.unwrap_or_else(|| name.clone());
     let env = request

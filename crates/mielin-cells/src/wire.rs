@@ -1,7 +1,7 @@
 //! What nodes say to each other about agents: protocol 101 (operations) in OxiCode headers.
 //!
 //! Every operation is one stream: a [`Call`] in the first frame's header, then any number of [`Answer::Step`] and
-//! one last answer. Log bytes travel as the payload of their frame and meet no codec.
+//! one last answer. Log bytes and copies of agents travel as the payload of their frames and meet no codec.
 
 use mielin_mesh_core::{
     AgentId, AgentState, Epoch, MigrationStrategy, NodeId, RollbackReason, codec,
@@ -56,6 +56,19 @@ pub(crate) enum Operation {
     },
     Remove,
     Recover,
+    /// A copy of it; see [`Answer::Piece`].
+    Checkpoint,
+    /// A new agent on this node that is a copy of it.
+    Clone {
+        node: [u8; 32],
+        name: Option<String>,
+    },
+    /// A new agent here of a copy of so many bytes, which follow as the payloads of frames without headers when this has
+    /// been answered with [`Answer::Done`]. The agent of the call is the original.
+    Restore {
+        len: u64,
+        name: Option<String>,
+    },
 }
 
 impl Operation {
@@ -63,7 +76,11 @@ impl Operation {
     pub(crate) fn may_repeat(&self) -> bool {
         !matches!(
             self,
-            Operation::Migrate { .. } | Operation::Remove | Operation::Recover
+            Operation::Migrate { .. }
+                | Operation::Remove
+                | Operation::Recover
+                | Operation::Clone { .. }
+                | Operation::Restore { .. }
         )
     }
 }
@@ -96,6 +113,12 @@ pub(crate) enum Answer {
     /// The node never heard of the agent.
     Unknown,
     Failed(Failure),
+    /// The payload of the next other answer begins with this one's.
+    Piece,
+    /// The payload is the end of a copy of the agent.
+    Copied,
+    /// A new agent.
+    Made([u8; 16]),
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -157,6 +180,7 @@ pub(crate) enum Failure {
         message: String,
     },
     Alive,
+    NameTaken(String),
 }
 
 impl Answer {
@@ -337,6 +361,7 @@ impl Failure {
         match error {
             CellsError::Ended(_) => Failure::Ended,
             CellsError::Alive(_) => Failure::Alive,
+            CellsError::NameTaken(name) => Failure::NameTaken(name.clone()),
             CellsError::Busy { doing, .. } => Failure::Busy(doing.clone()),
             CellsError::SameNode { node, .. } => Failure::SameNode(node.0),
             CellsError::NodeNotFound(node) => Failure::NodeNotFound(node.clone()),
@@ -356,6 +381,7 @@ impl Failure {
         match self {
             Failure::Ended => CellsError::Ended(agent),
             Failure::Alive => CellsError::Alive(agent),
+            Failure::NameTaken(name) => CellsError::NameTaken(name),
             Failure::Busy(doing) => CellsError::Busy { agent, doing },
             Failure::SameNode(node) => CellsError::SameNode {
                 agent,

@@ -23,6 +23,9 @@
 //! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
 //! | `GET /v1/agents/AGENT` | | [`AgentDetails`] |
 //! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate`, `/recover`, `/remove` | | [`Spawned`] |
+//! | `POST /v1/agents/AGENT/checkpoint` | | the checkpoint, as `application/octet-stream` |
+//! | `POST /v1/agents/AGENT/clone` | [`Duplicate`] | [`Spawned`]: the new agent |
+//! | `POST /v1/checkpoints?name=NAME` | a checkpoint, as it is | [`Spawned`]; the name may be left out |
 //! | `POST /v1/agents/AGENT/messages` | [`Message`] | [`Delivered`] |
 //! | `POST /v1/agents/AGENT/migrate` | [`Migrate`] | lines of [`MoveLine`], the last one `done` or `error` |
 //! | `GET /v1/agents/AGENT/wait` | | [`Ended`], when the agent has ended |
@@ -35,6 +38,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+
+/// Room for the largest checkpoint: memory and `/data` of 512 MiB each, a module, input and a stack.
+pub(crate) const CHECKPOINT_BYTES_MAX: usize = 1280 << 20;
 
 /// The node that the daemon runs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -324,6 +330,21 @@ pub(crate) struct Spawn {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Spawned {
     pub(crate) agent: String,
+}
+
+/// What an agent that is made of a checkpoint is called; without a name as the checkpoint says.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct NewName {
+    pub(crate) name: Option<String>,
+}
+
+/// Where a copy of an agent is to live, and what it is called; without a node on this one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Duplicate {
+    #[serde(default)]
+    pub(crate) node: Option<String>,
+    #[serde(default)]
+    pub(crate) name: Option<String>,
 }
 
 /// Everything that its node tells about an agent.

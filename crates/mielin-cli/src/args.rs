@@ -8,7 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use agent::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
+pub(crate) use agent::{
+    AgentCommand, CheckpointArgs, CloneArgs, LogsArgs, MigrateArgs, RestoreArgs, SendArgs,
+    SpawnArgs, StrategyChoice,
+};
 pub(crate) use mesh::{
     ApproveArgs, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,
     PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, Switches, TokenArgs,

@@ -41,6 +41,15 @@ impl Client {
         read_json(self.post_for_stream(path, body).await?).await
     }
 
+    /// Posts bytes as they are.
+    pub(crate) async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
+        read_json(self.open(Method::POST, path, body).await?).await
+    }
+
     /// Gets a text.
     pub(crate) async fn text(&self, path: &str) -> Result<String, Failure> {
         let response = self.open(Method::GET, path, Bytes::new()).await?;

@@ -1,6 +1,7 @@
 //! What each command does with its arguments.
 
 pub(crate) mod agent;
+mod copies;
 pub(crate) mod mesh;
 pub(crate) mod node;
 mod reach;

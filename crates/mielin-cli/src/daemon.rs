@@ -3,6 +3,7 @@
 mod admission;
 mod answer;
 mod body;
+mod copies;
 mod reach;
 mod routes;
 mod spelling;

@@ -186,6 +186,9 @@ impl From<CellsError> for Failure {
             CellsError::BadModule(_) | CellsError::Engine(_) => {
                 "an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it"
             }
+            CellsError::Checkpoint(_) => {
+                "name a file that `mielin agent checkpoint` of this version wrote, or write it again"
+            }
             CellsError::TooLarge { .. } => "make it smaller, or give it in parts as messages",
             CellsError::Full { .. } => {
                 "end an agent or move it to another node, or spawn on another node"

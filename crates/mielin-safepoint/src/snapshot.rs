@@ -253,7 +253,11 @@ impl Snapshot {
             .ok_or(SnapshotError::Truncated)?;
         let (content, hash) = bytes.split_at(end);
         if blake3::hash(content).as_bytes() != hash {
-            return Err(SnapshotError::Hash);
+            let body = &bytes[MAGIC.len() + 4..];
+            return Err(match Reader(body).skip_whole() {
+                Err(SnapshotError::Truncated) => SnapshotError::Truncated,
+                _ => SnapshotError::Hash,
+            });
         }
         let start = MAGIC.len() + 2;
         let mut reader = Reader(content.get(start..).ok_or(SnapshotError::Truncated)?);
@@ -355,6 +359,34 @@ impl<'a> Reader<'a> {
 
     fn u32(&mut self) -> Result<u32, SnapshotError> {
         Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// Goes over everything behind the version by the lengths that it claims, to tell bytes that are cut off from
+    /// damaged ones.
+    fn skip_whole(&mut self) -> Result<(), SnapshotError> {
+        let malformed = SnapshotError::Malformed("a global has an unknown type");
+        self.take(32 + 8)?;
+        let pages = self.u32()? as usize;
+        self.take(pages.saturating_mul(PAGE_SIZE + 4))?;
+        for _ in 0..self.u32()? {
+            let len = match self.array()? {
+                [0 | 2] => 4,
+                [1 | 3] => 8,
+                [4] => 16,
+                _ => return Err(malformed),
+            };
+            self.take(len)?;
+        }
+        let frames = self.u32()? as usize;
+        self.take(frames)?;
+        for _ in 0..self.u16()? {
+            let name = usize::from(self.u16()?);
+            self.take(name + 2)?;
+            let len = self.u32()? as usize;
+            self.take(len)?;
+        }
+        self.take(HASH_LEN)?;
+        Ok(())
     }
 
     fn pages(&mut self, in_memory: u64) -> Result<Vec<Page>, SnapshotError> {

@@ -135,7 +135,9 @@ fn each_damage_has_its_error() {
     assert_eq!(decode(&good[1..]), Err(SnapshotError::NotASnapshot));
     assert_eq!(decode(b""), Err(SnapshotError::NotASnapshot));
     assert_eq!(decode(&good[..9]), Err(SnapshotError::Truncated));
-    assert_eq!(decode(&good[..good.len() - 1]), Err(SnapshotError::Hash));
+    for len in 9..good.len() {
+        assert_eq!(decode(&good[..len]), Err(SnapshotError::Truncated), "{len}");
+    }
     let mut newer = good.clone();
     newer[8] = 2;
     assert_eq!(

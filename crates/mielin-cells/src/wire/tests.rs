@@ -131,6 +131,14 @@ fn seeds() -> Vec<Seed> {
         Seed::bad("inspected-with-an-unknown-grant", answer(inspected("root"))),
         Seed::good("moved", answer(moved(1))),
         Seed::bad("moved-by-strategy-9", answer(moved(9))),
+        Seed::good(
+            "clone",
+            call(Operation::Clone {
+                node: [2; 32],
+                name: Some("copy".into()),
+            }),
+        ),
+        Seed::good("made", answer(Answer::Made([5; 16]))),
         Seed::good("host-log", answer(Answer::HostLog(vec![line]))),
         Seed::good("busy", answer(Answer::Failed(busy))),
         Seed::good("error-of-class-200", answer(Answer::Failed(other))),

@@ -49,6 +49,23 @@ Examples:
     Resume(AgentArgs),
     /// Move an agent to another node while it runs
     Migrate(MigrateArgs),
+    /// Write an agent to a file, and let it go on
+    ///
+    /// The file has all that the agent is: memory, stack, files, module, grants, limits and counters; not its log, and
+    /// no messages. Only you can read it. The agent stands still while its memory is copied. A file of this name is
+    /// replaced when the new one is whole.
+    Checkpoint(CheckpointArgs),
+    /// Make a new agent of a checkpoint, on this node
+    ///
+    /// It goes on where the checkpoint was taken, with an address and an id of its own and without messages: those are
+    /// the original's, which may be alive. It may do what the original might do, so know where a file comes from, as
+    /// you would of what you `--allow`; `mielin agent inspect` shows it.
+    Restore(RestoreArgs),
+    /// Make a new agent that is a copy of one, on this or another node
+    ///
+    /// As `checkpoint` and `restore` would, without a file: the agent stands still while its memory is copied, and both
+    /// go on from there. Messages on their way, and the log, stay the original's.
+    Clone(CloneArgs),
     /// End an agent
     #[command(after_help = "\
 Examples:
@@ -190,6 +207,56 @@ pub(crate) struct MigrateArgs {
     pub(crate) output: OutputArgs,
 }
 
+#[derive(Args)]
+#[command(after_help = "\
+`-o` names the file here; `mielin -o json agent checkpoint …` prints JSON.
+
+Examples:
+  mielin agent checkpoint counter -o counter.checkpoint
+  mielin -o json agent checkpoint 8c1f --output counter.checkpoint")]
+pub(crate) struct CheckpointArgs {
+    /// Id, unique prefix or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: String,
+    /// The file to write
+    #[arg(id = "out_file", short = 'o', long = "output", value_name = "FILE")]
+    pub(crate) out_file: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent restore counter.checkpoint
+  mielin agent restore counter.checkpoint --name counter-2")]
+pub(crate) struct RestoreArgs {
+    /// A file that `mielin agent checkpoint` wrote
+    pub(crate) file: PathBuf,
+    /// The new agent's name [default: that of the original, if nobody has it]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent clone counter
+  mielin agent clone counter relay --name counter-2")]
+pub(crate) struct CloneArgs {
+    /// Id, unique prefix or name of the agent
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) agent: String,
+    /// Id, unique prefix or name of the node for the copy [default: the one that this command talks to]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) node: Option<String>,
+    /// The copy's name [default: the original's and hex digits]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StrategyChoice {
     /// By the size of its memory, how fast it writes, and the link
@@ -212,6 +279,9 @@ impl AgentCommand {
             AgentCommand::Logs(arguments) => arguments.output,
             AgentCommand::Send(arguments) => arguments.output,
             AgentCommand::Migrate(arguments) => arguments.output,
+            AgentCommand::Restore(arguments) => arguments.output,
+            AgentCommand::Clone(arguments) => arguments.output,
+            AgentCommand::Checkpoint(_) => OutputArgs { output: None },
             AgentCommand::Inspect(arguments)
             | AgentCommand::Pause(arguments)
             | AgentCommand::Resume(arguments)

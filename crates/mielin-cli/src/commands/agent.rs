@@ -9,6 +9,7 @@ use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_wasm::Limits;
 use serde::Serialize;
 
+use super::copies;
 use super::wasm::read_module;
 use crate::api::{
     AgentDetails, AgentList, Delivered, Done, Ended, MeshStatus, Message, Migrate, MoveLine,
@@ -48,6 +49,11 @@ pub(crate) async fn run(
         AgentCommand::Remove(arguments) => {
             act(&client, &arguments.agent, "remove", "removed", output).await
         }
+        AgentCommand::Checkpoint(arguments) => {
+            copies::checkpoint(&client, &arguments, output).await
+        }
+        AgentCommand::Restore(arguments) => copies::restore(&client, &arguments, output).await,
+        AgentCommand::Clone(arguments) => copies::duplicate(&client, arguments, output).await,
         AgentCommand::Migrate(arguments) => migrate(&client, &arguments, output).await,
         AgentCommand::Wait(arguments) => wait(&client, &arguments.agent, output).await,
     }

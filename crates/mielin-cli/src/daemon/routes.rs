@@ -22,6 +22,7 @@ use super::NodeState;
 use super::admission;
 use super::answer::{Input, OTHER_VERSION};
 use super::body::{Gone, Writer, streamed};
+use super::copies;
 use super::reach::{self, node_name};
 use super::spelling::{agent_state, member_state, role_name, strategy, strategy_name};
 use crate::api;
@@ -56,6 +57,12 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/agents/{agent}/terminate", post(terminate))
         .route("/v1/agents/{agent}/recover", post(recover))
         .route("/v1/agents/{agent}/remove", post(remove))
+        .route("/v1/agents/{agent}/checkpoint", post(copies::checkpoint))
+        .route("/v1/agents/{agent}/clone", post(copies::duplicate))
+        .route(
+            "/v1/checkpoints",
+            post(copies::restore).layer(DefaultBodyLimit::max(api::CHECKPOINT_BYTES_MAX)),
+        )
         .route("/v1/agents/{agent}/messages", post(send))
         .route("/v1/agents/{agent}/migrate", post(migrate))
         .route("/v1/agents/{agent}/wait", get(wait))
@@ -455,6 +462,6 @@ async fn logs(
     Ok(stream_answer("application/octet-stream", body))
 }
 
-fn stream_answer(content_type: &'static str, body: Body) -> Response {
+pub(super) fn stream_answer(content_type: &'static str, body: Body) -> Response {
     ([(header::CONTENT_TYPE, content_type)], body).into_response()
 }

@@ -1,0 +1,151 @@
+//! Copies of agents: taken while one stands still for a moment, and made agents of their own.
+//!
+//! A copy has everything that the program is, with its grants, limits and counters. It has no messages, because those
+//! that are on their way belong to the original, which may be alive; and no log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_mesh_core::{AgentId, Epoch};
+use mielin_wasm::{Address, HostState, Limits};
+
+use crate::cell::{Cell, Identity, Parts, Tally};
+use crate::error::CellsError;
+use crate::logs::{Logs, now_ms};
+use crate::node::Node;
+use crate::post::Post;
+use crate::spawn::{bring_in, check_name, host_calls, new_id, new_name};
+use crate::stored::Stored;
+
+/// How long an agent may take to come to a safepoint, and to be copied.
+const HOLD_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a new agent is called that is made of a copy.
+#[derive(Clone, Debug)]
+pub(crate) enum Naming {
+    /// As the original.
+    Kept,
+    /// As its user wishes.
+    Chosen(String),
+    /// Beginning as the original, which still has its name.
+    Like,
+}
+
+/// Stops an agent at its next safepoint, copies what it is, and lets it go on. Only then is the copy brought into its
+/// form.
+pub(crate) async fn take(cell: &Arc<Cell>) -> Result<Bytes, CellsError> {
+    let claim = cell.claim("it is being copied")?;
+    let prepared = cell.prepared()?;
+    let held = tokio::time::timeout(HOLD_LIMIT, cell.hold()).await;
+    let held = held.map_err(|_| CellsError::Busy {
+        agent: cell.id(),
+        doing: "it comes to no safepoint".to_owned(),
+    })??;
+    let cell = Arc::clone(cell);
+    let copying = tokio::task::spawn_blocking(move || {
+        let stored = Stored::copy_of(&cell, held.instance(), &*prepared);
+        drop(held);
+        drop(claim);
+        stored.encode().into()
+    });
+    copying
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))
+}
+
+/// Makes a copy an agent of this node and starts it.
+pub(crate) async fn restore(
+    node: &Arc<Node>,
+    copy: Bytes,
+    naming: Naming,
+) -> Result<AgentId, CellsError> {
+    if node.is_closing() {
+        return Err(CellsError::ShuttingDown);
+    }
+    node.has_room()?;
+    let memory_bytes = node.config.limits.memory_bytes;
+    let reading = tokio::task::spawn_blocking(move || Stored::decode(&copy, memory_bytes));
+    let stored = reading
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
+    // Also of a copy that says so of itself.
+    let original = stored.identity(AgentId([0; 16]))?.name;
+    let name = match naming {
+        Naming::Kept => Some(original),
+        Naming::Chosen(name) => Some(name),
+        Naming::Like => None,
+    };
+    if let Some(name) = &name {
+        check_name(node, name).await?;
+    }
+    let making = {
+        let node = Arc::clone(node);
+        tokio::task::spawn_blocking(move || make(&node, &stored, name))
+    };
+    let cell = making
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
+    bring_in(node, &cell).await
+}
+
+fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<Cell>, CellsError> {
+    let id = new_id(node, stored.snapshot.module);
+    let original = stored.identity(id)?;
+    let name = name.unwrap_or_else(|| new_name(node, Some(&original.name), &id));
+    let identity = Identity {
+        name,
+        owner: node.id(),
+        limits: smaller(&original.limits, &node.config.limits),
+        started_ms: now_ms(),
+        ..original
+    };
+    let prepared = stored.prepare(node, &identity.limits)?;
+    let logs = Arc::new(
+        Logs::create(node.home(&id)).map_err(CellsError::io("creating the agent's logs"))?,
+    );
+    let epoch = Epoch(1);
+    let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
+    let tally = Arc::new(Tally::from_numbers(stored.counters()));
+    let services = host_calls(&identity, &logs, &post, &tally);
+    let host = HostState::new(Address(id.0));
+    let made = prepared.instantiate(host, services, &identity.limits);
+    let loaded = made.map_err(CellsError::from).and_then(|mut instance| {
+        match stored.load(instance.as_mut(), &identity) {
+            Ok(()) => Ok(instance),
+            Err(error) => Err(error.into()),
+        }
+    });
+    let mut instance = loaded.inspect_err(|_| logs.discard())?;
+    // In the copy it is the original's.
+    instance.host_mut().address = Address(id.0);
+    let parts = Parts {
+        identity,
+        epoch,
+        engine: node.config.engine,
+        prepared,
+        logs,
+        post,
+        tally,
+        instance,
+        paused: false,
+        settled: true,
+    };
+    Ok(Cell::new(
+        parts,
+        node.scheduler.clone(),
+        node.changes.clone(),
+    ))
+}
+
+/// A copy brings its limits along, and gets no more than a spawn here would.
+fn smaller(copied: &Limits, here: &Limits) -> Limits {
+    Limits {
+        memory_bytes: copied.memory_bytes.min(here.memory_bytes),
+        table_elements: copied.table_elements.min(here.table_elements),
+        module_bytes: copied.module_bytes.min(here.module_bytes),
+        message_bytes: copied.message_bytes.min(here.message_bytes),
+        log_bytes: copied.log_bytes.min(here.log_bytes),
+        input_bytes: copied.input_bytes.min(here.input_bytes),
+    }
+}

@@ -1,0 +1,301 @@
+//! An agent as bytes: what a node keeps of one that does not run, and what a checkpoint is.
+//!
+//! It is a [`Snapshot`] with more host sections: what the node knows about the agent, its rewritten module and, where
+//! the bytes are the agent itself and not a copy of it, its outbox and its mailbox.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mielin_mesh_core::codec::{self, CodecError};
+use mielin_mesh_core::{AgentId, Epoch};
+use mielin_safepoint::{HostSection, ModuleHash, Snapshot, SnapshotError, SnapshotLimits};
+use mielin_wasm::{DATA_BYTES_MAX, EngineError, Instance, Limits, MODULE_BYTES_MAX, Prepared};
+use oxicode::{Decode, Encode};
+use thiserror::Error;
+
+use crate::cell::{Cell, Identity};
+use crate::error::CellsError;
+use crate::moving::Identified;
+use crate::node::Node;
+use crate::report::HostLine;
+use crate::wire;
+
+const ABOUT: &str = "cells:about";
+const MODULE: &str = "cells:module";
+const OUTBOX: &str = "cells:outbox";
+const INBOX: &str = "cells:inbox";
+/// Sections with this prefix belong to this crate.
+const PREFIX: &str = "cells:";
+/// Version of all of them.
+const VERSION: u16 = 2;
+
+/// Host state without files, module and messages: the input, and what is said of files.
+const HOST_BYTES_MAX: u64 = 128 << 20;
+/// Mailbox and outbox.
+const POST_BYTES_MAX: u64 = 512 << 20;
+/// Beside memory and host state: the stack, globals, and the names of all parts.
+const REST_BYTES_MAX: u64 = 8 << 20;
+
+/// Bytes that are no agent which could be made from them. Whoever made them is at fault.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// Something else altogether.
+    #[error("this is not a checkpoint")]
+    NotACheckpoint,
+    /// Cut off, damaged, too large, or of another version.
+    #[error("{0}")]
+    Snapshot(SnapshotError),
+    /// A part is not there, or is there twice.
+    #[error("it has not exactly one section {0}")]
+    Section(&'static str),
+    /// A part of another version.
+    #[error("its section {section} has version {found}; this node reads version {expected}")]
+    Version {
+        /// The part.
+        section: &'static str,
+        /// What the bytes say.
+        found: u16,
+        /// What this node reads.
+        expected: u16,
+    },
+    /// A part that cannot be read.
+    #[error("its section {section} is malformed: {reason}")]
+    Malformed {
+        /// The part.
+        section: &'static str,
+        /// Why.
+        reason: CodecError,
+    },
+    /// Its mailbox or outbox cannot be read.
+    #[error("its messages are malformed: {0}")]
+    Messages(CodecError),
+    /// Something that this version does not know.
+    #[error("it has a section that this node does not know")]
+    Unknown,
+    /// The module is another one than that of the snapshot.
+    #[error("it is of module {named}, but the module in it is {found}")]
+    OtherModule {
+        /// What the snapshot says.
+        named: ModuleHash,
+        /// The hash of the bytes.
+        found: ModuleHash,
+    },
+    /// What the program holds differs from what the node knows about it.
+    #[error("the grants of its program are not those of the agent")]
+    Grants,
+    /// A copy without messages where an agent is expected, or the other way round.
+    #[error("it is not an agent of this node but a copy of one")]
+    Copy,
+    /// It does not fit its own module, or this node's limits.
+    #[error("it does not fit: {0}")]
+    Unfit(EngineError),
+}
+
+/// What the node knows about an agent.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+struct About {
+    identified: Identified,
+    epoch: u64,
+    paused: bool,
+    counters: [u64; 6],
+    lines: Vec<wire::Line>,
+}
+
+/// Mailbox and outbox as bytes.
+pub(crate) struct Messages {
+    pub(crate) outbox: Bytes,
+    pub(crate) inbox: Bytes,
+}
+
+/// An agent, taken apart.
+pub(crate) struct Stored {
+    about: About,
+    module: Bytes,
+    /// The program; its host sections are those of the engines' side alone.
+    pub(crate) snapshot: Snapshot,
+    /// `None` in a copy: messages are the original's.
+    pub(crate) messages: Option<Messages>,
+}
+
+impl Stored {
+    /// A copy of an agent that stands still; its messages and its log stay with it.
+    pub(crate) fn copy_of(cell: &Cell, instance: &dyn Instance, prepared: &dyn Prepared) -> Stored {
+        Stored {
+            about: About {
+                identified: Identified::new(&cell.identity),
+                epoch: cell.epoch().0,
+                paused: cell.is_paused(),
+                counters: cell.tally.numbers(),
+                lines: Vec::new(),
+            },
+            module: Bytes::copy_from_slice(prepared.module().bytes()),
+            snapshot: instance.snapshot(),
+            messages: None,
+        }
+    }
+
+    /// All of an agent that stands still but the bytes of its log.
+    pub(crate) fn whole(cell: &Cell, instance: &dyn Instance, prepared: &dyn Prepared) -> Stored {
+        let mut stored = Stored::copy_of(cell, instance, prepared);
+        let (outbox, inbox) = cell.post.encode();
+        stored.messages = Some(Messages {
+            outbox: outbox.into(),
+            inbox: inbox.into(),
+        });
+        stored.about.lines = cell.logs.lines().iter().map(wire::Line::new).collect();
+        stored
+    }
+
+    pub(crate) fn encode(self) -> Vec<u8> {
+        let mut snapshot = self.snapshot;
+        let mut add = |name: &str, bytes: Vec<u8>| {
+            snapshot.host.push(HostSection {
+                name: name.to_owned(),
+                version: VERSION,
+                bytes,
+            });
+        };
+        add(ABOUT, codec::encode(&self.about));
+        add(MODULE, self.module.into());
+        if let Some(messages) = self.messages {
+            add(OUTBOX, messages.outbox.into());
+            add(INBOX, messages.inbox.into());
+        }
+        snapshot.encode()
+    }
+
+    /// Takes bytes apart whose program may have so much memory.
+    pub(crate) fn decode(bytes: &[u8], memory_bytes: u64) -> Result<Stored, CheckpointError> {
+        let limits = SnapshotLimits {
+            memory_bytes,
+            host_bytes: host_bytes_max() + POST_BYTES_MAX,
+            ..SnapshotLimits::default()
+        };
+        let decoded = Snapshot::decode(bytes, &limits);
+        let mut snapshot = decoded.map_err(|error| match error {
+            SnapshotError::NotASnapshot => CheckpointError::NotACheckpoint,
+            error => CheckpointError::Snapshot(error),
+        })?;
+        let (mut own, host) = std::mem::take(&mut snapshot.host)
+            .into_iter()
+            .partition(|section| section.name.starts_with(PREFIX));
+        snapshot.host = host;
+        let about = take(&mut own, ABOUT)?;
+        let module: Bytes = take(&mut own, MODULE)?.into();
+        let has_messages = own.iter().any(|section| section.name == OUTBOX);
+        let messages = match has_messages {
+            true => Some(Messages {
+                outbox: take(&mut own, OUTBOX)?.into(),
+                inbox: take(&mut own, INBOX)?.into(),
+            }),
+            false => None,
+        };
+        if !own.is_empty() {
+            return Err(CheckpointError::Unknown);
+        }
+        let (named, found) = (snapshot.module, ModuleHash::of(&module));
+        if named != found {
+            return Err(CheckpointError::OtherModule { named, found });
+        }
+        Ok(Stored {
+            about: codec::decode(&about).map_err(|reason| CheckpointError::Malformed {
+                section: ABOUT,
+                reason,
+            })?,
+            module,
+            snapshot,
+            messages,
+        })
+    }
+
+    /// Who the agent is, under this id.
+    pub(crate) fn identity(&self, id: AgentId) -> Result<Identity, CellsError> {
+        self.about.identified.clone().into_identity(id)
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.about.epoch)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.about.paused
+    }
+
+    pub(crate) fn counters(&self) -> [u64; 6] {
+        self.about.counters
+    }
+
+    /// What nodes have written about it.
+    pub(crate) fn lines(&self) -> Vec<HostLine> {
+        let lines = self.about.lines.iter().cloned();
+        lines.map(wire::Line::into_host_line).collect()
+    }
+
+    /// Its module, compiled; blocks for as long as that takes.
+    pub(crate) fn prepare(
+        &self,
+        node: &Node,
+        limits: &Limits,
+    ) -> Result<Arc<dyn Prepared>, CellsError> {
+        if self.module.len() > limits.module_bytes {
+            return Err(CellsError::TooLarge {
+                what: "the module".to_owned(),
+                len: self.module.len() as u64,
+                max: limits.module_bytes as u64,
+            });
+        }
+        let (hash, engine) = (self.snapshot.module, node.config.engine);
+        match node.modules.known(hash, engine) {
+            Some(prepared) => Ok(prepared),
+            None => node.modules.accept(hash, self.module.to_vec(), engine),
+        }
+    }
+
+    /// Puts the program into a fresh instance of its module.
+    pub(crate) fn load(
+        &self,
+        instance: &mut dyn Instance,
+        identity: &Identity,
+    ) -> Result<(), CheckpointError> {
+        instance
+            .load(&self.snapshot)
+            .map_err(CheckpointError::Unfit)?;
+        if instance.host().grants != identity.grants {
+            return Err(CheckpointError::Grants);
+        }
+        Ok(())
+    }
+}
+
+/// The most bytes that a copy of an agent with so much memory can have.
+pub(crate) fn copy_bytes_max(limits: &Limits) -> u64 {
+    // With each page of 4 KiB stands its number.
+    let memory = limits.memory_bytes + limits.memory_bytes / 1024;
+    memory + host_bytes_max() + REST_BYTES_MAX
+}
+
+fn host_bytes_max() -> u64 {
+    HOST_BYTES_MAX + DATA_BYTES_MAX + MODULE_BYTES_MAX as u64
+}
+
+/// Takes the one section of this name out.
+fn take(sections: &mut Vec<HostSection>, name: &'static str) -> Result<Vec<u8>, CheckpointError> {
+    let mut named = sections.extract_if(.., |section| section.name == name);
+    let (first, second) = (named.next(), named.next());
+    drop(named);
+    let (Some(section), None) = (first, second) else {
+        return Err(CheckpointError::Section(name));
+    };
+    if section.version != VERSION {
+        return Err(CheckpointError::Version {
+            section: name,
+            found: section.version,
+            expected: VERSION,
+        });
+    }
+    Ok(section.bytes)
+}
+
+#[cfg(test)]
+mod tests;
