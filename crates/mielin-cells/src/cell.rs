@@ -4,6 +4,8 @@
 //! operation that holds it (a move, a snapshot). Every wish (pause, terminate, hold) is noted under the cell's lock
 //! and taken up by [`Cell::settle`], which runs whenever the instance comes to rest.
 
+mod sleep;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -13,6 +15,8 @@ use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants, Instance, Limits, Outcome, Prepared, StopHandle, Wait};
 use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use self::sleep::Sleeper;
 
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -92,8 +96,10 @@ pub(crate) struct Cell {
     settled: AtomicBool,
     /// The node that may have it, while this one is in doubt.
     doubt: Mutex<Option<NodeId>>,
-    /// `None` if it had ended before this run of the node.
-    stop: Option<StopHandle>,
+    /// `None` while there is no instance.
+    stop: Mutex<Option<StopHandle>>,
+    /// Held by whoever wakes the agent, or keeps it asleep.
+    pub(crate) waking: tokio::sync::Mutex<()>,
     turn: Mutex<Turn>,
     standing: watch::Sender<Standing>,
     scheduler: Scheduler,
@@ -141,6 +147,8 @@ struct Turn {
     deadline: Option<Instant>,
     holder: Option<oneshot::Sender<Box<dyn Instance>>>,
     memory_bytes: u64,
+    /// How long it has slept when this instant came, while it is asleep.
+    slept: Option<(Duration, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +161,8 @@ enum Place {
     Paused,
     /// With an operation.
     Held,
+    /// On the disk.
+    Asleep,
     Ended,
     /// It lives on another node now.
     Gone,
@@ -172,6 +182,7 @@ impl Turn {
             deadline: None,
             holder: None,
             memory_bytes: 0,
+            slept: None,
         }
     }
 }
@@ -199,7 +210,8 @@ impl Cell {
             secured: AtomicBool::new(parts.settled),
             settled: AtomicBool::new(parts.settled),
             doubt: Mutex::default(),
-            stop: Some(parts.instance.stop_handle()),
+            stop: Mutex::new(Some(parts.instance.stop_handle())),
+            waking: tokio::sync::Mutex::default(),
             turn: Mutex::new(Turn {
                 instance: Some(parts.instance),
                 prepared: Some(parts.prepared),
@@ -246,7 +258,8 @@ impl Cell {
             secured: AtomicBool::new(true),
             settled: AtomicBool::new(true),
             doubt: Mutex::default(),
-            stop: None,
+            stop: Mutex::default(),
+            waking: tokio::sync::Mutex::default(),
             turn: Mutex::new(turn),
             standing: watch::Sender::new(Standing {
                 state: end.state(),
@@ -258,11 +271,13 @@ impl Cell {
         })
     }
 
-    /// Lets the agent run for the first time on this node.
+    /// Lets the agent run for the first time on this node, or sleep until something is asked of it.
     pub(crate) fn start(self: &Arc<Self>) {
         let turn = lock(&self.turn);
-        if turn.place == Place::New {
-            self.settle(turn);
+        match turn.place {
+            Place::New => self.settle(turn),
+            Place::Asleep => self.lie_down(turn),
+            _ => {}
         }
     }
 
@@ -327,7 +342,8 @@ impl Cell {
 
     /// Asks a running program to leave; nothing happens if it is not running.
     pub(crate) fn request_stop(&self) {
-        if let Some(stop) = &self.stop {
+        let stop = lock(&self.stop).clone();
+        if let Some(stop) = stop {
             stop.request();
         }
     }
@@ -345,7 +361,7 @@ impl Cell {
                 turn.place = Place::Paused;
                 self.publish(AgentState::Paused);
             }
-            Place::New | Place::Paused | Place::Held | Place::Ended | Place::Gone => {}
+            _ => {}
         }
         Ok(())
     }
@@ -371,6 +387,7 @@ impl Cell {
                 self.scheduler.want_stop(self);
             }
             Place::Held | Place::New => {}
+            Place::Asleep => self.end_asleep(turn),
             _ => self.settle(turn),
         }
         Ok(())
@@ -419,6 +436,10 @@ impl Cell {
                     self.scheduler.want_stop(self);
                 }
                 Place::Ended | Place::Gone => return Err(CellsError::Ended(self.id())),
+                Place::Asleep => {
+                    turn.holder = None;
+                    return Err(self.hibernated());
+                }
                 _ => self.settle(turn),
             }
             receiver
@@ -435,8 +456,11 @@ impl Cell {
     /// A message is in the mailbox.
     pub(crate) fn message_arrived(self: &Arc<Self>) {
         let turn = lock(&self.turn);
-        if turn.place == Place::Waiting && turn.wait.is_some_and(|wait| wait.message) {
-            self.settle(turn);
+        match turn.place {
+            Place::Waiting if turn.wait.is_some_and(|wait| wait.message) => self.settle(turn),
+            // It was not taken in, and comes again.
+            Place::Asleep => self.begin_waking(),
+            _ => {}
         }
     }
 
@@ -444,11 +468,14 @@ impl Cell {
     pub(crate) fn deadline_passed(self: &Arc<Self>) {
         let mut turn = lock(&self.turn);
         turn.alarm = None;
-        if turn.place != Place::Waiting {
+        if !matches!(turn.place, Place::Waiting | Place::Asleep) {
             return;
         }
         match turn.deadline {
-            Some(deadline) if deadline <= Instant::now() => self.settle(turn),
+            Some(deadline) if deadline <= Instant::now() => match turn.place {
+                Place::Asleep => self.begin_waking(),
+                _ => self.settle(turn),
+            },
             Some(deadline) => self.set_alarm(&mut turn, deadline),
             None => {}
         }
@@ -542,14 +569,7 @@ impl Cell {
         };
         if turn.killed {
             drop(turn);
-            let failure = Some("terminated".to_owned());
-            return self.finish(
-                instance,
-                AgentEnd {
-                    exit_code: EXIT_TERMINATED,
-                    failure,
-                },
-            );
+            return self.finish(instance, terminated());
         }
         let instance = match turn.holder.take() {
             Some(holder) => {
@@ -584,6 +604,10 @@ impl Cell {
     fn finish(&self, instance: Box<dyn Instance>, end: AgentEnd) {
         let memory_bytes = instance.memory_bytes();
         drop(instance);
+        self.be_over(memory_bytes, end);
+    }
+
+    fn be_over(&self, memory_bytes: u64, end: AgentEnd) {
         {
             let mut turn = lock(&self.turn);
             turn.memory_bytes = memory_bytes;
@@ -719,6 +743,7 @@ impl Drop for Claim {
             Place::Queued | Place::Running => AgentState::Running,
             Place::Waiting => AgentState::Waiting,
             Place::Paused => AgentState::Paused,
+            Place::Asleep => AgentState::Hibernated,
             Place::New | Place::Held | Place::Ended | Place::Gone => return,
         };
         drop(turn);
@@ -757,6 +782,13 @@ impl Drop for Held {
         if let Some(instance) = self.instance.take() {
             self.cell.give_back(instance);
         }
+    }
+}
+
+fn terminated() -> AgentEnd {
+    AgentEnd {
+        exit_code: EXIT_TERMINATED,
+        failure: Some("terminated".to_owned()),
     }
 }
 

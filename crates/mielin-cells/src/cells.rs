@@ -17,6 +17,7 @@ use crate::cloning;
 use crate::config::CellsConfig;
 use crate::error::CellsError;
 use crate::finding::{found, heard_of};
+use crate::hibernation;
 use crate::moving;
 use crate::node::{Node, Place};
 use crate::operations::{self, Absent};
@@ -201,16 +202,34 @@ impl Cells {
     /// # Errors
     /// The agent is unknown, unreachable, moving or has ended.
     pub async fn pause(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.order(agent, Operation::Pause, |cell| cell.pause())
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move { operations::pause(node, &cell).await.map(Ok) };
+        self.perform(agent, Operation::Pause, None, here, done)
             .await
     }
 
-    /// Lets a paused agent go on.
+    /// Puts the agent on its node's disk and frees its memory. It wakes when a message comes for it, when it is paused,
+    /// resumed, moved or copied, and at the end of the wait that it is in. It survives a crash of its node.
+    ///
+    /// # Errors
+    /// The agent is unknown or unreachable, has ended, is busy or comes to no safepoint; or its node has no directory,
+    /// or cannot write there.
+    pub async fn hibernate(&self, agent: AgentId) -> Result<(), CellsError> {
+        let node = &self.node;
+        let here =
+            |cell: Arc<Cell>| async move { hibernation::hibernate(node, &cell).await.map(Ok) };
+        self.perform(agent, Operation::Hibernate, None, here, done)
+            .await
+    }
+
+    /// Lets a paused agent go on, or one that is hibernated.
     ///
     /// # Errors
     /// The agent is unknown, unreachable, moving or has ended.
     pub async fn resume(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.order(agent, Operation::Resume, |cell| cell.unpause())
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move { operations::resume(node, &cell).await.map(Ok) };
+        self.perform(agent, Operation::Resume, None, here, done)
             .await
     }
 
@@ -413,7 +432,8 @@ impl Cells {
     /// # Errors
     /// The agent is unknown or unreachable, has ended, is busy, or comes to no safepoint.
     pub async fn checkpoint(&self, agent: AgentId) -> Result<Bytes, CellsError> {
-        let here = |cell: Arc<Cell>| async move { checkpoint::take(&cell).await.map(Ok) };
+        let source = &self.node;
+        let here = |cell: Arc<Cell>| async move { checkpoint::take(source, &cell).await.map(Ok) };
         self.perform(
             agent,
             Operation::Checkpoint,
@@ -476,16 +496,6 @@ impl Cells {
     /// unless the move still takes them along.
     pub async fn shutdown(&self) -> Vec<AgentId> {
         self.node.shutdown().await
-    }
-
-    async fn order(
-        &self,
-        agent: AgentId,
-        operation: Operation,
-        here: impl Fn(&Arc<Cell>) -> Result<(), CellsError>,
-    ) -> Result<(), CellsError> {
-        let here = |cell: Arc<Cell>| std::future::ready(here(&cell).map(Ok));
-        self.perform(agent, operation, None, here, done).await
     }
 
     /// Performs an operation where the agent is, following it while it moves.

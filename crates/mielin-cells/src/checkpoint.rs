@@ -10,8 +10,9 @@ use bytes::Bytes;
 use mielin_mesh_core::{AgentId, Epoch};
 use mielin_wasm::{Address, HostState, Limits};
 
-use crate::cell::{Cell, Identity, Parts, Tally};
+use crate::cell::{Cell, Held, Identity, Parts, Tally};
 use crate::error::CellsError;
+use crate::hibernation;
 use crate::logs::{Logs, now_ms};
 use crate::node::Node;
 use crate::post::Post;
@@ -34,14 +35,11 @@ pub(crate) enum Naming {
 
 /// Stops an agent at its next safepoint, copies what it is, and lets it go on. Only then is the copy brought into its
 /// form.
-pub(crate) async fn take(cell: &Arc<Cell>) -> Result<Bytes, CellsError> {
+pub(crate) async fn take(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<Bytes, CellsError> {
+    hibernation::wake(node, cell).await?;
     let claim = cell.claim("it is being copied")?;
     let prepared = cell.prepared()?;
-    let held = tokio::time::timeout(HOLD_LIMIT, cell.hold()).await;
-    let held = held.map_err(|_| CellsError::Busy {
-        agent: cell.id(),
-        doing: "it comes to no safepoint".to_owned(),
-    })??;
+    let held = hold(cell).await?;
     let cell = Arc::clone(cell);
     let copying = tokio::task::spawn_blocking(move || {
         let stored = Stored::copy_of(&cell, held.instance(), &*prepared);
@@ -52,6 +50,15 @@ pub(crate) async fn take(cell: &Arc<Cell>) -> Result<Bytes, CellsError> {
     copying
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))
+}
+
+/// Takes the instance of an agent that the caller has claimed.
+pub(crate) async fn hold(cell: &Arc<Cell>) -> Result<Held, CellsError> {
+    let held = tokio::time::timeout(HOLD_LIMIT, cell.hold()).await;
+    held.map_err(|_| CellsError::Busy {
+        agent: cell.id(),
+        doing: "it comes to no safepoint".to_owned(),
+    })?
 }
 
 /// Makes a copy an agent of this node and starts it.

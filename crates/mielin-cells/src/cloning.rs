@@ -41,7 +41,7 @@ pub(crate) async fn clone_to(
         // Before the agent stands still for nothing.
         check_name(node, name).await?;
     }
-    let copy = take(cell).await?;
+    let copy = take(node, cell).await?;
     if target == node.id() {
         let naming = name.map_or(Naming::Like, Naming::Chosen);
         return restore(node, copy, naming).await;

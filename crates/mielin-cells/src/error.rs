@@ -158,6 +158,9 @@ pub enum CellsError {
     /// The node is stopping.
     #[error("the node is shutting down")]
     ShuttingDown,
+    /// The node has no directory, so that nothing can be put there.
+    #[error("the agent's node keeps nothing on its disk")]
+    NoDisk,
     /// The agent does not wait for a node that may have it.
     #[error("agent {0} is not in doubt")]
     NotInDoubt(AgentId),

@@ -33,6 +33,7 @@ mod courier;
 mod error;
 mod finding;
 mod hearsay;
+mod hibernation;
 mod host;
 mod ledger;
 mod lock;

@@ -442,6 +442,7 @@ impl Node {
         }
         self.hearsay.give_up(&cell.id());
         self.make_known(cell);
+        cell.post.lives_on(self);
         let courier = courier::run(Arc::clone(self), Arc::clone(&cell.post));
         self.runtime.spawn(courier);
         Ok(())
@@ -697,6 +698,15 @@ impl Node {
             return;
         };
         tracing::warn!(agent = %record.agent, node = %record.node, "an agent lives elsewhere with a higher epoch; it is given up here");
+        let still = cell.waking.lock().await;
+        if cell.is_asleep() {
+            self.entomb(&cell, record.node, record.epoch);
+            cell.post.close();
+            cell.give_up_asleep();
+            cell.logs.discard();
+            return;
+        }
+        drop(still);
         if let Ok(held) = claim.cell().hold().await {
             self.entomb(&cell, record.node, record.epoch);
             cell.post.close();

@@ -12,6 +12,7 @@ use crate::cell::Cell;
 use crate::checkpoint;
 use crate::cloning;
 use crate::error::CellsError;
+use crate::hibernation;
 use crate::lock::lock;
 use crate::moving;
 use crate::node::Node;
@@ -100,8 +101,11 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
     };
     let answer = match call.operation {
         Operation::Inspect => Ok(Answer::Inspected(Inspected::new(&inspect(node, &cell)))),
-        Operation::Pause => cell.pause().map(|()| Answer::Done),
-        Operation::Resume => cell.unpause().map(|()| Answer::Done),
+        Operation::Pause => pause(node, &cell).await.map(|()| Answer::Done),
+        Operation::Resume => resume(node, &cell).await.map(|()| Answer::Done),
+        Operation::Hibernate => hibernation::hibernate(node, &cell)
+            .await
+            .map(|()| Answer::Done),
         Operation::Terminate => terminate(&cell).await.map(|()| Answer::Done),
         Operation::Recover => recover(node, &cell).await.map(|()| Answer::Done),
         Operation::Remove => match remove(node, &cell).await {
@@ -109,7 +113,7 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
             Ok(Err(absent)) => Ok(absent.into_answer()),
             Err(error) => Err(error),
         },
-        Operation::Checkpoint => match checkpoint::take(&cell).await {
+        Operation::Checkpoint => match checkpoint::take(node, &cell).await {
             Ok(copy) => return (Answer::Copied, copy),
             Err(error) => Err(error),
         },
@@ -238,6 +242,18 @@ pub(crate) async fn recover(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Ce
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(CellsError::InDoubt(cell.id())),
     }
+}
+
+/// Stops the agent; one that is hibernated is woken, because a paused one is in memory.
+pub(crate) async fn pause(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
+    hibernation::wake(node, cell).await?;
+    cell.pause()
+}
+
+/// Lets the agent go on.
+pub(crate) async fn resume(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
+    hibernation::wake(node, cell).await?;
+    cell.unpause()
 }
 
 /// Ends the agent.

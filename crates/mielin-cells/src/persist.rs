@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mielin_mesh_core::AgentId;
+use mielin_mesh_core::{AgentId, Epoch};
 use mielin_wasm::{Address, HostState};
 
-use crate::cell::{Cell, Parts, Tally};
+use crate::cell::{Cell, Parts, Sleeper, Tally};
 use crate::error::CellsError;
+use crate::hibernation;
 use crate::ledger::{Departure, Entry};
 use crate::lock::lock;
 use crate::logs::{Home, Logs};
@@ -27,7 +28,7 @@ use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
 use crate::stored::{CheckpointError, Messages, Stored};
 
-const SNAPSHOT: &str = "snapshot";
+pub(crate) const SNAPSHOT: &str = "snapshot";
 /// Why an agent ended of which neither a snapshot nor an end was found.
 const LOST: &str = "lost: its node stopped without storing it";
 
@@ -55,6 +56,12 @@ pub(crate) async fn store(node: &Arc<Node>) -> Vec<AgentId> {
             continue;
         };
         let agent = cell.id();
+        // Nobody wakes it any more: the node is closing.
+        let still = cell.waking.lock().await;
+        if cell.is_asleep() {
+            continue;
+        }
+        drop(still);
         match store_one(&cell, directory, deadline).await {
             // Its move came to an end meanwhile, or it did.
             Err(_) if !cell.lives() => {}
@@ -130,13 +137,19 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
                 record
             }
             Found::Stored(record) => {
-                let Err(error) = revive(node, &home).await else {
+                let reached = record.as_ref().map_or(Epoch(0), Record::epoch);
+                let Err(error) = revive(node, &home, reached).await else {
                     continue;
                 };
-                tracing::error!(%agent, %error, directory = %home.directory.display(), "an agent of the last run could not be restored");
                 let Some(mut record) = record else { continue };
-                // Its files stay, and another start tries again.
-                record.lose(format!("it could not be restored: {error}"));
+                if let CellsError::Checkpoint(CheckpointError::Stale) = error {
+                    remove_stored(agent, &home.directory);
+                    lose(&home, &mut record, LOST.to_owned());
+                } else {
+                    tracing::error!(%agent, %error, directory = %home.directory.display(), "an agent of the last run could not be restored");
+                    // Its files stay, and another start tries again.
+                    record.lose(format!("it could not be restored: {error}"));
+                }
                 record
             }
         };
@@ -211,14 +224,12 @@ fn sort(home: &Home, mut record: Record, stored: bool, departure: Option<Departu
             ),
             None => LOST.to_owned(),
         };
-        tracing::warn!(%agent, "an agent was {why}");
-        record.lose(why);
         // What may still turn out otherwise is found again as it was.
-        if departure.is_none()
-            && record.is_settled()
-            && let Err(error) = home.ledger.record(agent, &record)
-        {
-            tracing::warn!(%agent, %error, "that could not be written down");
+        if departure.is_none() && record.is_settled() {
+            lose(home, &mut record, why);
+        } else {
+            tracing::warn!(%agent, "an agent was {why}");
+            record.lose(why);
         }
     }
     match departure {
@@ -228,12 +239,22 @@ fn sort(home: &Home, mut record: Record, stored: bool, departure: Option<Departu
     }
 }
 
+/// Writes down that an agent is no more.
+fn lose(home: &Home, record: &mut Record, why: String) {
+    let agent = home.agent;
+    tracing::warn!(%agent, "an agent was {why}");
+    record.lose(why);
+    if let Err(error) = home.ledger.record(agent, record) {
+        tracing::warn!(%agent, %error, "that could not be written down");
+    }
+}
+
 fn unreadable(agent: AgentId, error: &RecordError) {
     tracing::error!(%agent, %error, "an agent of an earlier run is left out");
 }
 
 /// Deletes the file of a stored agent that is no longer one: going back to it would repeat what it did since.
-fn remove_stored(agent: AgentId, path: &Path) {
+pub(crate) fn remove_stored(agent: AgentId, path: &Path) {
     match fs::remove_file(path.join(SNAPSHOT)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(%agent, %error, "the file of a restored agent could not be deleted");
@@ -242,11 +263,12 @@ fn remove_stored(agent: AgentId, path: &Path) {
     }
 }
 
-async fn revive(node: &Arc<Node>, home: &Home) -> Result<(), CellsError> {
+/// Makes an agent of what is stored, if that is not older than the agent is known to be.
+async fn revive(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<(), CellsError> {
     let agent = home.agent;
     let reading = {
         let (node, home) = (Arc::clone(node), home.clone());
-        tokio::task::spawn_blocking(move || restore_one(&node, &home))
+        tokio::task::spawn_blocking(move || restore_one(&node, &home, reached))
     };
     let cell = reading
         .await
@@ -254,7 +276,9 @@ async fn revive(node: &Arc<Node>, home: &Home) -> Result<(), CellsError> {
     // A source that has been in doubt since before the restart learns that it is here.
     lock(&node.arrivals).secure(agent, cell.epoch());
     node.adopt(&cell, false)?;
-    remove_stored(agent, &home.directory);
+    if !cell.is_asleep() {
+        remove_stored(agent, &home.directory);
+    }
     cell.start();
     fence(node, &agent).await;
     Ok(())
@@ -285,7 +309,7 @@ async fn fence(node: &Arc<Node>, agent: &AgentId) {
     }
 }
 
-fn restore_one(node: &Arc<Node>, home: &Home) -> Result<Arc<Cell>, CellsError> {
+fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell>, CellsError> {
     let (agent, engine) = (home.agent, node.config.engine);
     let bytes = fs::read(home.directory.join(SNAPSHOT))
         .map_err(CellsError::io("reading an agent's snapshot"))?;
@@ -294,10 +318,15 @@ fn restore_one(node: &Arc<Node>, home: &Home) -> Result<Arc<Cell>, CellsError> {
     let Some(Messages { outbox, inbox }) = &stored.messages else {
         return Err(CheckpointError::Copy.into());
     };
+    if stored.epoch() < reached {
+        return Err(CheckpointError::Stale.into());
+    }
     let identity = stored.identity(agent)?;
-    let prepared = stored.prepare(node, &identity.limits)?;
-    // Whoever saw the agent before sees a newer one now.
-    let epoch = stored.epoch().next();
+    // Whoever saw the agent before sees a newer one now, if it goes on.
+    let epoch = match stored.sleep() {
+        Some(_) => stored.epoch(),
+        None => stored.epoch().next(),
+    };
     let logs =
         Arc::new(Logs::open(home.clone()).map_err(CellsError::io("opening an agent's logs"))?);
     logs.adopt_lines(stored.lines());
@@ -305,6 +334,28 @@ fn restore_one(node: &Arc<Node>, home: &Home) -> Result<Arc<Cell>, CellsError> {
     post.load(epoch, outbox, inbox)
         .map_err(CheckpointError::Messages)?;
     let tally = Arc::new(Tally::from_numbers(stored.counters()));
+    if let Some(sleep) = stored.sleep() {
+        let (slept, left) = hibernation::since(sleep);
+        let sleeper = Sleeper {
+            identity,
+            epoch,
+            engine,
+            module: stored.snapshot.module,
+            logs,
+            post,
+            tally,
+            memory_bytes: stored.snapshot.memory_bytes,
+            paused: stored.is_paused(),
+            slept,
+            left,
+        };
+        return Ok(Cell::asleep(
+            sleeper,
+            node.scheduler.clone(),
+            node.changes.clone(),
+        ));
+    }
+    let prepared = stored.prepare(node, &identity.limits)?;
     let services = host_calls(&identity, &logs, &post, &tally);
     let mut instance =
         prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;

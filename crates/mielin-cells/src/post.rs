@@ -39,6 +39,8 @@ struct State {
     /// The agent has arrived, but its source may not have let go yet. Apart from `frozen`, because an agent can be
     /// on its way out again before the end of its arrival is heard of.
     withheld: bool,
+    /// The agent is hibernated: nothing comes in, because what is stored would not have it.
+    asleep: bool,
     /// The agent is gone from this node: no courier works for it here.
     closed: bool,
     /// The agent has ended: what it sent still goes out, but nothing comes in.
@@ -69,6 +71,7 @@ impl Post {
             epoch,
             frozen: false,
             withheld: false,
+            asleep: false,
             closed: false,
             ended: false,
             message_bytes: message_bytes.min(PAYLOAD_BYTES_MAX),
@@ -187,7 +190,7 @@ impl Post {
         if state.ended {
             return DeliveryReply::Ended;
         }
-        if state.is_shut() || state.closed {
+        if state.is_shut() || state.asleep || state.closed {
             return DeliveryReply::Busy;
         }
         let mut best = DeliveryReply::Busy;
@@ -256,8 +259,7 @@ impl Post {
 
     /// Transmits what was just taken, or has the courier do it.
     fn send_off(&self, to: &AgentId) {
-        let node = self.node.get().and_then(Weak::upgrade);
-        if !node.is_some_and(|node| self.transmit(&node, to)) {
+        if !self.node().is_some_and(|node| self.transmit(&node, to)) {
             self.outgoing.notify_one();
         }
     }
@@ -363,6 +365,26 @@ impl Post {
     pub(crate) fn confirm(&self) {
         lock(&self.state).withheld = false;
         self.outgoing.notify_one();
+    }
+
+    /// Lets out what was sent and nothing in, until [`Post::wake`].
+    pub(crate) fn sleep(&self) {
+        let mut state = lock(&self.state);
+        state.frozen = false;
+        state.asleep = true;
+        drop(state);
+        self.outgoing.notify_one();
+    }
+
+    /// Opens both ways again.
+    pub(crate) fn wake(&self, epoch: Epoch) {
+        lock(&self.state).asleep = false;
+        self.thaw(epoch);
+    }
+
+    /// The node where a courier works for the agent.
+    pub(crate) fn node(&self) -> Option<Arc<Node>> {
+        self.node.get().and_then(Weak::upgrade)
     }
 
     /// Opens both ways again: the agent stays, and in this epoch.

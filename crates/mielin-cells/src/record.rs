@@ -202,13 +202,17 @@ impl Record {
     }
 }
 
-/// Writes a file so that it is either whole or not there.
+/// Writes a file so that it is either whole or not there; it is on the disk when this returns.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("unfinished");
     let mut file = private::create_file().truncate(true).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&unfinished, path)
+    fs::rename(&unfinished, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,9 @@ pub enum CheckpointError {
     /// Its mailbox or outbox cannot be read.
     #[error("its messages are malformed: {0}")]
     Messages(CodecError),
+    /// What it says has been gone on from: to go back to it would repeat that.
+    #[error("the agent has run since it was stored")]
+    Stale,
     /// Something that this version does not know.
     #[error("it has a section that this node does not know")]
     Unknown,
@@ -100,6 +103,16 @@ struct About {
     paused: bool,
     counters: [u64; 6],
     lines: Vec<wire::Line>,
+    sleep: Option<Sleep>,
+}
+
+/// An agent is hibernated.
+#[derive(Clone, Copy, Debug, PartialEq, Encode, Decode)]
+pub(crate) struct Sleep {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) since_ms: u64,
+    /// How long it was then until the end of its wait, if that has one.
+    pub(crate) left_ms: Option<u64>,
 }
 
 /// Mailbox and outbox as bytes.
@@ -128,6 +141,7 @@ impl Stored {
                 paused: cell.is_paused(),
                 counters: cell.tally.numbers(),
                 lines: Vec::new(),
+                sleep: None,
             },
             module: Bytes::copy_from_slice(prepared.module().bytes()),
             snapshot: instance.snapshot(),
@@ -145,6 +159,13 @@ impl Stored {
         });
         stored.about.lines = cell.logs.lines().iter().map(wire::Line::new).collect();
         stored
+    }
+
+    /// The same of one that is to wake up by itself only at the end of its wait.
+    #[must_use]
+    pub(crate) fn asleep(mut self, sleep: Sleep) -> Stored {
+        self.about.sleep = Some(sleep);
+        self
     }
 
     pub(crate) fn encode(self) -> Vec<u8> {
@@ -216,6 +237,10 @@ impl Stored {
 
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.about.epoch)
+    }
+
+    pub(crate) fn sleep(&self) -> Option<Sleep> {
+        self.about.sleep
     }
 
     pub(crate) fn is_paused(&self) -> bool {

@@ -69,6 +69,7 @@ pub(crate) enum Operation {
         len: u64,
         name: Option<String>,
     },
+    Hibernate,
 }
 
 impl Operation {

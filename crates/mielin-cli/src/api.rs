@@ -22,7 +22,7 @@
 //! | `GET /v1/agents` | | [`AgentList`] |
 //! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
 //! | `GET /v1/agents/AGENT` | | [`AgentDetails`] |
-//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/terminate`, `/recover`, `/remove` | | [`Spawned`] |
+//! | `POST /v1/agents/AGENT/pause`, `/resume`, `/hibernate`, `/terminate`, `/recover`, `/remove` | | [`Spawned`] |
 //! | `POST /v1/agents/AGENT/checkpoint` | | the checkpoint, as `application/octet-stream` |
 //! | `POST /v1/agents/AGENT/clone` | [`Duplicate`] | [`Spawned`]: the new agent |
 //! | `POST /v1/checkpoints?name=NAME` | a checkpoint, as it is | [`Spawned`]; the name may be left out |

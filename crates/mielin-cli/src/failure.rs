@@ -194,6 +194,7 @@ impl From<CellsError> for Failure {
                 "end an agent or move it to another node, or spawn on another node"
             }
             CellsError::Busy { .. } => "`mielin agent inspect` shows its state",
+            CellsError::NoDisk => "start that node with a data directory",
             CellsError::NotInDoubt(_) => "`mielin agent inspect` shows its state",
             CellsError::Alive(_) => "end it first with `mielin agent terminate`",
             CellsError::Ended(_) => "`mielin agent logs` still prints what it wrote",

@@ -80,3 +80,37 @@ fn a_daemon_that_is_killed_at_any_moment_takes_no_agent_with_it_that_it_does_not
     }
     assert!(stayed > 0, "no kill came before the end of its move");
 }
+
+#[test]
+fn a_hibernated_agent_outlives_a_daemon_that_is_killed() {
+    let core = Node::found("core");
+    let mut edge = core.join("edge", "edge");
+    let agent = edge.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    let ask = |words: &str| core.json(&["agent", "send", &agent, words, "--wait"])["reply"].clone();
+    let state = |node: &Node| {
+        let list = node.json(&["agent", "list"]);
+        list["agents"][0]["state"].as_str().unwrap().to_owned()
+    };
+    for round in 0..3 {
+        assert_eq!(ask("a"), format!("{}: a", 2 * round + 1));
+        let asleep = core.json(&["agent", "hibernate", "counter"]);
+        assert_eq!(asleep["agent"], agent);
+        assert_eq!(state(&edge), "hibernated");
+        edge.signal("-KILL");
+        assert!(!edge.ended().success());
+        edge = Node::run(&edge.dir.clone(), &["daemon"]).keeping(edge);
+        assert_eq!(state(&edge), "hibernated");
+        until("its node", || (state(&core) == "hibernated").then_some(()));
+        assert_eq!(ask("b"), format!("{}: b", 2 * round + 2));
+        assert_eq!(state(&edge), "waiting");
+    }
+    // One that is awake is lost, and does not come back from where it slept.
+    edge.signal("-KILL");
+    assert!(!edge.ended().success());
+    edge = Node::run(&edge.dir.clone(), &["daemon"]).keeping(edge);
+    assert_eq!(state(&edge), "failed");
+    assert_eq!(edge.json(&["agent", "wait", "counter"])["exit_code"], 129);
+    let refused = edge.mielin(&["agent", "hibernate", "counter"]);
+    assert_eq!(refused.code(), 3);
+    assert_eq!(edge.mielin(&["agent", "hibernate", "nobody"]).code(), 4);
+}

@@ -303,6 +303,8 @@ pub enum AgentState {
     },
     /// Had ended, and its node has forgotten it.
     Removed,
+    /// Is on its node's disk, until something is asked of it.
+    Hibernated,
 }
 
 impl AgentState {
@@ -329,6 +331,7 @@ impl fmt::Display for AgentState {
             AgentState::Ended { .. } => "ended",
             AgentState::Failed { .. } => "failed",
             AgentState::Removed => "removed",
+            AgentState::Hibernated => "hibernated",
         })
     }
 }

@@ -146,9 +146,15 @@ impl HostState {
     }
 
     /// The program's monotonic clock: starts at 0, runs while the state is in a process (parked or
-    /// not), stands still while it is only bytes, and never goes back.
+    /// not), stands still while it is only bytes unless it is [advanced](Self::advance), and never goes back.
     pub fn now_ns(&self) -> u64 {
         self.clock.now_ns()
+    }
+
+    /// Lets time pass on the program's monotonic clock that it has been only bytes for.
+    pub fn advance(&mut self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        self.clock.base_ns = self.clock.base_ns.saturating_add(by);
     }
 
     /// How long it is until a [`Wait`](crate::Wait)'s deadline; zero if it has passed.

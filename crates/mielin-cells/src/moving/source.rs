@@ -25,6 +25,7 @@ use super::frames::{self, Header, Identified, Installed, Outgoing};
 use crate::cell::{Cell, Claim, Held, Tally};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
+use crate::hibernation;
 use crate::ledger::Departure;
 use crate::lock::lock;
 use crate::node::Node;
@@ -71,6 +72,7 @@ pub(crate) async fn move_agent(
     if let Some(absence) = node.mesh.absence(&target) {
         return Err(CellsError::Gone(absence));
     }
+    hibernation::wake(&node, &cell).await?;
     let claim = cell.claim("it is moving to another node")?;
     let (done, outcome) = oneshot::channel();
     let (doubt, mut doubtful) = watch::channel(false);

@@ -161,3 +161,30 @@ async fn an_answer_that_ends_the_pauses_wakes_the_courier() {
     node.shutdown().await;
     node.mesh.shutdown().await;
 }
+
+/// What is stored of an agent that sleeps would not have a message that comes now.
+#[test]
+fn a_post_that_sleeps_acknowledges_nothing_and_lets_out_what_was_sent() {
+    let (agent, peer, now) = (AgentId([1; 16]), AgentId([2; 16]), Instant::default());
+    let post = Post::new(agent, Epoch(1), 1024);
+    let mut sender = Outbox::new(peer);
+    let hello = Bytes::from_static(b"hello");
+    let push = |sender: &mut Outbox| {
+        let kind = delivery::MessageKind::Send;
+        sender.push(Epoch(1), agent, kind, hello.clone()).unwrap();
+    };
+    push(&mut sender);
+    let envelopes = sender.begin_exchange(now, &agent).unwrap();
+    post.send(peer, MessageKind::Message, b"out").unwrap();
+    let received = AtomicU64::new(0);
+    post.freeze();
+    assert!(post.ready(now).is_empty());
+    post.sleep();
+    assert_eq!(post.ready(now), [peer]);
+    let reply = post.accept(envelopes.clone(), &received);
+    assert_eq!((reply, post.mailbox_count()), (DeliveryReply::Busy, 0));
+    post.wake(Epoch(2));
+    let reply = post.accept(envelopes, &received);
+    assert_eq!(reply, DeliveryReply::Acknowledged { through: 1 });
+    assert_eq!((post.mailbox_count(), received.into_inner()), (1, 1));
+}

@@ -28,6 +28,10 @@ fn stored(messages: bool) -> Stored {
             paused: true,
             counters: [1, 2, 3, 4, 5, 6],
             lines: vec![wire::Line::new(&line)],
+            sleep: messages.then_some(Sleep {
+                since_ms: 8,
+                left_ms: Some(9),
+            }),
         },
         snapshot: Snapshot {
             module: ModuleHash::of(&module),

@@ -308,6 +308,24 @@ async fn checkpoints_with_foreign_parts_are_refused() {
         )
     })
     .await;
+    // A program that may do more than the agent.
+    let granted = changed(&good, |snapshot| {
+        let of_program = |s: &mielin_safepoint::HostSection| s.name.starts_with("wasm.");
+        let sections: Vec<_> = snapshot
+            .host
+            .iter()
+            .filter(|s| of_program(s))
+            .cloned()
+            .collect();
+        let mut state = HostState::from_sections(&sections).unwrap();
+        state.grants = ["clock".parse().unwrap()].into_iter().collect();
+        snapshot.host.retain(|s| !of_program(s));
+        snapshot.host.extend(state.to_sections());
+    });
+    check(node, granted, |error| {
+        matches!(error, CellsError::Checkpoint(CheckpointError::Grants))
+    })
+    .await;
     let module = |bytes: Vec<u8>| {
         changed(&good, |snapshot| {
             snapshot.module = ModuleHash::of(&bytes);

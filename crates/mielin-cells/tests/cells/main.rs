@@ -11,3 +11,4 @@ mod moves;
 mod nodes;
 mod programs;
 mod refusals;
+mod sleep;

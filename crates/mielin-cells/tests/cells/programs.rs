@@ -85,11 +85,36 @@ pub(crate) fn echo() -> Vec<u8> {
     )
 }
 
+/// Writes `begin`, waits so long for a message, and ends with 5 if none came.
+pub(crate) fn patient(wait_ms: u64) -> Vec<u8> {
+    program(
+        1,
+        &format!(
+            r#"(data (i32.const 64) "begin\n")
+            (func (export "_start")
+                (call $print (i32.const 64) (i32.const 6))
+                (if (call $receive (i32.const 1024) (i32.const 64) (i64.const {}) (i32.const 16))
+                    (then (call $proc_exit (i32.const 5)))))"#,
+            wait_ms * 1_000_000
+        ),
+    )
+}
+
 /// Waits for a message with an address and a count, sends that many numbered messages there, 16 digits each, and
 /// then `stop`; needs the capability `message`.
 pub(crate) fn talker() -> Vec<u8> {
-    program(
-        2,
+    talking("")
+}
+
+/// The same, and then waits for a message.
+pub(crate) fn announcer() -> Vec<u8> {
+    talking(
+        "(drop (call $receive (i32.const 65536) (i32.const 4096) (i64.const -1) (i32.const 16)))",
+    )
+}
+
+fn talking(then: &str) -> Vec<u8> {
+    let body = format!(
         r#"(data (i32.const 256) "stop")
         (func (export "_start")
             (local $index i64) (local $count i64)
@@ -100,8 +125,10 @@ pub(crate) fn talker() -> Vec<u8> {
                 (drop (call $send (i32.const 65536) (i32.const 128) (i32.const 16) (i32.const 200)))
                 (local.set $index (i64.add (local.get $index) (i64.const 1)))
                 (br_if $again (i64.lt_u (local.get $index) (local.get $count))))
-            (drop (call $send (i32.const 65536) (i32.const 256) (i32.const 4) (i32.const 200))))"#,
-    )
+            (drop (call $send (i32.const 65536) (i32.const 256) (i32.const 4) (i32.const 200)))
+            {then})"#
+    );
+    program(2, &body)
 }
 
 /// Steps of [`compute`] between two lines, and of [`ledger`], which is followed for longer.

@@ -42,11 +42,20 @@ Examples:
 Examples:
   mielin agent pause counter")]
     Pause(AgentArgs),
-    /// Let a paused agent go on
+    /// Let a paused or hibernated agent go on
     #[command(after_help = "\
 Examples:
   mielin agent resume counter")]
     Resume(AgentArgs),
+    /// Put an agent on its node's disk until something is asked of it
+    ///
+    /// Its memory is freed. It wakes by itself when a message comes for it and at the end of the wait that it is in, and
+    /// when it is resumed, paused, moved, checkpointed or cloned. While it sleeps it also outlives a crash of its node.
+    #[command(after_help = "\
+Examples:
+  mielin agent hibernate counter
+  mielin agent send counter hello --wait     wakes it")]
+    Hibernate(AgentArgs),
     /// Move an agent to another node while it runs
     Migrate(MigrateArgs),
     /// Write an agent to a file, and let it go on
@@ -285,6 +294,7 @@ impl AgentCommand {
             AgentCommand::Inspect(arguments)
             | AgentCommand::Pause(arguments)
             | AgentCommand::Resume(arguments)
+            | AgentCommand::Hibernate(arguments)
             | AgentCommand::Terminate(arguments)
             | AgentCommand::Recover(arguments)
             | AgentCommand::Remove(arguments)

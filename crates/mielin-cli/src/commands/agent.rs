@@ -40,6 +40,9 @@ pub(crate) async fn run(
         AgentCommand::Resume(arguments) => {
             act(&client, &arguments.agent, "resume", "resumed", output).await
         }
+        AgentCommand::Hibernate(arguments) => {
+            act(&client, &arguments.agent, "hibernate", "sleeps", output).await
+        }
         AgentCommand::Terminate(arguments) => {
             act(&client, &arguments.agent, "terminate", "terminated", output).await
         }

@@ -54,6 +54,7 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/agents/{agent}", get(inspect))
         .route("/v1/agents/{agent}/pause", post(pause))
         .route("/v1/agents/{agent}/resume", post(resume))
+        .route("/v1/agents/{agent}/hibernate", post(hibernate))
         .route("/v1/agents/{agent}/terminate", post(terminate))
         .route("/v1/agents/{agent}/recover", post(recover))
         .route("/v1/agents/{agent}/remove", post(remove))
@@ -272,6 +273,13 @@ async fn pause(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spaw
 
 async fn resume(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
     order(state, agent, async |cells, agent| cells.resume(agent).await).await
+}
+
+async fn hibernate(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {
+    order(state, agent, async |cells, agent| {
+        cells.hibernate(agent).await
+    })
+    .await
 }
 
 async fn terminate(state: State<NodeState>, agent: Path<String>) -> Answer<api::Spawned> {

@@ -244,6 +244,13 @@ impl Node {
         }
     }
 
+    /// Takes over the directory of the same node's process of before.
+    #[must_use]
+    pub fn keeping(mut self, mut before: Node) -> Node {
+        self._temporary = before._temporary.take();
+        self
+    }
+
     pub fn address(&self) -> &str {
         self.ready["address"].as_str().unwrap()
     }
