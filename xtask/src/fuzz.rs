@@ -113,11 +113,6 @@ const TARGETS: [Target; 32] = [
     private("note", "mielin-mesh", "messages::lane::note::tests::note"),
     private("operations", "mielin-cells", "wire::tests::operations"),
     private("record", "mielin-cells", "record::tests::hostile_records"),
-    private(
-        "stored",
-        "mielin-cells",
-        "stored::tests::hostile_stored_agents",
-    ),
     public("registry", "mielin-mesh-core"),
     private("response", "mielin-mesh", "serving::tests::response"),
     public("resume", "mielin-wasm"),
@@ -125,6 +120,11 @@ const TARGETS: [Target; 32] = [
     public("rewritten", "mielin-safepoint"),
     public("routed", "mielin-mesh-core"),
     public("snapshot", "mielin-safepoint"),
+    private(
+        "stored",
+        "mielin-cells",
+        "stored::tests::hostile_stored_agents",
+    ),
     public("token", "mielin-mesh-wire"),
     public("wire_types", "mielin-mesh-core"),
 ];

@@ -111,3 +111,27 @@ fn a_clone_lives_on_the_node_that_is_named() {
         4
     );
 }
+
+#[test]
+fn a_node_that_takes_no_moves_takes_no_clones_of_others() {
+    let first = Node::found("first");
+    let folder = tempfile::tempdir().unwrap();
+    let token = first.token();
+    let joining = [
+        &first.joining(&token)[..],
+        &["--name", "closed", "--migration", "off"],
+    ];
+    let closed = Node::run(&folder.path().join("data"), &joining.concat());
+    first.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    first.sees(2);
+    let refused = first.mielin(&["agent", "clone", "counter", "closed"]);
+    assert_eq!(refused.code(), 3);
+    assert!(
+        refused.stderr().contains("switched off"),
+        "{}",
+        refused.stderr()
+    );
+    // Its own user may.
+    closed.spawn(&[&sample("counter.wasm"), "--name", "own"]);
+    closed.json(&["agent", "clone", "own"]);
+}

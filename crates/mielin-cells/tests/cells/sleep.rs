@@ -229,7 +229,7 @@ async fn a_hibernated_agent_outlives_stops_and_kills_of_its_node() {
         let engine = [EngineKind::Wasmi, EngineKind::Wasmtime][round % 2];
         node = match round {
             1 => {
-                node.cells.shutdown().await;
+                assert_eq!(node.cells.shutdown().await, []);
                 let config = CellsConfig {
                     data_dir: Some(node.directory.path().join("cells")),
                     ..CellsConfig::default()
