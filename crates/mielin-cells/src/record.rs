@@ -6,7 +6,7 @@
 //!
 //! Its bytes are a version (two bytes, little-endian), a `Record` as OxiCode, and a BLAKE3 over both.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 

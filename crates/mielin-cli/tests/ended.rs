@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use redb::{Database, ReadableDatabase, TableDefinition};
 use serde_json::Value;
 use support::{Node, sample, until};
 
@@ -26,6 +27,29 @@ fn kill(mut node: Node) {
 
 fn directory(data: &Path, agent: &str) -> PathBuf {
     data.join("agents").join(agent)
+}
+
+const RECORDS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("records");
+
+/// The database of what the node knows of its agents.
+fn ledger(data: &Path) -> PathBuf {
+    data.join("ledger.redb")
+}
+
+fn key(agent: &str) -> [u8; 16] {
+    u128::from_str_radix(agent, 16).unwrap().to_be_bytes()
+}
+
+/// Whether there is a record of the agent. The node may run: a copy of the file is looked at, which may be in the middle
+/// of a change.
+fn is_recorded(data: &Path, agent: &str) -> bool {
+    let copy = data.with_extension("copy");
+    fs::copy(ledger(data), &copy).unwrap();
+    let read = || -> Result<bool, redb::Error> {
+        let records = Database::open(&copy)?.begin_read()?.open_table(RECORDS)?;
+        Ok(records.get(key(agent))?.is_some())
+    };
+    read().unwrap_or(false)
 }
 
 /// A program as a file.
@@ -114,8 +138,7 @@ fn what_a_killed_node_lost_is_said() {
     let agent = node.spawn(&[&sample("digest.wasm"), "--name", "digest", "--", "6000000"]);
     until("the record and the log", || {
         let log = node.mielin(&["agent", "logs", "--stderr", "digest"]).ok();
-        let files = directory(&data, &agent);
-        (files.join("record").exists() && log.ends_with(b"\n")).then_some(())
+        (is_recorded(&data, &agent) && log.ends_with(b"\n")).then_some(())
     });
     // As an agent leaves them that was on its way here.
     let half = directory(&data, &"ab".repeat(16));
@@ -227,10 +250,19 @@ fn records_that_cannot_be_read_stop_nothing() {
         })
         .collect();
     node.stop();
-    for (agent, spoil) in agents.iter().zip(spoil) {
-        let record = directory(&data, agent).join("record");
-        fs::write(&record, spoil(fs::read(&record).unwrap())).unwrap();
+    let change = Database::open(ledger(&data))
+        .unwrap()
+        .begin_write()
+        .unwrap();
+    {
+        let mut records = change.open_table(RECORDS).unwrap();
+        for (agent, spoil) in agents.iter().zip(spoil) {
+            let record = records.remove(key(agent)).unwrap();
+            let record = spoil(record.unwrap().value().to_vec());
+            records.insert(key(agent), &record[..]).unwrap();
+        }
     }
+    change.commit().unwrap();
     fs::create_dir(directory(&data, "not-an-id")).unwrap();
     fs::write(directory(&data, &"cd".repeat(16)), "a file").unwrap();
     let node = again(&data);
@@ -238,10 +270,7 @@ fn records_that_cannot_be_read_stop_nothing() {
     assert_eq!(list["agents"].as_array().unwrap().len(), 1);
     assert_eq!(node.json(&["agent", "wait", &agents[4]])["exit_code"], 0);
     for agent in &agents[..4] {
-        assert!(
-            directory(&data, agent).join("record").exists(),
-            "it is left alone"
-        );
+        assert!(is_recorded(&data, agent), "it is left alone");
     }
     node.spawn(&[&sample("hello.wasm")]);
 }

@@ -58,6 +58,7 @@ impl Cell {
             logs: sleeper.logs,
             post: sleeper.post,
             tally: sleeper.tally,
+            secured: AtomicBool::new(true),
             settled: AtomicBool::new(true),
             doubt: Mutex::default(),
             stop: Mutex::default(),
