@@ -46,7 +46,8 @@ fn is_recorded(data: &Path, agent: &str) -> bool {
     let copy = data.with_extension("copy");
     fs::copy(ledger(data), &copy).unwrap();
     let read = || -> Result<bool, redb::Error> {
-        let records = Database::open(&copy)?.begin_read()?.open_table(RECORDS)?;
+        let database = Database::open(&copy)?;
+        let records = database.begin_read()?.open_table(RECORDS)?;
         Ok(records.get(key(agent))?.is_some())
     };
     read().unwrap_or(false)

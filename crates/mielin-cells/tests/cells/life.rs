@@ -263,9 +263,8 @@ fn is_recorded(ledger: &std::path::Path, agent: AgentId) -> bool {
     const RECORDS: redb::TableDefinition<'_, [u8; 16], &[u8]> =
         redb::TableDefinition::new("records");
     let read = || -> Result<bool, redb::Error> {
-        let records = redb::Database::open(ledger)?
-            .begin_read()?
-            .open_table(RECORDS)?;
+        let database = redb::Database::open(ledger)?;
+        let records = database.begin_read()?.open_table(RECORDS)?;
         Ok(records.get(agent.0)?.is_some())
     };
     read().unwrap_or(false)
