@@ -15,7 +15,7 @@ const SAMPLE: [&str; 4] = ["--runs", "10", "--seed", "7"];
 /// What `faults` is told.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// `--runs N` (24), `--seed S` (1), `-o json`; the whole matrix has 176 runs
+    /// `--runs N` (24), `--seed S` (1), `-o json`; the whole matrix has 200 runs
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

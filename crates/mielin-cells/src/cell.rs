@@ -643,11 +643,12 @@ impl Cell {
     }
 
     /// Its source is known to have let go of it, or is answered as if it had. On the disk when this returns.
-    pub(crate) fn settle_here(&self) {
+    ///
+    /// # Errors
+    /// It could not be written down.
+    pub(crate) fn settle_here(&self) -> Result<(), CellsError> {
         self.settled.store(true, Ordering::Release);
-        if let Err(error) = self.secure() {
-            tracing::error!(agent = %self.id(), %error, "it could not be written down that the agent stays");
-        }
+        self.secure()
     }
 
     pub(crate) fn is_settled(&self) -> bool {

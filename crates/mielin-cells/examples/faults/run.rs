@@ -395,8 +395,12 @@ impl Stage {
         let missing = (0..sent.certain).any(|number| sorted.binary_search(&number).is_err());
         let invented = sorted.last().is_some_and(|last| *last >= sent.tried);
         let right = computed.join("\n") + "\n" == programs::recorded(WORDS, computed.len());
-        if missing || invented || !right || code != 7 {
+        if missing {
             outcome.lost = 1;
+        }
+        // It heard or computed what the agent cannot have.
+        if invented || !right || code != 7 {
+            outcome.wrong_copies = 1;
         }
         Ok(format!(
             "{} of {} messages heard, {} lines{}, code {code}",

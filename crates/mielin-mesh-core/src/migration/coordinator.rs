@@ -102,8 +102,6 @@ pub enum SourceInput {
     },
     /// Pages went to the running agent, by [`SourceAction::ServePages`].
     PagesServed {
-        /// Pages sent.
-        pages: u64,
         /// Bytes sent.
         bytes: u64,
     },
@@ -303,7 +301,7 @@ impl MigrationCoordinator {
                 self.round_began = now;
             }
             SourceInput::AbsentSent if self.stage == Stage::AbsentSent => self.send_state(),
-            SourceInput::PagesServed { bytes, .. } => {
+            SourceInput::PagesServed { bytes } => {
                 self.bytes += bytes;
                 if self.stage == Stage::Secured {
                     self.deadline = Some(now + FOLLOW_TIMEOUT);

@@ -520,10 +520,8 @@ impl Sim {
                             _ => MigrationFrame::Pages { count },
                         });
                     }
-                    self.source_inputs.push_back(SourceInput::PagesServed {
-                        pages: 1,
-                        bytes: 4_100,
-                    });
+                    self.source_inputs
+                        .push_back(SourceInput::PagesServed { bytes: 4_100 });
                 }
                 return;
             }
@@ -1183,7 +1181,7 @@ proptest! {
                 Some(SourceAction::Harvest) => source.handle(at(1), SourceInput::Harvested { pages: 9 }),
                 Some(SourceAction::SendPages) => source.handle(at(1), SourceInput::PagesSent { pages: 9, bytes: 9 }),
                 Some(SourceAction::SendAbsent) => source.handle(at(1), SourceInput::AbsentSent),
-                Some(SourceAction::ServePages) => source.handle(at(1), SourceInput::PagesServed { pages: 1, bytes: 1 }),
+                Some(SourceAction::ServePages) => source.handle(at(1), SourceInput::PagesServed { bytes: 1 }),
                 Some(SourceAction::Freeze) => { frozen = true; source.handle(at(1), SourceInput::Frozen); }
                 Some(SourceAction::SendState { .. }) => source.handle(at(1), SourceInput::StateSent { bytes: 1 }),
                 Some(SourceAction::Send(MigrationFrame::Go { .. })) => handed_over = true,

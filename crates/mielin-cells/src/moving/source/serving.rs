@@ -55,7 +55,9 @@ pub(super) struct Serving {
 
 /// What one of them has done.
 pub(super) enum Progress {
-    Sent { pages: u64, bytes: u64 },
+    /// So many bytes went out.
+    Sent(u64),
+    /// The agent waits for so many pages.
     Wanted(u64),
 }
 
@@ -107,7 +109,6 @@ impl Picked {
         progress: &mpsc::UnboundedSender<Progress>,
     ) -> Result<(), mielin_mesh::StreamError> {
         let before = outgoing.bytes;
-        let pages = u64::from(self.count) + self.zeros.len() as u64;
         if self.count > 0 {
             let count = self.count;
             let frame = MigrationFrame::Pages { count };
@@ -121,7 +122,7 @@ impl Picked {
         }
         let bytes = outgoing.bytes - before;
         // The driver may have ended.
-        let _ = progress.send(Progress::Sent { pages, bytes });
+        let _ = progress.send(Progress::Sent(bytes));
         Ok(())
     }
 }
@@ -243,13 +244,13 @@ impl Source {
 
     /// Counts what the tasks have done.
     pub(super) fn note_served(&mut self, progress: Progress) -> SourceInput {
-        let (pages, bytes) = match progress {
-            Progress::Sent { pages, bytes } => (pages, bytes),
+        let bytes = match progress {
+            Progress::Sent(bytes) => bytes,
             Progress::Wanted(pages) => {
                 self.faults += pages;
-                (0, 0)
+                0
             }
         };
-        SourceInput::PagesServed { pages, bytes }
+        SourceInput::PagesServed { bytes }
     }
 }

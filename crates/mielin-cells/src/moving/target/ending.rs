@@ -2,11 +2,34 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Target, unprepared};
 use crate::cell::Cell;
 use crate::error::CellsError;
 use crate::lock::lock;
+
+/// How long to wait before writing again what could not be written.
+const SETTLE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Writes down that the agent stays, however long that takes: its messages may wait for it. False if the node stops first.
+async fn settle(cell: Arc<Cell>) -> bool {
+    loop {
+        let settling = Arc::clone(&cell);
+        match tokio::task::spawn_blocking(move || settling.settle_here()).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(CellsError::ShuttingDown)) => return false,
+            Ok(Err(error)) => {
+                tracing::error!(agent = %cell.id(), %error, "it could not be written down that an agent stays, and is tried again");
+            }
+            Err(error) => {
+                tracing::error!(agent = %cell.id(), %error, "an agent could not be settled");
+                return false;
+            }
+        }
+        tokio::time::sleep(SETTLE_PERIOD).await;
+    }
+}
 
 impl Drop for Target {
     /// Whatever ends this before the agent is this node's: the agent is not, and nobody has seen anything of it.
@@ -61,10 +84,13 @@ impl Target {
 
     pub(super) async fn confirm(&mut self, released: bool) {
         if let Ok(cell) = self.started() {
-            let settling = tokio::task::spawn_blocking(move || cell.settle_here());
-            if !released {
+            let settling = settle(cell);
+            if released {
+                // If the node crashes before that, it only does not know how the agent was lost.
+                tokio::spawn(settling);
+            } else if !settling.await {
                 // The source may still ask: what it is told must be so after a crash as well.
-                let _ = settling.await;
+                return;
             }
         }
         if let Some(guest) = &self.guest {

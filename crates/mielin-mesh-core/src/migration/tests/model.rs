@@ -140,7 +140,7 @@ impl State {
             SourceAction::ServePages => {
                 send(MigrationFrame::Pages { count: 1 });
                 send(MigrationFrame::Zeros { count: 1 });
-                SourceInput::PagesServed { pages: 1, bytes: 1 }
+                SourceInput::PagesServed { bytes: 1 }
             }
             SourceAction::Query(query) => {
                 self.query = Some(query);
