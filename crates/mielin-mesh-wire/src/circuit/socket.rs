@@ -17,6 +17,9 @@ use super::{Circuits, is_virtual};
 pub(crate) struct CircuitSocket {
     real: Arc<dyn AsyncUdpSocket>,
     circuits: Circuits,
+    /// The real socket is one of IPv6, on which quinn knows peers with IPv4 addresses by their mapped ones
+    /// (RFC 4291, section 2.5.5.2), those behind circuits too.
+    maps: bool,
     /// Whose turn it is to be asked first, so that neither starves the other.
     circuits_first: AtomicBool,
 }
@@ -24,6 +27,7 @@ pub(crate) struct CircuitSocket {
 impl CircuitSocket {
     pub(crate) fn new(real: Arc<dyn AsyncUdpSocket>, circuits: Circuits) -> Self {
         CircuitSocket {
+            maps: real.local_addr().is_ok_and(|bound| bound.is_ipv6()),
             real,
             circuits,
             circuits_first: AtomicBool::new(false),
@@ -76,7 +80,7 @@ impl CircuitSocket {
             };
             buffer[..len].copy_from_slice(&packet[..len]);
             *meta = RecvMeta {
-                addr: from,
+                addr: if self.maps { mapped(from) } else { from },
                 len,
                 stride: len.max(1),
                 ecn: None,
@@ -85,6 +89,14 @@ impl CircuitSocket {
             count += 1;
         }
         Poll::Ready(Ok(count))
+    }
+}
+
+/// The address as a socket of IPv6 has it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        SocketAddr::V6(_) => address,
     }
 }
 

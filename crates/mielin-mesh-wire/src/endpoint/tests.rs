@@ -85,9 +85,15 @@ impl Mesh {
     }
 
     async fn endpoint(&self) -> (Endpoint, Events, NodeId) {
+        self.endpoint_at("127.0.0.1:0").await
+    }
+
+    async fn endpoint_at(&self, bound: &str) -> (Endpoint, Events, NodeId) {
         let credentials = self.member();
         let id = credentials.id();
-        let (endpoint, events) = bind(&credentials).await;
+        let bound = bound.parse().unwrap();
+        let bound = Endpoint::bind(bound, &credentials, LIVENESS, Features::all()).await;
+        let (endpoint, events) = bound.unwrap();
         (endpoint, events, id)
     }
 }

@@ -72,15 +72,25 @@ async fn echo(peer: &Peer, bytes: &Bytes) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_goes_over_a_relay_and_outlives_it_and_gives_way_to_a_direct_one() {
+    a_connection_goes_over_a_relay("127.0.0.1:0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_goes_for_sockets_of_ipv6() {
+    a_connection_goes_over_a_relay("[::1]:0").await;
+}
+
+/// All of them are bound to this.
+async fn a_connection_goes_over_a_relay(bound: &str) {
     let mesh = Mesh::new();
-    let (a, a_events, a_id) = mesh.endpoint().await;
-    let (b, b_events, b_id) = mesh.endpoint().await;
+    let (a, a_events, a_id) = mesh.endpoint_at(bound).await;
+    let (b, b_events, b_id) = mesh.endpoint_at(bound).await;
     serve(a_events);
     let mut at_b = serve(b_events);
     let mut joined = Vec::new();
     let mut relays = Vec::new();
     for _ in 0..2 {
-        let (relay, events, relay_id) = mesh.endpoint().await;
+        let (relay, events, relay_id) = mesh.endpoint_at(bound).await;
         let mut at_relay = serve(events);
         a.connect(&relay_id, relay.local_address()).await.unwrap();
         b.connect(&relay_id, relay.local_address()).await.unwrap();
