@@ -217,6 +217,36 @@ fn where_no_relay_is_members_hand_messages_to_agents_on() {
     assert!(path(&near, &hidden).is_null());
 }
 
+/// The sockets are of IPv6, the hosts have addresses of IPv4 only.
+#[test]
+fn nodes_that_listen_on_both_families_are_dialled_and_relayed_where_there_is_one() {
+    let link = Link::new(4);
+    let dirs: [TempDir; 4] = [(); 4].map(|()| tempfile::tempdir().unwrap());
+    let dir = |host: usize| dirs[host].path().join("data");
+    wall(&link);
+    let bind = "[::]:9000";
+    let start = ["mesh", "start", "--bind", bind, "--name", "core"];
+    let core = link.node(CORE, &dir(CORE), &start);
+    let join = |host, name: &str| {
+        let (token, at) = (core.token(), core.address());
+        let line = [
+            "mesh", "join", at, "--token", &token, "--bind", bind, "--name", name, "--role", "edge",
+        ];
+        link.node(host, &dir(host), &line)
+    };
+    let (near, hidden) = (join(NEAR, "near"), join(HIDDEN, "hidden"));
+    for (node, host) in [(&core, CORE), (&near, NEAR), (&hidden, HIDDEN)] {
+        assert_eq!(node.address(), format!("{}:9000", address(host)));
+        node.sees(3);
+    }
+    let by = until("the way through the relay", || relay(&near, &hidden));
+    assert_eq!(by, core.id());
+    near.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    near.json(&["agent", "migrate", "counter", "hidden"]);
+    assert_eq!(near.reply("counter", "a").unwrap(), "1: a\n");
+    assert_eq!(path(&near, &hidden)["kind"], "relayed");
+}
+
 /// Two hosts behind routers that give each destination another port. Both have the same address, where nobody else finds
 /// them; neither can dial the other, and both meet at a relay.
 #[test]

@@ -76,45 +76,54 @@ fn is_here(ip: IpAddr) -> bool {
 /// The address of the route to a known member is the best guess; a member on
 /// the same machine says nothing about what others can reach, so then, and
 /// without members, it is the route that leads out, and where none does any
-/// address of an interface.
+/// address of an interface. A socket of IPv6 hears IPv4 too: a node with
+/// such a socket tells an address of IPv4 if that leads to the member, or if the host has no other.
 pub(crate) fn advertised(bound: SocketAddr, known: &[SocketAddr]) -> SocketAddr {
     if !bound.ip().is_unspecified() {
         return bound;
     }
+    const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let (families, loopback) = match bound.ip() {
+        v4 @ IpAddr::V4(_) => (vec![v4], IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        v6 @ IpAddr::V6(_) => (vec![v6, ANY_V4], IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    };
     // Addresses for documentation (RFC 5737, RFC 3849): connecting a UDP
     // socket sends nothing, it only asks the system for a route.
     let outside: [SocketAddr; 2] = [
-        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
         (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+        (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
     ];
-    let routes = known
-        .iter()
-        .chain(&outside)
-        .filter_map(|target| route_from(bound, *target));
-    let ip = routes.into_iter().find(|ip| !ip.is_loopback());
-    let ip = ip.or_else(|| of_an_interface(bound));
-    let loopback = match bound {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
+    let targets = known.iter().chain(&outside);
+    let routes = targets.flat_map(|target| {
+        let families = families.iter();
+        families.filter_map(|any| route_from(*any, *target))
+    });
+    let interfaces = families.iter().filter_map(|any| of_an_interface(*any));
+    let ip = routes.chain(interfaces).find(may_be_dialled);
     SocketAddr::new(ip.unwrap_or(loopback), bound.port())
 }
 
+/// Whether others can do something with the address. One of a link needs to be told which link that is.
+fn may_be_dialled(ip: &IpAddr) -> bool {
+    let of_a_link = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    !ip.is_loopback() && !of_a_link
+}
+
 /// An address of the host that others on one of its links may dial.
-fn of_an_interface(bound: SocketAddr) -> Option<IpAddr> {
+fn of_an_interface(any: IpAddr) -> Option<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().ok()?.into_iter();
     let usable =
         interfaces.filter(|interface| !interface.is_loopback() && !interface.is_link_local());
     let mut ips = usable.map(|interface| interface.ip());
-    ips.find(|ip| ip.is_ipv4() == bound.is_ipv4())
+    ips.find(|ip| ip.is_ipv4() == any.is_ipv4())
 }
 
 /// The local address from which packets to `target` would leave.
-fn route_from(bound: SocketAddr, target: SocketAddr) -> Option<IpAddr> {
-    if bound.is_ipv4() != target.is_ipv4() {
+fn route_from(any: IpAddr, target: SocketAddr) -> Option<IpAddr> {
+    if any.is_ipv4() != target.is_ipv4() {
         return None;
     }
-    let socket = UdpSocket::bind(SocketAddr::new(bound.ip(), 0)).ok()?;
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
     socket.connect(target).ok()?;
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
