@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mielin_mesh::TOKEN_LIFETIME_MAX;
+
 /// Reads a whole number with one of the units `s`, `m`, `h` and `d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong =
@@ -22,13 +24,10 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// The longest life of a join token, as [`parse_lifetime`] reads it.
-const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
 /// Reads how long a token shall be good for.
 pub(crate) fn parse_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = parse_duration(text)?;
-    if lifetime > LIFETIME_MAX {
+    if lifetime > TOKEN_LIFETIME_MAX {
         return Err("a token is good for at most 30d".to_owned());
     }
     Ok(lifetime)
@@ -93,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_token_lives_a_month_at_most() {
-        assert_eq!(parse_lifetime("30d"), Ok(LIFETIME_MAX));
+        assert_eq!(parse_lifetime("30d"), Ok(TOKEN_LIFETIME_MAX));
         assert!(parse_lifetime("31d").is_err());
         assert!(parse_lifetime("2592001s").is_err());
     }

@@ -17,8 +17,8 @@ use crate::directory::{DataDirectory, DirectoryError};
 use crate::identity::{IdentityError, NodeKey};
 use crate::revoked::Revoked;
 use crate::token::{JoinToken, TokenError, secret_hash};
-pub use issued::TOKEN_USES_MAX;
 pub(crate) use issued::{Issued, decode_tokens, encode_tokens};
+pub use issued::{TOKEN_LIFETIME_MAX, TOKEN_USES_MAX};
 
 const ROOT_KEY_FILE: &str = "authority/root.key";
 const TOKENS_FILE: &str = "authority/tokens";
@@ -110,8 +110,8 @@ pub enum AuthorityError {
     /// A token is for no nodes, or for too many.
     #[error("a token is good for 1 to {TOKEN_USES_MAX} nodes, not {0}")]
     Uses(u16),
-    /// The lifetime leads beyond what a clock can say.
-    #[error("a token cannot live {0:?}")]
+    /// A token would be good for no time, or for too long.
+    #[error("a token is good for more than nothing and at most {} days, not for {} s", TOKEN_LIFETIME_MAX.as_secs() / (24 * 60 * 60), .0.as_secs())]
     Lifetime(Duration),
     /// The stored tokens are damaged.
     #[error("{TOKENS_FILE} in the data directory is damaged")]
@@ -165,7 +165,7 @@ impl Authority {
         self.issue_counted_token(role, lifetime, 1)
     }
 
-    /// Issues a token for so many nodes, at most [`TOKEN_USES_MAX`].
+    /// Issues a token for so many nodes, at most [`TOKEN_USES_MAX`], and for so long, at most [`TOKEN_LIFETIME_MAX`].
     ///
     /// # Errors
     /// [`AuthorityError`]; no token then exists.
@@ -177,6 +177,9 @@ impl Authority {
     ) -> Result<JoinToken, AuthorityError> {
         if uses == 0 || uses > TOKEN_USES_MAX {
             return Err(AuthorityError::Uses(uses));
+        }
+        if lifetime.is_zero() || lifetime > TOKEN_LIFETIME_MAX {
+            return Err(AuthorityError::Lifetime(lifetime));
         }
         let now = SystemTime::now();
         let expires = now

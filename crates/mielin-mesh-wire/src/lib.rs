@@ -44,7 +44,7 @@ mod tls;
 mod token;
 mod usage;
 
-pub use authority::{Authority, AuthorityError, PendingJoin, TOKEN_USES_MAX};
+pub use authority::{Authority, AuthorityError, PendingJoin, TOKEN_LIFETIME_MAX, TOKEN_USES_MAX};
 pub use certificate::{CertificateError, MeshId, RootCertificate};
 pub use circuit::{CircuitError, CircuitTraffic, Circuits};
 pub use class::{ClassTraffic, TrafficClass};

@@ -19,6 +19,8 @@ use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+/// The life of a token that has expired when it is made: tokens count seconds.
+const PAST: Duration = Duration::from_nanos(1);
 const LIVENESS: Liveness = Liveness {
     idle: Duration::from_secs(20),
     keep_alive: Duration::from_secs(2),
@@ -162,7 +164,7 @@ async fn used_expired_foreign_and_damaged_tokens_are_told_apart() {
     let used = join_at(dirs[1].path(), founder.address(), Some(token)).await;
     assert_eq!(token_error(used), TokenError::Used);
 
-    let expired = authority.issue_token(None, Duration::ZERO).unwrap();
+    let expired = authority.issue_token(None, PAST).unwrap();
     let expired = join_at(dirs[2].path(), founder.address(), Some(expired)).await;
     assert_eq!(token_error(expired), TokenError::Expired);
 
@@ -199,7 +201,7 @@ async fn whoever_shows_many_wrong_tokens_has_to_wait() {
     let dir = tempfile::tempdir().unwrap();
     let mut guesses = 0;
     let retry_after = loop {
-        let wrong = authority.issue_token(None, Duration::ZERO).unwrap();
+        let wrong = authority.issue_token(None, PAST).unwrap();
         match join_at(dir.path(), founder.address(), Some(wrong)).await {
             Err(JoinError::Token(TokenError::Expired)) => guesses += 1,
             Err(JoinError::TooManyAttempts { retry_after }) => break retry_after,

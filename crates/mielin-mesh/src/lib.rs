@@ -71,8 +71,8 @@ pub use mielin_mesh_core::{Departure, Preset, Revocation};
 pub use mielin_mesh_wire::{
     Authority, AuthorityError, CredentialsError, DataDirectory, DirectoryError, Features, Frame,
     FrameLimit, IntroductionError, JoinError, JoinProgress, JoinRequest, JoinToken, MeshId,
-    MeshStream, NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TokenError,
-    WireError, create_mesh, join, load_credentials,
+    MeshStream, NodeCredentials, PendingJoin, RecvHalf, SendHalf, StreamError, TOKEN_LIFETIME_MAX,
+    TokenError, WireError, create_mesh, join, load_credentials,
 };
 
 #[cfg(test)]

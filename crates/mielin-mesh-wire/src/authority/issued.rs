@@ -10,6 +10,8 @@ use crate::token::{role_byte, role_of_byte, unix_seconds};
 /// Nodes that one token may admit. With it the file of all tokens stays below
 /// what a data directory reads.
 pub const TOKEN_USES_MAX: u16 = 100;
+/// The longest time for which a token is good.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What the issuer knows of a token; it is found by the hash of its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 use super::*;
 use crate::certificate::{NodeCertificate, make_request, make_root};
 
+/// The life of a token that has expired when it is made: tokens count seconds.
+const PAST: Duration = Duration::from_nanos(1);
+
 fn authority() -> (tempfile::TempDir, Authority) {
     let dir = tempfile::tempdir().unwrap();
     let directory = DataDirectory::open(dir.path()).unwrap();
@@ -63,6 +66,11 @@ fn a_counted_token_admits_as_many_as_it_says_however_they_hurry() {
         let refused = authority.issue_counted_token(None, hour, wrong);
         assert!(matches!(refused, Err(AuthorityError::Uses(uses)) if uses == wrong));
     }
+    for wrong in [Duration::ZERO, TOKEN_LIFETIME_MAX + PAST, Duration::MAX] {
+        let refused = authority.issue_token(None, wrong);
+        assert!(matches!(refused, Err(AuthorityError::Lifetime(life)) if life == wrong));
+    }
+    authority.issue_token(None, TOKEN_LIFETIME_MAX).unwrap();
     let token = authority.issue_counted_token(None, hour, 3).unwrap();
     let admitted = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -100,7 +108,7 @@ fn wrong_and_expired_tokens_and_roles_are_told_apart() {
         Err(AdmissionError::Token(TokenError::Unknown))
     ));
 
-    let expired = authority.issue_token(None, Duration::ZERO).unwrap();
+    let expired = authority.issue_token(None, PAST).unwrap();
     let expired = authority.admit_by_token(&asked, &called("asked"), &expired.secret, None);
     assert!(matches!(
         expired,
