@@ -494,7 +494,8 @@ impl Node {
         if let Ok(name) = Name::new(name) {
             found = match self.mesh.look_up_name(&name).await {
                 Ok(lookup) => lookup.records,
-                Err(MeshError::RegistryOff) => Vec::new(),
+                // Without the registry there are no agents but those that are here.
+                Err(MeshError::RegistryOff) if self.is_here(&name) => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
         }
@@ -507,16 +508,40 @@ impl Node {
         Ok(agents)
     }
 
+    fn is_here(&self, name: &Name) -> bool {
+        let mut here = self.residents().into_iter();
+        here.any(|agent| agent.name == name.as_str())
+    }
+
     /// Every agent of the mesh whose id begins so, as far as the members answer.
     pub(crate) async fn agents(&self, prefix: Prefix) -> Result<AgentDirectory, CellsError> {
-        let MeshAgents { agents, silent } = match self.mesh.agents(prefix.clone()).await {
+        let MeshAgents {
+            agents,
+            silent,
+            unlisted,
+        } = match self.mesh.agents(prefix.clone()).await {
             Ok(found) => found,
-            Err(MeshError::RegistryOff) => MeshAgents::default(),
+            Err(MeshError::RegistryOff) => MeshAgents {
+                unlisted: self.others(),
+                ..MeshAgents::default()
+            },
             Err(error) => return Err(error.into()),
         };
         let mut agents = self.with_residents(agents.into_iter());
         agents.retain(|agent| prefix.fits(&agent.agent));
-        Ok(AgentDirectory { agents, silent })
+        Ok(AgentDirectory {
+            agents,
+            silent,
+            unlisted,
+        })
+    }
+
+    /// The other members that are there.
+    fn others(&self) -> Vec<NodeId> {
+        let members = self.mesh.members().into_iter();
+        let active = members.filter(|member| member.state.is_active());
+        let ids = active.map(|member| member.identity.id);
+        ids.filter(|id| *id != self.id()).collect()
     }
 
     /// What others say of agents, with what this node itself knows of those that it holds.

@@ -52,6 +52,8 @@ pub struct AgentDirectory {
     pub agents: Vec<AgentSummary>,
     /// Members that did not answer: agents that they hold may be missing.
     pub silent: Vec<NodeId>,
+    /// Members whose agents are not listed, because their registry is off, or all others where this node's is.
+    pub unlisted: Vec<NodeId>,
 }
 
 /// One line of the list of agents.

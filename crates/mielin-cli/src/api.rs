@@ -58,6 +58,9 @@ pub(crate) struct NodeInfo {
     pub(crate) mesh: String,
     /// Whether this node holds the mesh's root: it issues tokens and approves joiners.
     pub(crate) root: bool,
+    /// The parts that are switched off: `mdns`, `gossip`, `registry`, `migration`.
+    #[serde(default)]
+    pub(crate) off: Vec<String>,
     #[serde(flatten)]
     pub(crate) trouble: Trouble,
 }
@@ -297,6 +300,9 @@ pub(crate) struct AgentList {
     /// Members that did not answer: their agents may be missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) silent: Vec<String>,
+    /// Members whose agents are not listed, because the registry is off there or here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unlisted: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -59,6 +59,8 @@ pub(crate) struct NodeState {
     pub(crate) cells: Cells,
     pub(crate) data_dir: PathBuf,
     pub(crate) engine: String,
+    /// The parts that are switched off.
+    pub(crate) off: Vec<String>,
     /// Fingerprint of the mesh's root.
     pub(crate) mesh_id: String,
     pub(crate) started: Instant,
@@ -177,6 +179,7 @@ impl Node {
             cells: cells.clone(),
             data_dir: home.path().to_path_buf(),
             engine: engine.to_string(),
+            off: switches.off(),
             mesh_id,
             started: Instant::now(),
             stop,
@@ -330,7 +333,7 @@ impl From<AuthorityError> for Failure {
                 Failure::usage(error.to_string()).hint("choose another number with --uses")
             }
             AuthorityError::Lifetime(_) => {
-                Failure::refused(error.to_string()).hint("choose a shorter --ttl")
+                Failure::usage(error.to_string()).hint("choose another --ttl")
             }
             _ => Failure::internal(error.to_string()),
         }

@@ -7,6 +7,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use serde_json::Value;
 use support::{Node, keys, mielin, mielin_by, run, run_in, sample, until};
 
 #[test]
@@ -200,7 +201,7 @@ fn what_is_switched_off_is_off_and_stays_so() {
     let edge = Node::run(&data, &[&core.joining(&token)[..], &off].concat());
     core.sees(2);
     edge.sees(2);
-    let agent = core.spawn(&[&sample("counter.wasm")]);
+    let agent = core.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
     let into = core.mielin(&["agent", "migrate", &agent, edge.id()]);
     assert_eq!(into.code(), 3);
     assert!(
@@ -214,6 +215,29 @@ fn what_is_switched_off_is_off_and_stays_so() {
         looked_up.stderr().contains("registry"),
         "{}",
         looked_up.stderr()
+    );
+    // What it cannot know it does not say.
+    let unheard = edge.mielin(&["agent", "send", &agent, "hello"]);
+    assert_eq!(unheard.code(), 3, "{}", unheard.stderr());
+    edge.spawn(&[&sample("counter.wasm"), "--name", "own"]);
+    let names = |list: &Value| {
+        let agents = list["agents"].as_array().unwrap().iter();
+        agents
+            .map(|agent| agent["name"].clone())
+            .collect::<Vec<_>>()
+    };
+    let here = edge.json(&["agent", "list"]);
+    assert_eq!(names(&here), ["own"]);
+    assert_eq!(here["unlisted"], serde_json::json!([core.id()]));
+    let there = core.json(&["agent", "list"]);
+    assert_eq!(names(&there), ["counter"]);
+    assert_eq!(there["unlisted"], serde_json::json!([edge.id()]));
+    assert!(there["silent"].is_null(), "{there}");
+    assert_eq!(edge.reply("own", "a").unwrap(), "1: a\n");
+    let info = edge.json(&["node", "info"]);
+    assert_eq!(
+        info["node"]["off"],
+        serde_json::json!(["mdns", "registry", "migration"])
     );
     // It is remembered.
     drop(edge);

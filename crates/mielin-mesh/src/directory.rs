@@ -31,6 +31,8 @@ pub struct MeshAgents {
     pub agents: Vec<Location>,
     /// Active members that did not answer, ordered by id: what they hold may be missing.
     pub silent: Vec<NodeId>,
+    /// Active members that list nothing, because their registry is off, ordered by id.
+    pub unlisted: Vec<NodeId>,
 }
 
 /// Asks all active members.
@@ -44,7 +46,8 @@ pub(crate) async fn agents(shared: &Arc<Shared>, prefix: Prefix) -> Result<MeshA
         .map(|member| member.identity.id)
         .filter(|id| *id != shared.local.id);
     let mut asked = JoinSet::new();
-    let (mut listing, mut silent) = (AgentListing::default(), Vec::new());
+    let mut listing = AgentListing::default();
+    let (mut silent, mut unlisted) = (Vec::new(), Vec::new());
     loop {
         while asked.len() < ASKED_AT_ONCE
             && let Some(node) = waiting.next()
@@ -59,6 +62,7 @@ pub(crate) async fn agents(shared: &Arc<Shared>, prefix: Prefix) -> Result<MeshA
                     listing.add(node, page);
                 }
             }
+            Some(Ok((node, Err(MeshError::Refused { .. })))) => unlisted.push(node),
             Some(Ok((node, Err(error)))) => {
                 tracing::debug!(?node, %error, "a member does not say which agents it knows");
                 silent.push(node);
@@ -67,6 +71,7 @@ pub(crate) async fn agents(shared: &Arc<Shared>, prefix: Prefix) -> Result<MeshA
         }
     }
     silent.sort_unstable();
+    unlisted.sort_unstable();
     let cores = shared.cores();
     let mut query = Some(AgentQuery {
         prefix: prefix.clone(),
@@ -78,7 +83,11 @@ pub(crate) async fn agents(shared: &Arc<Shared>, prefix: Prefix) -> Result<MeshA
         listing.add(shared.local.id, page);
     }
     let agents = listing.finish(&cores.registry, &prefix);
-    Ok(MeshAgents { agents, silent })
+    Ok(MeshAgents {
+        agents,
+        silent,
+        unlisted,
+    })
 }
 
 type Page = AgentPage<Ed25519>;

@@ -353,7 +353,8 @@ impl MeshService {
     /// with `prefix`. The cost grows with the number of members; to find one agent, look it up.
     ///
     /// # Errors
-    /// [`MeshError::RegistryOff`]. Members that do not answer within 3 s are named in the result.
+    /// [`MeshError::RegistryOff`]. Members that do not answer within 3 s, and those whose registry is off, are named
+    /// in the result.
     pub async fn agents(&self, prefix: Prefix) -> Result<MeshAgents, MeshError> {
         directory::agents(&self.shared, prefix).await
     }

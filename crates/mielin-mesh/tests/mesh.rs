@@ -770,7 +770,7 @@ async fn a_node_without_registry_neither_takes_nor_gives_records() {
     let found = normal.mesh.agents(Prefix::default()).await.unwrap();
     let known: Vec<_> = found.agents.iter().map(|l| l.record.agent).collect();
     assert_eq!(known, [AgentId([1; 16])]);
-    assert_eq!(found.silent, [quiet.id()]);
+    assert_eq!((found.silent, found.unlisted), (vec![], vec![quiet.id()]));
     assert!(quiet.mesh.locate(&AgentId([2; 16])).is_some(), "its own");
     let off = quiet.mesh.agents(Prefix::default()).await;
     assert!(matches!(off, Err(MeshError::RegistryOff)));

@@ -334,6 +334,18 @@ pub(crate) struct Switches {
 }
 
 impl Switches {
+    /// The names of the parts that are off.
+    pub(crate) fn off(self) -> Vec<String> {
+        let parts = [
+            ("mdns", self.mdns),
+            ("gossip", self.gossip),
+            ("registry", self.registry),
+            ("migration", self.migration),
+        ];
+        let off = parts.into_iter().filter(|(_, on)| *on == Some(false));
+        off.map(|(name, _)| name.to_owned()).collect()
+    }
+
     /// These, and where nothing was given the last ones.
     pub(crate) fn or(self, last: Switches) -> Switches {
         Switches {

@@ -74,11 +74,20 @@ async fn list(client: &Client, output: Output) -> Result<(), Failure> {
             .map_or(short(node), |member| member.name.as_str())
             .to_owned()
     };
+    let names = |nodes: &[String]| {
+        let names: Vec<_> = nodes.iter().map(|node| name_of(node)).collect();
+        names.join(", ")
+    };
     if !list.silent.is_empty() {
-        let silent: Vec<_> = list.silent.iter().map(|node| name_of(node)).collect();
-        let silent = silent.join(", ");
+        let silent = names(&list.silent);
         output.progress(format!(
             "no answer from {silent}: agents there may be missing"
+        ));
+    }
+    if !list.unlisted.is_empty() {
+        let unlisted = names(&list.unlisted);
+        output.progress(format!(
+            "agents of {unlisted} are not listed: the registry is off there or here"
         ));
     }
     output.result(&list, |list| {

@@ -78,7 +78,7 @@ fn machine_text(machine: &Machine) -> String {
 }
 
 fn node_text(node: &NodeInfo) -> String {
-    fields(&[
+    let mut pairs = vec![
         ("node", node.node.clone()),
         ("name", node.name.clone()),
         (
@@ -95,5 +95,9 @@ fn node_text(node: &NodeInfo) -> String {
         ("version", node.version.clone()),
         ("process", format!("{}, up {} s", node.pid, node.uptime_s)),
         ("data", node.data_dir.clone()),
-    ])
+    ];
+    if !node.off.is_empty() {
+        pairs.push(("off", node.off.join(" ")));
+    }
+    fields(&pairs)
 }

@@ -31,7 +31,16 @@ pub(super) async fn ping(
         return Err(CellsError::Gone(absence).into());
     }
     let rtt = mesh.ping(&node, PING_LIMIT).await;
-    let rtt = rtt.map_err(|error| about(&mesh.members(), &node, "gave no answer", error))?;
+    let rtt = rtt.map_err(|error| {
+        let failure = about(&mesh.members(), &node, "gave no answer", error);
+        match failure.class {
+            Class::Unreachable => failure.hint(format!(
+                "`mielin mesh route {}` says whether members hand messages on to it",
+                request.node
+            )),
+            _ => failure,
+        }
+    })?;
     let members = mesh.members();
     let identity = members.iter().find(|member| member.identity.id == node);
     let identity = identity.map(|member| &member.identity);

@@ -93,6 +93,7 @@ async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
         data_dir: state.data_dir.display().to_string(),
         mesh: state.mesh_id.clone(),
         root: mesh.authority().is_some(),
+        off: state.off.clone(),
         trouble: trouble(mesh),
     })
 }
@@ -167,7 +168,12 @@ fn trouble(mesh: &MeshService) -> api::Trouble {
 }
 
 async fn list_agents(State(state): State<NodeState>) -> Answer<api::AgentList> {
-    let AgentDirectory { agents, silent } = state.cells.agents().await?;
+    let AgentDirectory {
+        agents,
+        silent,
+        unlisted,
+    } = state.cells.agents().await?;
+    let ids = |nodes: Vec<NodeId>| nodes.iter().map(ToString::to_string).collect();
     let agents = agents.into_iter().map(|agent| api::AgentLine {
         agent: agent.agent.to_string(),
         name: agent.name,
@@ -180,7 +186,8 @@ async fn list_agents(State(state): State<NodeState>) -> Answer<api::AgentList> {
     });
     Ok(Json(api::AgentList {
         agents: agents.collect(),
-        silent: silent.iter().map(ToString::to_string).collect(),
+        silent: ids(silent),
+        unlisted: ids(unlisted),
     }))
 }
 
