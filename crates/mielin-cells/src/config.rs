@@ -22,6 +22,8 @@ pub struct CellsConfig {
     pub slice: Duration,
     /// Limits of agents whose spawner names none.
     pub limits: Limits,
+    /// Native code of modules that is kept in `data_dir`, in bytes; 0 keeps none.
+    pub code_bytes_max: u64,
     /// Agents that may live here at once; an arriving agent counts too.
     pub agents_max: usize,
     /// Ended agents that are kept here with their logs; the oldest is removed for the newest.
@@ -41,6 +43,7 @@ impl Default for CellsConfig {
             workers: cores.max(2),
             slice: Duration::from_millis(10),
             limits: Limits::default(),
+            code_bytes_max: 256 << 20,
             agents_max: 4096,
             ended_max: ENDED_AGENTS_MAX,
             move_timeout: Duration::from_secs(30),

@@ -1,23 +1,29 @@
 //! Modules on their way to becoming agents: rewritten once, compiled once, found again by hash.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use mielin_safepoint::{InstrumentError, ModuleHash, Resumable};
-use mielin_wasm::{EngineKind, Limits, Prepared};
+use mielin_wasm::{CodeCache, EngineKind, Limits, Prepared};
 
+use crate::config::CellsConfig;
 use crate::error::CellsError;
 use crate::lock::lock;
 
 /// Rewritten modules kept after their last agent has gone, so that spawning again or coming back costs nothing.
 const KEPT_MAX: usize = 32;
 
+/// The folder of native code in the node's data directory.
+const CODE: &str = "code";
+
 /// The rewritten modules of this node.
-#[derive(Default)]
 pub(crate) struct Modules {
     /// Most recently used last.
     kept: Mutex<VecDeque<Kept>>,
+    /// Their native code on disk.
+    code: Option<CodeCache>,
 }
 
 #[derive(Clone)]
@@ -29,6 +35,18 @@ struct Kept {
 }
 
 impl Modules {
+    /// None yet, with the native code that earlier runs of this node have kept.
+    pub(crate) fn open(config: &CellsConfig) -> io::Result<Modules> {
+        let directory = config.data_dir.as_ref().map(|data| data.join(CODE));
+        let code = directory
+            .filter(|_| config.code_bytes_max > 0)
+            .map(|directory| CodeCache::open(directory, config.code_bytes_max));
+        Ok(Modules {
+            kept: Mutex::default(),
+            code: code.transpose()?,
+        })
+    }
+
     /// Rewrites and compiles; blocks for as long as that takes.
     pub(crate) fn prepare(
         &self,
@@ -80,7 +98,7 @@ impl Modules {
         module: &Resumable,
         engine: EngineKind,
     ) -> Result<Arc<dyn Prepared>, CellsError> {
-        let prepared = mielin_wasm::engine(engine)?.prepare(module)?;
+        let prepared = mielin_wasm::engine(engine)?.prepare(module, self.code.as_ref())?;
         let mut kept = lock(&self.kept);
         if kept.len() == KEPT_MAX {
             kept.pop_front();

@@ -111,13 +111,15 @@ impl Node {
             mielin_wasm::THREAD_STACK_BYTES,
         )
         .map_err(CellsError::io("starting worker threads"))?;
+        let modules =
+            Modules::open(&config).map_err(CellsError::io("opening the cache of native code"))?;
         let ledger = Arc::new(Ledger::open(config.data_dir.as_deref())?);
         let (changes, changed) = mpsc::unbounded_channel();
         let node = Arc::new(Node {
             client: Client::new(&mesh.local().id),
             config,
             scheduler,
-            modules: Modules::default(),
+            modules,
             ledger,
             unsettled: Mutex::default(),
             doubts: Mutex::default(),

@@ -37,7 +37,7 @@ fn main() {
     );
     for kind in BOTH {
         let start = Instant::now();
-        let prepared = engine(kind).unwrap().prepare(&digest).unwrap();
+        let prepared = engine(kind).unwrap().prepare(&digest, None).unwrap();
         println!(
             "{kind}: prepare digest ({} bytes) {:?}",
             digest.bytes().len(),
@@ -45,7 +45,7 @@ fn main() {
         );
         println!(
             "{kind}: prepare again {:?}",
-            timed(100, || engine(kind).unwrap().prepare(&digest))
+            timed(100, || engine(kind).unwrap().prepare(&digest, None))
         );
         drop(prepared);
         let node = Arc::new(Node::default());

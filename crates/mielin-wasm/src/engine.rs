@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use mielin_safepoint::{Execution, PAGE_SIZE, Resumable, Snapshot};
 
 use crate::dirty::{AbsentPages, DirtyTracker};
-use crate::{HostState, Limits, Outcome, Services, StateError, StopHandle, TrackError};
+use crate::{CodeCache, HostState, Limits, Outcome, Services, StateError, StopHandle, TrackError};
 
 /// Compiles rewritten modules.
 pub trait Engine: Send + Sync {
@@ -15,12 +15,17 @@ pub trait Engine: Send + Sync {
     fn kind(&self) -> EngineKind;
 
     /// Checks a module's imports and shape and compiles it. Compiled modules are kept in memory by
-    /// their hash, so preparing the same one again costs a look-up.
+    /// their hash, so preparing the same one again costs a look-up. Native code is taken from
+    /// `code` if that has it, and kept there otherwise; an engine that makes none does not look.
     ///
     /// # Errors
     /// The module is at fault: an import that nobody provides, a memory of the wrong shape, or
     /// something that the engine refuses.
-    fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError>;
+    fn prepare(
+        &self,
+        module: &Resumable,
+        code: Option<&CodeCache>,
+    ) -> Result<Arc<dyn Prepared>, EngineError>;
 
     /// Whether [`Instance::let_follow`] works with this engine on this machine.
     fn lets_follow(&self) -> bool;

@@ -34,7 +34,7 @@
 //! let module = mielin_safepoint::instrument(&endless)?;
 //! let make = |kind| -> Result<Box<dyn Instance>, EngineError> {
 //!     let host = HostState::new(Address::default());
-//!     engine(kind)?.prepare(&module)?.instantiate(host, Arc::new(Bare), &Limits::default())
+//!     engine(kind)?.prepare(&module, None)?.instantiate(host, Arc::new(Bare), &Limits::default())
 //! };
 //!
 //! let mut here = make(EngineKind::Wasmtime)?;
@@ -56,6 +56,7 @@
 mod address;
 mod cache;
 mod capability;
+mod code_cache;
 mod dirty;
 mod engine;
 mod filesystem;
@@ -74,6 +75,7 @@ mod wasmtime;
 
 pub use address::{Address, AddressError};
 pub use capability::{Capability, CapabilityError, DataBytes, Grants, Target};
+pub use code_cache::CodeCache;
 pub use dirty::{AbsentPages, DirtyTracker, TrackError, Watch};
 pub use engine::{
     Engine, EngineError, EngineKind, EngineKindError, Instance, Plain, Prepared, engine,

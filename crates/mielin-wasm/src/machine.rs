@@ -6,15 +6,19 @@ use crate::cache::Cache;
 use crate::dirty::{RegionOwner, RegionSize};
 use crate::host::{Context, Exit};
 use crate::poll_word::Frames;
-use crate::{EngineError, EngineKind, Trap, TrapKind};
+use crate::{CodeCache, EngineError, EngineKind, Trap, TrapKind};
 
 /// An engine with its host functions linked.
 pub(crate) trait Adapter: Send + Sync {
     const KIND: EngineKind;
     type Machine: Machine;
 
-    /// Compiles a module whose imports were checked.
-    fn compile(&self, wasm: &[u8]) -> Result<<Self::Machine as Machine>::Code, EngineError>;
+    /// Compiles a module whose imports were checked, or finds its native code.
+    fn compile(
+        &self,
+        wasm: &[u8],
+        code: Option<&CodeCache>,
+    ) -> Result<<Self::Machine as Machine>::Code, EngineError>;
 
     fn cache(&self) -> &Cache;
 }

@@ -10,8 +10,8 @@ use crate::machine::{Adapter, Failure, Growth, Machine};
 use crate::program::Program;
 use crate::state::StateError;
 use crate::{
-    Engine, EngineError, EngineKind, HostState, Instance, Limits, Outcome, Plain, Prepared,
-    Services, imports,
+    CodeCache, Engine, EngineError, EngineKind, HostState, Instance, Limits, Outcome, Plain,
+    Prepared, Services, imports,
 };
 
 impl<A: Adapter> Engine for A {
@@ -19,11 +19,15 @@ impl<A: Adapter> Engine for A {
         A::KIND
     }
 
-    fn prepare(&self, module: &Resumable) -> Result<Arc<dyn Prepared>, EngineError> {
+    fn prepare(
+        &self,
+        module: &Resumable,
+        code: Option<&CodeCache>,
+    ) -> Result<Arc<dyn Prepared>, EngineError> {
         self.cache().prepared(module, || {
             imports::check(module)?;
             Ok(Arc::new(Compiled::<A::Machine> {
-                code: self.compile(module.bytes())?,
+                code: self.compile(module.bytes(), code)?,
                 module: Arc::new(module.clone()),
             }))
         })
@@ -37,7 +41,7 @@ impl<A: Adapter> Engine for A {
     fn prepare_plain(&self, wasm: &[u8]) -> Result<Arc<dyn Plain>, EngineError> {
         imports::check_plain(wasm)?;
         Ok(Arc::new(CompiledPlain::<A::Machine> {
-            code: self.compile(wasm)?,
+            code: self.compile(wasm, None)?,
             bytes: wasm.len(),
         }))
     }

@@ -19,7 +19,7 @@ use crate::host::{self, Call, Context, Exit, Reply};
 use crate::machine::{self, Adapter, Failure, Growth, Machine};
 use crate::poll_word::Frames;
 use crate::prepared::missing;
-use crate::{EngineError, EngineKind, TrapKind};
+use crate::{CodeCache, EngineError, EngineKind, TrapKind};
 
 /// As deep as a program can get on [`WASM_STACK_BYTES`](crate::WASM_STACK_BYTES) of native stack
 /// with the smallest frames, so that what ran on wasmtime can go on here.
@@ -69,7 +69,7 @@ impl Adapter for Wasmi {
     const KIND: EngineKind = EngineKind::Wasmi;
     type Machine = Running;
 
-    fn compile(&self, wasm: &[u8]) -> Result<Code, EngineError> {
+    fn compile(&self, wasm: &[u8], _: Option<&CodeCache>) -> Result<Code, EngineError> {
         Ok(Code {
             module: Module::new(&self.engine, wasm).map_err(refused)?,
             linker: Arc::clone(&self.linker),

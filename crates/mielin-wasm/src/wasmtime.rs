@@ -22,7 +22,7 @@ use crate::limits::WASM_STACK_BYTES;
 use crate::machine::{self, Adapter, Failure, Growth, Machine};
 use crate::poll_word::Frames;
 use crate::prepared::missing;
-use crate::{EngineError, EngineKind, TrapKind};
+use crate::{CodeCache, EngineError, EngineKind, TrapKind};
 
 /// Address space of each memory: all that a 32-bit memory can become.
 const RESERVATION_BYTES: u64 = 4 << 30;
@@ -72,8 +72,16 @@ impl Adapter for Wasmtime {
     const KIND: EngineKind = EngineKind::Wasmtime;
     type Machine = Running;
 
-    fn compile(&self, wasm: &[u8]) -> Result<InstancePre<Data>, EngineError> {
-        let compiled = Module::new(&self.engine, wasm).map_err(refused)?;
+    fn compile(
+        &self,
+        wasm: &[u8],
+        code: Option<&CodeCache>,
+    ) -> Result<InstancePre<Data>, EngineError> {
+        let compiled = match code {
+            Some(cache) => cache.module(&self.engine, wasm),
+            None => Module::new(&self.engine, wasm),
+        };
+        let compiled = compiled.map_err(refused)?;
         self.linker.instantiate_pre(&compiled).map_err(refused)
     }
 

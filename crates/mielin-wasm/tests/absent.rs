@@ -66,7 +66,7 @@ fn a_program_waits_for_what_it_touches_and_gets_it() {
     let node = Arc::new(Node::default());
     let prepared = engine(EngineKind::Wasmtime)
         .unwrap()
-        .prepare(&module(SUM))
+        .prepare(&module(SUM), None)
         .unwrap();
     let mut instance = prepared
         .instantiate(host(), node.clone(), &Limits::default())

@@ -47,7 +47,9 @@ impl Reference {
         // What each node does with the module before it can run it.
         let began = Instant::now();
         let resumable = instrument(module).map_err(|error| wrong(&error))?;
-        engine.prepare(&resumable).map_err(|error| wrong(&error))?;
+        engine
+            .prepare(&resumable, None)
+            .map_err(|error| wrong(&error))?;
         let compilation = began.elapsed();
         let plain = engine
             .prepare_plain(module)

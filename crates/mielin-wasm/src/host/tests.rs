@@ -174,7 +174,7 @@ fn every_function_of_the_list_links_on_both_engines() {
         format!(r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#);
     let module = mielin_safepoint::instrument(&wat::parse_str(wat).unwrap()).unwrap();
     for kind in [crate::EngineKind::Wasmtime, crate::EngineKind::Wasmi] {
-        let prepared = crate::engine(kind).unwrap().prepare(&module).unwrap();
+        let prepared = crate::engine(kind).unwrap().prepare(&module, None).unwrap();
         let host = HostState::new(Address::default());
         let desk = Arc::new(Desk::default());
         let mut instance = prepared

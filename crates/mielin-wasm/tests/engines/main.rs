@@ -175,7 +175,7 @@ fn memory_grows_to_the_limit_and_no_further() {
         ..Limits::default()
     };
     for kind in BOTH {
-        let prepared = engine(kind).unwrap().prepare(&module(wat)).unwrap();
+        let prepared = engine(kind).unwrap().prepare(&module(wat), None).unwrap();
         let node: Arc<dyn Services> = Arc::new(Node::default());
         let mut instance = prepared.instantiate(host(), node, &limits).unwrap();
         assert_eq!(instance.run(), Outcome::Exited(0));
@@ -202,7 +202,7 @@ fn memory_grows_to_the_limit_and_no_further() {
 fn what_is_over_the_limits_is_refused_before_it_is_made() {
     let large = module(r#"(module (memory (export "memory") 100) (func (export "_start")))"#);
     let refused = |kind, limits: &Limits, host: HostState| {
-        let prepared = engine(kind).unwrap().prepare(&large).unwrap();
+        let prepared = engine(kind).unwrap().prepare(&large, None).unwrap();
         let node: Arc<dyn Services> = Arc::new(Node::default());
         match prepared.instantiate(host, node, limits) {
             Err(EngineError::OverLimit { what, .. }) => what,
@@ -238,7 +238,7 @@ fn imports_that_nobody_provides_are_named() {
     let refused = |kind: EngineKind, import: &str| {
         let wat =
             format!(r#"(module {import} (memory (export "memory") 1) (func (export "_start")))"#);
-        match engine(kind).unwrap().prepare(&module(&wat)) {
+        match engine(kind).unwrap().prepare(&module(&wat), None) {
             Ok(_) => panic!("{import} was accepted"),
             Err(error) => error.to_string(),
         }
@@ -386,8 +386,8 @@ fn a_module_is_compiled_once() {
         let engine = engine(kind).unwrap();
         let module = module(COUNTER);
         let (one, two) = (
-            engine.prepare(&module).unwrap(),
-            engine.prepare(&module).unwrap(),
+            engine.prepare(&module, None).unwrap(),
+            engine.prepare(&module, None).unwrap(),
         );
         assert!(Arc::ptr_eq(&one, &two), "{kind}");
     }
@@ -412,7 +412,7 @@ fn tables_are_bounded() {
     let refused = |kind: EngineKind, tables: &str| {
         let wat =
             format!(r#"(module {tables} (memory (export "memory") 1) (func (export "_start")))"#);
-        let Ok(prepared) = engine(kind).unwrap().prepare(&module(&wat)) else {
+        let Ok(prepared) = engine(kind).unwrap().prepare(&module(&wat), None) else {
             return true;
         };
         let node: Arc<dyn Services> = Arc::new(Node::default());

@@ -152,7 +152,10 @@ fn wasm(parameter: char) -> &'static str {
 
 static PROGRAM: LazyLock<Arc<dyn Prepared>> = LazyLock::new(|| {
     let module = instrument(&wat::parse_str(text()).unwrap()).unwrap();
-    engine(EngineKind::Wasmi).unwrap().prepare(&module).unwrap()
+    engine(EngineKind::Wasmi)
+        .unwrap()
+        .prepare(&module, None)
+        .unwrap()
 });
 
 /// A node that takes a little of everything.

@@ -57,7 +57,7 @@ const PROGRAM: &str = r#"(module
 static PREPARED: LazyLock<[Arc<dyn Prepared>; 2]> = LazyLock::new(|| {
     let module = instrument(&wat::parse_str(PROGRAM).unwrap()).unwrap();
     [EngineKind::Wasmtime, EngineKind::Wasmi]
-        .map(|kind| engine(kind).unwrap().prepare(&module).unwrap())
+        .map(|kind| engine(kind).unwrap().prepare(&module, None).unwrap())
 });
 
 /// A node that provides nothing.

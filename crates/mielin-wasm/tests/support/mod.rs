@@ -111,7 +111,7 @@ pub fn instance_with(
     host: HostState,
     node: &Arc<Node>,
 ) -> Box<dyn Instance> {
-    let prepared = engine(kind).unwrap().prepare(module).unwrap();
+    let prepared = engine(kind).unwrap().prepare(module, None).unwrap();
     prepared
         .instantiate(
             host,
