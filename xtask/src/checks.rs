@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{agents, faults, licences, quickjs, tidy};
+use crate::{aarch64, agents, faults, licences, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -54,9 +54,13 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("tests of the workspace", || {
         run(workspace.cargo().args(["test", "--workspace", "--locked"]))
     })?;
-    steps.step("QuickJS as an agent", || {
+    steps.step("a node and QuickJS for two architectures", || {
+        aarch64::build(workspace)?;
         quickjs::build(workspace)?;
-        let test = ["test", "--workspace", "--locked", "--test", "quickjs"];
+        Ok(())
+    })?;
+    steps.step("moves between architectures", || {
+        let test = ["test", "--workspace", "--locked", "--test", "architectures"];
         run(workspace.cargo().args(test))
     })?;
     steps.step("a sample of the fault matrix", || faults::sample(workspace))
@@ -81,7 +85,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
         run(workspace
             .cargo()
             .args(clippy)
-            .args(["--workspace", "--test", "quickjs"])
+            .args(["--workspace", "--test", "architectures"])
             .args(deny_warnings))?;
         run(on_agents(workspace).args(clippy).args(deny_warnings))
     })?;

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | agents | quickjs | test | ci | tidy | deny | fuzz | faults | bench`.
+//! The project's own commands: `cargo xtask setup | agents | quickjs | aarch64 | test | ci | tidy | deny | fuzz | faults | bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
 //! that a green run here is a green run there. Nothing in this crate knows the
@@ -7,6 +7,7 @@
 //! - [`toolchain`]: finds or makes the compiler for `wasm32-wasip1`.
 //! - [`agents`]: builds the sample agents and compares them with `agents/prebuilt`.
 //! - [`quickjs`]: builds a JavaScript engine from its public C source.
+//! - [`aarch64`]: builds the node for 64-bit Arm, for the tests that run it under QEMU.
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
 //! - [`fuzz`]: runs a fuzz target under libFuzzer, or over mutations of its corpus.
@@ -19,6 +20,7 @@
     reason = "a command-line tool speaks to its terminal"
 )]
 
+mod aarch64;
 mod agents;
 mod bench;
 mod checks;
@@ -55,6 +57,8 @@ enum Task {
     Agents(agents::Options),
     /// Fetch QuickJS-ng's C source and build it for WASI into target/xtask/quickjs/qjs.wasm
     Quickjs,
+    /// Build the node for 64-bit Arm Linux into target/xtask/aarch64, with a cross compiler
+    Aarch64,
     /// setup, the agents against their prebuilt modules, and every test of both workspaces
     Test,
     /// fmt, tidy, deny, clippy, doc, then test: what .ci/run runs
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Task::Setup => toolchain::setup(&workspace).map(|found| eprintln!("{found}")),
         Task::Agents(options) => agents::run(&workspace, &options),
         Task::Quickjs => quickjs::run(&workspace),
+        Task::Aarch64 => aarch64::run(&workspace),
         Task::Test => checks::test(&workspace),
         Task::Ci => checks::ci(&workspace),
         Task::Tidy => tidy::run(&workspace),

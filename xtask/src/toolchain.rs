@@ -12,13 +12,51 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::command::capture;
 use crate::workspace::Workspace;
 
 /// The Rust target of every agent.
 pub(crate) const TARGET: &str = "wasm32-wasip1";
+
+/// A target for which this machine's compiler may have no library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Agents.
+    Wasm,
+    /// Nodes on another architecture.
+    Aarch64,
+}
+
+impl Target {
+    /// Its name for rustc.
+    pub(crate) fn triple(self) -> &'static str {
+        match self {
+            Self::Wasm => TARGET,
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
+    /// Installs what building for it needs, or says what to install.
+    pub(crate) fn install(self, why: &str) -> Result<()> {
+        let (packages, also) = match self {
+            Self::Wasm => (&debian::WASM[..], "for C set WASI_SDK_PATH to a wasi-sdk"),
+            Self::Aarch64 => (
+                &debian::AARCH64[..],
+                "install aarch64-linux-gnu-gcc, its libc, and qemu-aarch64-static",
+            ),
+        };
+        let others = format!("With rustup: `rustup target add {self}`, and {also}.");
+        debian::install(why, packages, &others)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.triple())
+    }
+}
 
 /// Everything that building the agents needs.
 pub(crate) struct Toolchain {
@@ -79,16 +117,20 @@ impl fmt::Display for Toolchain {
 /// the command that installs it.
 pub(crate) fn setup(workspace: &Workspace) -> Result<Toolchain> {
     let c = setup_c(workspace)?;
-    let rust = match Rust::from_rustup(workspace)? {
-        Some(rust) => rust,
-        None => {
-            if let Some(missing) = sysroot::missing() {
-                debian::install(&format!("no Rust compiler with {TARGET} ({missing})"))?;
-            }
-            sysroot::find_or_build(workspace)?
-        }
-    };
+    let rust = setup_rust(workspace, Target::Wasm)?;
     Ok(Toolchain { rust, c })
+}
+
+/// The same for Rust alone.
+pub(crate) fn setup_rust(workspace: &Workspace, target: Target) -> Result<Rust> {
+    if let Some(rust) = Rust::from_rustup(workspace, target)? {
+        return Ok(rust);
+    }
+    if let Some(missing) = sysroot::missing(target) {
+        let why = format!("no Rust compiler with {target} ({missing})");
+        target.install(&why)?;
+    }
+    sysroot::find_or_build(workspace, target)
 }
 
 /// The same for C alone.
@@ -96,18 +138,20 @@ pub(crate) fn setup_c(workspace: &Workspace) -> Result<C> {
     match C::find(workspace) {
         Ok(c) => Ok(c),
         Err(why) => {
-            debian::install(&format!("no C compiler for WASI ({why:#})"))?;
+            let why = format!("no C compiler for WASI ({why:#})");
+            Target::Wasm.install(&why)?;
             C::find(workspace)
         }
     }
 }
 
 impl Rust {
-    /// The compiler on PATH, if its target is installed.
-    fn from_rustup(workspace: &Workspace) -> Result<Option<Self>> {
+    /// The compiler on PATH, if the target is installed.
+    fn from_rustup(workspace: &Workspace, target: Target) -> Result<Option<Self>> {
         let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
+        let triple = target.triple();
         let library =
-            capture(Command::new(&rustc).args(["--print", "target-libdir", "--target", TARGET]))?;
+            capture(Command::new(&rustc).args(["--print", "target-libdir", "--target", triple]))?;
         let library = Path::new(library.trim());
         let Ok(entries) = std::fs::read_dir(library) else {
             return Ok(None);
@@ -217,14 +261,4 @@ pub(crate) fn clean_environment(command: &mut Command) -> &mut Command {
         }
     }
     command
-}
-
-/// Fails with what the user can do where this process may not do it.
-fn cannot_install(why: &str, command: &str) -> Result<()> {
-    bail!(
-        "{why}\n\
-         With rustup: `rustup target add {TARGET}`, and for C set WASI_SDK_PATH to a wasi-sdk.\n\
-         On Debian, as root: `{command}`.\n\
-         Then run `cargo xtask setup` again."
-    )
 }

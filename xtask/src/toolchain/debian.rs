@@ -1,16 +1,15 @@
-//! Debian's packages with the compilers for WebAssembly.
+//! Debian's packages with the compilers for other targets.
 
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::cannot_install;
 use crate::command::{capture, run};
 
 /// rustc and cargo with the WebAssembly back end and the library's source, the
 /// linkers, and C.
-const PACKAGES: [&str; 9] = [
+pub(super) const WASM: [&str; 9] = [
     "rustc-web",
     "cargo-web",
     "rust-web-src",
@@ -22,18 +21,30 @@ const PACKAGES: [&str; 9] = [
     "libclang-rt-14-dev-wasm32",
 ];
 
-/// Installs the packages, if this process is root on a Debian system.
+/// The same compiler, a C compiler and linker for 64-bit Arm, and what runs its programs here.
+pub(super) const AARCH64: [&str; 6] = [
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+    "gcc-aarch64-linux-gnu",
+    "libc6-dev-arm64-cross",
+    "qemu-user-static",
+];
+
+/// Installs the packages, if this process is root on a Debian system. `others` is what to do elsewhere.
 ///
 /// # Errors
 /// It is not, or apt-get failed; `why` and the command to type are in the message.
-pub(super) fn install(why: &str) -> Result<()> {
-    let command = format!(
-        "apt-get install --no-install-recommends {}",
-        PACKAGES.join(" ")
-    );
+pub(super) fn install(why: &str, packages: &[&str], others: &str) -> Result<()> {
     let is_root = capture(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if !is_root || !Path::new("/usr/bin/apt-get").exists() {
-        return cannot_install(why, &command);
+        bail!(
+            "{why}\n\
+             {others}\n\
+             On Debian, as root: `apt-get install --no-install-recommends {}`.\n\
+             Then run the same command again.",
+            packages.join(" ")
+        )
     }
     eprintln!("{why}: installing Debian's packages");
     // The package lists of a fresh machine are empty or old; an update that
@@ -43,7 +54,7 @@ pub(super) fn install(why: &str) -> Result<()> {
     }
     run(apt_get()
         .args(["install", "-y", "--no-install-recommends"])
-        .args(PACKAGES))
+        .args(packages))
     .with_context(|| why.to_owned())
 }
 

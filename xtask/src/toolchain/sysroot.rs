@@ -1,12 +1,11 @@
-//! A standard library for `wasm32-wasip1`, built from the source that Debian's
+//! A standard library for another target, built from the source that Debian's
 //! compiler ships.
 //!
 //! An empty crate is built with `-Zbuild-std`; the libraries that this leaves
-//! behind, wasi-libc's start files and the distribution's own host library make
+//! behind, the target's start files and the distribution's own host library make
 //! a sysroot, and a wrapper around rustc names it. From then on a plain
-//! `cargo build --target wasm32-wasip1` works with no unstable flag. The
-//! library's own dependencies come from the source package too, so that nothing
-//! is fetched.
+//! `cargo build --target …` works with no unstable flag. The library's own
+//! dependencies come from the source package too, so that nothing is fetched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Rust, TARGET, clean_environment, first_line};
+use super::{Rust, Target, clean_environment, first_line};
 use crate::command::{capture, run};
 use crate::workspace::Workspace;
 
@@ -26,38 +25,59 @@ const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";
 /// Counts changes of the recipe below; a sysroot of another recipe is not used.
 const RECIPE: u32 = 1;
 
+impl Target {
+    /// The parts of the library that are built, with the way in which they end after a panic.
+    fn parts(self) -> &'static str {
+        match self {
+            Self::Wasm => "std,panic_abort",
+            Self::Aarch64 => "std,panic_unwind",
+        }
+    }
+
+    /// The folder whose start files and C library a program of this target is linked with, where
+    /// rustc rather than a C compiler links it.
+    fn libc(self) -> Option<&'static Path> {
+        match self {
+            Self::Wasm => Some(Path::new(WASI_LIBC)),
+            Self::Aarch64 => None,
+        }
+    }
+}
+
 /// The first thing that the build lacks, if it lacks any.
-pub(super) fn missing() -> Option<String> {
+pub(super) fn missing(target: Target) -> Option<String> {
     let source = PathBuf::from("/usr/lib/rustlib/src/rust/library/std/Cargo.toml");
-    let libc = Path::new(WASI_LIBC).join("libc.a");
-    // `exists` follows links: rust-lld is a dangling link until lld-22 is installed.
-    [
-        Path::new(RUSTC),
-        Path::new(CARGO),
-        Path::new(LINKER),
-        &source,
-        &libc,
-    ]
-    .into_iter()
-    .find(|path| !path.exists())
-    .map(|path| format!("{} is missing", path.display()))
+    let mut needed = vec![PathBuf::from(RUSTC), CARGO.into(), source];
+    if let Some(libc) = target.libc() {
+        // `exists` follows links: rust-lld is a dangling link until lld-22 is installed.
+        needed.extend([PathBuf::from(LINKER), libc.join("libc.a")]);
+    }
+    needed
+        .into_iter()
+        .find(|path| !path.exists())
+        .map(|path| format!("{} is missing", path.display()))
 }
 
 /// Gives the compiler with the cached sysroot, or builds that first (under a minute).
 ///
 /// # Errors
 /// The build failed, or the file system did.
-pub(super) fn find_or_build(workspace: &Workspace) -> Result<Rust> {
+pub(super) fn find_or_build(workspace: &Workspace, target: Target) -> Result<Rust> {
     let verbose = capture(Command::new(RUSTC).arg("-vV"))?;
     let distribution =
         PathBuf::from(capture(Command::new(RUSTC).args(["--print", "sysroot"]))?.trim());
     let library_source = distribution.join("lib/rustlib/src/rust");
-    let libc = fs::read(Path::new(WASI_LIBC).join("libc.a")).context("wasi-libc")?;
-    let libc = blake3::hash(&libc).to_hex();
+    let libc = match target.libc() {
+        Some(folder) => {
+            let libc = fs::read(folder.join("libc.a")).context("wasi-libc")?;
+            format!("wasi-libc {}", &blake3::hash(&libc).to_hex()[..16])
+        }
+        None => "no libc".to_owned(),
+    };
 
     let base = workspace.output().join("sysroot");
     fs::create_dir_all(&base)?;
-    let key = blake3::hash(format!("{RECIPE} {TARGET} {libc} {verbose}").as_bytes()).to_hex();
+    let key = blake3::hash(format!("{RECIPE} {target} {libc} {verbose}").as_bytes()).to_hex();
     let sysroot = base.join(&key[..16]);
     let rustc = sysroot.join("rustc");
     let complete = sysroot.join("complete");
@@ -66,12 +86,12 @@ pub(super) fn find_or_build(workspace: &Workspace) -> Result<Rust> {
     let lock = fs::File::create(base.join("lock"))?;
     lock.lock().context("locking the sysroot")?;
     if !complete.exists() {
-        eprintln!("building the standard library for {TARGET} (once per compiler)");
+        eprintln!("building the standard library for {target} (once per compiler)");
         let build = base.join("build");
         remove_if_there(&build)?;
         remove_if_there(&sysroot)?;
-        build_library(&build, &library_source)?;
-        assemble(&build, &sysroot, &distribution)?;
+        build_library(target, &build, &library_source)?;
+        assemble(target, &build, &sysroot, &distribution)?;
         write_wrapper(&rustc, &sysroot)?;
         fs::write(&complete, &verbose)?;
         remove_if_there(&build)?;
@@ -81,15 +101,12 @@ pub(super) fn find_or_build(workspace: &Workspace) -> Result<Rust> {
         rustc,
         library_source,
         version: first_line(&verbose),
-        library: format!(
-            "built from source by recipe {RECIPE}, wasi-libc {}",
-            &libc[..16]
-        ),
+        library: format!("built from source by recipe {RECIPE}, {libc}"),
     })
 }
 
 /// Builds std, and all that it stands on, as dependencies of an empty crate.
-fn build_library(build: &Path, library_source: &Path) -> Result<()> {
+fn build_library(target: Target, build: &Path, library_source: &Path) -> Result<()> {
     fs::create_dir_all(build.join("src"))?;
     fs::write(build.join("src/lib.rs"), "#![no_std]\n")?;
     fs::write(
@@ -115,9 +132,9 @@ fn build_library(build: &Path, library_source: &Path) -> Result<()> {
             "build",
             "--quiet",
             "--release",
-            "-Zbuild-std=std,panic_abort",
+            &format!("-Zbuild-std={}", target.parts()),
             "--target",
-            TARGET,
+            target.triple(),
         ]);
     if vendored.exists() {
         cargo
@@ -132,14 +149,15 @@ fn build_library(build: &Path, library_source: &Path) -> Result<()> {
 }
 
 /// Puts the built libraries beside links to the distribution's own.
-fn assemble(build: &Path, sysroot: &Path, distribution: &Path) -> Result<()> {
+fn assemble(target: Target, build: &Path, sysroot: &Path, distribution: &Path) -> Result<()> {
     let rustlib = sysroot.join("lib/rustlib");
-    let library = rustlib.join(TARGET).join("lib");
+    let library = rustlib.join(target.triple()).join("lib");
     let self_contained = library.join("self-contained");
     fs::create_dir_all(&self_contained)?;
+    let built = build.join("target").join(target.triple());
 
     let mut copied = 0;
-    for file in files_in(&build.join("target").join(TARGET).join("release/deps"))? {
+    for file in files_in(&built.join("release/deps"))? {
         let name = file
             .file_name()
             .unwrap_or_default()
@@ -151,21 +169,23 @@ fn assemble(build: &Path, sysroot: &Path, distribution: &Path) -> Result<()> {
         }
     }
     ensure!(copied > 0, "the build left no library behind");
-    for file in files_in(Path::new(WASI_LIBC))? {
-        if file
-            .extension()
-            .is_some_and(|extension| extension == "o" || extension == "a")
-        {
-            fs::copy(
-                &file,
-                self_contained.join(file.file_name().unwrap_or_default()),
-            )?;
+    if let Some(libc) = target.libc() {
+        for file in files_in(libc)? {
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "o" || extension == "a")
+            {
+                fs::copy(
+                    &file,
+                    self_contained.join(file.file_name().unwrap_or_default()),
+                )?;
+            }
         }
     }
     let theirs = distribution.join("lib/rustlib");
     for file in files_in(&theirs)? {
         let name = file.file_name().unwrap_or_default();
-        if name != TARGET {
+        if name != target.triple() {
             link(&file, &rustlib.join(name))?;
         }
     }

@@ -33,8 +33,13 @@ pub fn mielin() -> Command {
 
 /// The same, run by another program.
 pub fn mielin_by(program: &str, args: &[&str]) -> Command {
+    executable_by(program, args, env!("CARGO_BIN_EXE_mielin"))
+}
+
+/// Another build of the executable, run by another program.
+pub fn executable_by(program: &str, args: &[&str], executable: &str) -> Command {
     let mut command = Command::new(program);
-    command.args(args).arg(env!("CARGO_BIN_EXE_mielin"));
+    command.args(args).arg(executable);
     without_settings(command)
 }
 
@@ -242,6 +247,13 @@ impl Node {
             _stdout: stdout,
             _temporary: None,
         }
+    }
+
+    /// Keeps the directory above its own for as long as the node runs.
+    #[must_use]
+    pub fn owning(mut self, directory: TempDir) -> Node {
+        self._temporary = Some(directory);
+        self
     }
 
     /// Takes over the directory of the same node's process of before.

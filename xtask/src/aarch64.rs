@@ -1,0 +1,62 @@
+//! Builds the node for 64-bit Arm Linux, so that a mesh of two architectures can be tested on one machine.
+//!
+//! C parts and linking are a cross compiler's work; the program runs under QEMU's user mode, which
+//! translates its instructions and passes its system calls on.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::command::{capture, run as run_command};
+use crate::toolchain::{self, Target, clean_environment};
+use crate::workspace::Workspace;
+
+const C_COMPILER: &str = "aarch64-linux-gnu-gcc";
+const ARCHIVER: &str = "aarch64-linux-gnu-ar";
+const EMULATOR: &str = "qemu-aarch64-static";
+
+/// Builds it, and prints the path of the program.
+///
+/// # Errors
+/// A compiler or the emulator is missing and cannot be installed here, or the build failed.
+pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    println!("{}", build(workspace)?.display());
+    Ok(())
+}
+
+/// The same without printing.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    for program in [C_COMPILER, ARCHIVER, EMULATOR] {
+        if let Err(why) = capture(Command::new(program).arg("--version")) {
+            Target::Aarch64.install(&format!("no tools for 64-bit Arm ({why:#})"))?;
+        }
+    }
+    let rust = toolchain::setup_rust(workspace, Target::Aarch64)?;
+    let output = workspace.output().join("aarch64");
+    std::fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
+    let triple = Target::Aarch64.triple();
+    let mut cargo = Command::new(&rust.cargo);
+    clean_environment(&mut cargo)
+        .current_dir(workspace.root())
+        .env("RUSTC", &rust.rustc)
+        .env("CARGO_TARGET_DIR", &output)
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", C_COMPILER)
+        .env("CC_aarch64_unknown_linux_gnu", C_COMPILER)
+        .env("AR_aarch64_unknown_linux_gnu", ARCHIVER)
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            "mielin-cli",
+            "--bin",
+            "mielin",
+        ])
+        .args(["--profile", PROFILE, "--target", triple]);
+    run_command(&mut cargo)?;
+    Ok(output.join(triple).join(PROFILE).join("mielin"))
+}
+
+/// Optimised: under emulation everything is ten to fifty times slower anyway.
+const PROFILE: &str = "release";
