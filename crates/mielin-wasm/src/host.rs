@@ -100,6 +100,22 @@ impl Context {
         memory: &mut [u8],
         body: impl Fn(&mut Call<'_>) -> R,
     ) -> (Result<R::Wasm, Exit>, bool) {
+        let again = self.host.pending.is_some();
+        let performed = self.perform(memory, body);
+        if !again
+            && self.services.called()
+            && let Some(stop) = &self.stop
+        {
+            stop.request();
+        }
+        performed
+    }
+
+    fn perform<R: Reply>(
+        &mut self,
+        memory: &mut [u8],
+        body: impl Fn(&mut Call<'_>) -> R,
+    ) -> (Result<R::Wasm, Exit>, bool) {
         loop {
             let mut call = Call {
                 memory: Guest::new(memory),

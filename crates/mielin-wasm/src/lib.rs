@@ -70,6 +70,7 @@ mod prepared;
 mod program;
 mod services;
 mod state;
+mod thread_clock;
 mod wasmi;
 mod wasmtime;
 
@@ -88,6 +89,7 @@ pub use services::{
     Level, LogError, LogStream, MessageKind, Receive, Received, SendError, Services,
 };
 pub use state::{HostState, StateError};
+pub use thread_clock::ThreadClock;
 
 #[cfg(test)]
 #[global_allocator]

@@ -24,6 +24,12 @@ pub trait Services: Send + Sync {
 
     /// Notes that the program asked for something that it was not granted.
     fn denied(&self, capability: &Capability, call: &'static str);
+
+    /// Notes that a host call was performed; one that waits counts once, however often it is issued again.
+    /// Gives whether the program shall leave at its next safepoint, as if it had been asked to stop.
+    fn called(&self) -> bool {
+        false
+    }
 }
 
 /// Where output goes.

@@ -28,6 +28,9 @@ struct Desk {
     sent: Mutex<Vec<(Address, MessageKind, Vec<u8>)>>,
     send_error: Mutex<Option<SendError>>,
     denied: Mutex<Vec<(Capability, &'static str)>>,
+    calls: Mutex<usize>,
+    /// From which call on the program shall leave.
+    leaves_at: Option<usize>,
 }
 
 impl Services for Desk {
@@ -71,6 +74,12 @@ impl Services for Desk {
 
     fn denied(&self, capability: &Capability, call: &'static str) {
         self.denied.lock().unwrap().push((*capability, call));
+    }
+
+    fn called(&self) -> bool {
+        let mut calls = self.calls.lock().unwrap();
+        *calls += 1;
+        self.leaves_at.is_some_and(|at| *calls >= at)
     }
 }
 
@@ -145,6 +154,56 @@ impl Bench {
 
 fn errno(errno: Errno) -> u32 {
     errno as u32
+}
+
+#[test]
+fn a_call_that_waits_is_noted_once() {
+    let mut bench = Bench::new(&[]);
+    for _ in 0..3 {
+        bench.blocks(|call| mielin::receive(call, 100, 10, 1_000_000_000, 200));
+    }
+    assert_eq!(*bench.desk.calls.lock().unwrap(), 1);
+    bench.desk.mailbox.lock().unwrap().push_back(Received {
+        from: Address([1; 16]),
+        sequence: 1,
+        kind: MessageKind::Message,
+        payload: vec![5],
+    });
+    bench.call(|call| mielin::receive(call, 100, 10, 1_000_000_000, 200));
+    assert_eq!(*bench.desk.calls.lock().unwrap(), 1);
+    bench.call(|call| mielin::receive(call, 100, 10, 0, 200));
+    assert_eq!(*bench.desk.calls.lock().unwrap(), 2);
+}
+
+#[test]
+fn a_program_leaves_after_the_call_for_which_the_node_says_so_and_goes_on_after_it() {
+    let wat = r#"(module
+        (import "mielin" "abi_version" (func $call (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start") (local $i i32)
+            (loop $again
+                (drop (call $call))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $i) (i32.const 6))))))"#;
+    let module = mielin_safepoint::instrument(&wat::parse_str(wat).unwrap()).unwrap();
+    for kind in [crate::EngineKind::Wasmtime, crate::EngineKind::Wasmi] {
+        let prepared = crate::engine(kind).unwrap().prepare(&module).unwrap();
+        let host = HostState::new(Address::default());
+        let desk = Arc::new(Desk {
+            leaves_at: Some(4),
+            ..Desk::default()
+        });
+        let services = Arc::clone(&desk) as Arc<dyn Services>;
+        let limits = Limits::default();
+        let mut instance = prepared.instantiate(host, services, &limits).unwrap();
+        // The poll of the loop comes before the next call.
+        for calls in [4, 5] {
+            assert_eq!(instance.run(), crate::Outcome::Stopped, "{kind}");
+            assert_eq!(*desk.calls.lock().unwrap(), calls, "{kind}");
+        }
+        assert_eq!(instance.run(), crate::Outcome::Exited(0), "{kind}");
+        assert_eq!(*desk.calls.lock().unwrap(), 6, "{kind}");
+    }
 }
 
 #[test]
