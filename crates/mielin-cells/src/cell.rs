@@ -13,18 +13,22 @@ use std::time::{Duration, Instant};
 
 use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
 use mielin_safepoint::ModuleHash;
-use mielin_wasm::{EngineKind, Grants, Instance, Limits, Outcome, Prepared, StopHandle, Wait};
+use mielin_wasm::{
+    EngineKind, Grants, Instance, Limits, Outcome, Prepared, StopHandle, ThreadClock, Wait,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::sleep::Sleeper;
 
+use crate::budget::{Budget, Measure};
 use crate::error::CellsError;
 use crate::lock::lock;
 use crate::logs::Logs;
 use crate::post::Post;
 use crate::record::{Record, Remains};
-use crate::report::{AgentEnd, EXIT_TERMINATED, EXIT_TRAPPED};
+use crate::report::{AgentEnd, EXIT_OVER_BUDGET, EXIT_TERMINATED, EXIT_TRAPPED};
 use crate::scheduler::Scheduler;
+use crate::tally::{Tally, Verdict};
 
 /// What stays the same for as long as the agent lives, wherever it is.
 #[derive(Clone, Debug)]
@@ -35,49 +39,8 @@ pub(crate) struct Identity {
     pub(crate) owner: NodeId,
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
+    pub(crate) budget: Budget,
     pub(crate) started_ms: u64,
-}
-
-/// What an agent did; shared with its host calls.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) turns: AtomicU64,
-    pub(crate) busy_us: AtomicU64,
-    pub(crate) received: AtomicU64,
-    pub(crate) sent: AtomicU64,
-    pub(crate) denied: AtomicU64,
-    pub(crate) moves: AtomicU64,
-}
-
-impl Tally {
-    /// The counters as they travel.
-    pub(crate) fn numbers(&self) -> [u64; 6] {
-        self.all().map(|counter| counter.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn all(&self) -> [&AtomicU64; 6] {
-        [
-            &self.turns,
-            &self.busy_us,
-            &self.received,
-            &self.sent,
-            &self.denied,
-            &self.moves,
-        ]
-    }
-
-    /// The counters as they were elsewhere or before.
-    pub(crate) fn from_numbers(numbers: [u64; 6]) -> Tally {
-        let tally = Tally::default();
-        for (counter, number) in tally.all().into_iter().zip(numbers) {
-            Tally::add(counter, number);
-        }
-        tally
-    }
-
-    pub(crate) fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
-    }
 }
 
 /// An agent of this node.
@@ -145,6 +108,8 @@ struct Turn {
     /// The earliest alarm under way, so that a long series of waits does not fill the clock.
     alarm: Option<Instant>,
     deadline: Option<Instant>,
+    /// When a throttled agent goes on.
+    goes_on_at: Option<Instant>,
     holder: Option<oneshot::Sender<Box<dyn Instance>>>,
     memory_bytes: u64,
     /// How long it has slept when this instant came, while it is asleep.
@@ -158,6 +123,8 @@ enum Place {
     Queued,
     Running,
     Waiting,
+    /// Held back, because it was faster than its budget allows.
+    Throttled,
     Paused,
     /// With an operation.
     Held,
@@ -180,6 +147,7 @@ impl Turn {
             wait: None,
             alarm: None,
             deadline: None,
+            goes_on_at: None,
             holder: None,
             memory_bytes: 0,
             slept: None,
@@ -248,13 +216,13 @@ impl Cell {
             ..Turn::new(Place::Ended)
         };
         Arc::new(Cell {
-            identity,
             epoch: AtomicU64::new(epoch.0),
             engine: remains.engine,
             module: remains.module,
             logs: Arc::new(logs),
             post: Arc::new(post),
-            tally: Arc::new(Tally::from_numbers(remains.counters)),
+            tally: Arc::new(Tally::resumed(&identity.budget, &remains.tallied)),
+            identity,
             secured: AtomicBool::new(true),
             settled: AtomicBool::new(true),
             doubt: Mutex::default(),
@@ -331,6 +299,11 @@ impl Cell {
         lock(&self.turn).claimed.is_some()
     }
 
+    /// Whether it is held back.
+    pub(crate) fn is_throttled(&self) -> bool {
+        lock(&self.turn).place == Place::Throttled
+    }
+
     pub(crate) fn is_paused(&self) -> bool {
         lock(&self.turn).paused
     }
@@ -357,7 +330,7 @@ impl Cell {
                 drop(turn);
                 self.scheduler.want_stop(self);
             }
-            Place::Waiting | Place::Queued => {
+            Place::Waiting | Place::Queued | Place::Throttled => {
                 turn.place = Place::Paused;
                 self.publish(AgentState::Paused);
             }
@@ -468,10 +441,12 @@ impl Cell {
     pub(crate) fn deadline_passed(self: &Arc<Self>) {
         let mut turn = lock(&self.turn);
         turn.alarm = None;
-        if !matches!(turn.place, Place::Waiting | Place::Asleep) {
-            return;
-        }
-        match turn.deadline {
+        let deadline = match turn.place {
+            Place::Waiting | Place::Asleep => turn.deadline,
+            Place::Throttled => turn.goes_on_at,
+            _ => return,
+        };
+        match deadline {
             Some(deadline) if deadline <= Instant::now() => match turn.place {
                 Place::Asleep => self.begin_waking(),
                 _ => self.settle(turn),
@@ -481,8 +456,8 @@ impl Cell {
         }
     }
 
-    /// One turn on a worker thread.
-    pub(crate) fn take_turn(self: &Arc<Self>) {
+    /// One turn on a worker thread, whose clock this is.
+    pub(crate) fn take_turn(self: &Arc<Self>, clock: Option<ThreadClock>) {
         let mut instance = {
             let mut turn = lock(&self.turn);
             if turn.place != Place::Queued {
@@ -497,9 +472,9 @@ impl Cell {
             instance
         };
         let began = Instant::now();
+        self.tally.begin_turn(clock);
         let outcome = catch_unwind(AssertUnwindSafe(|| instance.run()));
-        Tally::add(&self.tally.turns, 1);
-        Tally::add(&self.tally.busy_us, micros(began.elapsed()));
+        self.tally.end_turn(began.elapsed());
         let wait = match outcome {
             Ok(Outcome::Stopped) => None,
             Ok(Outcome::Blocked(wait)) => Some(wait),
@@ -537,8 +512,9 @@ impl Cell {
         turn.instance = Some(instance);
         let deadline = left.map(|left| Instant::now() + left);
         let expected = wait.is_some_and(|wait| wait.message) && !self.post.mailbox_is_empty();
-        let over = expected || deadline.is_some_and(|deadline| deadline <= Instant::now());
-        if let (Some(wait), false) = (wait, over) {
+        let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let is_spent = matches!(self.tally.verdict(), Verdict::Over(_));
+        if let (Some(wait), false) = (wait, expected || is_over || is_spent) {
             turn.wait = Some(wait);
             turn.deadline = deadline;
             turn.place = Place::Waiting;
@@ -562,7 +538,7 @@ impl Cell {
         }
     }
 
-    /// Decides what happens to an instance at rest: the wishes first, then the queue.
+    /// Decides what happens to an instance at rest: the wishes first, then the budget, then the queue.
     fn settle(self: &Arc<Self>, mut turn: MutexGuard<'_, Turn>) {
         let Some(instance) = turn.instance.take() else {
             return;
@@ -570,6 +546,11 @@ impl Cell {
         if turn.killed {
             drop(turn);
             return self.finish(instance, terminated());
+        }
+        let verdict = self.tally.verdict();
+        if let Verdict::Over(measure) = verdict {
+            drop(turn);
+            return self.finish(instance, self.over(measure));
         }
         let instance = match turn.holder.take() {
             Some(holder) => {
@@ -591,13 +572,31 @@ impl Cell {
             return;
         }
         let queued = turn.place == Place::Queued;
-        turn.place = Place::Queued;
+        // In the eyes of the mesh a throttled agent runs: how often it is held back is nobody's news.
         if turn.claimed.is_none() {
             self.publish(AgentState::Running);
         }
+        if let (Verdict::HoldBack(goes_on_at), false) = (verdict, queued) {
+            turn.place = Place::Throttled;
+            turn.goes_on_at = Some(goes_on_at);
+            self.set_alarm(&mut turn, goes_on_at);
+            return;
+        }
+        turn.place = Place::Queued;
         drop(turn);
         if !queued {
             self.scheduler.push(Arc::clone(self));
+        }
+    }
+
+    /// The end of an agent that has used up its budget.
+    fn over(&self, measure: Measure) -> AgentEnd {
+        AgentEnd {
+            exit_code: EXIT_OVER_BUDGET,
+            failure: Some(format!(
+                "its budget {} is used up",
+                self.identity.budget.text(measure)
+            )),
         }
     }
 
@@ -741,7 +740,7 @@ impl Drop for Claim {
         let mut turn = lock(&self.cell.turn);
         turn.claimed = None;
         let state = match turn.place {
-            Place::Queued | Place::Running => AgentState::Running,
+            Place::Queued | Place::Running | Place::Throttled => AgentState::Running,
             Place::Waiting => AgentState::Waiting,
             Place::Paused => AgentState::Paused,
             Place::Asleep => AgentState::Hibernated,
@@ -791,8 +790,4 @@ fn terminated() -> AgentEnd {
         exit_code: EXIT_TERMINATED,
         failure: Some("terminated".to_owned()),
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
 //! Copies of agents: taken while one stands still for a moment, and made agents of their own.
 //!
-//! A copy has everything that the program is, with its grants, limits and counters. It has no messages, because those
+//! A copy has everything that the program is, with its grants, limits, budget and counters: what the original
+//! has used up, the copy has too. It has no messages, because those
 //! that are on their way belong to the original, which may be alive; and no log.
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use mielin_mesh_core::{AgentId, Epoch};
 use mielin_wasm::{Address, HostState, Limits};
 
-use crate::cell::{Cell, Held, Identity, Parts, Tally};
+use crate::cell::{Cell, Held, Identity, Parts};
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::logs::{Logs, now_ms};
@@ -18,6 +19,7 @@ use crate::node::Node;
 use crate::post::Post;
 use crate::spawn::{bring_in, check_name, host_calls, new_id, new_name};
 use crate::stored::Stored;
+use crate::tally::Tally;
 
 /// How long an agent may take to come to a safepoint, and to be copied.
 const HOLD_LIMIT: Duration = Duration::from_secs(30);
@@ -113,7 +115,7 @@ fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<C
     );
     let epoch = Epoch(1);
     let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
-    let tally = Arc::new(Tally::from_numbers(stored.counters()));
+    let tally = Arc::new(Tally::resumed(&identity.budget, &stored.tallied()));
     let services = host_calls(&identity, &logs, &post, &tally);
     let host = HostState::new(Address(id.0));
     let made = prepared.instantiate(host, services, &identity.limits);

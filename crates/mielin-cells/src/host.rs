@@ -7,10 +7,10 @@ use mielin_wasm::{
     Address, Capability, Level, LogError, LogStream, MessageKind, Receive, SendError, Services,
 };
 
-use crate::cell::Tally;
 use crate::logs::Logs;
 use crate::post::Post;
 use crate::report::LogKind;
+use crate::tally::Tally;
 
 /// The node as one agent sees it.
 pub(crate) struct HostCalls {
@@ -27,9 +27,14 @@ impl Services for HostCalls {
             LogStream::Stdout => LogKind::Stdout,
             LogStream::Stderr => LogKind::Stderr,
         };
-        self.logs
-            .write(kind, bytes, self.log_bytes)
-            .map_err(|_| LogError::Full)
+        let allowed = &bytes[..self.tally.may_write(bytes.len())];
+        if allowed.is_empty() && !bytes.is_empty() {
+            return Err(LogError::Full);
+        }
+        let written = self.logs.write(kind, allowed, self.log_bytes);
+        let written = written.map_err(|_| LogError::Full)?;
+        self.tally.wrote(written);
+        Ok(written)
     }
 
     fn log(&self, level: Level, message: &str) {
@@ -40,12 +45,18 @@ impl Services for HostCalls {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        self.logs.note(level, message);
+        if self.tally.may_write(message.len()) == message.len() {
+            self.logs.note(level, message);
+            self.tally.wrote(message.len());
+        }
     }
 
     fn send(&self, to: Address, kind: MessageKind, payload: &[u8]) -> Result<u64, SendError> {
+        if !self.tally.may_send() {
+            return Err(SendError::Full);
+        }
         let sequence = self.post.send(AgentId(to.0), kind, payload)?;
-        Tally::add(&self.tally.sent, 1);
+        self.tally.sent();
         Ok(sequence)
     }
 
@@ -60,5 +71,9 @@ impl Services for HostCalls {
             &format!("denied: {call} needs the capability {capability}"),
         );
         tracing::info!(agent = %self.agent, %capability, call, "denied a call");
+    }
+
+    fn called(&self) -> bool {
+        self.tally.called()
     }
 }

@@ -23,6 +23,7 @@
 //! # }
 //! ```
 
+mod budget;
 mod cell;
 mod cells;
 mod checkpoint;
@@ -51,15 +52,17 @@ mod report;
 mod scheduler;
 mod spawn;
 mod stored;
+mod tally;
 mod wire;
 
+pub use budget::{Budget, BudgetError, Measure, Spending};
 pub use cells::{Cells, LogReader};
 pub use config::{CellsConfig, MoveProbe, MoveSide, ProbeAnswer};
 pub use error::{CellsError, ErrorKind};
 pub use report::{
-    AgentDirectory, AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_TERMINATED,
-    EXIT_TRAPPED, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime,
-    SpawnRequest,
+    AgentDirectory, AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_OVER_BUDGET,
+    EXIT_TERMINATED, EXIT_TRAPPED, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress,
+    MoveReport, PhaseTime, SpawnRequest,
 };
 pub use stored::CheckpointError;
 

@@ -17,7 +17,7 @@ use crate::lock::lock;
 use crate::moving;
 use crate::node::Node;
 use crate::report::{
-    AgentEnd, AgentReport, Counters, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport,
+    AgentEnd, AgentReport, LogChunk, LogKind, MoveOptions, MoveProgress, MoveReport,
 };
 use crate::stored::copy_bytes_max;
 use crate::wire::{
@@ -201,7 +201,8 @@ async fn migrate(
 
 /// What this node knows about one of its agents.
 pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
-    let [turns, busy_us, received, sent, denied, moves] = cell.tally.numbers();
+    // First, so that the counters have what it is held back for.
+    let throttled = cell.is_throttled();
     AgentReport {
         agent: cell.id(),
         name: cell.identity.name.clone(),
@@ -213,19 +214,15 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
         grants: cell.identity.grants.clone(),
         started_ms: cell.identity.started_ms,
         memory_bytes: cell.memory_bytes(),
+        memory_bytes_max: cell.identity.limits.memory_bytes,
         stdout_bytes: cell.logs.stdout.len(),
         stderr_bytes: cell.logs.stderr.len(),
         log_bytes_max: cell.identity.limits.log_bytes,
         mailbox_count: cell.post.mailbox_count() as u64,
         waits_for: cell.waits_for(),
-        counters: Counters {
-            turns,
-            busy_us,
-            received,
-            sent,
-            denied,
-            moves,
-        },
+        counters: cell.tally.tallied().counters(),
+        budget: cell.identity.budget.clone(),
+        throttled,
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mielin_mesh_core::{AgentId, Epoch};
 use mielin_wasm::{Address, HostState};
 
-use crate::cell::{Cell, Parts, Sleeper, Tally};
+use crate::cell::{Cell, Parts, Sleeper};
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::ledger::{Departure, Entry};
@@ -27,6 +27,7 @@ use crate::private;
 use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
 use crate::stored::{CheckpointError, Messages, Stored};
+use crate::tally::Tally;
 
 pub(crate) const SNAPSHOT: &str = "snapshot";
 /// Why an agent ended of which neither a snapshot nor an end was found.
@@ -333,7 +334,7 @@ fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell
     let post = Arc::new(Post::new(agent, epoch, identity.limits.message_bytes));
     post.load(epoch, outbox, inbox)
         .map_err(CheckpointError::Messages)?;
-    let tally = Arc::new(Tally::from_numbers(stored.counters()));
+    let tally = Arc::new(Tally::resumed(&identity.budget, &stored.tallied()));
     if let Some(sleep) = stored.sleep() {
         let (slept, left) = hibernation::since(sleep);
         let sleeper = Sleeper {

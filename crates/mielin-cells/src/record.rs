@@ -23,9 +23,10 @@ use crate::logs::now_ms;
 use crate::moving::Identified;
 use crate::private;
 use crate::report::{AgentEnd, EXIT_LOST, HostLine};
+use crate::tally::Tallied;
 use crate::wire;
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HASH_LEN: usize = 32;
 /// No record is near this size: its longest part is 256 lines of a kilobyte. It bounds the bytes and what decoding
 /// may occupy.
@@ -40,7 +41,7 @@ pub(crate) struct Record {
     module: [u8; 32],
     wasmi: bool,
     memory_bytes: u64,
-    counters: [u64; 6],
+    tallied: Tallied,
     lines: Vec<wire::Line>,
     /// Its source is known to have let go of it, or it has none.
     settled: bool,
@@ -82,7 +83,7 @@ pub(crate) struct Remains {
     pub(crate) engine: EngineKind,
     pub(crate) module: ModuleHash,
     pub(crate) memory_bytes: u64,
-    pub(crate) counters: [u64; 6],
+    pub(crate) tallied: Tallied,
     pub(crate) lines: Vec<HostLine>,
     pub(crate) end: AgentEnd,
     pub(crate) ended_ms: u64,
@@ -97,7 +98,7 @@ impl Record {
             module: cell.module.0,
             wasmi: cell.engine == EngineKind::Wasmi,
             memory_bytes: cell.memory_bytes(),
-            counters: cell.tally.numbers(),
+            tallied: cell.tally.tallied(),
             lines: cell.logs.lines().iter().map(wire::Line::new).collect(),
             settled: cell.is_settled(),
             end: end.map(|end| End {
@@ -190,7 +191,7 @@ impl Record {
             },
             module: ModuleHash(self.module),
             memory_bytes: self.memory_bytes,
-            counters: self.counters,
+            tallied: self.tallied,
             lines: self
                 .lines
                 .into_iter()
@@ -243,6 +244,7 @@ mod tests {
                 .map(|grant| [grant].into_iter().collect())
                 .unwrap(),
             limits: mielin_wasm::Limits::default(),
+            budget: "cpu=10s,log=1KiB/s".parse().unwrap(),
             started_ms: 5,
         };
         let line = HostLine {
@@ -257,7 +259,7 @@ mod tests {
             module: [9; 32],
             wasmi: true,
             memory_bytes: 65536,
-            counters: [1, 2, 3, 4, 5, 6],
+            tallied: Tallied::sample(),
             lines: vec![wire::Line::new(&line)],
             settled: true,
             end: None,
@@ -275,7 +277,8 @@ mod tests {
         let remains = read.into_remains().unwrap();
         assert_eq!(remains.identity.name, "worker");
         assert_eq!(remains.end.exit_code, EXIT_LOST);
-        assert_eq!(remains.counters, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(remains.tallied, Tallied::sample());
+        assert_eq!(remains.identity.budget.to_string(), "cpu=10s,log=1KiB/s");
         let other = Record::decode_of(AgentId([8; 16]), &bytes);
         assert!(matches!(other, Err(RecordError::OtherAgent)));
     }
@@ -308,8 +311,8 @@ mod tests {
             }
         }
         assert!(matches!(
-            sealed(vec![2, 0, 1]),
-            Err(RecordError::Version(2))
+            sealed(vec![3, 0, 1]),
+            Err(RecordError::Version(3))
         ));
         assert!(matches!(
             sealed([content, &[0]].concat()),

@@ -7,6 +7,8 @@ use mielin_mesh_core::{AgentId, AgentState, Epoch, MigrationStrategy, NodeId};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants, Limits};
 
+use crate::budget::{Budget, Measure, Spending};
+
 /// An agent to be started on this node.
 #[derive(Clone, Debug)]
 pub struct SpawnRequest {
@@ -26,6 +28,8 @@ pub struct SpawnRequest {
     pub grants: Grants,
     /// Limits other than the node's.
     pub limits: Option<Limits>,
+    /// What it may use up, and how fast. A budget for memory takes the place of the limit.
+    pub budget: Budget,
 }
 
 impl SpawnRequest {
@@ -41,6 +45,7 @@ impl SpawnRequest {
             stdin: Bytes::new(),
             grants: Grants::default(),
             limits: None,
+            budget: Budget::default(),
         }
     }
 }
@@ -98,6 +103,8 @@ pub struct AgentReport {
     pub started_ms: u64,
     /// Bytes of linear memory.
     pub memory_bytes: u64,
+    /// What they may become.
+    pub memory_bytes_max: u64,
     /// Bytes in its standard output so far.
     pub stdout_bytes: u64,
     /// Bytes in its standard error so far.
@@ -110,6 +117,10 @@ pub struct AgentReport {
     pub waits_for: Option<NodeId>,
     /// What it did so far.
     pub counters: Counters,
+    /// What it may use up and how much of that it has; empty if nothing was bounded when it was spawned.
+    pub budget: Budget,
+    /// It was faster than its budget allows, and is held back for a while.
+    pub throttled: bool,
 }
 
 /// What an agent did since it was spawned; it travels with the agent.
@@ -127,12 +138,34 @@ pub struct Counters {
     pub denied: u64,
     /// Completed moves.
     pub moves: u64,
+    /// Nanoseconds on a processor, in its program and in host calls.
+    pub cpu_ns: u64,
+    /// Bytes that it wrote to standard output, standard error and the host log.
+    pub log_bytes: u64,
+    /// Host calls; one that waits is one.
+    pub host_calls: u64,
+}
+
+impl AgentReport {
+    /// The parts of its budget, and how much of each is used up.
+    #[must_use]
+    pub fn spending(&self) -> Vec<Spending> {
+        let counters = &self.counters;
+        self.budget
+            .spending(self.memory_bytes, |measure| match measure {
+                Measure::Cpu => counters.cpu_ns,
+                Measure::Messages => counters.sent,
+                Measure::Log => counters.log_bytes,
+                Measure::HostCalls => counters.host_calls,
+            })
+    }
 }
 
 /// How an agent ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentEnd {
-    /// Its exit code: the program's own, 134 after a trap, 137 after `terminate`, 129 if it was lost with its node.
+    /// Its exit code: the program's own, 134 after a trap, 137 after `terminate`, 152 when it
+    /// had used up its budget, 129 if it was lost with its node.
     pub exit_code: i32,
     /// Why it did not end by itself.
     pub failure: Option<String>,
@@ -142,6 +175,8 @@ pub struct AgentEnd {
 pub const EXIT_TRAPPED: i32 = 134;
 /// The exit code of an agent that was terminated.
 pub const EXIT_TERMINATED: i32 = 137;
+/// The exit code of an agent that had used up its budget: that of a process which was ended by SIGXCPU.
+pub const EXIT_OVER_BUDGET: i32 = 152;
 /// The exit code of an agent whose node stopped without storing it.
 pub const EXIT_LOST: i32 = 129;
 

@@ -1,7 +1,8 @@
 //! The threads that run agents: one queue, a clock for deadlines, and time slices that bite only under contention.
 //!
 //! A turn runs until the program leaves by itself. The clock asks it to stop when it has had its slice *and*
-//! another agent waits, so that a lonely endless loop is never unwound for nothing.
+//! another agent waits, so that a lonely endless loop is never unwound for nothing; and when it has used up its budget of
+//! time on a processor, whether or not another one waits.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,6 +11,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mielin_wasm::ThreadClock;
+
 use crate::cell::Cell;
 use crate::lock::lock;
 
@@ -17,6 +20,9 @@ use crate::lock::lock;
 ///
 /// A request that lands between two runs may be lost; a program that is inside a long host call obeys late.
 const REPEAT: Duration = Duration::from_millis(2);
+
+/// How close the clock looks at what an agent has left of its budget: it may use so much more.
+const CLOSE: Duration = Duration::from_millis(1);
 
 /// The run queue, its threads and the clock. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +52,8 @@ struct State {
 struct Running {
     cell: Arc<Cell>,
     stop_at: Instant,
+    /// When to look at its budget, if it has one for time on a processor.
+    look_at: Option<Instant>,
     /// Somebody wants the agent off its thread, whether or not others wait.
     wanted: bool,
 }
@@ -160,9 +168,15 @@ impl Scheduler {
 
 impl Shared {
     fn work(&self, index: usize) {
+        let clock = ThreadClock::of_this_thread();
+        if clock.is_none() {
+            tracing::warn!(
+                "this machine does not count the time of threads: budgets for it have no effect"
+            );
+        }
         loop {
             let Some(cell) = self.next(index) else { return };
-            cell.take_turn();
+            cell.take_turn(clock);
             lock(&self.state).turns[index] = None;
         }
     }
@@ -175,13 +189,15 @@ impl Shared {
                 return None;
             }
             if let Some(cell) = state.queue.pop_front() {
-                let stop_at = Instant::now() + self.slice;
+                let now = Instant::now();
+                let left = cell.tally.cpu_left();
                 state.turns[index] = Some(Running {
                     cell: Arc::clone(&cell),
-                    stop_at,
+                    stop_at: now + self.slice,
+                    look_at: left.map(|left| now + left.max(CLOSE)),
                     wanted: false,
                 });
-                if !state.queue.is_empty() {
+                if left.is_some() || !state.queue.is_empty() {
                     self.clock.notify_one();
                 }
                 return Some(cell);
@@ -211,17 +227,9 @@ impl Shared {
             }
             let crowded = !state.queue.is_empty() || state.closed;
             let mut next = state.alarms.peek().map(|Reverse(alarm)| alarm.at);
-            for running in state
-                .turns
-                .iter_mut()
-                .flatten()
-                .filter(|running| crowded || running.wanted)
-            {
-                if running.stop_at <= now {
-                    running.cell.request_stop();
-                    running.stop_at = now + REPEAT;
-                }
-                next = Some(next.map_or(running.stop_at, |next| next.min(running.stop_at)));
+            for running in state.turns.iter_mut().flatten() {
+                let at = running.look(crowded, now);
+                next = next.into_iter().chain(at).min();
             }
             if state.closed && state.turns.iter().all(Option::is_none) {
                 return;
@@ -246,6 +254,28 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+}
+
+impl Running {
+    /// Asks the agent to stop if it is time for that; gives when to look again, if ever.
+    fn look(&mut self, crowded: bool, now: Instant) -> Option<Instant> {
+        let has_slice = crowded || self.wanted;
+        if has_slice && self.stop_at <= now {
+            self.cell.request_stop();
+            self.stop_at = now + REPEAT;
+        }
+        if self.look_at.is_some_and(|at| at <= now) {
+            let left = self.cell.tally.cpu_left();
+            // A thread on which it waits for a processor uses less than the time that passes.
+            self.look_at = left.map(|left| now + left.max(CLOSE));
+            if left == Some(Duration::ZERO) {
+                self.cell.request_stop();
+                self.look_at = Some(now + REPEAT);
+            }
+        }
+        let stop_at = has_slice.then_some(self.stop_at);
+        stop_at.into_iter().chain(self.look_at).min()
     }
 }
 

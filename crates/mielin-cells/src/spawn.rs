@@ -6,7 +6,7 @@ use mielin_mesh_core::{AgentId, Epoch};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{Address, HostState, Limits};
 
-use crate::cell::{Cell, Identity, Parts, Tally};
+use crate::cell::{Cell, Identity, Parts};
 use crate::error::CellsError;
 use crate::host::HostCalls;
 use crate::logs::{Logs, now_ms};
@@ -14,6 +14,7 @@ use crate::name;
 use crate::node::Node;
 use crate::post::Post;
 use crate::report::SpawnRequest;
+use crate::tally::Tally;
 
 /// How long a spawn waits until every member can find the agent.
 const PUBLISH_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -23,10 +24,7 @@ pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<Age
     if node.is_closing() {
         return Err(CellsError::ShuttingDown);
     }
-    let limits = request
-        .limits
-        .clone()
-        .unwrap_or_else(|| node.config.limits.clone());
+    let limits = limits(node, &request)?;
     check(node, &request, &limits).await?;
     let making = {
         let node = Arc::clone(node);
@@ -50,6 +48,22 @@ pub(crate) async fn bring_in(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<Agent
     // Whoever is told of the agent should find it. Where that takes long it will be found later.
     let _ = tokio::time::timeout(PUBLISH_LIMIT, node.mesh.published(&agent)).await;
     Ok(agent)
+}
+
+fn limits(node: &Node, request: &SpawnRequest) -> Result<Limits, CellsError> {
+    let chosen = request.limits.as_ref();
+    let mut limits = chosen.unwrap_or(&node.config.limits).clone();
+    if let Some(bytes) = request.budget.memory_bytes() {
+        if bytes > limits.memory_bytes {
+            return Err(CellsError::TooLarge {
+                what: "the budget for memory".to_owned(),
+                len: bytes,
+                max: limits.memory_bytes,
+            });
+        }
+        limits.memory_bytes = bytes;
+    }
+    Ok(limits)
 }
 
 async fn check(node: &Node, request: &SpawnRequest, limits: &Limits) -> Result<(), CellsError> {
@@ -128,6 +142,7 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
         owner: node.id(),
         grants: request.grants,
         limits,
+        budget: request.budget,
         started_ms: now_ms(),
     };
     let epoch = Epoch(1);
@@ -135,7 +150,7 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
         Logs::create(node.home(&id)).map_err(CellsError::io("creating the agent's logs"))?,
     );
     let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
-    let tally = Arc::new(Tally::default());
+    let tally = Arc::new(Tally::new(&identity.budget));
     let services = host_calls(&identity, &logs, &post, &tally);
     let instance = match prepared.instantiate(host, services, &identity.limits) {
         Ok(instance) => instance,

@@ -18,6 +18,7 @@ use crate::error::CellsError;
 use crate::moving::Identified;
 use crate::node::Node;
 use crate::report::HostLine;
+use crate::tally::Tallied;
 use crate::wire;
 
 const ABOUT: &str = "cells:about";
@@ -27,7 +28,7 @@ const INBOX: &str = "cells:inbox";
 /// Sections with this prefix belong to this crate.
 const PREFIX: &str = "cells:";
 /// Version of all of them.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// Host state without files, module and messages: the input, and what is said of files.
 const HOST_BYTES_MAX: u64 = 128 << 20;
@@ -101,7 +102,7 @@ struct About {
     identified: Identified,
     epoch: u64,
     paused: bool,
-    counters: [u64; 6],
+    tallied: Tallied,
     lines: Vec<wire::Line>,
     sleep: Option<Sleep>,
 }
@@ -139,7 +140,7 @@ impl Stored {
                 identified: Identified::new(&cell.identity),
                 epoch: cell.epoch().0,
                 paused: cell.is_paused(),
-                counters: cell.tally.numbers(),
+                tallied: cell.tally.tallied(),
                 lines: Vec::new(),
                 sleep: None,
             },
@@ -247,8 +248,8 @@ impl Stored {
         self.about.paused
     }
 
-    pub(crate) fn counters(&self) -> [u64; 6] {
-        self.about.counters
+    pub(crate) fn tallied(&self) -> Tallied {
+        self.about.tallied
     }
 
     /// What nodes have written about it.

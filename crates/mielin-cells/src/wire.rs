@@ -10,10 +10,12 @@ use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants};
 use oxicode::{Decode, Encode};
 
+use crate::budget::Budget;
 use crate::error::{CellsError, ErrorKind};
 use crate::report::{
-    AgentEnd, AgentReport, Counters, HostLine, LogKind, MoveProgress, MoveReport, PhaseTime,
+    AgentEnd, AgentReport, HostLine, LogKind, MoveProgress, MoveReport, PhaseTime,
 };
+use crate::tally::Tallied;
 
 /// The protocol number of operations on agents.
 pub(crate) const OPERATIONS: u16 = 101;
@@ -132,12 +134,15 @@ pub(crate) struct Inspected {
     grants: Vec<String>,
     started_ms: u64,
     memory_bytes: u64,
+    memory_bytes_max: u64,
     stdout_bytes: u64,
     stderr_bytes: u64,
     log_bytes_max: u64,
     mailbox_count: u64,
     waits_for: Option<[u8; 32]>,
-    counters: [u64; 6],
+    tallied: Tallied,
+    budget: String,
+    throttled: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -245,7 +250,6 @@ impl Line {
 
 impl Inspected {
     pub(crate) fn new(report: &AgentReport) -> Inspected {
-        let c = &report.counters;
         Inspected {
             name: report.name.clone(),
             state: report.state.clone(),
@@ -255,12 +259,15 @@ impl Inspected {
             grants: report.grants.iter().map(ToString::to_string).collect(),
             started_ms: report.started_ms,
             memory_bytes: report.memory_bytes,
+            memory_bytes_max: report.memory_bytes_max,
             stdout_bytes: report.stdout_bytes,
             stderr_bytes: report.stderr_bytes,
             log_bytes_max: report.log_bytes_max,
             mailbox_count: report.mailbox_count,
             waits_for: report.waits_for.map(|node| node.0),
-            counters: [c.turns, c.busy_us, c.received, c.sent, c.denied, c.moves],
+            tallied: Tallied::new(&report.counters),
+            budget: report.budget.to_string(),
+            throttled: report.throttled,
         }
     }
 
@@ -269,7 +276,6 @@ impl Inspected {
         agent: AgentId,
         node: NodeId,
     ) -> Result<AgentReport, CellsError> {
-        let [turns, busy_us, received, sent, denied, moves] = self.counters;
         Ok(AgentReport {
             agent,
             name: self.name,
@@ -285,19 +291,15 @@ impl Inspected {
             grants: grants_from_text(&self.grants)?,
             started_ms: self.started_ms,
             memory_bytes: self.memory_bytes,
+            memory_bytes_max: self.memory_bytes_max,
             stdout_bytes: self.stdout_bytes,
             stderr_bytes: self.stderr_bytes,
             log_bytes_max: self.log_bytes_max,
             mailbox_count: self.mailbox_count,
             waits_for: self.waits_for.map(NodeId),
-            counters: Counters {
-                turns,
-                busy_us,
-                received,
-                sent,
-                denied,
-                moves,
-            },
+            counters: self.tallied.counters(),
+            budget: budget_from_text(&self.budget)?,
+            throttled: self.throttled,
         })
     }
 }
@@ -308,6 +310,11 @@ pub(crate) fn grants_from_text(texts: &[String]) -> Result<Grants, CellsError> {
         .iter()
         .map(|text| text.parse().map_err(|_| malformed("a grant")))
         .collect()
+}
+
+/// A budget as its text, the form in which it travels.
+pub(crate) fn budget_from_text(text: &str) -> Result<Budget, CellsError> {
+    text.parse().map_err(|_| malformed("a budget"))
 }
 
 impl Moved {

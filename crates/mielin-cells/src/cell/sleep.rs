@@ -9,7 +9,7 @@ use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Instance, Prepared};
 use tokio::sync::{mpsc, watch};
 
-use super::{Cell, Held, Identity, Place, Standing, Tally, Turn, terminated};
+use super::{Cell, Held, Identity, Place, Standing, Turn, terminated};
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::lock::lock;
@@ -17,6 +17,7 @@ use crate::logs::Logs;
 use crate::persist::remove_stored;
 use crate::post::Post;
 use crate::scheduler::Scheduler;
+use crate::tally::Tally;
 
 /// What a [`Cell`] is made of that was asleep when its node stopped.
 pub(crate) struct Sleeper {

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::cell::Identity;
 use crate::error::CellsError;
 use crate::report::HostLine;
+use crate::tally::Tallied;
 use crate::wire;
 
 /// Bytes of a tail in one frame; longer tails come in several.
@@ -133,6 +134,7 @@ pub(crate) struct Identified {
     owner: [u8; 32],
     grants: Vec<String>,
     limits: [u64; 6],
+    budget: String,
     started_ms: u64,
 }
 
@@ -151,6 +153,7 @@ impl Identified {
                 limits.log_bytes,
                 limits.input_bytes as u64,
             ],
+            budget: identity.budget.to_string(),
             started_ms: identity.started_ms,
         }
     }
@@ -168,12 +171,17 @@ impl Identified {
             input_bytes: size(input),
         };
         let grants = wire::grants_from_text(&self.grants)?;
+        let budget = wire::budget_from_text(&self.budget)?;
+        if !budget.fits(&limits) {
+            return Err(wire::malformed("a budget"));
+        }
         Ok(Identity {
             id,
             name: self.name,
             owner: NodeId(self.owner),
             grants,
             limits,
+            budget,
             started_ms: self.started_ms,
         })
     }
@@ -184,7 +192,7 @@ impl Identified {
 pub(crate) struct Layout {
     memory_bytes: u64,
     paused: bool,
-    counters: [u64; 6],
+    tallied: Tallied,
     lines: Vec<wire::Line>,
     sections: Vec<(String, u16, u64)>,
     execution: u64,
@@ -202,7 +210,7 @@ pub(crate) struct Layout {
 pub(crate) struct Installed {
     pub(crate) memory_bytes: u64,
     pub(crate) paused: bool,
-    pub(crate) counters: [u64; 6],
+    pub(crate) tallied: Tallied,
     pub(crate) lines: Vec<HostLine>,
     pub(crate) sections: Vec<HostSection>,
     pub(crate) execution: Bytes,
@@ -219,7 +227,7 @@ impl Installed {
         let mut layout = Layout {
             memory_bytes: self.memory_bytes,
             paused: self.paused,
-            counters: self.counters,
+            tallied: self.tallied,
             lines: self.lines.iter().map(wire::Line::new).collect(),
             sections: self
                 .sections
@@ -294,7 +302,7 @@ impl Installed {
         Ok(Installed {
             memory_bytes: layout.memory_bytes,
             paused: layout.paused,
-            counters: layout.counters,
+            tallied: layout.tallied,
             lines: layout
                 .lines
                 .into_iter()
@@ -328,7 +336,7 @@ mod tests {
         Installed {
             memory_bytes: 65536,
             paused: true,
-            counters: [1, 2, 3, 4, 5, 6],
+            tallied: Tallied::sample(),
             lines: vec![HostLine {
                 time_ms: 7,
                 level: "info".to_owned(),
@@ -420,12 +428,13 @@ mod tests {
         seeds: || {
             let of = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
             let header = |header: &Header| of(0, &codec::encode(header));
-            let offer = |name: &str, grant: &str| {
+            let offer = |name: &str, grant: &str, budget: &str| {
                 let offered = Identified {
                     name: name.to_owned(),
                     owner: [2; 32],
                     grants: vec![grant.to_owned()],
                     limits: [u64::MAX; 6],
+                    budget: budget.to_owned(),
                     started_ms: 7,
                 };
                 of(1, &codec::encode(&offered))
@@ -449,10 +458,24 @@ mod tests {
                 ),
                 Seed::good("section", header(&section)),
                 Seed::good("files", header(&Header::Files { offset: 1 << 40 })),
-                Seed::good("offer", offer("agent", "message")),
-                Seed::good("offer-with-data", offer("agent", "data:16MiB")),
-                Seed::bad("offer-with-too-much-data", offer("agent", "data:1GiB")),
-                Seed::bad("offer-with-an-unknown-grant", offer("agent", "everything")),
+                Seed::good("offer", offer("agent", "message", "")),
+                Seed::good(
+                    "offer-with-data",
+                    offer("agent", "data:16MiB", "cpu=10s,messages=5/s"),
+                ),
+                Seed::bad("offer-with-too-much-data", offer("agent", "data:1GiB", "")),
+                Seed::bad(
+                    "offer-with-an-unknown-grant",
+                    offer("agent", "everything", ""),
+                ),
+                Seed::bad(
+                    "offer-with-an-odd-budget",
+                    offer("agent", "clock", "cpu=101%"),
+                ),
+                Seed::bad(
+                    "offer-beyond-its-budget",
+                    offer("agent", "clock", "memory=1MiB"),
+                ),
                 Seed::good("state", of(2, &whole)),
                 Seed::bad("outbox-of-2-to-the-64", of(2, &codec::encode(&long))),
             ]

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Outgoing};
-use crate::cell::{Cell, Claim, Held, Tally};
+use crate::cell::{Cell, Claim, Held};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
 use crate::hibernation;
@@ -30,6 +30,7 @@ use crate::ledger::Departure;
 use crate::lock::lock;
 use crate::node::Node;
 use crate::report::{LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime};
+use crate::tally::Tally;
 use crate::wire;
 
 /// Bytes of log in one frame.
@@ -704,7 +705,7 @@ fn capture(cell: &Cell, instance: &dyn Instance, files: &BlockStream) -> Install
     Installed {
         memory_bytes: instance.memory_bytes(),
         paused: cell.is_paused(),
-        counters: cell.tally.numbers(),
+        tallied: cell.tally.tallied(),
         lines: cell.logs.lines(),
         sections: instance.host().to_sections_beside(files),
         execution: instance.execution().encode().into(),

@@ -25,7 +25,7 @@ use self::following::Following;
 pub(crate) use self::inbound::Inbound;
 use self::inbound::InboundEntry;
 use super::frames::{self, FrameError, Header, Identified, Installed, Outgoing};
-use crate::cell::{Cell, Claim, Identity, Parts, Tally};
+use crate::cell::{Cell, Claim, Identity, Parts};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -34,6 +34,7 @@ use crate::node::Node;
 use crate::post::Post;
 use crate::report::LogKind;
 use crate::spawn::host_calls;
+use crate::tally::Tally;
 use crate::wire;
 
 /// How long a source may take to begin.
@@ -466,6 +467,7 @@ impl Target {
             identity.limits.message_bytes,
         ));
         post.withhold();
+        let tally = Arc::new(Tally::new(&identity.budget));
         self.guest = Some(Guest {
             post,
             offer,
@@ -473,7 +475,7 @@ impl Target {
             logs,
             prepared,
             instance: None,
-            tally: Arc::default(),
+            tally,
             sections: Vec::new(),
             files: Vec::new(),
             digest: blake3::Hasher::new(),
@@ -616,9 +618,7 @@ impl Target {
             .map_err(|_| wire::malformed("a mailbox"))?;
         guest.logs.adopt_lines(state.lines);
         guest.paused = state.paused;
-        for (counter, number) in guest.tally.all().into_iter().zip(state.counters) {
-            Tally::add(counter, number);
-        }
+        guest.tally.adopt(&state.tallied);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ fn stored(messages: bool) -> Stored {
         owner: NodeId([1; 32]),
         grants: ["clock".parse().unwrap()].into_iter().collect(),
         limits: Limits::default(),
+        budget: "cpu=10s,log=1KiB/s".parse().unwrap(),
         started_ms: 5,
     };
     let line = HostLine {
@@ -26,7 +27,7 @@ fn stored(messages: bool) -> Stored {
             identified: Identified::new(&identity),
             epoch: 3,
             paused: true,
-            counters: [1, 2, 3, 4, 5, 6],
+            tallied: Tallied::sample(),
             lines: vec![wire::Line::new(&line)],
             sleep: messages.then_some(Sleep {
                 since_ms: 8,

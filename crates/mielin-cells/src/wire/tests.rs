@@ -69,7 +69,7 @@ fn seeds() -> Vec<Seed> {
         of(0, Call { agent, operation }.encode())
     };
     let answer = |answer: Answer| of(1, answer.encode());
-    let inspected = |grant: &str| {
+    let inspected = |grant: &str, budget: &str| {
         Answer::Inspected(Inspected {
             name: "agent".into(),
             state: AgentState::Running,
@@ -79,12 +79,15 @@ fn seeds() -> Vec<Seed> {
             grants: vec![grant.into()],
             started_ms: 4,
             memory_bytes: 65536,
+            memory_bytes_max: 1 << 20,
             stdout_bytes: 1,
             stderr_bytes: 2,
             log_bytes_max: 9,
             mailbox_count: 3,
             waits_for: Some([6; 32]),
-            counters: [1, 2, 3, 4, 5, 6],
+            tallied: Tallied::sample(),
+            budget: budget.into(),
+            throttled: true,
         })
     };
     let moved = |strategy| {
@@ -127,8 +130,18 @@ fn seeds() -> Vec<Seed> {
     vec![
         Seed::good("read-log", call(read)),
         Seed::good("migrate", call(migrate)),
-        Seed::good("inspected", answer(inspected("clock"))),
-        Seed::bad("inspected-with-an-unknown-grant", answer(inspected("root"))),
+        Seed::good(
+            "inspected",
+            answer(inspected("clock", "cpu=10s,log=1KiB/s")),
+        ),
+        Seed::bad(
+            "inspected-with-an-unknown-grant",
+            answer(inspected("root", "")),
+        ),
+        Seed::bad(
+            "inspected-with-an-odd-budget",
+            answer(inspected("clock", "cpu")),
+        ),
         Seed::good("moved", answer(moved(1))),
         Seed::bad("moved-by-strategy-9", answer(moved(9))),
         Seed::good(

@@ -1,6 +1,7 @@
 //! Agents on real nodes: several of them in this process, over QUIC on loopback.
 #![allow(clippy::unwrap_used)]
 
+mod budgets;
 mod copies;
 mod doubts;
 mod files;

@@ -38,6 +38,14 @@ impl Node {
         self.spawn_granted(module, name, &[]).await
     }
 
+    pub(crate) async fn spawn_within(&self, module: &[u8], name: &str, budget: &str) -> AgentId {
+        let mut request = SpawnRequest::new(module.to_vec());
+        request.name = Some(name.to_owned());
+        request.grants = ["message".parse().unwrap()].into_iter().collect();
+        request.budget = budget.parse().unwrap();
+        self.cells.spawn(request).await.unwrap()
+    }
+
     pub(crate) async fn spawn_granted(
         &self,
         module: &[u8],

@@ -58,6 +58,16 @@ pub(crate) fn spin() -> Vec<u8> {
     program(1, r#"(func (export "_start") (loop $again (br $again)))"#)
 }
 
+/// Makes its memory larger until that is refused, and ends with its size in pages.
+pub(crate) fn growing() -> Vec<u8> {
+    program(
+        1,
+        r#"(func (export "_start")
+            (loop $again (br_if $again (i32.ge_s (memory.grow (i32.const 1)) (i32.const 0))))
+            (call $proc_exit (memory.size)))"#,
+    )
+}
+
 /// Divides by zero.
 pub(crate) fn trap() -> Vec<u8> {
     program(
