@@ -21,6 +21,7 @@
 //! | `POST /v1/mesh/leave` | | `{}`; the daemon leaves the mesh and stops |
 //! | `GET /v1/agents` | | [`AgentList`] |
 //! | `POST /v1/agents` | [`Spawn`] | [`Spawned`] |
+//! | `GET /v1/usage` | | [`UsageList`] |
 //! | `GET /v1/agents/AGENT` | | [`AgentDetails`] |
 //! | `POST /v1/agents/AGENT/pause`, `/resume`, `/hibernate`, `/terminate`, `/recover`, `/remove` | | [`Spawned`] |
 //! | `POST /v1/agents/AGENT/checkpoint` | | the checkpoint, as `application/octet-stream` |
@@ -330,6 +331,9 @@ pub(crate) struct Spawn {
     /// `clock`, `random`, `message` or `message:AGENT`.
     #[serde(default)]
     pub(crate) allow: Vec<String>,
+    /// What it may use up, and how fast: `cpu=10s,messages=100/s`. Empty bounds nothing.
+    #[serde(default)]
+    pub(crate) budget: String,
 }
 
 /// The agent that was started or acted on.
@@ -366,7 +370,6 @@ pub(crate) struct AgentDetails {
     pub(crate) engine: String,
     pub(crate) grants: String,
     pub(crate) started_ms: u64,
-    pub(crate) memory_bytes: u64,
     pub(crate) stdout_bytes: u64,
     pub(crate) stderr_bytes: u64,
     /// Where each of both is cut off.
@@ -377,12 +380,61 @@ pub(crate) struct AgentDetails {
     pub(crate) waits_for: Option<String>,
     pub(crate) turns: u64,
     pub(crate) busy_us: u64,
-    pub(crate) messages_received: u64,
-    pub(crate) messages_sent: u64,
+    #[serde(flatten)]
+    pub(crate) usage: Usage,
     pub(crate) denied: u64,
     pub(crate) moves: u64,
     /// The newest lines that nodes wrote about the agent, denials among them.
     pub(crate) host_log: Vec<HostLogLine>,
+}
+
+/// What an agent has used up since it was spawned, and of what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    /// It was faster than its budget allows, and is held back for a while.
+    pub(crate) throttled: bool,
+    pub(crate) cpu_us: u64,
+    pub(crate) memory_bytes: u64,
+    /// What its memory may become.
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) messages_sent: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) host_calls: u64,
+    pub(crate) budgets: Vec<BudgetLine>,
+}
+
+/// A part of an agent's budget.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BudgetLine {
+    /// As it was chosen: `cpu=10s`, or `messages=100/s`.
+    pub(crate) budget: String,
+    /// How much of it is used up, in nanoseconds, bytes or a number. A speed is not used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) used: Option<u64>,
+    /// How much it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) max: Option<u64>,
+}
+
+/// The living agents of the mesh and what they use up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UsageList {
+    pub(crate) agents: Vec<UsageLine>,
+    /// Members that did not answer, for all agents or some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) silent: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UsageLine {
+    pub(crate) agent: String,
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) node: NodeName,
+    /// Nothing where its node does not answer.
+    #[serde(flatten)]
+    pub(crate) usage: Option<Usage>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

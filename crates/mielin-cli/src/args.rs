@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 pub(crate) use agent::{
     AgentCommand, CheckpointArgs, CloneArgs, LogsArgs, MigrateArgs, RestoreArgs, SendArgs,
-    SpawnArgs, StrategyChoice,
+    SortChoice, SpawnArgs, StrategyChoice, TopArgs,
 };
 pub(crate) use mesh::{
     ApproveArgs, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,

@@ -5,5 +5,6 @@ mod copies;
 pub(crate) mod mesh;
 pub(crate) mod node;
 mod reach;
+mod top;
 mod trouble;
 pub(crate) mod wasm;

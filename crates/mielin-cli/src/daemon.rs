@@ -7,6 +7,7 @@ mod copies;
 mod reach;
 mod routes;
 mod spelling;
+mod usage;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{fmt, io};
 
-use mielin_cells::{CellsError, ErrorKind};
+use mielin_cells::{BudgetError, CellsError, ErrorKind};
 use mielin_mesh_core::MemberState;
 use serde::{Deserialize, Serialize};
 
@@ -239,6 +239,13 @@ impl From<CellsError> for Failure {
             CellsError::Internal(_) => INTERNAL_HINT,
         };
         Failure::of(error.kind().into(), error.to_string()).hint(hint)
+    }
+}
+
+impl From<BudgetError> for Failure {
+    fn from(error: BudgetError) -> Failure {
+        Failure::usage(error.to_string())
+            .hint("`mielin agent spawn --help` shows budgets, such as --budget cpu=20%,messages=100/s,memory=64MiB")
     }
 }
 

@@ -73,6 +73,11 @@ pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Whether a person reads what goes to standard output.
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Writes bytes to standard output and flushes them.
 ///
 /// A reader that has gone away, as `head` does, ends the program quietly.

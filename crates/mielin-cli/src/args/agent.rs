@@ -17,6 +17,12 @@ Examples:
   mielin agent list
   mielin agent list -o json")]
     List(OutputArgs),
+    /// Watch what the agents of the whole mesh use up
+    ///
+    /// Each second: the share of one processor that each had since the last, and since it was spawned its time on a
+    /// processor, messages in and out, bytes of its log and calls of its node; its memory, and its budgets with how much
+    /// of each is used up. Ctrl-C ends it. Where the output is no terminal, one table follows another.
+    Top(TopArgs),
     /// Start a WebAssembly program as an agent on this node
     ///
     /// Any WASI preview-1 command will do. It may do nothing but compute, answer messages and write
@@ -24,6 +30,11 @@ Examples:
     /// `message:AGENT` (send to that one), `data` or `data:SIZE` (keep files in a directory `/data` of
     /// its own, which goes with it; 64MiB unless a size is given, at most 512MiB). What it writes to
     /// standard output and standard error is kept; see `mielin agent logs`.
+    ///
+    /// What it may use up is bounded by budgets, wherever it goes: `cpu=10s`, `messages=1000`, `log=1MiB`,
+    /// `host-calls=5M` for its whole life, after which it is ended with exit code 152; and as speeds `cpu=20%` of one
+    /// processor, `messages=100/s`, `log=64KiB/s`, `host-calls=10k/s` (or `/m`, `/h`), at which it is held back.
+    /// Beyond `memory=64MiB` its memory does not grow.
     Spawn(SpawnArgs),
     /// Show everything that is known about an agent
     #[command(after_help = "\
@@ -101,14 +112,54 @@ Examples:
     Remove(AgentArgs),
     /// Wait until an agent has ended, wherever it moves, and print its exit code
     ///
-    /// What is printed is the program's own exit code, 134 after a trap or 137 after `agent
-    /// terminate`. The command itself exits with 0 when it has learned that code, whatever it is.
+    /// What is printed is the program's own exit code, 134 after a trap, 137 after `agent
+    /// terminate` or 152 when it had used up its budget. The command itself exits with 0 when it has learned that code, whatever it is.
     #[command(after_help = "\
 Examples:
   mielin agent wait digest
   mielin agent wait digest -o json
   test \"$(mielin agent wait digest)\" = 0 && mielin agent logs digest")]
     Wait(AgentArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin agent top
+  mielin agent top --once --sort memory
+  mielin agent top -o json | jq -c '.agents[] | [.name, .cpu_percent]'")]
+pub(crate) struct TopArgs {
+    /// Print it once, with the shares of one second
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// What comes first
+    #[arg(long, default_value = "cpu", value_name = "BY")]
+    pub(crate) sort: SortChoice,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What a table of agents is ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortChoice {
+    /// The share of a processor since the last time
+    Cpu,
+    /// The time on a processor
+    Time,
+    /// Bytes of memory
+    Memory,
+    /// Messages in and out
+    Messages,
+    /// Bytes of log
+    Log,
+    /// Calls of the node
+    HostCalls,
+    /// Its name
+    Name,
+    /// Its state
+    State,
+    /// The node's name
+    Node,
 }
 
 #[derive(Args)]
@@ -126,7 +177,8 @@ Examples:
   mielin agent spawn agents/prebuilt/hello.wasm
   mielin agent spawn digest.wasm --stdin README.md -- 1000000
   mielin agent spawn prog.wasm --name prog --allow clock --allow random
-  mielin agent spawn agents/prebuilt/notebook.wasm --allow data:16MiB")]
+  mielin agent spawn agents/prebuilt/notebook.wasm --allow data:16MiB
+  mielin agent spawn guest.wasm --budget cpu=20%,cpu=1h,memory=64MiB --budget messages=100/s")]
 pub(crate) struct SpawnArgs {
     /// The WebAssembly module
     pub(crate) file: PathBuf,
@@ -141,6 +193,10 @@ pub(crate) struct SpawnArgs {
     /// repeated
     #[arg(long, value_name = "CAP")]
     pub(crate) allow: Vec<String>,
+    /// What it may use up, and how fast: cpu, messages, log, host-calls and memory, each as an amount or as an amount
+    /// in a time; several with commas, or repeated
+    #[arg(long, value_name = "WHAT=AMOUNT")]
+    pub(crate) budget: Vec<String>,
     /// An environment variable; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_variable)]
     pub(crate) env: Vec<(String, String)>,
@@ -284,6 +340,7 @@ impl AgentCommand {
     pub(super) fn output(&self) -> OutputArgs {
         match self {
             AgentCommand::List(output) => *output,
+            AgentCommand::Top(arguments) => arguments.output,
             AgentCommand::Spawn(arguments) => arguments.output,
             AgentCommand::Logs(arguments) => arguments.output,
             AgentCommand::Send(arguments) => arguments.output,

@@ -5,15 +5,17 @@ use std::path::Path;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use hyper::Method;
+use mielin_cells::Budget;
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_wasm::Limits;
 use serde::Serialize;
 
 use super::copies;
+use super::top::{self, budgets};
 use super::wasm::read_module;
 use crate::api::{
     AgentDetails, AgentList, Delivered, Done, Ended, MeshStatus, Message, Migrate, MoveLine,
-    MoveSummary, Moved, Spawn, Spawned,
+    MoveSummary, Moved, Spawn, Spawned, Usage,
 };
 use crate::args::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
 use crate::client::{Client, JsonLines, agent_path, next_data};
@@ -30,6 +32,7 @@ pub(crate) async fn run(
     let client = Client::new(data_dir);
     match command {
         AgentCommand::List(_) => list(&client, output).await,
+        AgentCommand::Top(arguments) => top::run(&client, &arguments, output).await,
         AgentCommand::Spawn(arguments) => spawn(&client, arguments, output).await,
         AgentCommand::Inspect(arguments) => inspect(&client, &arguments.agent, output).await,
         AgentCommand::Logs(arguments) => logs(&client, &arguments, output).await,
@@ -111,6 +114,8 @@ async fn list(client: &Client, output: Output) -> Result<(), Failure> {
 }
 
 async fn spawn(client: &Client, arguments: SpawnArgs, output: Output) -> Result<(), Failure> {
+    let budget = arguments.budget.join(",");
+    budget.parse::<Budget>()?;
     let request = Spawn {
         module: read_module(&arguments.file)?,
         name: arguments.name,
@@ -125,6 +130,7 @@ async fn spawn(client: &Client, arguments: SpawnArgs, output: Output) -> Result<
             .as_deref()
             .map_or(Ok(Vec::new()), read_input)?,
         allow: arguments.allow,
+        budget,
     };
     let spawned: Spawned = client.post("/v1/agents", &request).await?;
     output.result(&spawned, |spawned| spawned.agent.clone())
@@ -153,24 +159,36 @@ async fn inspect(client: &Client, agent: &str, output: Output) -> Result<(), Fai
             ),
             ("moves", agent.moves.to_string()),
             ("may", agent.grants.clone()),
-            ("memory", format_bytes(agent.memory_bytes)),
+            ("memory", memory(&agent.usage)),
             ("stdout", format_bytes(agent.stdout_bytes)),
             ("stderr", format_bytes(agent.stderr_bytes)),
             (
                 "messages",
                 format!(
                     "{} received, {} waiting, {} sent",
-                    agent.messages_received, agent.mailbox_count, agent.messages_sent
+                    agent.usage.messages_received, agent.mailbox_count, agent.usage.messages_sent
                 ),
             ),
             (
                 "time",
-                format!("{} in {} turns", format_us(agent.busy_us), agent.turns),
+                format!(
+                    "{} on a processor; {} in {} turns",
+                    format_us(agent.usage.cpu_us),
+                    format_us(agent.busy_us),
+                    agent.turns
+                ),
             ),
+            ("calls", agent.usage.host_calls.to_string()),
             ("denied", agent.denied.to_string()),
             ("engine", agent.engine.clone()),
             ("module", agent.module.clone()),
         ]);
+        if !agent.usage.budgets.is_empty() {
+            text.push_str(&format!("budgets: {}\n", budgets(&agent.usage)));
+        }
+        if agent.usage.throttled {
+            text.push_str("throttled: it was faster than its budget allows\n");
+        }
         if let Some(node) = &agent.waits_for {
             text.push_str(&format!(
                 "frozen: it was handed over to {}, which has not said whether it has it\n",
@@ -182,6 +200,11 @@ async fn inspect(client: &Client, agent: &str, output: Output) -> Result<(), Fai
         }
         text
     })
+}
+
+fn memory(usage: &Usage) -> String {
+    let (bytes, max) = (usage.memory_bytes, usage.memory_bytes_max);
+    format!("{} of at most {}", format_bytes(bytes), format_bytes(max))
 }
 
 /// Copies a log to standard output as the agent wrote it, byte for byte; says on standard error if it was cut off.

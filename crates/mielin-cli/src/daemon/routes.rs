@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use mielin_cells::{
-    AgentDirectory, Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport, SpawnRequest,
+    AgentDirectory, Budget, Cells, CellsError, LogKind, MoveOptions, MoveProgress, MoveReport,
+    SpawnRequest,
 };
 use mielin_mesh::{Departure, MeshService, Path as MeshPath};
 use mielin_mesh_core::{AgentId, NodeId};
@@ -25,6 +26,7 @@ use super::body::{Gone, Writer, streamed};
 use super::copies;
 use super::reach::{self, node_name};
 use super::spelling::{agent_state, member_state, role_name, strategy, strategy_name};
+use super::usage;
 use crate::api;
 use crate::failure::Failure;
 
@@ -51,6 +53,7 @@ pub(super) fn router(state: NodeState) -> Router {
         .route("/v1/mesh/lookup", post(reach::look_up))
         .route("/v1/mesh/leave", post(leave))
         .route("/v1/agents", get(list_agents).post(spawn))
+        .route("/v1/usage", get(usage::usage))
         .route("/v1/agents/{agent}", get(inspect))
         .route("/v1/agents/{agent}/pause", post(pause))
         .route("/v1/agents/{agent}/resume", post(resume))
@@ -196,6 +199,7 @@ async fn spawn(
     Input(spawn): Input<api::Spawn>,
 ) -> Answer<api::Spawned> {
     let grants = grants(&state, &spawn.allow).await?;
+    let budget = spawn.budget.parse::<Budget>()?;
     let request = SpawnRequest {
         name: spawn.name,
         hint: spawn.hint,
@@ -203,6 +207,7 @@ async fn spawn(
         env: spawn.env,
         stdin: spawn.stdin.into(),
         grants,
+        budget,
         ..SpawnRequest::new(spawn.module)
     };
     acted(state.cells.spawn(request).await?)
@@ -242,6 +247,7 @@ async fn inspect(
             level: line.level,
             text: line.text,
         });
+    let used = usage::used(&report);
     let members = state.mesh().members();
     let node_name = members
         .into_iter()
@@ -258,7 +264,6 @@ async fn inspect(
         engine: report.engine.to_string(),
         grants: report.grants.to_string(),
         started_ms: report.started_ms,
-        memory_bytes: report.memory_bytes,
         stdout_bytes: report.stdout_bytes,
         stderr_bytes: report.stderr_bytes,
         log_bytes_max: report.log_bytes_max,
@@ -266,8 +271,7 @@ async fn inspect(
         waits_for: report.waits_for.map(|node| node.to_string()),
         turns: report.counters.turns,
         busy_us: report.counters.busy_us,
-        messages_received: report.counters.received,
-        messages_sent: report.counters.sent,
+        usage: used,
         denied: report.counters.denied,
         moves: report.counters.moves,
         host_log: host_log.collect(),
