@@ -83,6 +83,11 @@ fn busy_programs_and_their_files_move_between_architectures() {
     let text = here.dir.join("input.txt");
     std::fs::write(&text, "to be or not to be").unwrap();
     let text = text.to_str().unwrap();
+    // A move is not to wait for an emulated compiler: the native code is made before.
+    for node in [&compiled, &interpreted] {
+        let agent = node.spawn(&[&digest, "--stdin", text, "--", "1"]);
+        ends_well(node, &agent);
+    }
     let spawn = |name: &str| here.spawn(&[&digest, "--name", name, "--stdin", text, "--", BUSY]);
     let expected = ends_well(&here, &spawn("stayed"));
     let moved = spawn("moved");
