@@ -162,7 +162,10 @@ fn text(top: &Top) -> String {
     );
     if !top.silent.is_empty() {
         let silent: Vec<_> = top.silent.iter().map(|node| short(node)).collect();
-        text.push_str(&format!("no answer from {}\n", silent.join(", ")));
+        text.push_str(&format!(
+            "not shown: agents of {}, which give no answer or no list\n",
+            silent.join(", ")
+        ));
     }
     text.push('\n');
     let rows: Vec<_> = top.agents.iter().map(row).collect();

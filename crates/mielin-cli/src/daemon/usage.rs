@@ -21,13 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is said of every living agent.
 pub(super) async fn usage(State(state): State<NodeState>) -> Answer<api::UsageList> {
-    let AgentDirectory { agents, silent } = state.cells.agents().await?;
+    let AgentDirectory {
+        agents,
+        silent,
+        unlisted,
+    } = state.cells.agents().await?;
     let members = state.mesh().members().into_iter();
     let names: HashMap<NodeId, String> = members
         .map(|member| (member.identity.id, member.identity.name.to_string()))
         .collect();
     let living = agents.into_iter().filter(|agent| !agent.state.is_final());
-    let mut silent: BTreeSet<NodeId> = silent.into_iter().collect();
+    let mut silent: BTreeSet<NodeId> = silent.into_iter().chain(unlisted).collect();
     let (mut asking, mut lines) = (JoinSet::new(), Vec::new());
     for agent in living {
         if asking.len() == AT_ONCE {

@@ -187,7 +187,7 @@ fn a_program_leaves_after_the_call_for_which_the_node_says_so_and_goes_on_after_
                 (br_if $again (i32.lt_u (local.get $i) (i32.const 6))))))"#;
     let module = mielin_safepoint::instrument(&wat::parse_str(wat).unwrap()).unwrap();
     for kind in [crate::EngineKind::Wasmtime, crate::EngineKind::Wasmi] {
-        let prepared = crate::engine(kind).unwrap().prepare(&module).unwrap();
+        let prepared = crate::engine(kind).unwrap().prepare(&module, None).unwrap();
         let host = HostState::new(Address::default());
         let desk = Arc::new(Desk {
             leaves_at: Some(4),
