@@ -284,6 +284,8 @@ pub struct MoveReport {
     pub followed: u64,
     /// Those of them that it touched before they were there.
     pub faults: u64,
+    /// Pages that the agent wrote with what the target had already, and that were not sent again.
+    pub unchanged: u64,
 }
 
 /// How long a phase took.

@@ -167,6 +167,7 @@ pub(crate) struct Moved {
     target_resume_us: u64,
     followed: u64,
     faults: u64,
+    unchanged: u64,
 }
 
 /// An error as it crosses the wire; what has no form of its own keeps its class and its words.
@@ -337,6 +338,7 @@ impl Moved {
             target_resume_us: report.target_resume_us,
             followed: report.followed,
             faults: report.faults,
+            unchanged: report.unchanged,
         }
     }
 
@@ -360,6 +362,7 @@ impl Moved {
             target_resume_us: self.target_resume_us,
             followed: self.followed,
             faults: self.faults,
+            unchanged: self.unchanged,
         })
     }
 }

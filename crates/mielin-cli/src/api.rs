@@ -508,6 +508,9 @@ pub(crate) struct Moved {
     pub(crate) followed: u64,
     #[serde(default)]
     pub(crate) faults: u64,
+    /// Pages that were written with what the target had already, and not sent again.
+    #[serde(default)]
+    pub(crate) unchanged: u64,
 }
 
 /// What `agent migrate -o json` prints.
@@ -623,6 +626,7 @@ mod tests {
             target_resume_us: 0,
             followed: 0,
             faults: 0,
+            unchanged: 0,
         };
         let line = serde_json::to_value(MoveLine::Done(moved)).expect("serializes");
         assert_eq!(line["done"]["downtime_us"], 1);

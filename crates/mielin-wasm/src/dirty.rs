@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod absent;
+mod fingerprint;
 mod page_hash;
 mod region;
 #[cfg(target_os = "linux")]
@@ -13,6 +14,7 @@ use mielin_safepoint::PAGE_SIZE;
 
 use crate::{EngineError, Instance};
 
+pub use fingerprint::{Fingerprint, PageKey};
 pub(crate) use region::{RegionOwner, RegionSize, populate};
 
 /// `page-hash` here keeps the kernel's help out of the way, for tests and comparisons.

@@ -4,7 +4,7 @@ mod files;
 mod pages;
 mod serving;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{BlockStream, DirtyTracker, HostState, Instance};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
+use self::pages::SentPages;
 use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Outgoing};
 use crate::cell::{Cell, Claim, Held};
@@ -128,8 +129,8 @@ struct Source {
     dirty: BTreeSet<u32>,
     /// Their bytes, where the tracker cannot read them while the agent runs.
     copies: BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
-    /// Pages that the target has something else than zeros in.
-    sent: HashSet<u32>,
+    /// What the target has.
+    sent: SentPages,
     digest: blake3::Hasher,
     /// Names of the host sections that the target has.
     ahead: Vec<String>,
@@ -226,7 +227,7 @@ impl Source {
             faults: 0,
             dirty: BTreeSet::new(),
             copies: BTreeMap::new(),
-            sent: HashSet::new(),
+            sent: SentPages::new()?,
             digest: blake3::Hasher::new(),
             ahead: Vec::new(),
             logs_sent: [0; 2],
@@ -668,6 +669,7 @@ impl Source {
             target_resume_us: self.target_resume_us,
             followed: metrics.followed,
             faults: self.faults,
+            unchanged: self.sent.spared(),
         })
     }
 }

@@ -125,6 +125,8 @@ struct Guest {
     /// Contents of files: those that went ahead, and behind them those that replace some.
     files: Vec<u8>,
     digest: blake3::Hasher,
+    /// Pages that were sent and are not known to have become zero since.
+    written: u64,
     paused: bool,
     started: bool,
 }
@@ -371,10 +373,13 @@ impl Target {
                     Err(error) => failed(error),
                 },
             },
-            TargetAction::WriteZeros { count } => {
-                let tail = std::mem::take(&mut self.tail);
-                self.following.as_mut()?.place_zeros(count, &tail)
-            }
+            TargetAction::WriteZeros { count } => match &mut self.following {
+                Some(following) => following.place_zeros(count, &std::mem::take(&mut self.tail)),
+                None => match self.write_zeros(count) {
+                    Ok(()) => Some(TargetInput::PagesWritten),
+                    Err(error) => failed(error),
+                },
+            },
             TargetAction::NoteAbsent { count } => match self.note_absent(count).await {
                 Ok(()) => Some(TargetInput::AbsentNoted),
                 Err(error) => failed(error),
@@ -479,6 +484,7 @@ impl Target {
             sections: Vec::new(),
             files: Vec::new(),
             digest: blake3::Hasher::new(),
+            written: 0,
             paused: false,
             started: false,
         });
@@ -555,6 +561,28 @@ impl Target {
                 instance.reserve(end)?;
             }
             instance.write_page(index, page)?;
+        }
+        guest.written += u64::from(count);
+        Ok(())
+    }
+
+    /// Makes pages zero that were sent when they were not.
+    fn write_zeros(&mut self, count: u32) -> Result<(), CellsError> {
+        let tail = std::mem::take(&mut self.tail);
+        let guest = self.guest()?;
+        guest.digest.update(&tail);
+        let runs = read_page_runs(count, &tail).map_err(|_| wire::malformed("runs of pages"))?;
+        let pages: u64 = runs.iter().map(|(_, len)| u64::from(*len)).sum();
+        let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
+        let end = runs.last().map_or(0, |(first, len)| first + len);
+        // Each must have been sent before, so few bytes cannot make much work.
+        guest.written = guest
+            .written
+            .checked_sub(pages)
+            .filter(|_| u64::from(end) * PAGE_BYTES as u64 <= instance.memory_bytes())
+            .ok_or_else(|| wire::malformed("zero pages"))?;
+        for index in runs.iter().flat_map(|(first, len)| *first..first + len) {
+            instance.write_page(index, &[0; PAGE_BYTES])?;
         }
         Ok(())
     }

@@ -105,6 +105,7 @@ fn seeds() -> Vec<Seed> {
             target_resume_us: 6,
             followed: 5,
             faults: 2,
+            unchanged: 7,
         })
     };
     let line = Line {

@@ -1,7 +1,7 @@
 //! Agents that compute while they move.
 
 use bytes::Bytes;
-use mielin_cells::{CellsError, LogKind, MoveOptions};
+use mielin_cells::{CellsError, LogKind, MoveOptions, MoveReport};
 use mielin_mesh_core::{AgentState, MigrationStrategy};
 use mielin_wasm::EngineKind;
 use tokio::sync::mpsc;
@@ -90,6 +90,59 @@ async fn a_computation_is_not_disturbed_by_hybrid() {
     let strategies = [Some(MigrationStrategy::Hybrid); 6];
     compute_through(&nodes, 1 << 19, 4, &strategies).await;
     shut_down(nodes).await;
+}
+
+/// Moves an agent to and fro by pre-copy, until `enough` of its reports, and ends it by a message; gives its exit code.
+async fn to_and_fro(program: &[u8], mut enough: impl FnMut(&MoveReport) -> bool) -> i32 {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0].spawn(program, "worker").await;
+    within(nodes[0].cells.read_log(agent, LogKind::Stdout, 0, PATIENCE))
+        .await
+        .unwrap();
+    let options = MoveOptions {
+        strategy: Some(MigrationStrategy::PreCopy),
+        ..MoveOptions::default()
+    };
+    let mut moves = 0;
+    loop {
+        let (from, to) = (&nodes[moves % 2], &nodes[(moves + 1) % 2]);
+        let moving = from.cells.migrate(agent, to.id(), options, None);
+        let report = within(moving).await.unwrap();
+        moves += 1;
+        if enough(&report) {
+            break;
+        }
+        assert!(moves < 40, "what is looked for does not happen: {report:?}");
+    }
+    let last = &nodes[moves % 2];
+    last.cells.send(agent, Bytes::new()).await.unwrap();
+    let end = within(last.cells.wait(agent)).await.unwrap();
+    shut_down(nodes).await;
+    end.exit_code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_and_stays_as_it_was_is_sent_once() {
+    let code = to_and_fro(&programs::rewriting(), |report| {
+        // The memory, and what else the program has written since: its message buffer and its frames.
+        let pages: u64 = report.pages.iter().sum();
+        assert!(pages < 1024 + 16, "{report:?}");
+        // Page hashes do not find it in the first place.
+        report.unchanged > 0 || report.tracker != "userfaultfd"
+    })
+    .await;
+    assert_eq!(code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_zero_while_it_is_sent_is_zero_at_the_target() {
+    let mut moves = 0;
+    let code = to_and_fro(&programs::blinking(), |_| {
+        moves += 1;
+        moves == 8
+    })
+    .await;
+    assert_eq!(code, 0);
 }
 
 /// A fresh instance at the target has the module's data where the agent has zeros, and zeros are not sent.

@@ -53,6 +53,50 @@ pub(crate) fn cleared() -> Vec<u8> {
     )
 }
 
+/// Fills 4 MiB, says so, and then writes half of it with what is there already, until a message comes.
+pub(crate) fn rewriting() -> Vec<u8> {
+    program(
+        64,
+        r#"(data (i32.const 256) "x")
+        (func $write (param $at i32) (param $end i32)
+            (loop $next
+                (i64.store (local.get $at) (i64.extend_i32_u (local.get $at)))
+                (local.set $at (i32.add (local.get $at) (i32.const 64)))
+                (br_if $next (i32.lt_u (local.get $at) (local.get $end)))))
+        (func (export "_start")
+            (call $write (i32.const 65536) (i32.const 4194304))
+            (call $print (i32.const 256) (i32.const 1))
+            (loop $again
+                (call $write (i32.const 2097152) (i32.const 4194304))
+                (br_if $again (call $receive (i32.const 1024) (i32.const 64) (i64.const 0) (i32.const 16)))))"#,
+    )
+}
+
+/// Fills 2 MiB in turn with ones and with zeros, page by page, and ends with 1 if a page is not as it left it; with 0 when
+/// a message comes. Says so when the first turn is over.
+pub(crate) fn blinking() -> Vec<u8> {
+    program(
+        64,
+        r#"(data (i32.const 256) "x")
+        (func (export "_start")
+            (local $at i32) (local $old i64)
+            (loop $again
+                (local.set $at (i32.const 2097152))
+                (loop $next
+                    (if (i64.ne (i64.load offset=2048 (local.get $at)) (local.get $old))
+                        (then (call $proc_exit (i32.const 1))))
+                    (memory.fill (local.get $at) (i32.wrap_i64 (i64.xor (local.get $old) (i64.const -1))) (i32.const 4096))
+                    (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+                    (br_if $next (i32.lt_u (local.get $at) (i32.const 4194304))))
+                (local.set $old (i64.xor (local.get $old) (i64.const -1)))
+                (if (i32.load8_u (i32.const 256))
+                    (then
+                        (call $print (i32.const 256) (i32.const 1))
+                        (i32.store8 (i32.const 256) (i32.const 0))))
+                (br_if $again (call $receive (i32.const 1024) (i32.const 64) (i64.const 0) (i32.const 16)))))"#,
+    )
+}
+
 /// Never ends and never calls anything.
 pub(crate) fn spin() -> Vec<u8> {
     program(1, r#"(func (export "_start") (loop $again (br $again)))"#)

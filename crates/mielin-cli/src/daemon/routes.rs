@@ -440,6 +440,7 @@ fn moved_line(report: MoveReport) -> api::Moved {
         target_resume_us: report.target_resume_us,
         followed: report.followed,
         faults: report.faults,
+        unchanged: report.unchanged,
     }
 }
 

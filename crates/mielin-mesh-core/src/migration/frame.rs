@@ -53,7 +53,8 @@ pub enum MigrationFrame {
         /// How many.
         count: u32,
     },
-    /// Source, of pages that follow: these are zero. Tail: `count` runs of pages.
+    /// Source: these pages are zero, which the target cannot know: they are to follow, or were sent when they were not.
+    /// Tail: `count` runs of pages.
     Zeros {
         /// How many runs.
         count: u32,

@@ -303,6 +303,9 @@ impl MigrationReceiver {
             (Stage::PagesOrState, MigrationFrame::Pages { count }) => {
                 self.ask(Stage::PagesWritten, TargetAction::WritePages { count });
             }
+            (Stage::PagesOrState, MigrationFrame::Zeros { count }) => {
+                self.ask(Stage::PagesWritten, TargetAction::WriteZeros { count });
+            }
             (Stage::PagesOrState, MigrationFrame::Absent { count })
                 if self.may_follow && !self.follow =>
             {

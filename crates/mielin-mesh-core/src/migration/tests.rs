@@ -494,7 +494,7 @@ impl Sim {
             SourceAction::SendPages => {
                 if self.stream {
                     self.to_target.push_back(MigrationFrame::Pages { count: 1 });
-                    self.to_target.push_back(MigrationFrame::Pages { count: 2 });
+                    self.to_target.push_back(MigrationFrame::Zeros { count: 2 });
                 }
                 SourceInput::PagesSent {
                     pages: self.dirty,

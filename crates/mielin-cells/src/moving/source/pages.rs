@@ -1,9 +1,11 @@
 //! The agent's memory: which pages must be sent, and sending them.
 
+use std::collections::HashSet;
+
 use mielin_mesh_core::MigrationFrame;
-use mielin_mesh_core::migration::{SourceInput, page_record};
+use mielin_mesh_core::migration::{SourceInput, page_record, page_runs};
 use mielin_safepoint::PAGE_SIZE;
-use mielin_wasm::Instance;
+use mielin_wasm::{Fingerprint, Instance, PageKey};
 
 use super::super::frames::Header;
 use super::Source;
@@ -11,6 +13,77 @@ use crate::error::CellsError;
 
 /// Pages in one frame.
 pub(super) const BATCH: usize = 64;
+
+/// What the target has in which page, as far as pages were sent while the agent ran: it may write a page without
+/// changing it.
+pub(super) struct SentPages {
+    key: PageKey,
+    /// `None` of a page that is zero there.
+    known: Vec<Option<Fingerprint>>,
+    /// Written pages that the target had already.
+    spared: u64,
+}
+
+/// What to do about a page.
+enum Look {
+    /// The target has it.
+    Same,
+    /// It is zero, and something else there.
+    Zero,
+    Other,
+}
+
+impl SentPages {
+    pub(super) fn new() -> Result<SentPages, CellsError> {
+        Ok(SentPages {
+            key: PageKey::new()?,
+            known: Vec::new(),
+            spared: 0,
+        })
+    }
+
+    pub(super) fn spared(&self) -> u64 {
+        self.spared
+    }
+
+    /// Whether the target has something else than zeros in a page.
+    fn has(&self, index: u32) -> bool {
+        matches!(self.known.get(index as usize), Some(Some(_)))
+    }
+
+    fn is_same(&self, index: u32, page: &[u8; PAGE_SIZE]) -> bool {
+        match self.known.get(index as usize) {
+            Some(Some(known)) => self.key.fingerprint(page) == *known,
+            _ => is_zero(page),
+        }
+    }
+
+    /// Looks at a page that is about to be sent, and remembers it if it may be sent `again`.
+    fn look(&mut self, index: u32, page: &[u8; PAGE_SIZE], again: bool) -> Look {
+        let has = self.has(index);
+        if is_zero(page) {
+            if !has {
+                return Look::Same;
+            }
+            self.known[index as usize] = None;
+            return Look::Zero;
+        }
+        if !has && !again {
+            return Look::Other;
+        }
+        let now = Some(self.key.fingerprint(page));
+        let at = index as usize;
+        if self.known.len() <= at {
+            self.known.resize(at + 1, None);
+        }
+        if self.known[at] == now {
+            self.spared += 1;
+            return Look::Same;
+        }
+        self.known[at] = now;
+        Look::Other
+    }
+}
 
 impl Source {
     /// Finds the pages that must be sent.
@@ -28,7 +101,9 @@ impl Source {
             (None, Some(held)) if self.follow.is_some() => held.instance().touched_pages(),
             (None, Some(held)) => used(held.instance()),
             (Some(tracker), None) if tracker.concurrent() => {
-                tracker.harvest(None).map_err(track)?
+                let mut pages = tracker.harvest(None).map_err(track)?;
+                self.drop_unchanged(&mut pages)?;
+                pages
             }
             (_, None) => return self.harvest_parked().await,
         };
@@ -56,6 +131,8 @@ impl Source {
 
     pub(super) async fn send_pages(&mut self) -> Result<SourceInput, SourceInput> {
         let indices: Vec<u32> = std::mem::take(&mut self.dirty).into_iter().collect();
+        // A page that is sent to a standing agent's target is not sent again.
+        let again = self.held.is_none();
         let (mut pages, mut bytes) = (0, 0);
         let mut buffer = Vec::new();
         for batch in indices.chunks(BATCH) {
@@ -63,26 +140,66 @@ impl Source {
             self.read(batch, &mut buffer)
                 .map_err(|error| SourceInput::Failed(error.to_string()))?;
             let mut tail = Vec::with_capacity(batch.len() * (PAGE_SIZE + 4));
-            let mut count = 0;
+            let (mut count, mut zeros) = (0, Vec::new());
             for (index, page) in batch.iter().zip(buffer.as_chunks::<PAGE_SIZE>().0) {
-                if is_zero(page) && !self.sent.contains(index) {
-                    continue;
+                match self.sent.look(*index, page, again) {
+                    Look::Same => {}
+                    Look::Zero => zeros.push(*index),
+                    Look::Other => {
+                        page_record(*index, page, &mut tail);
+                        count += 1;
+                    }
                 }
-                self.sent.insert(*index);
-                page_record(*index, page, &mut tail);
-                count += 1;
             }
-            if count == 0 {
-                continue;
+            if count > 0 {
+                pages += u64::from(count);
+                bytes += tail.len() as u64;
+                self.send_hashed(MigrationFrame::Pages { count }, tail)
+                    .await?;
             }
-            self.digest.update(&tail);
-            pages += u64::from(count);
-            bytes += tail.len() as u64;
-            self.send(Header::Core(MigrationFrame::Pages { count }), tail.into())
-                .await?;
+            if !zeros.is_empty() {
+                let mut tail = Vec::new();
+                let count = page_runs(zeros, &mut tail);
+                bytes += tail.len() as u64;
+                self.send_hashed(MigrationFrame::Zeros { count }, tail)
+                    .await?;
+            }
         }
         self.copies.clear();
         Ok(SourceInput::PagesSent { pages, bytes })
+    }
+
+    async fn send_hashed(
+        &mut self,
+        frame: MigrationFrame,
+        tail: Vec<u8>,
+    ) -> Result<(), SourceInput> {
+        self.digest.update(&tail);
+        self.send(Header::Core(frame), tail.into()).await
+    }
+
+    /// Drops the pages that were written with what the target has already. What is written to one of them after it was
+    /// read here is found by the next harvest.
+    fn drop_unchanged(&mut self, pages: &mut Vec<u32>) -> Result<(), CellsError> {
+        let known: Vec<u32> = pages
+            .iter()
+            .copied()
+            .filter(|index| self.sent.has(*index))
+            .collect();
+        let mut buffer = Vec::new();
+        let mut unchanged = HashSet::new();
+        for batch in known.chunks(BATCH) {
+            buffer.clear();
+            self.read(batch, &mut buffer)?;
+            for (index, page) in batch.iter().zip(buffer.as_chunks::<PAGE_SIZE>().0) {
+                if self.sent.is_same(*index, page) {
+                    unchanged.insert(*index);
+                }
+            }
+        }
+        self.sent.spared += unchanged.len() as u64;
+        pages.retain(|index| !unchanged.contains(index));
+        Ok(())
     }
 
     /// Appends the pages' bytes as they are now.
@@ -129,4 +246,53 @@ pub(super) fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
         .0
         .iter()
         .all(|chunk| u128::from_ne_bytes(*chunk) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    /// An agent writes few different pages in any order; the target does what it is told, and must have what the
+    /// source has after each round.
+    #[test]
+    fn the_target_has_every_page_and_none_twice() {
+        let mut rng = StdRng::seed_from_u64(11);
+        let mut sent = SentPages::new().unwrap();
+        let (mut source, mut target) = (vec![[0; PAGE_SIZE]; 40], vec![[0; PAGE_SIZE]; 40]);
+        let (mut same, mut zeros) = (0, 0);
+        for round in 0..300 {
+            let last = round == 299;
+            for _ in 0..rng.random_range(0..30) {
+                let index = rng.random_range(0..40);
+                source[index] = [0; PAGE_SIZE];
+                source[index][rng.random_range(0..2) * 4000] = rng.random_range(0..3);
+                let page = source[index];
+                assert_eq!(
+                    sent.is_same(index as u32, &page),
+                    target[index] == page,
+                    "round {round}, page {index}"
+                );
+                match sent.look(index as u32, &page, !last) {
+                    Look::Same => same += u32::from(target[index] == page),
+                    Look::Zero => {
+                        assert_ne!(target[index], page, "it was zero already");
+                        target[index] = [0; PAGE_SIZE];
+                        zeros += 1;
+                    }
+                    Look::Other => {
+                        assert!(target[index] != page, "sent twice");
+                        target[index] = page;
+                    }
+                }
+                assert!(target[index] == page, "round {round}, page {index}");
+            }
+        }
+        assert!(same > 100 && zeros > 100, "{same} and {zeros}");
+        assert!(sent.spared() > 100);
+    }
 }
