@@ -4,6 +4,8 @@
 //! operation that holds it (a move, a snapshot). Every wish (pause, terminate, hold) is noted under the cell's lock
 //! and taken up by [`Cell::settle`], which runs whenever the instance comes to rest.
 
+mod recording;
+pub(crate) mod restraint;
 mod sleep;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +20,7 @@ use mielin_wasm::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::restraint::Restraint;
 pub(crate) use self::sleep::Sleeper;
 
 use crate::budget::{Budget, Measure};
@@ -25,7 +28,7 @@ use crate::error::CellsError;
 use crate::lock::lock;
 use crate::logs::Logs;
 use crate::post::Post;
-use crate::record::{Record, Remains};
+use crate::record::Remains;
 use crate::report::{AgentEnd, EXIT_OVER_BUDGET, EXIT_TERMINATED, EXIT_TRAPPED};
 use crate::scheduler::Scheduler;
 use crate::tally::{Tally, Verdict};
@@ -63,6 +66,8 @@ pub(crate) struct Cell {
     stop: Mutex<Option<StopHandle>>,
     /// Held by whoever wakes the agent, or keeps it asleep.
     pub(crate) waking: tokio::sync::Mutex<()>,
+    /// Kept off its thread for a part of its time.
+    pub(crate) restraint: Restraint,
     turn: Mutex<Turn>,
     standing: watch::Sender<Standing>,
     scheduler: Scheduler,
@@ -180,6 +185,7 @@ impl Cell {
             doubt: Mutex::default(),
             stop: Mutex::new(Some(parts.instance.stop_handle())),
             waking: tokio::sync::Mutex::default(),
+            restraint: Restraint::default(),
             turn: Mutex::new(Turn {
                 instance: Some(parts.instance),
                 prepared: Some(parts.prepared),
@@ -228,6 +234,7 @@ impl Cell {
             doubt: Mutex::default(),
             stop: Mutex::default(),
             waking: tokio::sync::Mutex::default(),
+            restraint: Restraint::default(),
             turn: Mutex::new(turn),
             standing: watch::Sender::new(Standing {
                 state: end.state(),
@@ -475,6 +482,7 @@ impl Cell {
         self.tally.begin_turn(clock);
         let outcome = catch_unwind(AssertUnwindSafe(|| instance.run()));
         self.tally.end_turn(began.elapsed());
+        self.restraint.ran(began.elapsed());
         let wait = match outcome {
             Ok(Outcome::Stopped) => None,
             Ok(Outcome::Blocked(wait)) => Some(wait),
@@ -571,6 +579,12 @@ impl Cell {
             }
             return;
         }
+        if let Some(until) = self.restraint.rests_until() {
+            turn.place = Place::Waiting;
+            turn.wait = None;
+            turn.deadline = Some(until);
+            return self.set_alarm(&mut turn, until);
+        }
         let queued = turn.place == Place::Queued;
         // In the eyes of the mesh a throttled agent runs: how often it is held back is nobody's news.
         if turn.claimed.is_none() {
@@ -625,35 +639,6 @@ impl Cell {
         self.publish(state);
     }
 
-    /// Writes the record of an agent that has come, before its source lets go.
-    pub(crate) fn secure(&self) -> Result<(), CellsError> {
-        let written = self.logs.at_home(|home| {
-            let record = Record::new(self, self.end());
-            home.ledger.record(home.agent, &record)
-        });
-        written.unwrap_or(Ok(()))?;
-        self.secured.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    /// Whether it runs here and may yet be given back to its source: nobody may see anything of it.
-    pub(crate) fn is_provisional(&self) -> bool {
-        !self.secured.load(Ordering::Acquire)
-    }
-
-    /// Its source is known to have let go of it, or is answered as if it had. On the disk when this returns.
-    ///
-    /// # Errors
-    /// It could not be written down.
-    pub(crate) fn settle_here(&self) -> Result<(), CellsError> {
-        self.settled.store(true, Ordering::Release);
-        self.secure()
-    }
-
-    pub(crate) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
-    }
-
     /// Says which node may have it, or that none may.
     pub(crate) fn doubt(&self, node: Option<NodeId>) {
         *lock(&self.doubt) = node;
@@ -662,33 +647,6 @@ impl Cell {
     /// The node whose answer a frozen agent waits for.
     pub(crate) fn waits_for(&self) -> Option<NodeId> {
         *lock(&self.doubt)
-    }
-
-    /// Writes the record, so that a later run of the node knows of the agent; makes the end known that it then has.
-    pub(crate) fn keep_record(&self, end: Option<AgentEnd>) {
-        let written = self.logs.at_home(|home| {
-            // An end that was written before this is not undone.
-            if self.end().is_some() {
-                return Ok(());
-            }
-            let record = Record::new(self, end.as_ref());
-            let written = home.ledger.record(home.agent, &record);
-            if let Some(end) = &end {
-                // The first end counts; there is no second, because the instance is gone.
-                let _ = self.end.set(end.clone());
-            }
-            written
-        });
-        match (written, end) {
-            (Some(Err(error)), _) => {
-                tracing::error!(agent = %self.id(), %error, "the record of an agent could not be written; a restart forgets it");
-            }
-            // Without a directory everything is kept in memory.
-            (None, Some(end)) => {
-                let _ = self.end.set(end);
-            }
-            (Some(Ok(())) | None, _) => {}
-        }
     }
 
     /// Makes a state known here and, through the announcer, to the mesh.

@@ -286,6 +286,8 @@ pub struct MoveReport {
     pub faults: u64,
     /// Pages that the agent wrote with what the target had already, and that were not sent again.
     pub unchanged: u64,
+    /// The largest share of its time, in percent, that was taken from the agent so that it did not outrun the rounds.
+    pub throttled_percent: u8,
 }
 
 /// How long a phase took.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mielin_wasm::ThreadClock;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, restraint};
 use crate::lock::lock;
 
 /// How long the clock waits before it repeats a stop request that has not been obeyed.
@@ -191,13 +191,19 @@ impl Shared {
             if let Some(cell) = state.queue.pop_front() {
                 let now = Instant::now();
                 let left = cell.tally.cpu_left();
+                let restrained = cell.restraint.is_on();
+                let slice = if restrained {
+                    restraint::TURN
+                } else {
+                    self.slice
+                };
                 state.turns[index] = Some(Running {
                     cell: Arc::clone(&cell),
-                    stop_at: now + self.slice,
+                    stop_at: now + slice,
                     look_at: left.map(|left| now + left.max(CLOSE)),
-                    wanted: false,
+                    wanted: restrained,
                 });
-                if left.is_some() || !state.queue.is_empty() {
+                if restrained || left.is_some() || !state.queue.is_empty() {
                     self.clock.notify_one();
                 }
                 return Some(cell);

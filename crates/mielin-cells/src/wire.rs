@@ -168,6 +168,7 @@ pub(crate) struct Moved {
     followed: u64,
     faults: u64,
     unchanged: u64,
+    throttled_percent: u8,
 }
 
 /// An error as it crosses the wire; what has no form of its own keeps its class and its words.
@@ -339,6 +340,7 @@ impl Moved {
             followed: report.followed,
             faults: report.faults,
             unchanged: report.unchanged,
+            throttled_percent: report.throttled_percent,
         }
     }
 
@@ -363,6 +365,7 @@ impl Moved {
             followed: self.followed,
             faults: self.faults,
             unchanged: self.unchanged,
+            throttled_percent: self.throttled_percent,
         })
     }
 }

@@ -511,6 +511,9 @@ pub(crate) struct Moved {
     /// Pages that were written with what the target had already, and not sent again.
     #[serde(default)]
     pub(crate) unchanged: u64,
+    /// The largest share of its time that was taken from the agent so that it did not outrun the rounds.
+    #[serde(default)]
+    pub(crate) throttled_percent: u8,
 }
 
 /// What `agent migrate -o json` prints.
@@ -627,6 +630,7 @@ mod tests {
             followed: 0,
             faults: 0,
             unchanged: 0,
+            throttled_percent: 0,
         };
         let line = serde_json::to_value(MoveLine::Done(moved)).expect("serializes");
         assert_eq!(line["done"]["downtime_us"], 1);

@@ -133,8 +133,12 @@ pub const PRE_COPY_PAGES_SMALL: u64 = 64;
 pub const PRE_COPY_DOWNTIME_BUDGET: Duration = Duration::from_millis(5);
 /// Pre-copy stops when more than this share of the pages that a round sent are dirty again after it. So all rounds
 /// together send at most four times the memory, in at most 27 rounds for 512 MiB, and a set that stays as it is costs
-/// one round for nothing. (Xen bounds the rounds by 29 and the pages by three times the memory, NSDI'05.)
+/// one round for nothing; where the agent is restrained first, three rounds and three times the memory more. (Xen bounds the rounds by 29 and the pages by three times the memory, NSDI'05.)
 pub const PRE_COPY_SHRINK_PERCENT: u128 = 75;
+/// Shares of an agent's time, in percent, that are taken from it step by step when the rounds of pre-copy gain nothing and
+/// nothing may follow. (QEMU's auto-converge begins with 20 and goes by tens to 99.) What writes ten times as fast as the
+/// link takes it stops at the last; more would be a freeze by another name. Each step can cost one round for nothing.
+pub const RESTRAINT_PERCENT: [u8; 3] = [50, 75, 90];
 /// How often a source in doubt asks the target what became of the agent.
 pub const QUERY_PERIOD: Duration = Duration::from_secs(1);
 

@@ -9,7 +9,7 @@ use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Instance, Prepared};
 use tokio::sync::{mpsc, watch};
 
-use super::{Cell, Held, Identity, Place, Standing, Turn, terminated};
+use super::{Cell, Held, Identity, Place, Restraint, Standing, Turn, terminated};
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::lock::lock;
@@ -64,6 +64,7 @@ impl Cell {
             doubt: Mutex::default(),
             stop: Mutex::default(),
             waking: tokio::sync::Mutex::default(),
+            restraint: Restraint::default(),
             turn: Mutex::new(turn),
             standing: watch::Sender::new(Standing {
                 state: AgentState::Hibernated,

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use self::pages::SentPages;
 use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Outgoing};
+use crate::cell::restraint::Restrained;
 use crate::cell::{Cell, Claim, Held};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
@@ -100,6 +101,8 @@ pub(crate) async fn move_agent(
 
 struct Source {
     node: Arc<Node>,
+    /// Before the claim, which is what allows it.
+    restrained: Option<Restrained>,
     claim: Claim,
     target: NodeId,
     coordinator: MigrationCoordinator,
@@ -208,6 +211,7 @@ impl Source {
             coordinator: MigrationCoordinator::new(node.now(), plan),
             phase: MigrationPhase::Planning,
             node,
+            restrained: None,
             claim,
             target,
             progress,
@@ -349,7 +353,10 @@ impl Source {
     async fn act_unless_interrupted(&mut self, action: SourceAction) -> Option<SourceInput> {
         let must_end = matches!(
             action,
-            SourceAction::Resume { .. } | SourceAction::Release | SourceAction::Query(_)
+            SourceAction::Resume { .. }
+                | SourceAction::Restrain { .. }
+                | SourceAction::Release
+                | SourceAction::Query(_)
         );
         if must_end {
             return self.act(action).await;
@@ -420,6 +427,10 @@ impl Source {
                 },
                 Err(error) => failed(error),
             }),
+            SourceAction::Restrain { percent } => {
+                self.restrain(percent);
+                None
+            }
             SourceAction::SendPages => Some(self.send_pages().await.unwrap_or_else(|input| input)),
             SourceAction::Freeze => Some(match self.cell().clone().hold().await {
                 Ok(held) => {
@@ -464,6 +475,14 @@ impl Source {
                 self.release();
                 None
             }
+        }
+    }
+
+    fn restrain(&mut self, percent: u8) {
+        match &self.restrained {
+            _ if percent == 0 => self.restrained = None,
+            Some(restrained) => restrained.by(percent),
+            None => self.restrained = Some(self.cell().restrain(percent)),
         }
     }
 
@@ -670,6 +689,7 @@ impl Source {
             followed: metrics.followed,
             faults: self.faults,
             unchanged: self.sent.spared(),
+            throttled_percent: metrics.restrained_percent,
         })
     }
 }

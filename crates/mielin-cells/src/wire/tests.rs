@@ -106,6 +106,7 @@ fn seeds() -> Vec<Seed> {
             followed: 5,
             faults: 2,
             unchanged: 7,
+            throttled_percent: 75,
         })
     };
     let line = Line {

@@ -1,8 +1,14 @@
 //! Agents that compute while they move.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
-use mielin_cells::{CellsError, LogKind, MoveOptions, MoveReport};
-use mielin_mesh_core::{AgentState, MigrationStrategy};
+use mielin_cells::{
+    CellsError, LogKind, MoveOptions, MoveProbe, MoveReport, MoveSide, ProbeAnswer,
+};
+use mielin_mesh_core::{AgentState, MigrationPhase, MigrationStrategy};
 use mielin_wasm::EngineKind;
 use tokio::sync::mpsc;
 
@@ -143,6 +149,50 @@ async fn what_becomes_zero_while_it_is_sent_is_zero_at_the_target() {
     })
     .await;
     assert_eq!(code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_outruns_the_link_is_restrained_and_let_go_again() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let probe = {
+        let breaks = Arc::clone(&breaks);
+        MoveProbe(Arc::new(move |side, _, phase| {
+            // By then it has been restrained once at least.
+            let late = side == MoveSide::Source && *phase == MigrationPhase::PreCopy(4);
+            if late && breaks.swap(false, Ordering::Relaxed) {
+                return ProbeAnswer::Drop;
+            }
+            ProbeAnswer::Continue
+        }))
+    };
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let words = 1 << 19;
+    let agent = nodes[0].spawn(&programs::compute(words, 0), "worker").await;
+    nodes[0].lines(agent, 1).await;
+    let options = MoveOptions {
+        strategy: Some(MigrationStrategy::PreCopy),
+        downtime: Some(Duration::from_nanos(1)),
+    };
+    let target = nodes[1].id();
+    let broken = within(nodes[0].cells.migrate(agent, target, options, None)).await;
+    assert!(
+        matches!(refused(broken), CellsError::RolledBack { .. }),
+        "it was to break"
+    );
+    let lines = nodes[0].stdout(agent).await.lines().count();
+    nodes[0].lines(agent, lines + 20).await;
+    let report = within(nodes[0].cells.migrate(agent, target, options, None))
+        .await
+        .unwrap();
+    assert!(report.throttled_percent >= 50, "{report:?}");
+    assert!(report.throttled_percent <= 90, "{report:?}");
+    let lines = nodes[1].stdout(agent).await.lines().count();
+    nodes[1].lines(agent, lines + 20).await;
+    nodes[1].cells.send(agent, Bytes::new()).await.unwrap();
+    within(nodes[1].cells.wait(agent)).await.unwrap();
+    let output = nodes[1].whole_stdout(agent).await;
+    assert!(output == programs::computed(words, output.lines().count()));
+    shut_down(nodes).await;
 }
 
 /// A fresh instance at the target has the module's data where the agent has zeros, and zeros are not sent.

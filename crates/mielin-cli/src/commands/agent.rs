@@ -380,6 +380,12 @@ fn moved_text(moved: &Moved, node: &str) -> String {
             moved.followed, moved.faults
         ));
     }
+    if moved.throttled_percent > 0 {
+        text.push_str(&format!(
+            "\nit was kept from running for up to {} % of its time meanwhile\n",
+            moved.throttled_percent
+        ));
+    }
     text
 }
 

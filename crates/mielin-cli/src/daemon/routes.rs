@@ -441,6 +441,7 @@ fn moved_line(report: MoveReport) -> api::Moved {
         followed: report.followed,
         faults: report.faults,
         unchanged: report.unchanged,
+        throttled_percent: report.throttled_percent,
     }
 }
 

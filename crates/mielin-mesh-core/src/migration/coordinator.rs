@@ -7,7 +7,8 @@ use core::time::Duration;
 
 use crate::limits::{
     FOLLOW_TIMEOUT, MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL,
-    PRE_COPY_SHRINK_PERCENT, QUERY_PERIOD, RESUME_TIMEOUT, STOP_COPY_BELOW_BYTES,
+    PRE_COPY_SHRINK_PERCENT, QUERY_PERIOD, RESTRAINT_PERCENT, RESUME_TIMEOUT,
+    STOP_COPY_BELOW_BYTES,
 };
 use crate::migration::{
     MigrationFrame, MigrationMetrics, MigrationPhase, MigrationStrategy, Offer, PhaseTime, Query,
@@ -137,6 +138,12 @@ pub enum SourceAction {
     /// Add the pages dirtied since the last harvest to those still to be sent, then say
     /// [`SourceInput::Harvested`]. The first harvest gives every non-zero page.
     Harvest,
+    /// Keep the agent off its thread for this share of its time from now on, in percent; 0 ends that. However the move
+    /// ends, an agent that goes on here has been told 0 before.
+    Restrain {
+        /// The share.
+        percent: u8,
+    },
     /// Send all harvested pages, then say [`SourceInput::PagesSent`].
     SendPages,
     /// Stop the agent at its next safepoint, then say [`SourceInput::Frozen`].
@@ -189,6 +196,14 @@ enum Stage {
     Nothing,
 }
 
+/// What a harvest of a running agent leads to.
+enum Step {
+    Freeze,
+    Send,
+    /// The same, with less time for the agent.
+    Restrain(u8),
+}
+
 /// The source's side of a move.
 ///
 /// The hand-over is the moment at which [`MigrationFrame::Go`] becomes an action. Before it, everything that
@@ -209,6 +224,8 @@ pub struct MigrationCoordinator {
     round_pages: u64,
     round_bytes: u64,
     freeze_requested: bool,
+    /// How many steps of [`RESTRAINT_PERCENT`] the agent is restrained by.
+    restraint: usize,
     /// The target lets memory follow.
     may_follow: bool,
     /// Pages that follow the running agent.
@@ -267,6 +284,7 @@ impl MigrationCoordinator {
             round_pages: 0,
             round_bytes: 0,
             freeze_requested: false,
+            restraint: 0,
             may_follow: false,
             following: 0,
             frozen_at: None,
@@ -425,8 +443,15 @@ impl MigrationCoordinator {
     fn harvested(&mut self, now: Instant, pages: u64) {
         match self.stage {
             // Pages of a round that is not sent stay harvested, and go with the last ones.
-            Stage::Harvested if !self.is_worth_a_round(now, pages) => self.freeze(now),
-            Stage::Harvested => self.ask(Stage::PagesSent, SourceAction::SendPages),
+            Stage::Harvested => match self.next_step(now, pages) {
+                Step::Freeze => self.freeze(now),
+                Step::Send => self.ask(Stage::PagesSent, SourceAction::SendPages),
+                Step::Restrain(percent) => {
+                    self.restraint += 1;
+                    self.actions.push_back(SourceAction::Restrain { percent });
+                    self.ask(Stage::PagesSent, SourceAction::SendPages);
+                }
+            },
             Stage::LastHarvested if self.is_better_late(pages) => {
                 self.following = pages;
                 self.ask(Stage::AbsentSent, SourceAction::SendAbsent);
@@ -439,26 +464,39 @@ impl MigrationCoordinator {
         }
     }
 
-    /// Whether to send these pages while the agent runs, rather than freeze it and send them then.
+    /// Whether to send these pages while the agent runs, rather than freeze it and send them then, and whether to slow it
+    /// down for that.
     ///
     /// What a round gains is known from the one before: it sent so many pages, and meanwhile the agent dirtied these.
     /// A hot set that is written faster than it crosses comes back whole in each harvest. Sending it again makes the
     /// frozen rest no smaller, so there must be clearly fewer pages than the round before sent. And a round must leave
     /// time for a frozen rest of the same size before the limit, or the move would be rolled back.
-    fn is_worth_a_round(&self, now: Instant, pages: u64) -> bool {
+    ///
+    /// Where the rest may follow, a writer that gains on the link is left alone. Where it may not, the agent would stand
+    /// still until all of it has crossed; so it is given less and less time to write in, and rounds go on.
+    fn next_step(&self, now: Instant, pages: u64) -> Step {
+        if pages <= PRE_COPY_PAGES_SMALL {
+            return Step::Freeze;
+        }
         let Some(before) = self.rounds.last() else {
             // The first harvest is the whole memory.
-            return pages > PRE_COPY_PAGES_SMALL;
+            return Step::Send;
         };
-        if self.may_follow && self.plan.strategy == Some(MigrationStrategy::Hybrid) {
-            return false;
-        }
         let estimate = self.crossing_time(pages).as_nanos();
         let left = self.deadline.map_or(Duration::ZERO, |at| at.since(now));
-        pages > PRE_COPY_PAGES_SMALL
-            && estimate > self.plan.downtime.as_nanos()
-            && u128::from(pages) * 100 <= u128::from(before.pages) * PRE_COPY_SHRINK_PERCENT
-            && estimate.saturating_mul(2) <= left.as_nanos()
+        if (self.may_follow && self.plan.strategy == Some(MigrationStrategy::Hybrid))
+            || estimate <= self.plan.downtime.as_nanos()
+            || estimate.saturating_mul(2) > left.as_nanos()
+        {
+            Step::Freeze
+        } else if u128::from(pages) * 100 <= u128::from(before.pages) * PRE_COPY_SHRINK_PERCENT {
+            Step::Send
+        } else {
+            match RESTRAINT_PERCENT.get(self.restraint) {
+                Some(percent) if !self.may_follow => Step::Restrain(*percent),
+                _ => Step::Freeze,
+            }
+        }
     }
 
     /// How long so many pages would take at the speed of the round before.
@@ -595,6 +633,10 @@ impl MigrationCoordinator {
             };
             self.actions.push_back(SourceAction::Send(abort));
         }
+        if self.restraint > 0 {
+            self.actions
+                .push_back(SourceAction::Restrain { percent: 0 });
+        }
         if self.freeze_requested {
             self.actions.push_back(SourceAction::Resume { epoch });
         }
@@ -683,6 +725,14 @@ impl MigrationCoordinator {
         &self.phase
     }
 
+    /// By how much the agent is restrained, or was at the end of the rounds.
+    fn restrained_percent(&self) -> u8 {
+        match self.restraint {
+            0 => 0,
+            steps => RESTRAINT_PERCENT[steps - 1],
+        }
+    }
+
     /// What was done in the end: of a hybrid whose rounds left nothing to follow, pre-copy.
     fn done(&self) -> MigrationStrategy {
         match self.strategy {
@@ -711,6 +761,7 @@ impl MigrationCoordinator {
             rounds: self.rounds.clone(),
             bytes: self.bytes,
             followed: self.following,
+            restrained_percent: self.restrained_percent(),
             downtime: self.frozen_at.map_or(Duration::ZERO, |at| {
                 self.resumed_at.unwrap_or(until).since(at)
             }),

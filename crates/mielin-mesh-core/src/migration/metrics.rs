@@ -38,6 +38,8 @@ pub struct MigrationMetrics {
     pub bytes: u64,
     /// Pages that followed the running agent.
     pub followed: u64,
+    /// The largest share of its time, in percent, that was taken from the agent so that it writes less.
+    pub restrained_percent: u8,
     /// From the moment the agent stopped at the source until the source knew that it runs again, here or there.
     pub downtime: Duration,
     /// From the request until now, or until the end.

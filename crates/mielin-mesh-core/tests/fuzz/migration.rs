@@ -45,6 +45,7 @@ const EPOCH: Epoch = Epoch(3);
 struct Source {
     core: MigrationCoordinator,
     handed_over: bool,
+    restrained: bool,
     ended: bool,
 }
 
@@ -64,6 +65,10 @@ impl Source {
                     continue;
                 }
                 SourceAction::Send(_) | SourceAction::Query(_) => continue,
+                SourceAction::Restrain { percent } => {
+                    self.restrained = percent > 0;
+                    continue;
+                }
                 SourceAction::SendModule => SourceInput::ModuleSent { bytes: 10 },
                 SourceAction::Harvest => SourceInput::Harvested { pages: 100 },
                 SourceAction::SendPages => SourceInput::PagesSent {
@@ -79,6 +84,7 @@ impl Source {
                 }
                 SourceAction::Resume { epoch } => {
                     assert_eq!(epoch > EPOCH, self.handed_over);
+                    assert!(!self.restrained);
                     self.ended = true;
                     continue;
                 }
@@ -171,6 +177,7 @@ fn run(input: &[u8]) -> bool {
     let mut source = Source {
         core: MigrationCoordinator::new(now, Move::new(AGENT, EPOCH, [2; 32], 1 << 21)),
         handed_over: false,
+        restrained: false,
         ended: false,
     };
     let mut target = Receiver {

@@ -37,6 +37,8 @@ struct State {
     queried: bool,
     source_runs: Option<Epoch>,
     source_holds: bool,
+    /// The agent has less than all of its time at the source.
+    restrained: bool,
     target_runs: Option<Epoch>,
     /// The target's agent lacks pages.
     lacks: bool,
@@ -144,6 +146,10 @@ impl State {
             }
             SourceAction::Query(query) => {
                 self.query = Some(query);
+                return;
+            }
+            SourceAction::Restrain { percent } => {
+                self.restrained = percent > 0;
                 return;
             }
             SourceAction::Resume { epoch } => {
@@ -356,6 +362,7 @@ impl Model for Handover {
             queried: false,
             source_runs: Some(EPOCH),
             source_holds: true,
+            restrained: false,
             target_runs: None,
             lacks: false,
             confirmed: false,
@@ -501,6 +508,12 @@ impl Model for Handover {
                 actions.retain(|event| !matches!(event, Event::Fault(_)));
                 !actions.is_empty() || state.is_over() || state.waits_for_the_dead()
             }),
+            Property::always(
+                "an agent that stays has all of its time",
+                |_, state: &State| {
+                    !(state.is_over() && state.source_runs.is_some() && state.restrained)
+                },
+            ),
             Property::sometimes("a move completes", |_, state: &State| {
                 let phase = state.source.as_ref().map(MigrationCoordinator::phase);
                 phase == Some(&MigrationPhase::Complete) && state.confirmed
