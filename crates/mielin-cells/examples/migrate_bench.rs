@@ -32,6 +32,9 @@ struct Row {
     freeze_us: Vec<u64>,
     /// Pages that followed, and those that were waited for, in the last move.
     followed: [u64; 2],
+    /// Bytes of pages before and after compression, in the last move.
+    page_bytes: [u64; 2],
+    throttled_percent: u8,
     last: String,
 }
 
@@ -145,6 +148,8 @@ async fn measure(
         bytes: 0,
         freeze_us: Vec::new(),
         followed: [0; 2],
+        page_bytes: [0; 2],
+        throttled_percent: 0,
         last: String::new(),
     };
     let options = MoveOptions {
@@ -161,6 +166,8 @@ async fn measure(
             row.total_us.push(report.total_us);
             row.bytes = report.bytes;
             row.followed = [report.followed, report.faults];
+            row.page_bytes = [report.page_bytes, report.page_bytes_sent];
+            row.throttled_percent = row.throttled_percent.max(report.throttled_percent);
             let freezing = report.phases.iter().find(|time| time.phase == "freezing");
             row.freeze_us.extend(freezing.map(|time| time.us));
             row.last = report
@@ -252,7 +259,7 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     if !json {
         writeln!(
             out,
-            "  MiB  hot KiB  strategy     downtime µs (median, p99)  freeze µs   total µs  ×floor      bytes  followed, waited for"
+            "  MiB  hot KiB  strategy     downtime µs (median, p99)  freeze µs   total µs  ×floor      bytes  followed, waited for; pages packed; throttled"
         )?;
     }
     let mut lines = Vec::new();
@@ -265,17 +272,18 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
         );
         let freeze = percentile(&mut row.freeze_us.clone(), 50);
         let [followed, faults] = row.followed;
+        let ([raw, sent], throttled) = (row.page_bytes, row.throttled_percent);
         let (mib, strategy, floor, bytes, kib) =
             (row.mib, row.strategy, row.floor_us, row.bytes, row.hot_kib);
         let times_floor = total as f64 / floor.max(1) as f64;
         if json {
             lines.push(format!(
-                r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"freeze_us_median":{freeze},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes},"followed":{followed},"faults":{faults}}}"#
+                r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"freeze_us_median":{freeze},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes},"followed":{followed},"faults":{faults},"page_bytes":{raw},"page_bytes_sent":{sent},"throttled_percent":{throttled}}}"#
             ));
         } else {
             writeln!(
                 out,
-                "{mib:>5}  {kib:>7}  {strategy:<10} {median:>14} {p99:>13} {freeze:>10} {total:>10} {times_floor:>7.2} {bytes:>10}  {followed}, {faults}"
+                "{mib:>5}  {kib:>7}  {strategy:<10} {median:>14} {p99:>13} {freeze:>10} {total:>10} {times_floor:>7.2} {bytes:>10}  {followed}, {faults}; {raw} to {sent}; {throttled} %"
             )?;
             writeln!(out, "       the last one: {}", row.last)?;
         }

@@ -30,6 +30,8 @@ pub struct CellsConfig {
     pub ended_max: usize,
     /// How long one move may take before it is rolled back.
     pub move_timeout: Duration,
+    /// Whether pages of agents that leave are compressed.
+    pub packing: Packing,
     /// Told about every phase of every move on this node, and able to break it. Only tests set it.
     pub probe: Option<MoveProbe>,
 }
@@ -47,9 +49,22 @@ impl Default for CellsConfig {
             agents_max: 4096,
             ended_max: ENDED_AGENTS_MAX,
             move_timeout: Duration::from_secs(30),
+            packing: Packing::Auto,
             probe: None,
         }
     }
+}
+
+/// Whether the pages of an agent that moves are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Where their content and the measured speed of the link make it worth while.
+    #[default]
+    Auto,
+    /// Never.
+    Never,
+    /// Whenever they become smaller by it.
+    Always,
 }
 
 /// What a probe wants done with the move it was told about.

@@ -57,7 +57,7 @@ mod wire;
 
 pub use budget::{Budget, BudgetError, Measure, Spending};
 pub use cells::{Cells, LogReader};
-pub use config::{CellsConfig, MoveProbe, MoveSide, ProbeAnswer};
+pub use config::{CellsConfig, MoveProbe, MoveSide, Packing, ProbeAnswer};
 pub use error::{CellsError, ErrorKind};
 pub use report::{
     AgentDirectory, AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_OVER_BUDGET,

@@ -7,6 +7,7 @@
 
 mod follow_up;
 mod frames;
+mod packing;
 mod source;
 mod target;
 

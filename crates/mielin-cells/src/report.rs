@@ -288,6 +288,10 @@ pub struct MoveReport {
     pub unchanged: u64,
     /// The largest share of its time, in percent, that was taken from the agent so that it did not outrun the rounds.
     pub throttled_percent: u8,
+    /// Bytes of pages that were sent, as they are in memory with their numbers.
+    pub page_bytes: u64,
+    /// The same as they crossed: fewer if they were compressed.
+    pub page_bytes_sent: u64,
 }
 
 /// How long a phase took.

@@ -169,6 +169,7 @@ pub(crate) struct Moved {
     faults: u64,
     unchanged: u64,
     throttled_percent: u8,
+    page_bytes: [u64; 2],
 }
 
 /// An error as it crosses the wire; what has no form of its own keeps its class and its words.
@@ -341,6 +342,7 @@ impl Moved {
             faults: report.faults,
             unchanged: report.unchanged,
             throttled_percent: report.throttled_percent,
+            page_bytes: [report.page_bytes, report.page_bytes_sent],
         }
     }
 
@@ -366,6 +368,8 @@ impl Moved {
             faults: self.faults,
             unchanged: self.unchanged,
             throttled_percent: self.throttled_percent,
+            page_bytes: self.page_bytes[0],
+            page_bytes_sent: self.page_bytes[1],
         })
     }
 }

@@ -514,6 +514,11 @@ pub(crate) struct Moved {
     /// The largest share of its time that was taken from the agent so that it did not outrun the rounds.
     #[serde(default)]
     pub(crate) throttled_percent: u8,
+    /// Bytes of pages before and after compression, where there was any.
+    #[serde(default)]
+    pub(crate) page_bytes: u64,
+    #[serde(default)]
+    pub(crate) page_bytes_sent: u64,
 }
 
 /// What `agent migrate -o json` prints.
@@ -631,6 +636,8 @@ mod tests {
             faults: 0,
             unchanged: 0,
             throttled_percent: 0,
+            page_bytes: 0,
+            page_bytes_sent: 0,
         };
         let line = serde_json::to_value(MoveLine::Done(moved)).expect("serializes");
         assert_eq!(line["done"]["downtime_us"], 1);

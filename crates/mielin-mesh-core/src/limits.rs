@@ -139,6 +139,19 @@ pub const PRE_COPY_SHRINK_PERCENT: u128 = 75;
 /// nothing may follow. (QEMU's auto-converge begins with 20 and goes by tens to 99.) What writes ten times as fast as the
 /// link takes it stops at the last; more would be a freeze by another name. Each step can cost one round for nothing.
 pub const RESTRAINT_PERCENT: [u8; 3] = [50, 75, 90];
+/// A chunk of pages is compressed if that and sending the rest takes at most this share of the time that sending it as it
+/// is would take: less is eaten by the target, which has to undo it, and by the errors of the estimate.
+pub const PACKING_WORTH_PERCENT: u32 = 75;
+/// Chunks after which compressing is tried although it seemed hopeless. A trial of four pages takes some 30 µs.
+pub const PACKING_TRIAL_EVERY: u32 = 64;
+/// The least time over which a link's speed is measured; the first measurement takes no longer, because all that is sent
+/// before it goes as it is.
+pub const LINK_WINDOW_MIN: Duration = Duration::from_millis(2);
+/// What must have left in the time of a measurement, or the measurement goes on: several of what a congestion window
+/// holds at the beginning.
+pub const LINK_WINDOW_BYTES: u64 = 128 << 10;
+/// When a measurement ends although little has left: less than a tenth of a second of a slow link, or a round trip of a long one.
+pub const LINK_WINDOW_MAX: Duration = Duration::from_millis(100);
 /// How often a source in doubt asks the target what became of the agent.
 pub const QUERY_PERIOD: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,7 @@ mod arrivals;
 mod coordinator;
 mod frame;
 mod metrics;
+mod packing;
 mod phase;
 mod receiver;
 
@@ -13,6 +14,7 @@ pub use arrivals::{Arrivals, Query, QueryReply};
 pub use coordinator::{MigrationCoordinator, Move, SourceAction, SourceInput};
 pub use frame::{MigrationFrame, Offer, PageRecords, page_record, page_runs, read_page_runs};
 pub use metrics::{MigrationMetrics, PhaseTime, Round};
+pub use packing::{PackingChoice, Traffic, Trial};
 pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};
 pub use receiver::{MigrationReceiver, TargetAction, TargetInput};
 

@@ -249,6 +249,7 @@ impl Peer {
             })?;
         let counters = self.counters.clone();
         let stream = MeshStream::new(self.node, protocol, send, recv, counters);
+        let stream = stream.on(&self.connection);
         Ok(stream.with_place(place).in_use(in_use))
     }
 

@@ -169,6 +169,8 @@ pub struct SendHalf {
     protocol: u16,
     inner: quinn::SendStream,
     counters: ClassCounters,
+    /// Of a stream that this side opened.
+    connection: Option<quinn::Connection>,
     /// A place among the streams of its class on the connection, until both sides are
     /// done with this half.
     _place: Option<OwnedSemaphorePermit>,
@@ -207,6 +209,7 @@ impl MeshStream {
                 protocol,
                 inner: send,
                 counters: counters.clone(),
+                connection: None,
                 _place: None,
                 _in_use: None,
                 batch: BytesMut::new(),
@@ -221,6 +224,12 @@ impl MeshStream {
                 _in_use: None,
             },
         }
+    }
+
+    /// Lets the sender see what its connection has done.
+    pub(crate) fn on(mut self, connection: &quinn::Connection) -> Self {
+        self.send.connection = Some(connection.clone());
+        self
     }
 
     /// Keeps a place among the streams of its class for as long as this side sends.
@@ -356,6 +365,15 @@ impl MeshStream {
 }
 
 impl SendHalf {
+    /// Bytes that have left this machine so far on the connection of a stream that this side has opened: those of all its
+    /// streams, with headers and with what was sent again. What a sender hands over leaves later, as fast as the way
+    /// to the peer takes it.
+    #[must_use]
+    pub fn transmitted_bytes(&self) -> Option<u64> {
+        let connection = self.connection.as_ref()?;
+        Some(connection.stats().udp_tx.bytes)
+    }
+
     /// Sends one frame; returns when the transport has taken it, which may be
     /// before the peer has read it. Not cancel safe: a frame whose sending was
     /// dropped half-way leaves the stream unusable.

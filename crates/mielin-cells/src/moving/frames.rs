@@ -1,8 +1,10 @@
 //! What passes between source and target: frames with small OxiCode headers and raw tails of any length.
 
+use std::time::{Duration, Instant};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use mielin_mesh::{FrameLimit, RecvHalf, SendHalf, StreamError};
-use mielin_mesh_core::migration::Query;
+use mielin_mesh_core::migration::{Query, Traffic};
 use mielin_mesh_core::{AgentId, MigrationFrame, NodeId, codec};
 use mielin_safepoint::HostSection;
 use mielin_wasm::Limits;
@@ -41,6 +43,8 @@ pub(super) enum Header {
     Follow([u8; 16]),
     /// Target, on that stream: the agent waits for these pages. Tail: their indices, four bytes each, little-endian.
     Wanted,
+    /// So many page records, as those of `MigrationFrame::Pages`. Tail: an LZ4 block of them.
+    Packed { count: u32 },
 }
 
 /// A stream of moves that cannot go on.
@@ -59,11 +63,26 @@ pub(super) struct Outgoing {
     send: SendHalf,
     /// Bytes of tails handed to the transport.
     pub(super) bytes: u64,
+    /// The time that it took until there was room for them.
+    waited: Duration,
 }
 
 impl Outgoing {
     pub(super) fn new(send: SendHalf) -> Outgoing {
-        Outgoing { send, bytes: 0 }
+        Outgoing {
+            send,
+            bytes: 0,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// What has become of what was sent on a stream that this side has opened.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        Some(Traffic {
+            handed: self.bytes,
+            transmitted: self.send.transmitted_bytes()?,
+            waited: self.waited,
+        })
     }
 
     /// Sends a frame; waits while the transport has no room.
@@ -73,15 +92,17 @@ impl Outgoing {
         mut tail: Bytes,
     ) -> Result<(), StreamError> {
         self.bytes += tail.len() as u64;
+        let began = Instant::now();
         while tail.len() > CHUNK {
             let piece = tail.split_to(CHUNK);
             self.send
                 .send_frame_bytes(&codec::encode(&Header::More), piece)
                 .await?;
         }
-        self.send
-            .send_frame_bytes(&codec::encode(header), tail)
-            .await
+        let header = codec::encode(header);
+        let sent = self.send.send_frame_bytes(&header, tail).await;
+        self.waited += began.elapsed();
+        sent
     }
 
     pub(super) async fn core(
@@ -326,6 +347,7 @@ mod tests {
     use mielin_mesh_core::limits::CODEC_BYTES_MAX;
 
     use super::*;
+    use crate::moving::packing;
 
     fn state() -> Installed {
         let section = |name: &str, bytes: &[u8]| HostSection {
@@ -393,7 +415,7 @@ mod tests {
         }
     }
 
-    /// Headers, offers and states, by the first byte.
+    /// Headers, offers, states and packed pages, by the first byte.
     const MOVES: Target = Target {
         name: "moves",
         mutations: 20_000,
@@ -423,6 +445,15 @@ mod tests {
                 identity.is_ok()
             }
             Some((2, bytes)) => is_state(bytes.to_vec().into()) | is_state(sealed(bytes)),
+            Some((3, bytes)) => bytes.split_first().is_some_and(|(count, tail)| {
+                let records = packing::unpack(u32::from(*count), tail);
+                if let Ok(records) = &records {
+                    let (packed, _) = packing::compress(records).unwrap();
+                    let again = packing::unpack(u32::from(*count), &packed);
+                    assert_eq!(again.as_ref().unwrap(), records);
+                }
+                records.is_ok()
+            }),
             _ => false,
         },
         seeds: || {
@@ -447,6 +478,8 @@ mod tests {
             let epoch = Epoch(5);
             let mut long = codec::decode_prefix::<Layout>(&whole).unwrap().0;
             long.outbox = u64::MAX;
+            let (packed, _) = packing::compress(&[7; 2 * 4100]).unwrap();
+            let packed = |count: u8| of(3, &[&[count], &packed[..]].concat());
             vec![
                 Seed::good("more", header(&Header::More)),
                 Seed::good("go", header(&Header::Core(MigrationFrame::Go { epoch }))),
@@ -458,6 +491,10 @@ mod tests {
                 ),
                 Seed::good("section", header(&section)),
                 Seed::good("files", header(&Header::Files { offset: 1 << 40 })),
+                Seed::good("packed", header(&Header::Packed { count: 3 })),
+                Seed::good("packed-pages", packed(2)),
+                Seed::bad("packed-pages-that-are-fewer", packed(3)),
+                Seed::bad("packed-pages-that-are-too-many", packed(65)),
                 Seed::good("offer", offer("agent", "message", "")),
                 Seed::good(
                     "offer-with-data",

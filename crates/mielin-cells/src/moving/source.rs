@@ -23,6 +23,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use self::pages::SentPages;
 use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Outgoing};
+use super::packing::Packer;
 use crate::cell::restraint::Restrained;
 use crate::cell::{Cell, Claim, Held};
 use crate::config::{MoveSide, ProbeAnswer};
@@ -134,6 +135,7 @@ struct Source {
     copies: BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
     /// What the target has.
     sent: SentPages,
+    packer: Packer,
     digest: blake3::Hasher,
     /// Names of the host sections that the target has.
     ahead: Vec<String>,
@@ -207,6 +209,7 @@ impl Source {
             downtime: options.downtime.unwrap_or(PRE_COPY_DOWNTIME_BUDGET),
             timeout: node.config.move_timeout,
         };
+        let packer = Packer::new(node.config.packing);
         Ok(Source {
             coordinator: MigrationCoordinator::new(node.now(), plan),
             phase: MigrationPhase::Planning,
@@ -232,6 +235,7 @@ impl Source {
             dirty: BTreeSet::new(),
             copies: BTreeMap::new(),
             sent: SentPages::new()?,
+            packer,
             digest: blake3::Hasher::new(),
             ahead: Vec::new(),
             logs_sent: [0; 2],
@@ -690,6 +694,8 @@ impl Source {
             faults: self.faults,
             unchanged: self.sent.spared(),
             throttled_percent: metrics.restrained_percent,
+            page_bytes: self.packer.bytes.raw(),
+            page_bytes_sent: self.packer.bytes.sent(),
         })
     }
 }

@@ -25,6 +25,7 @@ use self::following::Following;
 pub(crate) use self::inbound::Inbound;
 use self::inbound::InboundEntry;
 use super::frames::{self, FrameError, Header, Identified, Installed, Outgoing};
+use super::packing;
 use crate::cell::{Cell, Claim, Identity, Parts};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
@@ -258,9 +259,14 @@ impl Target {
                 self.section(name, version, &tail).err()
             }
             Ok(Some((Header::Files { offset }, tail))) => self.files(offset, &tail).err(),
-            Ok(Some((Header::More | Header::Query(_) | Header::Follow(_) | Header::Wanted, _))) => {
-                Some(TargetInput::Failed("a frame out of place".to_owned()))
-            }
+            Ok(Some((
+                Header::More
+                | Header::Query(_)
+                | Header::Follow(_)
+                | Header::Wanted
+                | Header::Packed { .. },
+                _,
+            ))) => Some(TargetInput::Failed("a frame out of place".to_owned())),
             Ok(None) => {
                 self.outgoing = None;
                 Some(TargetInput::ConnectionLost)
@@ -730,13 +736,17 @@ fn unprepared() -> CellsError {
 
 type Arrived = Result<Option<(Header, Bytes)>, FrameError>;
 
-/// Reads frames on a task of its own, because reading one is not cancel safe. Few are read ahead: the transport's flow
-/// control then slows the source down.
+/// Reads frames, and unpacks those that are packed, on a task of its own, because reading one is not cancel safe. Few are
+/// read ahead: the transport's flow control then slows the source down.
 fn read(mut recv: RecvHalf) -> mpsc::Receiver<Arrived> {
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         loop {
-            let arrived = frames::receive(&mut recv).await;
+            let arrived = match frames::receive(&mut recv).await {
+                Ok(Some((Header::Packed { count }, tail))) => packing::unpack(count, &tail)
+                    .map(|tail| Some((Header::Core(MigrationFrame::Pages { count }), tail))),
+                arrived => arrived,
+            };
             let last = !matches!(arrived, Ok(Some(_)));
             if sender.send(arrived).await.is_err() || last {
                 return;

@@ -107,6 +107,7 @@ fn seeds() -> Vec<Seed> {
             faults: 2,
             unchanged: 7,
             throttled_percent: 75,
+            page_bytes: [9, 8],
         })
     };
     let line = Line {

@@ -380,6 +380,13 @@ fn moved_text(moved: &Moved, node: &str) -> String {
             moved.followed, moved.faults
         ));
     }
+    if moved.page_bytes_sent < moved.page_bytes {
+        text.push_str(&format!(
+            "\n{} of pages crossed compressed to {}\n",
+            format_bytes(moved.page_bytes),
+            format_bytes(moved.page_bytes_sent)
+        ));
+    }
     if moved.throttled_percent > 0 {
         text.push_str(&format!(
             "\nit was kept from running for up to {} % of its time meanwhile\n",

@@ -442,6 +442,8 @@ fn moved_line(report: MoveReport) -> api::Moved {
         faults: report.faults,
         unchanged: report.unchanged,
         throttled_percent: report.throttled_percent,
+        page_bytes: report.page_bytes,
+        page_bytes_sent: report.page_bytes_sent,
     }
 }
 

@@ -412,7 +412,7 @@ impl Sim {
             source_inputs: VecDeque::new(),
             target_inputs: VecDeque::new(),
             dirty: 4_000,
-            hot: seed % 3 == 0,
+            hot: seed.is_multiple_of(3),
             restrained: false,
             need_module,
             post_copy,

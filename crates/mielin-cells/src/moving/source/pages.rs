@@ -8,11 +8,12 @@ use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{Fingerprint, Instance, PageKey};
 
 use super::super::frames::Header;
+use super::super::packing::PAGES_MAX;
 use super::Source;
 use crate::error::CellsError;
 
 /// Pages in one frame.
-pub(super) const BATCH: usize = 64;
+pub(super) const BATCH: usize = PAGES_MAX;
 
 /// What the target has in which page, as far as pages were sent while the agent ran: it may write a page without
 /// changing it.
@@ -153,29 +154,22 @@ impl Source {
             }
             if count > 0 {
                 pages += u64::from(count);
-                bytes += tail.len() as u64;
-                self.send_hashed(MigrationFrame::Pages { count }, tail)
-                    .await?;
+                self.digest.update(&tail);
+                let outgoing = self.outgoing.as_mut().ok_or(SourceInput::ConnectionLost)?;
+                let sent = self.packer.send(outgoing, count, tail).await;
+                bytes += sent.map_err(|_| SourceInput::ConnectionLost)?;
             }
             if !zeros.is_empty() {
                 let mut tail = Vec::new();
                 let count = page_runs(zeros, &mut tail);
                 bytes += tail.len() as u64;
-                self.send_hashed(MigrationFrame::Zeros { count }, tail)
-                    .await?;
+                self.digest.update(&tail);
+                let frame = MigrationFrame::Zeros { count };
+                self.send(Header::Core(frame), tail.into()).await?;
             }
         }
         self.copies.clear();
         Ok(SourceInput::PagesSent { pages, bytes })
-    }
-
-    async fn send_hashed(
-        &mut self,
-        frame: MigrationFrame,
-        tail: Vec<u8>,
-    ) -> Result<(), SourceInput> {
-        self.digest.update(&tail);
-        self.send(Header::Core(frame), tail.into()).await
     }
 
     /// Drops the pages that were written with what the target has already. What is written to one of them after it was

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::super::frames::{self, Header, Outgoing};
+use super::super::packing::{Packer, PageBytes};
 use super::Source;
 use super::pages::{BATCH, is_zero};
 use crate::cell::Held;
@@ -43,6 +44,12 @@ struct Picked {
     records: Vec<u8>,
     count: u32,
     zeros: Vec<u32>,
+}
+
+/// Whether pages may go through the compressor: not those that the agent waits for.
+enum Way<'a> {
+    Packed(&'a mut Packer),
+    Plain(&'a PageBytes),
 }
 
 /// The two tasks and what they say.
@@ -106,13 +113,23 @@ impl Picked {
     async fn send(
         self,
         outgoing: &mut Outgoing,
+        way: Way<'_>,
         progress: &mpsc::UnboundedSender<Progress>,
     ) -> Result<(), mielin_mesh::StreamError> {
         let before = outgoing.bytes;
         if self.count > 0 {
-            let count = self.count;
-            let frame = MigrationFrame::Pages { count };
-            outgoing.core(frame, self.records.into()).await?;
+            let (count, records) = (self.count, self.records);
+            match way {
+                Way::Packed(packer) => {
+                    packer.send(outgoing, count, records).await?;
+                }
+                Way::Plain(bytes) => {
+                    let len = records.len() as u64;
+                    bytes.add(len, len);
+                    let frame = MigrationFrame::Pages { count };
+                    outgoing.core(frame, records.into()).await?;
+                }
+            }
         }
         if !self.zeros.is_empty() {
             let mut tail = Vec::new();
@@ -133,7 +150,9 @@ impl Serving {
         left: BTreeSet<u32>,
         outgoing: Outgoing,
         (mut answer, mut questions): (Outgoing, RecvHalf),
+        mut packer: Packer,
     ) -> Serving {
+        let bytes = Arc::clone(&packer.bytes);
         let shared = Arc::new(Mutex::new(Shared {
             held: Some(held),
             left,
@@ -149,7 +168,8 @@ impl Serving {
                         return outgoing;
                     };
                     // A broken stream is noticed where the target's frames are read.
-                    if batch.send(&mut outgoing, &said).await.is_err() {
+                    let way = Way::Packed(&mut packer);
+                    if batch.send(&mut outgoing, way, &said).await.is_err() {
                         return outgoing;
                     }
                 }
@@ -167,7 +187,8 @@ impl Serving {
                         let Some(picked) = lock(&shared).around(wanted) else {
                             return;
                         };
-                        if picked.send(&mut answer, &said).await.is_err() {
+                        let way = Way::Plain(&bytes);
+                        if picked.send(&mut answer, way, &said).await.is_err() {
                             return;
                         }
                     }
@@ -232,7 +253,9 @@ impl Source {
             return;
         };
         let left = std::mem::take(&mut self.dirty);
-        self.serving = Some(Serving::start(held, left, outgoing, follow));
+        // What it knows of the link goes along; nothing but the counters is asked of the one that stays.
+        let packer = self.packer.take();
+        self.serving = Some(Serving::start(held, left, outgoing, follow, packer));
     }
 
     /// Stops sending what follows, if that has begun.
