@@ -90,6 +90,8 @@ mod tests {
 
     use super::super::{Identity, Parts, Tally};
     use super::*;
+    use crate::budget::Budget;
+    use crate::config::CellsConfig;
     use crate::logs::Logs;
     use crate::modules::Modules;
     use crate::post::Post;
@@ -101,7 +103,9 @@ mod tests {
         let text = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#;
         let (engine, limits) = (EngineKind::Wasmtime, Limits::default());
         let module = wat::parse_str(text).unwrap().into();
-        let prepared = Modules::default().prepare(&module, engine, &limits);
+        let prepared = Modules::open(&CellsConfig::default())
+            .unwrap()
+            .prepare(&module, engine, &limits);
         let prepared = prepared.unwrap();
         let identity = Identity {
             id: AgentId([1; 16]),
@@ -109,6 +113,7 @@ mod tests {
             owner: NodeId([0; 32]),
             grants: Grants::default(),
             limits,
+            budget: Budget::default(),
             started_ms: 0,
         };
         let logs = Arc::new(Logs::create(None).unwrap());
