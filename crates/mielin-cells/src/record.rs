@@ -147,7 +147,10 @@ impl Record {
 
     /// The agent is no more, without its program's doing.
     pub(crate) fn lose(&mut self, failure: String) {
-        let time_ms = now_ms();
+        self.lose_at(now_ms(), failure);
+    }
+
+    fn lose_at(&mut self, time_ms: u64, failure: String) {
         self.lines.push(wire::Line::new(&HostLine {
             time_ms,
             level: "error".to_owned(),
@@ -264,7 +267,8 @@ mod tests {
             settled: true,
             end: None,
         };
-        record.lose("lost".to_owned());
+        // A corpus is the same whenever it is written.
+        record.lose_at(8, "lost".to_owned());
         record
     }
 
