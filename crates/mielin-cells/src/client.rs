@@ -66,7 +66,7 @@ impl Client {
             gone = node.out_of_reach(&agent) => Err(gone),
             sent = async {
                 let sequence = self.push(node, agent, payload, None, deadline).await?;
-                self.delivered(agent, sequence, deadline).await?;
+                self.delivered(agent, sequence, deadline, SEND_TIMEOUT).await?;
                 Ok::<_, CellsError>(sequence)
             } => sent,
         }
@@ -104,7 +104,7 @@ impl Client {
             key: (agent, sequence),
         };
         let undelivered = async {
-            match self.delivered(agent, sequence, deadline).await {
+            match self.delivered(agent, sequence, deadline, timeout).await {
                 Ok(()) => std::future::pending().await,
                 Err(error) => error,
             }
@@ -178,12 +178,13 @@ impl Client {
         Ok(sequence)
     }
 
-    /// Waits until the message is in the agent's mailbox.
+    /// Waits until the message is in the agent's mailbox, until the deadline that ends a wait of `limit`.
     async fn delivered(
         &self,
         agent: AgentId,
         sequence: u64,
         deadline: Instant,
+        limit: Duration,
     ) -> Result<(), CellsError> {
         let mut answers = self.post.watch();
         loop {
@@ -200,7 +201,7 @@ impl Client {
                 return Err(if fate.full {
                     CellsError::MailboxFull(agent)
                 } else {
-                    timed_out(agent, SEND_TIMEOUT)
+                    timed_out(agent, limit)
                 });
             }
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::{fmt, io};
 
 use mielin_cells::{BudgetError, CellsError, ErrorKind};
+use mielin_mesh::MeshError;
 use mielin_mesh_core::MemberState;
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +203,7 @@ impl From<CellsError> for Failure {
             CellsError::Unreachable { .. } => {
                 "`mielin mesh status` shows who is there; try again when the node is"
             }
+            CellsError::Mesh(MeshError::RegistryOff) => "ask a node whose registry is on",
             CellsError::Mesh(_) => "try again in a moment",
             CellsError::Gone(absence) if absence.revoked => {
                 "it is shut out for good; its machine can join again with a new --data-dir, and `mielin mesh revoke` \
