@@ -59,6 +59,9 @@ pub(crate) struct NodeInfo {
     pub(crate) mesh: String,
     /// Whether this node holds the mesh's root: it issues tokens and approves joiners.
     pub(crate) root: bool,
+    /// When the node's certificate ends, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) certificate_expires_s: u64,
     /// The parts that are switched off: `mdns`, `gossip`, `registry`, `migration`.
     #[serde(default)]
     pub(crate) off: Vec<String>,

@@ -36,7 +36,7 @@ const ROLE_SUFFIX: &str = ".role.mielin";
 /// Validity of a node certificate.
 pub(crate) const NODE_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A certificate with less left than this is renewed.
-pub(crate) const RENEW_BELOW: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const RENEW_BELOW: Duration = Duration::from_secs(30 * 24 * 3600);
 const ROOT_VALIDITY: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// Certificates are dated back, so that a joiner whose clock is behind the
 /// issuer's accepts them at once.

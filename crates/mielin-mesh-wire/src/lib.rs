@@ -45,7 +45,7 @@ mod token;
 mod usage;
 
 pub use authority::{Authority, AuthorityError, PendingJoin, TOKEN_LIFETIME_MAX, TOKEN_USES_MAX};
-pub use certificate::{CertificateError, MeshId, RootCertificate};
+pub use certificate::{CertificateError, MeshId, RENEW_BELOW, RootCertificate};
 pub use circuit::{CircuitError, CircuitTraffic, Circuits};
 pub use class::{ClassTraffic, TrafficClass};
 pub use credentials::{CredentialsError, NodeCredentials, create_mesh, load_credentials};

@@ -84,6 +84,7 @@ fn connected(shared: &Arc<Shared>, peer: &Peer) {
     if address.is_some() {
         shared.endpoint.issuer_is_at(address);
     }
+    shared.issuer_connected.notify_one();
 }
 
 fn membership(shared: &Arc<Shared>, from: NodeId, bytes: &[u8]) {

@@ -1,7 +1,8 @@
 //! The certificate of a running node: watching its end, and having it renewed.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use mielin_mesh_core::NodeId;
@@ -19,9 +20,13 @@ pub(crate) const RENEWAL: u16 = 3;
 /// Between two looks at the certificate's end.
 const RENEWAL_PERIOD: Duration = Duration::from_secs(3600);
 const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
+/// The pause after a renewal that failed, and the longest that it doubles to.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+const RETRY_LAST: Duration = Duration::from_secs(600);
 
 /// Keeps a node's certificate good. It is looked at every hour, and renewed by the holder of the mesh root when fewer
-/// than 30 of its 90 days are left. The key stays. Key (PKCS #8) and certificate (DER) lie in the data directory, which
+/// than 30 of its 90 days are left; where that fails it is tried again within ten minutes, and at once when the holder
+/// connects. The key stays. Key (PKCS #8) and certificate (DER) lie in the data directory, which
 /// only the node's user can read; a crash leaves the old certificate or the new one. Connections that stand are not
 /// touched, new ones are made with the new certificate.
 pub struct CertManager {
@@ -40,7 +45,8 @@ impl CertManager {
 
     /// Whether fewer than 30 days are left.
     pub async fn renewal_due(&self) -> bool {
-        self.shared.credentials.lock().await.renewal_due()
+        let expires = self.expires().await;
+        is_due(&self.shared, expires)
     }
 
     /// Has the certificate renewed now.
@@ -54,14 +60,49 @@ impl CertManager {
 
 /// Renews the certificate when its end is near.
 pub(crate) async fn keep_certificate(shared: Arc<Shared>) {
+    let mut pause = RETRY_FIRST;
     loop {
-        if shared.credentials.lock().await.renewal_due()
-            && let Err(error) = renew(&shared).await
-        {
-            tracing::warn!(%error, "cannot renew the certificate; trying again in an hour");
+        let expires = shared.credentials.lock().await.expires();
+        note_end(&shared, expires);
+        let renewed = match is_due(&shared, expires) {
+            true => renew(&shared).await,
+            false => Ok(()),
+        };
+        let Err(error) = renewed else {
+            pause = RETRY_FIRST;
+            sleep(RENEWAL_PERIOD).await;
+            continue;
+        };
+        match expires.duration_since(SystemTime::now()) {
+            // It has not been met yet since the start.
+            Ok(_) if pause == RETRY_FIRST && matches!(error, MeshError::NoIssuer) => {}
+            Ok(left) => tracing::warn!(
+                %error,
+                "cannot renew the certificate, which is good for {} h more; trying again",
+                left.as_secs() / 3600
+            ),
+            Err(_) => tracing::error!(
+                %error,
+                "the certificate has ended and cannot be renewed: nobody lets this node in any more"
+            ),
         }
-        sleep(RENEWAL_PERIOD).await;
+        tokio::select! {
+            () = sleep(pause) => pause = (2 * pause).min(RETRY_LAST),
+            () = shared.issuer_connected.notified() => {}
+        }
     }
+}
+
+/// For those who ask what the node measures.
+fn note_end(shared: &Shared, expires: SystemTime) {
+    let since_epoch = expires.duration_since(UNIX_EPOCH).unwrap_or_default();
+    shared
+        .certificate_ends_s
+        .store(since_epoch.as_secs(), Ordering::Relaxed);
+}
+
+fn is_due(shared: &Shared, expires: SystemTime) -> bool {
+    expires < SystemTime::now() + shared.config.renew_below
 }
 
 /// Obtains a new certificate from the issuer and uses it for new connections.
@@ -81,6 +122,7 @@ async fn renew(shared: &Arc<Shared>) -> Result<(), MeshError> {
             })?;
     }
     shared.endpoint.renew(&credentials)?;
+    note_end(shared, credentials.expires());
     tracing::info!("the certificate was renewed");
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use mielin_mesh_core::Preset;
+use mielin_mesh_wire::RENEW_BELOW;
 
 use crate::discovery::bootstrap::BootstrapNode;
 
@@ -40,6 +41,8 @@ pub struct MeshConfig {
     /// Connections that nobody uses are closed after so long, and made again when they are wanted: in a large group
     /// most pairs have little to say to each other.
     pub unused_limit: Duration,
+    /// The certificate is renewed when less than this is left of it.
+    pub renew_below: Duration,
 }
 
 /// Whether others can dial a node.
@@ -68,6 +71,7 @@ impl MeshConfig {
             preset: Preset::Lan,
             dialling: Dialling::Tried,
             unused_limit: Duration::from_secs(300),
+            renew_below: RENEW_BELOW,
         }
     }
 

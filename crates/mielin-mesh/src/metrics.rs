@@ -43,6 +43,12 @@ pub(crate) fn text(shared: &Shared) -> String {
 
     membership(&cores, &members, &mut page);
     page.single(
+        "mielin_certificate_expires_seconds",
+        "gauge",
+        "When the certificate ends, in seconds since the Unix epoch.",
+        shared.certificate_ends_s.load(Ordering::Relaxed),
+    );
+    page.single(
         "mielin_table_nodes",
         "gauge",
         "Nodes in the table.",

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -124,6 +125,8 @@ impl MeshService {
             resting: Resting::default(),
             lanes: Lanes::default(),
             changed: Notify::new(),
+            issuer_connected: Notify::new(),
+            certificate_ends_s: AtomicU64::default(),
             closing: watch::Sender::new(false),
             runtime: Handle::current(),
             started: std::time::Instant::now(),

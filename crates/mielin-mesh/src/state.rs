@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use mielin_mesh_core::membership::Transmit;
@@ -53,6 +54,10 @@ pub(crate) struct Shared {
     pub(crate) lanes: Lanes,
     /// Wakes the clock task, because a deadline may have changed.
     pub(crate) changed: Notify,
+    /// The holder of the mesh root has connected.
+    pub(crate) issuer_connected: Notify,
+    /// When the certificate in use ends, in seconds since the Unix epoch.
+    pub(crate) certificate_ends_s: AtomicU64,
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) runtime: Handle,
     pub(crate) started: std::time::Instant,

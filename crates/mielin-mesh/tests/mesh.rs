@@ -185,6 +185,35 @@ async fn certificates_change_under_an_open_stream() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// A node whose certificate is to be renewed does not know yet, when it starts, who can do that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_near_its_end_is_renewed_as_soon_as_the_issuer_is_met() {
+    let core = Node::founder().await;
+    let dir = tempfile::tempdir().unwrap();
+    let address = core.mesh.local().address;
+    let token = core.mesh.authority().unwrap().issue_token(None, HOUR);
+    let request = JoinRequest {
+        address,
+        token: Some(token.unwrap()),
+        name: "edge".into(),
+        role: NodeRole::Edge,
+    };
+    let credentials = join(dir.path(), request, |_| {}).await.unwrap();
+    let certificate = || std::fs::read(dir.path().join("identity/node.crt")).unwrap();
+    let joined = certificate();
+    let config = MeshConfig {
+        renew_below: 100 * 24 * HOUR,
+        ..config().bootstrap(address)
+    };
+    let edge = MeshService::start(config, credentials).await.unwrap();
+    until("a new certificate", || certificate() != joined).await;
+    let ends = edge.certificates().expires().await;
+    let ends = ends.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let said = format!("mielin_certificate_expires_seconds {}\n", ends.as_secs());
+    until("its end is told", || edge.metrics().contains(&said)).await;
+    edge.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_form_a_mesh_and_a_node_that_leaves_is_gone() {
     let [core, relay, edge] = three().await;

@@ -1,6 +1,7 @@
 //! `mielin node`.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -77,6 +78,18 @@ fn machine_text(machine: &Machine) -> String {
     fields(&pairs)
 }
 
+/// How long a certificate is good that ends then.
+fn lifetime(expires_s: u64) -> String {
+    let end = UNIX_EPOCH + Duration::from_secs(expires_s);
+    match end.duration_since(SystemTime::now()) {
+        Ok(left) if left.as_secs() >= 2 * 24 * 3600 => {
+            format!("good for {} days", left.as_secs() / (24 * 3600))
+        }
+        Ok(left) => format!("good for {} h", left.as_secs() / 3600),
+        Err(_) => "has ended: nobody lets this node in any more".to_owned(),
+    }
+}
+
 fn node_text(node: &NodeInfo) -> String {
     let mut pairs = vec![
         ("node", node.node.clone()),
@@ -91,6 +104,7 @@ fn node_text(node: &NodeInfo) -> String {
         ),
         ("mesh", node.mesh.clone()),
         ("address", node.address.clone()),
+        ("certificate", lifetime(node.certificate_expires_s)),
         ("engine", node.engine.clone()),
         ("version", node.version.clone()),
         ("process", format!("{}, up {} s", node.pid, node.uptime_s)),

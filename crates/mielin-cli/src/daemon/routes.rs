@@ -1,7 +1,7 @@
 //! The routes of the control API; [`crate::api`] documents them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -96,9 +96,16 @@ async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
         data_dir: state.data_dir.display().to_string(),
         mesh: state.mesh_id.clone(),
         root: mesh.authority().is_some(),
+        certificate_expires_s: since_epoch(mesh.certificates().expires().await),
         off: state.off.clone(),
         trouble: trouble(mesh),
     })
+}
+
+fn since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 async fn stop(State(state): State<NodeState>) -> Json<api::Done> {
