@@ -173,16 +173,15 @@ fn name(engine: &Engine, wasm: &[u8]) -> String {
     feed.0.finalize().to_hex().to_string()
 }
 
-/// The directory's key, drawn when it is asked for first.
+/// The directory's key, drawn when it is asked for first. One that was cut off, as by a power failure, is
+/// replaced: nothing is believed then of what was kept under it, and that is compiled again.
 fn key(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        read => {
-            return read?.try_into().map_err(|_| {
-                let what = format!("{} is not a key; remove its directory", path.display());
-                io::Error::new(io::ErrorKind::InvalidData, what)
-            });
-        }
+        read => match read?.try_into() {
+            Ok(key) => return Ok(key),
+            Err(_) => fs::remove_file(path)?,
+        },
     }
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
