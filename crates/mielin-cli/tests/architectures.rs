@@ -37,7 +37,7 @@ fn built(path: &str, made_by: &str) -> String {
 /// The executable for Arm, run by QEMU.
 fn mielin_on_arm() -> Command {
     let program = built(
-        "aarch64/aarch64-unknown-linux-gnu/release/mielin",
+        "aarch64/aarch64-unknown-linux-gnu/emulated/mielin",
         "cargo xtask aarch64",
     );
     executable_by(
