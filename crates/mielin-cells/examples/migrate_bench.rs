@@ -3,19 +3,24 @@
 //! Two nodes in this process, over QUIC on loopback, hand an agent of 1, 16, 64 and 256 MiB back and forth while it
 //! writes a hot set of 64 KiB, 256 KiB or a tenth of its memory without a pause, by each strategy. Baseline in the same
 //! run: stop-copy. Floor in the same run: the same bytes over a plain TCP connection on loopback, into memory that is
-//! there already. `-o json` prints rows for machines; `--reps N` sets the moves per row, `--mib N` one size,
+//! there already. How much slower the agent is while its memory goes ahead: what it writes in that time, as a share of
+//! what it wrote in the same time before; and the same by the time that it had a processor, which both nodes want as
+//! well. `-o json` prints rows for machines; `--reps N` sets the moves per row, `--mib N` one size,
 //! `--hot-kib N` one hot set, and `--strategy NAME` one strategy beside stop-copy.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use mielin_cells::{Cells, CellsConfig, LogKind, MoveOptions, SpawnRequest};
+use mielin_cells::{Cells, CellsConfig, LogKind, MoveOptions, MoveProgress, SpawnRequest};
 use mielin_mesh::{JoinRequest, MeshConfig, MeshService, create_mesh, join};
-use mielin_mesh_core::{MemberState, MigrationStrategy, NodeRole};
+use mielin_mesh_core::{AgentId, MemberState, MigrationStrategy, NodeRole};
+use tokio::sync::mpsc;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// How long the agent is watched before each move.
+const UNDISTURBED: Duration = Duration::from_millis(200);
 /// Copies of the memory's bytes by TCP.
 const FLOORS: usize = 5;
 
@@ -32,10 +37,59 @@ struct Row {
     freeze_us: Vec<u64>,
     /// Pages that followed, and those that were waited for, in the last move.
     followed: [u64; 2],
+    /// What the agent did before the moves, and while its memory went ahead.
+    undisturbed: Pace,
+    disturbed: Pace,
     /// Bytes of pages before and after compression, in the last move.
     page_bytes: [u64; 2],
     throttled_percent: u8,
     last: String,
+}
+
+/// So much work in so much time.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    work: u64,
+    wall_ns: u64,
+    cpu_ns: u64,
+}
+
+impl Pace {
+    fn add(&mut self, from: &Sample, to: &Sample) -> Result<(), Failure> {
+        self.work += to.work - from.work;
+        self.wall_ns += u64::try_from((to.at - from.at).as_nanos())?;
+        self.cpu_ns += to.cpu_ns - from.cpu_ns;
+        Ok(())
+    }
+}
+
+/// How far an agent was at a time.
+struct Sample {
+    at: Instant,
+    work: u64,
+    cpu_ns: u64,
+}
+
+impl Sample {
+    async fn take(cells: &Cells, agent: AgentId) -> Result<Sample, Failure> {
+        let report = cells.inspect(agent).await?;
+        Ok(Sample {
+            at: Instant::now(),
+            work: report.stdout_bytes,
+            cpu_ns: report.counters.cpu_ns,
+        })
+    }
+}
+
+/// How much slower than `undisturbed`, in percent, by either clock; none if there was nothing to compare.
+fn slowdown(undisturbed: &Pace, disturbed: &Pace) -> Option<[f64; 2]> {
+    let speeds = |pace: &Pace| [pace.wall_ns, pace.cpu_ns].map(|ns| pace.work as f64 / ns as f64);
+    let (before, then) = (speeds(undisturbed), speeds(disturbed));
+    let percent = [0, 1].map(|clock| (1.0 - then[clock] / before[clock]) * 100.0);
+    percent
+        .iter()
+        .all(|percent| percent.is_finite())
+        .then_some(percent)
 }
 
 #[tokio::main]
@@ -148,6 +202,8 @@ async fn measure(
         bytes: 0,
         freeze_us: Vec::new(),
         followed: [0; 2],
+        undisturbed: Pace::default(),
+        disturbed: Pace::default(),
         page_bytes: [0; 2],
         throttled_percent: 0,
         last: String::new(),
@@ -160,8 +216,27 @@ async fn measure(
     for rep in 0..reps + 2 {
         let (source, target) = if rep % 2 == 0 { (0, 1) } else { (1, 0) };
         let target = nodes[target].mesh().local().id;
-        let report = nodes[source].migrate(agent, target, options, None).await?;
+        let from = Sample::take(&nodes[source], agent).await?;
+        tokio::time::sleep(UNDISTURBED).await;
+        let to = Sample::take(&nodes[source], agent).await?;
+        let (progress, mut steps) = mpsc::unbounded_channel::<MoveProgress>();
+        let watching = async {
+            let mut samples = Vec::new();
+            while let Some(step) = steps.recv().await {
+                if ["pre-copy 1", "freezing"].contains(&step.phase.as_str()) {
+                    samples.push(Sample::take(&nodes[source], agent).await?);
+                }
+            }
+            Ok::<_, Failure>(samples)
+        };
+        let moving = nodes[source].migrate(agent, target, options, Some(progress));
+        let (report, samples) = tokio::join!(moving, watching);
+        let report = report?;
         if rep >= 2 {
+            if let [began, froze] = &samples?[..] {
+                row.undisturbed.add(&from, &to)?;
+                row.disturbed.add(began, froze)?;
+            }
             row.downtime_us.push(report.downtime_us);
             row.total_us.push(report.total_us);
             row.bytes = report.bytes;
@@ -217,16 +292,18 @@ fn floor(mib: u32) -> Result<u64, Failure> {
     Ok(percentile(&mut times, 50))
 }
 
-/// Fills its memory, says `x`, and then writes its hot set for ever.
+/// Fills its memory, and then writes its hot set for ever; says `x` when it begins with that, and after every so many
+/// rounds, that is about once in a million words.
 fn program(mib: u32, hot_kib: u32) -> Result<Vec<u8>, Failure> {
     let (pages, end) = (mib * 16, mib << 20);
     let hot = end - hot_kib * 1024;
+    let rounds = (1 << 20) / (hot_kib * 16) + 1;
     let text = format!(
         r#"(module
         (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
         (memory (export "memory") {pages})
         (func (export "_start")
-            (local $at i32) (local $x i64)
+            (local $at i32) (local $x i64) (local $rounds i32)
             (local.set $at (i32.const 64))
             (loop $fill
                 (i64.store (local.get $at) (i64.extend_i32_u (local.get $at)))
@@ -235,8 +312,11 @@ fn program(mib: u32, hot_kib: u32) -> Result<Vec<u8>, Failure> {
             (i32.store (i32.const 0) (i32.const 16))
             (i32.store (i32.const 4) (i32.const 1))
             (i32.store8 (i32.const 16) (i32.const 120))
-            (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
             (loop $again
+                (if (i32.eqz (local.get $rounds)) (then
+                    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+                    (local.set $rounds (i32.const {rounds}))))
+                (local.set $rounds (i32.sub (local.get $rounds) (i32.const 1)))
                 (local.set $at (i32.const {hot}))
                 (loop $hot
                     (local.set $x (i64.add (local.get $x) (i64.const 1)))
@@ -259,7 +339,7 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     if !json {
         writeln!(
             out,
-            "  MiB  hot KiB  strategy     downtime µs (median, p99)  freeze µs   total µs  ×floor      bytes  followed, waited for; pages packed; throttled"
+            "  MiB  hot KiB  strategy     downtime µs (median, p99)  freeze µs   total µs  ×floor      bytes  followed, waited for; pages packed; throttled; slower by wall, by CPU"
         )?;
     }
     let mut lines = Vec::new();
@@ -276,14 +356,25 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
         let (mib, strategy, floor, bytes, kib) =
             (row.mib, row.strategy, row.floor_us, row.bytes, row.hot_kib);
         let times_floor = total as f64 / floor.max(1) as f64;
+        let slower = slowdown(&row.undisturbed, &row.disturbed);
+        let (slower_json, slower) = match slower {
+            Some([wall, cpu]) => (
+                format!(r#""slower_wall_percent":{wall:.1},"slower_cpu_percent":{cpu:.1}"#),
+                format!("{wall:.1} %, {cpu:.1} %"),
+            ),
+            None => (
+                r#""slower_wall_percent":null,"slower_cpu_percent":null"#.to_owned(),
+                "-".to_owned(),
+            ),
+        };
         if json {
             lines.push(format!(
-                r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"freeze_us_median":{freeze},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes},"followed":{followed},"faults":{faults},"page_bytes":{raw},"page_bytes_sent":{sent},"throttled_percent":{throttled}}}"#
+                r#"{{"mib":{mib},"hot_kib":{kib},"strategy":"{strategy}","downtime_us_median":{median},"downtime_us_p99":{p99},"freeze_us_median":{freeze},"total_us_median":{total},"floor_us":{floor},"bytes":{bytes},"followed":{followed},"faults":{faults},"page_bytes":{raw},"page_bytes_sent":{sent},"throttled_percent":{throttled},{slower_json}}}"#
             ));
         } else {
             writeln!(
                 out,
-                "{mib:>5}  {kib:>7}  {strategy:<10} {median:>14} {p99:>13} {freeze:>10} {total:>10} {times_floor:>7.2} {bytes:>10}  {followed}, {faults}; {raw} to {sent}; {throttled} %"
+                "{mib:>5}  {kib:>7}  {strategy:<10} {median:>14} {p99:>13} {freeze:>10} {total:>10} {times_floor:>7.2} {bytes:>10}  {followed}, {faults}; {raw} to {sent}; {throttled} %; {slower}"
             )?;
             writeln!(out, "       the last one: {}", row.last)?;
         }
