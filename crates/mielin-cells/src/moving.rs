@@ -3,7 +3,7 @@
 //! The decisions are `mielin_mesh_core::migration`'s; here they are carried out. [`source`] freezes, reads and sends,
 //! [`target`] prepares, writes and starts, and [`frames`] is what passes between them. What travels besides memory and
 //! stack: the agent's identity, its logs (what was there before the freeze goes ahead), its host state, its mailbox
-//! and its outbox. A BLAKE3 over everything that changed hands is checked before the target says that it is ready.
+//! and its outbox. A digest over everything that changed hands is compared before the target says that it is ready.
 
 mod follow_up;
 mod frames;

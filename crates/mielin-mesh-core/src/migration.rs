@@ -12,7 +12,7 @@ mod receiver;
 
 pub use arrivals::{Arrivals, Query, QueryReply};
 pub use coordinator::{MigrationCoordinator, Move, SourceAction, SourceInput};
-pub use frame::{MigrationFrame, Offer, PageRecords, page_record, page_runs, read_page_runs};
+pub use frame::{MigrationFrame, Offer, PageBatch, page_indices, page_runs, read_page_runs};
 pub use metrics::{MigrationMetrics, PhaseTime, Round};
 pub use packing::{PackingChoice, Traffic, Trial};
 pub use phase::{MigrationPhase, MigrationStrategy, RollbackReason};

@@ -69,15 +69,14 @@ fn main() {
         );
 
         let mut instance = instance_with(kind, &large, host(), &node);
-        println!(
-            "{kind}: touch 64 MiB {:?}",
-            timed(1, || instance.reserve(64 << 20))
-        );
-        for index in 0..16384 {
-            instance
-                .write_page(index, &[index as u8 | 1; 4096])
-                .unwrap();
-        }
+        let fill = || {
+            for index in 0..16384 {
+                instance
+                    .write_page(index, &[index as u8 | 1; 4096])
+                    .unwrap();
+            }
+        };
+        println!("{kind}: write 64 MiB {:?}", timed(1, fill));
         let mut tracker = instance.track().unwrap();
         let backend = tracker.backend();
         println!(
@@ -102,11 +101,8 @@ fn main() {
             );
         }
         let all: Vec<u32> = (0..16384).collect();
-        let mut out = Vec::with_capacity(64 << 20);
-        let read = || {
-            out.clear();
-            tracker.read_many(&all, Some(&*instance), &mut out)
-        };
+        let mut out = vec![[0; 4096]; all.len()];
+        let read = || tracker.read_many(&all, Some(&*instance), &mut out);
         println!("{kind}: {backend}: read 64 MiB {:?}", timed(5, read));
         println!(
             "{kind}: snapshot of 64 MiB {:?}",

@@ -4,6 +4,7 @@
 mod absent;
 mod fingerprint;
 mod page_hash;
+mod page_set;
 mod region;
 #[cfg(target_os = "linux")]
 mod userfaultfd;
@@ -15,7 +16,8 @@ use mielin_safepoint::PAGE_SIZE;
 use crate::{EngineError, Instance};
 
 pub use fingerprint::{Fingerprint, PageKey};
-pub(crate) use region::{RegionOwner, RegionSize, populate};
+pub use page_set::PageSet;
+pub(crate) use region::{RegionOwner, RegionSize};
 
 /// `page-hash` here keeps the kernel's help out of the way, for tests and comparisons.
 const OVERRIDE: &str = "MIELIN_DIRTY";
@@ -129,23 +131,23 @@ pub trait DirtyTracker: Send {
         out: &mut [u8; PAGE_SIZE],
     ) -> Result<(), TrackError>;
 
-    /// Copies many pages, appended to `out` in the order of `indices`: the same as
-    /// [`read`](Self::read) of each, in far fewer system calls.
+    /// Copies many pages, as many as `out` has room for: the same as [`read`](Self::read) of each, in
+    /// far fewer system calls.
     ///
     /// # Errors
-    /// As for [`read`](Self::read); what was appended is undefined then.
+    /// As for [`read`](Self::read); what `out` holds is undefined then.
+    ///
+    /// # Panics
+    /// `indices` and `out` differ in length.
     fn read_many(
         &self,
         indices: &[u32],
         parked: Option<&dyn Instance>,
-        out: &mut Vec<u8>,
+        out: &mut [[u8; PAGE_SIZE]],
     ) -> Result<(), TrackError> {
-        let mut page = [0; PAGE_SIZE];
-        for index in indices {
-            self.read(*index, parked, &mut page)?;
-            out.extend_from_slice(&page);
-        }
-        Ok(())
+        assert_eq!(out.len(), indices.len(), "one page of room for each index");
+        let mut pages = indices.iter().zip(out);
+        pages.try_for_each(|(index, page)| self.read(*index, parked, page))
     }
 }
 

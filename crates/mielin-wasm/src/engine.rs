@@ -101,14 +101,6 @@ pub trait Instance: Send {
     /// that a source does not send are zero, so whoever receives pages one by one begins with this.
     fn clear(&mut self);
 
-    /// Grows the program's memory to this size, rounded up to 64 KiB, if it is smaller, and touches
-    /// its pages: a target does this before the source freezes, because first touches are most of
-    /// the time that a restore takes.
-    ///
-    /// # Errors
-    /// The size is over the limits or the module's own maximum.
-    fn reserve(&mut self, bytes: u64) -> Result<(), EngineError>;
-
     /// Grows the program's memory to this size, rounded up to 64 KiB, if it is smaller.
     ///
     /// # Errors
@@ -133,7 +125,15 @@ pub trait Instance: Send {
     ///
     /// # Errors
     /// The page is beyond the end of the memory.
-    fn write_page(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Result<(), EngineError>;
+    fn write_page(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Result<(), EngineError> {
+        self.write_pages(index, std::slice::from_ref(page))
+    }
+
+    /// Overwrites pages of the program's memory that are neighbours, from `first` on.
+    ///
+    /// # Errors
+    /// A page is beyond the end of the memory. Nothing has changed then.
+    fn write_pages(&mut self, first: u32, pages: &[[u8; PAGE_SIZE]]) -> Result<(), EngineError>;
 
     /// Globals and stack of a program that is not running.
     fn execution(&self) -> Execution;

@@ -77,7 +77,7 @@ mod wasmtime;
 pub use address::{Address, AddressError};
 pub use capability::{Capability, CapabilityError, DataBytes, Grants, Target};
 pub use code_cache::CodeCache;
-pub use dirty::{AbsentPages, DirtyTracker, Fingerprint, PageKey, TrackError, Watch};
+pub use dirty::{AbsentPages, DirtyTracker, Fingerprint, PageKey, PageSet, TrackError, Watch};
 pub use engine::{
     Engine, EngineError, EngineKind, EngineKindError, Instance, Plain, Prepared, engine,
 };

@@ -60,9 +60,10 @@ impl<M: Machine> Program<M> {
         self.values = values.collect();
     }
 
-    fn memory_range(&self, index: u32) -> Option<std::ops::Range<usize>> {
-        let start = index as usize * PAGE_SIZE;
-        let end = start + PAGE_SIZE;
+    /// Where pages are in the memory, if they are inside.
+    fn memory_range(&self, first: u32, pages: usize) -> Option<std::ops::Range<usize>> {
+        let start = first as usize * PAGE_SIZE;
+        let end = start.checked_add(pages * PAGE_SIZE)?;
         (end <= self.machine.memory().len()).then_some(start..end)
     }
 
@@ -157,12 +158,6 @@ impl<M: Machine> Instance for Program<M> {
         self.machine.memory()
     }
 
-    fn reserve(&mut self, bytes: u64) -> Result<(), EngineError> {
-        self.grow_to(bytes)?;
-        dirty::populate(self.machine.memory_mut());
-        Ok(())
-    }
-
     fn grow(&mut self, bytes: u64) -> Result<(), EngineError> {
         self.grow_to(bytes)
     }
@@ -200,19 +195,22 @@ impl<M: Machine> Instance for Program<M> {
     }
 
     fn read_page(&self, index: u32, out: &mut [u8; PAGE_SIZE]) {
-        match self.memory_range(index) {
+        match self.memory_range(index, 1) {
             Some(range) => out.copy_from_slice(&self.machine.memory()[range]),
             None => out.fill(0),
         }
     }
 
-    fn write_page(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Result<(), EngineError> {
+    fn write_pages(&mut self, first: u32, pages: &[[u8; PAGE_SIZE]]) -> Result<(), EngineError> {
         let memory_bytes = self.memory_bytes();
-        let range = self.memory_range(index).ok_or(EngineError::PageRange {
-            index,
+        let range = self.memory_range(first, pages.len());
+        let range = range.ok_or_else(|| EngineError::PageRange {
+            index: first
+                .saturating_add(u32::try_from(pages.len()).unwrap_or(u32::MAX))
+                .saturating_sub(1),
             memory_bytes,
         })?;
-        self.machine.memory_mut()[range].copy_from_slice(page);
+        self.machine.memory_mut()[range].copy_from_slice(pages.as_flattened());
         Ok(())
     }
 

@@ -46,10 +46,9 @@ impl Copy {
             pages.is_sorted_by(|one, other| one < other),
             "ascending, each once"
         );
-        let mut read = Vec::new();
+        let mut read = vec![[0; PAGE]; pages.len()];
         tracker.read_many(&pages, parked, &mut read).unwrap();
-        assert_eq!(read.len(), pages.len() * PAGE);
-        for (index, page) in pages.iter().zip(read.chunks(PAGE)) {
+        for (index, page) in pages.iter().zip(&read) {
             let start = *index as usize * PAGE;
             if self.bytes.len() < start + PAGE {
                 self.bytes.resize(start + PAGE, 0);

@@ -7,7 +7,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use mielin_mesh::StreamError;
-use mielin_mesh_core::migration::{PackingChoice, PageRecords, Trial};
+use mielin_mesh_core::limits::PAGE_BYTES;
+use mielin_mesh_core::migration::{PackingChoice, PageBatch, Trial};
 use mielin_mesh_core::{Instant as CoreInstant, MigrationFrame};
 
 use super::frames::{FrameError, Header, Outgoing};
@@ -45,6 +46,8 @@ pub(super) struct Packer {
     choice: PackingChoice,
     packing: Packing,
     began: Instant,
+    /// What was compressed last; kept for its room.
+    packed: Vec<u8>,
     pub(super) bytes: Arc<PageBytes>,
 }
 
@@ -54,6 +57,7 @@ impl Packer {
             choice: PackingChoice::new(),
             packing,
             began: Instant::now(),
+            packed: Vec::new(),
             bytes: Arc::default(),
         }
     }
@@ -67,36 +71,36 @@ impl Packer {
         std::mem::replace(self, left)
     }
 
-    /// Sends `count` page records; gives the bytes that they took.
+    /// Sends a batch of `count` pages; gives the bytes that it took.
     pub(super) async fn send(
         &mut self,
         outgoing: &mut Outgoing,
         count: u32,
-        records: Vec<u8>,
+        batch: &[u8],
     ) -> Result<u64, StreamError> {
         let now = CoreInstant::from_start(self.began.elapsed());
         if let Some(traffic) = outgoing.traffic() {
             self.choice.observe(now, traffic);
         }
-        let raw = records.len() as u64;
-        let (header, tail) = match self.pack(&records) {
+        let (header, tail) = match self.pack(batch) {
             Some(packed) => (Header::Packed { count }, packed),
-            None => (Header::Core(MigrationFrame::Pages { count }), records),
+            None => (Header::Core(MigrationFrame::Pages { count }), batch),
         };
+        let tail = Bytes::copy_from_slice(tail);
         let sent = tail.len() as u64;
-        self.bytes.add(raw, sent);
-        outgoing.send(&header, tail.into()).await?;
+        self.bytes.add(batch.len() as u64, sent);
+        outgoing.send(&header, tail).await?;
         Ok(sent)
     }
 
-    /// The records compressed, if they should be.
-    fn pack(&mut self, records: &[u8]) -> Option<Vec<u8>> {
+    /// The batch compressed, if it should be.
+    fn pack(&mut self, batch: &[u8]) -> Option<&[u8]> {
         let wanted = match self.packing {
             Packing::Never => false,
             Packing::Always => true,
             Packing::Auto => {
                 self.choice.wants_trial() && {
-                    let (_, trial) = compress(&sample(records))?;
+                    let trial = compress(&sample(batch), &mut self.packed)?;
                     self.choice.note(trial);
                     self.choice.is_worth(trial)
                 }
@@ -105,68 +109,73 @@ impl Packer {
         if !wanted {
             return None;
         }
-        let (packed, trial) = compress(records)?;
+        let trial = compress(batch, &mut self.packed)?;
         self.choice.note(trial);
-        (packed.len() < records.len()).then_some(packed)
+        let packed = self.packed.get(..usize::try_from(trial.packed).ok()?)?;
+        (packed.len() < batch.len()).then_some(packed)
     }
 }
 
-/// A few pages from all over the chunk.
-fn sample(records: &[u8]) -> Vec<u8> {
-    let (records, _) = records.as_chunks::<{ PageRecords::RECORD_BYTES }>();
-    let every = records.len().div_ceil(TRIAL_PAGES).max(1);
-    let mut sample = Vec::with_capacity(TRIAL_PAGES * PageRecords::RECORD_BYTES);
-    for record in records.iter().step_by(every) {
-        sample.extend_from_slice(record);
+/// A few pages from all over the batch.
+fn sample(batch: &[u8]) -> Vec<u8> {
+    let count = batch.len() / PageBatch::BYTES_PER_PAGE;
+    let (pages, _) = batch.as_chunks::<PAGE_BYTES>();
+    let every = count.div_ceil(TRIAL_PAGES).max(1);
+    let mut sample = Vec::with_capacity(TRIAL_PAGES * PAGE_BYTES);
+    for page in pages.iter().take(count).step_by(every) {
+        sample.extend_from_slice(page);
     }
     sample
 }
 
-pub(super) fn compress(bytes: &[u8]) -> Option<(Vec<u8>, Trial)> {
+/// Compresses to the beginning of `packed`, which is made large enough.
+fn compress(bytes: &[u8], packed: &mut Vec<u8>) -> Option<Trial> {
     let began = Instant::now();
-    let mut packed = vec![0; get_maximum_output_size(bytes.len())];
-    let len = compress_into(bytes, &mut packed).ok()?;
-    packed.truncate(len);
-    let trial = Trial {
+    let room = get_maximum_output_size(bytes.len());
+    if packed.len() < room {
+        packed.resize(room, 0);
+    }
+    let len = compress_into(bytes, packed).ok()?;
+    Some(Trial {
         raw: bytes.len() as u64,
         packed: len as u64,
         took: began.elapsed(),
-    };
-    Some((packed, trial))
+    })
 }
 
-/// The page records in the tail of [`Header::Packed`]. What they come to is known beforehand: nothing is made as large
+/// The batch of pages in the tail of [`Header::Packed`]. What it comes to is known beforehand: nothing is made as large
 /// as the tail only claims to be.
 pub(super) fn unpack(count: u32, tail: &[u8]) -> Result<Bytes, FrameError> {
     let count = count as usize;
     if count == 0 || count > PAGES_MAX {
         return Err(FrameError::Malformed);
     }
-    let mut records = vec![0; count * PageRecords::RECORD_BYTES];
-    match decompress_into(tail, &mut records) {
-        Ok(len) if len == records.len() => Ok(records.into()),
+    let mut batch = vec![0; count * PageBatch::BYTES_PER_PAGE];
+    match decompress_into(tail, &mut batch) {
+        Ok(len) if len == batch.len() => Ok(batch.into()),
         Ok(_) | Err(_) => Err(FrameError::Malformed),
     }
+}
+
+#[cfg(test)]
+pub(super) fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let trial = compress(bytes, &mut packed).expect("there is room");
+    packed.truncate(trial.packed as usize);
+    packed
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use mielin_mesh_core::limits::PAGE_BYTES;
-    use mielin_mesh_core::migration::page_record;
+    use mielin_mesh_core::migration::page_indices;
 
     use super::*;
 
-    fn records(count: u32, byte: impl Fn(u32) -> u8) -> Vec<u8> {
-        let mut tail = Vec::new();
-        for index in 0..count {
-            let mut page = [0; PAGE_BYTES];
-            page.iter_mut()
-                .zip(0..)
-                .for_each(|(out, at)| *out = byte(index * 4096 + at));
-            page_record(index, &page, &mut tail);
-        }
+    fn batch(count: u32, byte: impl Fn(u32) -> u8) -> Vec<u8> {
+        let mut tail: Vec<u8> = (0..count * 4096).map(byte).collect();
+        page_indices(&(0..count).collect::<Vec<_>>(), &mut tail);
         tail
     }
 
@@ -179,26 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn packed_records_come_back() {
+    fn packed_pages_come_back() {
         for (count, byte) in [
             (1, (|_| 7) as fn(u32) -> u8),
             (64, |at| (at / 300) as u8),
             (64, noise),
             (3, noise),
         ] {
-            let tail = records(count, byte);
-            let (packed, trial) = compress(&tail).unwrap();
-            assert_eq!(
-                (trial.raw, trial.packed),
-                (tail.len() as u64, packed.len() as u64)
-            );
-            assert_eq!(unpack(count, &packed).unwrap(), tail);
+            let tail = batch(count, byte);
+            assert_eq!(unpack(count, &packed(&tail)).unwrap(), tail);
         }
     }
 
     #[test]
     fn what_grows_goes_as_it_is_and_what_is_not_wanted_too() {
-        let (noise, same) = (records(8, noise), records(8, |_| 1));
+        let (noise, same) = (batch(8, noise), batch(8, |_| 1));
         assert!(Packer::new(Packing::Always).pack(&noise).is_none());
         assert!(Packer::new(Packing::Always).pack(&same).unwrap().len() < 500);
         assert!(Packer::new(Packing::Never).pack(&same).is_none());
@@ -208,8 +212,8 @@ mod tests {
 
     #[test]
     fn hostile_tails_are_errors() {
-        let tail = records(4, |at| (at / 100) as u8);
-        let (packed, _) = compress(&tail).unwrap();
+        let tail = batch(4, |at| (at / 100) as u8);
+        let packed = packed(&tail);
         for count in [0, 3, 5, 64, 65, u32::MAX] {
             assert!(unpack(count, &packed).is_err(), "{count}");
         }
@@ -227,18 +231,12 @@ mod tests {
 
     #[test]
     fn a_sample_is_from_all_over() {
-        let tail = records(64, |at| (at / 4096) as u8);
+        let tail = batch(64, |at| (at / 4096) as u8);
         let sample = sample(&tail);
-        assert_eq!(sample.len(), 4 * PageRecords::RECORD_BYTES);
-        let bytes: Vec<u8> = sample
-            .chunks(PageRecords::RECORD_BYTES)
-            .map(|r| r[9])
-            .collect();
+        assert_eq!(sample.len(), 4 * PAGE_BYTES);
+        let bytes: Vec<u8> = sample.chunks(PAGE_BYTES).map(|page| page[9]).collect();
         assert_eq!(bytes, [0, 16, 32, 48]);
-        assert_eq!(
-            super::sample(&records(3, |_| 1)).len(),
-            3 * PageRecords::RECORD_BYTES
-        );
+        assert_eq!(super::sample(&batch(3, |_| 1)).len(), 3 * PAGE_BYTES);
         assert_eq!(super::sample(&[]).len(), 0);
     }
 }

@@ -4,7 +4,7 @@ mod files;
 mod pages;
 mod serving;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,12 @@ use mielin_mesh_core::{
     MigrationStrategy, NodeId, codec,
 };
 use mielin_safepoint::PAGE_SIZE;
-use mielin_wasm::{BlockStream, DirtyTracker, HostState, Instance};
+use mielin_wasm::{BlockStream, DirtyTracker, HostState, Instance, PageSet};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use self::pages::SentPages;
 use self::serving::Serving;
-use super::frames::{self, Header, Identified, Installed, Outgoing};
+use super::frames::{self, Header, Identified, Installed, Offered, Outgoing};
 use super::packing::Packer;
 use crate::cell::restraint::Restrained;
 use crate::cell::{Cell, Claim, Held};
@@ -130,7 +130,7 @@ struct Source {
     serving: Option<Serving>,
     faults: u64,
     /// Pages found dirty and not sent yet.
-    dirty: BTreeSet<u32>,
+    dirty: PageSet,
     /// Their bytes, where the tracker cannot read them while the agent runs.
     copies: BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
     /// What the target has.
@@ -232,7 +232,7 @@ impl Source {
             follow: None,
             serving: None,
             faults: 0,
-            dirty: BTreeSet::new(),
+            dirty: PageSet::default(),
             copies: BTreeMap::new(),
             sent: SentPages::new()?,
             packer,
@@ -408,7 +408,11 @@ impl Source {
                 let tail = match &frame {
                     MigrationFrame::Offer(offer) => {
                         self.strategy = Some(offer.strategy);
-                        codec::encode(&Identified::new(&self.cell().identity)).into()
+                        let offered = Offered {
+                            identified: Identified::new(&self.cell().identity),
+                            page_key: self.sent.seed(),
+                        };
+                        codec::encode(&offered).into()
                     }
                     _ => Bytes::new(),
                 };
@@ -427,7 +431,7 @@ impl Source {
             }
             SourceAction::Harvest => Some(match self.harvest().await {
                 Ok(()) => SourceInput::Harvested {
-                    pages: self.dirty.len() as u64,
+                    pages: self.dirty.len(),
                 },
                 Err(error) => failed(error),
             }),

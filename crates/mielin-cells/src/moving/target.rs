@@ -12,19 +12,17 @@ use mielin_mesh::{FrameLimit, MeshStream, RecvHalf};
 use mielin_mesh_core::codec;
 use mielin_mesh_core::limits::PAGE_BYTES;
 use mielin_mesh_core::migration::{
-    Offer, PageRecords, Query, QueryReply, TargetAction, TargetInput, read_page_runs,
+    Offer, PageBatch, Query, QueryReply, TargetAction, TargetInput, read_page_runs,
 };
-use mielin_mesh_core::{
-    AgentId, Epoch, MigrationFrame, MigrationPhase, MigrationReceiver, MigrationStrategy, NodeId,
-};
+use mielin_mesh_core::{AgentId, Epoch, MigrationFrame, MigrationPhase, MigrationReceiver, NodeId};
 use mielin_safepoint::{Execution, HostSection, ModuleHash, SnapshotLimits};
-use mielin_wasm::{Address, HostState, Instance, Prepared};
+use mielin_wasm::{Address, HostState, Instance, PageKey, Prepared};
 use tokio::sync::mpsc;
 
 use self::following::Following;
 pub(crate) use self::inbound::Inbound;
 use self::inbound::InboundEntry;
-use super::frames::{self, FrameError, Header, Identified, Installed, Outgoing};
+use super::frames::{self, FrameError, Header, Installed, Offered, Outgoing};
 use super::packing;
 use crate::cell::{Cell, Claim, Identity, Parts};
 use crate::config::{MoveSide, ProbeAnswer};
@@ -125,6 +123,7 @@ struct Guest {
     sections: Vec<HostSection>,
     /// Contents of files: those that went ahead, and behind them those that replace some.
     files: Vec<u8>,
+    page_key: PageKey,
     digest: blake3::Hasher,
     /// Pages that were sent and are not known to have become zero since.
     written: u64,
@@ -432,9 +431,9 @@ impl Target {
             return Err(CellsError::ShuttingDown);
         }
         node.has_room()?;
-        let identified: Identified =
+        let offered: Offered =
             codec::decode(&self.tail).map_err(|_| wire::malformed("an offer"))?;
-        let identity = identified.into_identity(offer.agent)?;
+        let identity = offered.identified.into_identity(offer.agent)?;
         let limits = &node.config.limits;
         let too_large = |what: &str, len: u64, max: u64| CellsError::TooLarge {
             what: what.to_owned(),
@@ -489,6 +488,7 @@ impl Target {
             tally,
             sections: Vec::new(),
             files: Vec::new(),
+            page_key: PageKey::from_seed(&offered.page_key),
             digest: blake3::Hasher::new(),
             written: 0,
             paused: false,
@@ -503,7 +503,7 @@ impl Target {
             .ok_or_else(|| CellsError::Internal("no agent was offered".to_owned()))
     }
 
-    /// Compiles, instantiates and touches the memory, on a thread for blocking work.
+    /// Compiles and instantiates, on a thread for blocking work.
     async fn prepare(&mut self) -> Result<(), CellsError> {
         let (node, module) = (Arc::clone(&self.node), std::mem::take(&mut self.tail));
         let guest = self.guest()?;
@@ -514,7 +514,6 @@ impl Target {
             Address(guest.identity.id.0),
         );
         let services = host_calls(&guest.identity, &guest.logs, &guest.post, &guest.tally);
-        let all_follows = guest.offer.strategy == MigrationStrategy::PostCopy && node.lets_follow();
         let making = tokio::task::spawn_blocking(move || {
             let prepared = match known {
                 Some(prepared) => prepared,
@@ -526,11 +525,7 @@ impl Target {
             let mut instance = prepared.instantiate(HostState::new(address), services, &limits)?;
             // Zero pages are not sent, and the module's data is not what the agent has made of it.
             instance.clear();
-            if all_follows {
-                instance.grow(memory_bytes)?;
-            } else {
-                instance.reserve(memory_bytes)?;
-            }
+            instance.grow(memory_bytes)?;
             Ok::<_, CellsError>((prepared, instance))
         });
         let (prepared, instance) = making
@@ -546,11 +541,13 @@ impl Target {
         let tail = std::mem::take(&mut self.tail);
         let node = Arc::clone(&self.node);
         let guest = self.guest()?;
-        guest.digest.update(&tail);
-        let records = PageRecords::new(count, &tail).map_err(|_| wire::malformed("pages"))?;
+        let batch = PageBatch::new(count, &tail).map_err(|_| wire::malformed("pages"))?;
+        for (index, page) in batch.iter() {
+            frames::digest_page(&mut guest.digest, index, &guest.page_key.fingerprint(page));
+        }
         let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
-        for (index, page) in records {
-            let end = (u64::from(index) + 1) * PAGE_BYTES as u64;
+        for (first, pages) in batch.runs() {
+            let end = (u64::from(first) + pages.len() as u64) * PAGE_BYTES as u64;
             if end > instance.memory_bytes() {
                 // The agent's memory has grown since the offer.
                 if end > node.config.limits.memory_bytes {
@@ -564,9 +561,9 @@ impl Target {
                         max,
                     });
                 }
-                instance.reserve(end)?;
+                instance.grow(end)?;
             }
-            instance.write_page(index, page)?;
+            instance.write_pages(first, pages)?;
         }
         guest.written += u64::from(count);
         Ok(())
@@ -713,10 +710,7 @@ pub(crate) fn load(
     state: &Installed,
     sections: &[HostSection],
 ) -> Result<(), CellsError> {
-    // Reserving touches every page, which has been done for the memory that was offered.
-    if instance.memory_bytes() < state.memory_bytes {
-        instance.reserve(state.memory_bytes)?;
-    }
+    instance.grow(state.memory_bytes)?;
     if instance.memory_bytes() != state.memory_bytes {
         return Err(CellsError::Internal(
             "the memory has another size than at the source".to_owned(),

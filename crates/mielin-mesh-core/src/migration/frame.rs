@@ -21,7 +21,7 @@ pub struct Offer {
     pub module: [u8; 32],
     /// The module's length.
     pub module_bytes: u64,
-    /// Its linear memory, to be reserved and touched by the target.
+    /// The size of its linear memory.
     pub memory_bytes: u64,
     /// How its memory will come.
     pub strategy: MigrationStrategy,
@@ -46,9 +46,9 @@ pub enum MigrationFrame {
     },
     /// Source: the module. Tail: its bytes.
     Module,
-    /// Target: compiled, instantiated, memory touched.
+    /// Target: compiled and instantiated.
     Prepared,
-    /// Source: pages. Tail: `count` page records.
+    /// Source: pages. Tail: a [`PageBatch`] of `count`.
     Pages {
         /// How many.
         count: u32,
@@ -132,47 +132,66 @@ impl MigrationFrame {
     }
 }
 
-/// Appends a page to the tail of [`MigrationFrame::Pages`]: its index, little-endian, and its bytes.
-pub fn page_record(index: u32, page: &[u8; PAGE_BYTES], tail: &mut Vec<u8>) {
-    tail.extend_from_slice(&index.to_le_bytes());
-    tail.extend_from_slice(page);
+/// The pages in the tail of [`MigrationFrame::Pages`]: their bytes, page after page, and behind all of them their
+/// indices, little-endian. So neighbours in memory are neighbours in the tail, and are written in one piece.
+#[derive(Clone, Copy, Debug)]
+pub struct PageBatch<'a> {
+    pages: &'a [[u8; PAGE_BYTES]],
+    indices: &'a [[u8; 4]],
 }
 
-/// The pages in the tail of [`MigrationFrame::Pages`].
-#[derive(Clone, Debug)]
-pub struct PageRecords<'a> {
-    rest: &'a [u8],
-}
+impl<'a> PageBatch<'a> {
+    /// Bytes of a tail for each page.
+    pub const BYTES_PER_PAGE: usize = PAGE_BYTES + 4;
 
-impl<'a> PageRecords<'a> {
-    /// Bytes of one record.
-    pub const RECORD_BYTES: usize = 4 + PAGE_BYTES;
-
-    /// The records of a tail.
+    /// The pages of a tail.
     ///
     /// # Errors
     ///
-    /// If the tail does not have exactly `count` records.
-    pub fn new(count: u32, tail: &'a [u8]) -> Result<PageRecords<'a>, CodecError> {
-        let expected = u64::from(count) * PageRecords::RECORD_BYTES as u64;
+    /// If the tail does not have exactly `count` pages.
+    pub fn new(count: u32, tail: &'a [u8]) -> Result<PageBatch<'a>, CodecError> {
+        let expected = u64::from(count) * PageBatch::BYTES_PER_PAGE as u64;
         match (tail.len() as u64).cmp(&expected) {
             core::cmp::Ordering::Less => Err(CodecError::Truncated),
-            core::cmp::Ordering::Equal => Ok(PageRecords { rest: tail }),
+            core::cmp::Ordering::Equal => {
+                let (pages, indices) = tail.split_at(count as usize * PAGE_BYTES);
+                Ok(PageBatch {
+                    pages: pages.as_chunks().0,
+                    indices: indices.as_chunks().0,
+                })
+            }
             core::cmp::Ordering::Greater => Err(CodecError::Trailing {
                 count: (tail.len() as u64 - expected) as usize,
             }),
         }
     }
+
+    /// Each page with its index.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &'a [u8; PAGE_BYTES])> + use<'a> {
+        let indices = self.indices.iter().map(|index| u32::from_le_bytes(*index));
+        indices.zip(self.pages)
+    }
+
+    /// The same in runs of neighbours: the index of the first, and the pages.
+    pub fn runs(&self) -> impl Iterator<Item = (u32, &'a [[u8; PAGE_BYTES]])> + use<'a> {
+        let (mut pages, mut indices) = (self.pages, self.indices);
+        core::iter::from_fn(move || {
+            let first = u32::from_le_bytes(*indices.first()?);
+            let follows = |(index, expected): &(&[u8; 4], u64)| {
+                u64::from(u32::from_le_bytes(**index)) == *expected
+            };
+            let neighbours = indices.iter().zip(u64::from(first)..).take_while(follows);
+            let (run, rest) = pages.split_at(neighbours.count());
+            (pages, indices) = (rest, &indices[run.len()..]);
+            Some((first, run))
+        })
+    }
 }
 
-impl<'a> Iterator for PageRecords<'a> {
-    type Item = (u32, &'a [u8; PAGE_BYTES]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (index, rest) = self.rest.split_first_chunk::<4>()?;
-        let (page, rest) = rest.split_first_chunk::<PAGE_BYTES>()?;
-        self.rest = rest;
-        Some((u32::from_le_bytes(*index), page))
+/// Appends the indices of pages to the tail of [`MigrationFrame::Pages`], behind their bytes.
+pub fn page_indices(indices: &[u32], tail: &mut Vec<u8>) {
+    for index in indices {
+        tail.extend_from_slice(&index.to_le_bytes());
     }
 }
 

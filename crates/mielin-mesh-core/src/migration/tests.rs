@@ -1240,19 +1240,46 @@ fn page_runs_are_read_as_they_were_written_and_not_believed() {
 }
 
 #[test]
-fn page_records_are_counted_not_believed() {
-    let mut tail = Vec::new();
-    page_record(3, &[1; PAGE_BYTES], &mut tail);
-    page_record(9, &[2; PAGE_BYTES], &mut tail);
-    let pages: Vec<_> = PageRecords::new(2, &tail)
-        .unwrap()
-        .map(|(i, page)| (i, page[7]))
-        .collect();
-    assert_eq!(pages, [(3, 1), (9, 2)]);
-    assert!(PageRecords::new(1, &tail).is_err());
-    assert!(PageRecords::new(3, &tail).is_err());
-    assert!(PageRecords::new(u32::MAX, &tail).is_err());
-    assert!(PageRecords::new(2, &tail[1..]).is_err());
+fn pages_are_counted_not_believed_and_come_in_runs() {
+    let tail = |indices: &[u32]| {
+        let pages = (1..=indices.len()).flat_map(|byte| [byte as u8; PAGE_BYTES]);
+        let mut tail: Vec<u8> = pages.collect();
+        page_indices(indices, &mut tail);
+        tail
+    };
+    let runs = |indices: &[u32]| {
+        let tail = tail(indices);
+        let batch = PageBatch::new(indices.len() as u32, &tail).unwrap();
+        let pages: Vec<_> = batch.iter().map(|(index, page)| (index, page[7])).collect();
+        let expected: Vec<_> = indices.iter().copied().zip(1..).collect();
+        assert_eq!(pages, expected);
+        let runs = batch.runs();
+        let runs = runs.map(|(first, pages)| (first, pages.iter().map(|page| page[9]).collect()));
+        runs.collect::<Vec<(u32, Vec<u8>)>>()
+    };
+    let run = |first: u32, bytes: &[u8]| (first, bytes.to_vec());
+    assert_eq!(runs(&[]), []);
+    assert_eq!(
+        runs(&[3, 4, 9, 10, 11, 13]),
+        [run(3, &[1, 2]), run(9, &[3, 4, 5]), run(13, &[6])]
+    );
+    // No order is believed in either.
+    let max = u32::MAX;
+    assert_eq!(
+        runs(&[max - 1, max, 0, 0, 5, 4]),
+        [
+            run(max - 1, &[1, 2]),
+            run(0, &[3]),
+            run(0, &[4]),
+            run(5, &[5]),
+            run(4, &[6])
+        ]
+    );
+    let tail = tail(&[3, 9]);
+    assert!(PageBatch::new(1, &tail).is_err());
+    assert!(PageBatch::new(3, &tail).is_err());
+    assert!(PageBatch::new(u32::MAX, &tail).is_err());
+    assert!(PageBatch::new(2, &tail[1..]).is_err());
 }
 
 proptest! {

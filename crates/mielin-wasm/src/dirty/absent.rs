@@ -14,7 +14,7 @@ use mielin_safepoint::PAGE_SIZE;
 
 use super::region::{Region, RegionOwner};
 use super::userfaultfd::{self, Mapping, check};
-use super::{AbsentPages, TrackError, Watch};
+use super::{AbsentPages, PageSet, TrackError, Watch};
 
 // linux/userfaultfd.h
 const UFFDIO_REGISTER_MODE_MISSING: u64 = 1;
@@ -52,9 +52,7 @@ struct UffdioZeropage {
 pub(super) struct Userfaults {
     region: Arc<Region>,
     descriptor: OwnedFd,
-    /// A bit for each page of the memory, set while it is absent.
-    absent: Vec<u64>,
-    count: u64,
+    absent: PageSet,
 }
 
 /// Whether a program may run while pages of it are absent, on this machine.
@@ -78,26 +76,15 @@ impl Userfaults {
             )
             .map_err(kernel("userfaultfd"))?
         };
-        let pages = region.bytes() / PAGE_SIZE as u64;
-        let mut absent = vec![0; usize::try_from(pages.div_ceil(64)).unwrap_or(0)];
-        let mut count = 0;
+        let mut absent = PageSet::default();
         for (first, len) in runs {
-            for index in *first..first + len {
-                absent[index as usize / 64] |= 1 << (index % 64);
-            }
-            count += u64::from(*len);
+            absent.extend(*first..first + len);
         }
         Ok(Userfaults {
             region,
             descriptor,
             absent,
-            count,
         })
-    }
-
-    fn is_absent(&self, index: u32) -> bool {
-        let word = self.absent.get(index as usize / 64).copied();
-        word.is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     /// Has the kernel copy whole pages to where they are absent.
@@ -140,7 +127,7 @@ impl Userfaults {
         let page = PAGE_SIZE as u64;
         let end = u32::try_from(self.region.bytes() / page).unwrap_or(u32::MAX);
         let run = (index..end.min(index.saturating_add(ZERO_RUN)))
-            .take_while(|index| !self.is_absent(*index))
+            .take_while(|index| !self.absent.contains(*index))
             .count() as u64;
         // As many as there are before one that exists, and if that gives none, the one that is waited for.
         for pages in [run, 1] {
@@ -185,7 +172,7 @@ impl Userfaults {
 
 impl AbsentPages for Userfaults {
     fn count(&self) -> u64 {
-        self.count
+        self.absent.len()
     }
 
     fn watch(&self, end: PipeReader) -> Result<Watch, TrackError> {
@@ -227,7 +214,7 @@ impl AbsentPages for Userfaults {
                     continue;
                 };
                 let index = (offset / PAGE_SIZE as u64) as u32;
-                if self.is_absent(index) {
+                if self.absent.contains(index) {
                     wanted.push(index);
                 } else {
                     self.zero(index)?;
@@ -242,7 +229,7 @@ impl AbsentPages for Userfaults {
         while done < pages.len() {
             let at = |done: usize| first.saturating_add(u32::try_from(done).unwrap_or(u32::MAX));
             let run = (done..pages.len())
-                .take_while(|done| self.is_absent(at(*done)))
+                .take_while(|done| self.absent.contains(at(*done)))
                 .count();
             if run == 0 {
                 done += 1;
@@ -250,9 +237,8 @@ impl AbsentPages for Userfaults {
             }
             self.copy(at(done), pages[done..done + run].as_flattened())?;
             for index in at(done)..at(done + run) {
-                self.absent[index as usize / 64] &= !(1 << (index % 64));
+                self.absent.remove(index);
             }
-            self.count -= run as u64;
             placed += run as u64;
             done += run;
         }

@@ -9,12 +9,14 @@ const WORDS: usize = PAGE_SIZE / 8;
 const SHIFT: usize = 2;
 const LANES: usize = 4;
 
-/// A random key under which pages are hashed. Whoever writes the pages must not see it, nor any hash.
+/// A key under which pages are hashed. Whoever writes the pages must not see it, nor any hash.
 ///
 /// The hash is NH, the pairwise multiply-and-add hash of UMAC (RFC 4418, section 5.2), in 64-bit words: the sum of
 /// (a₀ + k₀)(a₁ + k₁) over pairs of words, modulo 2¹²⁸. Two different pages have the same sum under at most one key in
-/// 2⁶⁴, whatever the pages are: that is a theorem about all pages, and no assumption.
+/// 2⁶⁴, whatever the pages are: that is a theorem about all pages, and no assumption. (Of keys that are random; these
+/// are what a stream cipher makes of 32 random bytes, as in UMAC.)
 pub struct PageKey {
+    seed: [u8; 32],
     words: Box<[u64; WORDS + SHIFT]>,
 }
 
@@ -23,19 +25,48 @@ pub struct PageKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u128; 2]);
 
+impl Fingerprint {
+    /// Both sums, little-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let (halves, _) = bytes.as_chunks_mut::<16>();
+        for (half, sum) in halves.iter_mut().zip(self.0) {
+            *half = sum.to_le_bytes();
+        }
+        bytes
+    }
+}
+
 impl PageKey {
-    /// A new key.
+    /// A random key.
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn new() -> Result<PageKey, EngineError> {
+    pub fn random() -> Result<PageKey, EngineError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(EngineError::Entropy)?;
+        Ok(PageKey::from_seed(&seed))
+    }
+
+    /// The key that follows from a seed, for two who are to have the same one: the output of BLAKE3, keyed with the
+    /// seed.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> PageKey {
         let mut bytes = [0; 8 * (WORDS + SHIFT)];
-        getrandom::fill(&mut bytes).map_err(EngineError::Entropy)?;
+        let mut output = blake3::Hasher::new_keyed(seed).finalize_xof();
+        output.fill(&mut bytes);
         let mut words = Box::new([0; WORDS + SHIFT]);
         for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *word = u64::from_le_bytes(*bytes);
         }
-        Ok(PageKey { words })
+        PageKey { seed: *seed, words }
+    }
+
+    /// What [`from_seed`](Self::from_seed) makes this key of.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.seed
     }
 
     /// What `page` is known by.
@@ -89,7 +120,7 @@ mod tests {
 
     #[test]
     fn both_sums_are_those_of_the_formula_and_every_byte_counts() {
-        let key = PageKey::new().unwrap();
+        let key = PageKey::random().unwrap();
         let mut page = [0; PAGE_SIZE];
         getrandom::fill(&mut page).unwrap();
         let known = key.fingerprint(&page);
@@ -106,7 +137,7 @@ mod tests {
         page.rotate_left(16);
         assert_ne!(key.fingerprint(&page), known);
         assert_ne!(
-            PageKey::new().unwrap().fingerprint(&page),
+            PageKey::random().unwrap().fingerprint(&page),
             key.fingerprint(&page)
         );
     }

@@ -17,7 +17,7 @@ pub(super) struct PageHashes {
 impl PageHashes {
     /// Every page counts as zero before the first harvest.
     pub(super) fn new(memory_bytes: u64) -> Result<Self, EngineError> {
-        let key = PageKey::new()?;
+        let key = PageKey::random()?;
         let zero = key.hash(&[0; PAGE_SIZE]);
         let pages = usize::try_from(memory_bytes).unwrap_or(0) / PAGE_SIZE;
         Ok(Self {

@@ -112,19 +112,15 @@ impl Region {
     ///
     /// The kernel copies, not this code: the program may be writing at the same time, and a Rust
     /// read would then be a data race.
-    pub(super) fn read_pages(&self, indices: &[u32], out: &mut [u8]) -> Result<(), TrackError> {
+    pub(super) fn read_pages(
+        &self,
+        indices: &[u32],
+        out: &mut [[u8; PAGE_SIZE]],
+    ) -> Result<(), TrackError> {
         let _alive = self.hold()?;
-        let (pages, _) = out.as_chunks_mut::<PAGE_SIZE>();
-        assert_eq!(
-            pages.len(),
-            indices.len(),
-            "one page of room for each index"
-        );
+        assert_eq!(out.len(), indices.len(), "one page of room for each index");
         let end = self.bytes();
-        for (indices, pages) in indices
-            .chunks(VECTORS_MAX)
-            .zip(pages.chunks_mut(VECTORS_MAX))
-        {
+        for (indices, pages) in indices.chunks(VECTORS_MAX).zip(out.chunks_mut(VECTORS_MAX)) {
             let mut local = Vec::with_capacity(indices.len());
             let mut remote = Vec::with_capacity(indices.len());
             for (index, page) in indices.iter().zip(pages) {
@@ -178,28 +174,4 @@ fn kernel(source: io::Error) -> TrackError {
         call: "process_vm_readv",
         source,
     }
-}
-
-/// Touches every page, so that later writes find them there.
-pub(crate) fn populate(memory: &mut [u8]) {
-    if madvise_populate(memory) {
-        return;
-    }
-    for page in memory.chunks_mut(PAGE_SIZE) {
-        page[0] = std::hint::black_box(page[0]);
-    }
-}
-
-/// Has the kernel make all pages at once (Linux 5.14); false if it would not.
-#[cfg(target_os = "linux")]
-fn madvise_populate(memory: &mut [u8]) -> bool {
-    let start = memory.as_mut_ptr();
-    let aligned = start.align_offset(PAGE_SIZE) == 0 && memory.len().is_multiple_of(PAGE_SIZE);
-    // SAFETY: the range is exactly the borrowed slice, and populating keeps its contents.
-    aligned && unsafe { libc::madvise(start.cast(), memory.len(), libc::MADV_POPULATE_WRITE) } == 0
-}
-
-#[cfg(not(target_os = "linux"))]
-fn madvise_populate(_memory: &mut [u8]) -> bool {
-    false
 }

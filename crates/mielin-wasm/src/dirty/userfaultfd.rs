@@ -196,18 +196,16 @@ impl DirtyTracker for Userfaultfd {
         _parked: Option<&dyn Instance>,
         out: &mut [u8; PAGE_SIZE],
     ) -> Result<(), TrackError> {
-        self.region.read_pages(&[index], out)
+        self.region.read_pages(&[index], std::slice::from_mut(out))
     }
 
     fn read_many(
         &self,
         indices: &[u32],
         _parked: Option<&dyn Instance>,
-        out: &mut Vec<u8>,
+        out: &mut [[u8; PAGE_SIZE]],
     ) -> Result<(), TrackError> {
-        let start = out.len();
-        out.resize(start + indices.len() * PAGE_SIZE, 0);
-        self.region.read_pages(indices, &mut out[start..])
+        self.region.read_pages(indices, out)
     }
 }
 

@@ -184,7 +184,7 @@ fn memory_grows_to_the_limit_and_no_further() {
             .map(|bytes| i32::from_le_bytes(bytes.try_into().unwrap()))
             .collect();
         assert_eq!(words, [1, -1, 4], "{kind}");
-        let refused = instance.reserve(5 * 65536).unwrap_err();
+        let refused = instance.grow(5 * 65536).unwrap_err();
         assert!(
             matches!(
                 refused,
@@ -375,7 +375,7 @@ fn pages_are_read_and_written_inside_the_memory_only() {
         assert!(matches!(refused, EngineError::PageRange { .. }));
         instance.clear();
         assert!(instance.memory().iter().all(|byte| *byte == 0));
-        instance.reserve(5 * 65536 - 1).unwrap();
+        instance.grow(5 * 65536 - 1).unwrap();
         assert_eq!(instance.memory_bytes(), 5 * 65536);
     }
 }

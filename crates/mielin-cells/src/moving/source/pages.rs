@@ -1,15 +1,17 @@
 //! The agent's memory: which pages must be sent, and sending them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
+use bytes::Bytes;
 use mielin_mesh_core::MigrationFrame;
-use mielin_mesh_core::migration::{SourceInput, page_record, page_runs};
+use mielin_mesh_core::migration::{PageBatch, SourceInput, page_runs};
 use mielin_safepoint::PAGE_SIZE;
-use mielin_wasm::{Fingerprint, Instance, PageKey};
+use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey};
 
-use super::super::frames::Header;
+use super::super::frames::{self, Header};
 use super::super::packing::PAGES_MAX;
 use super::Source;
+use crate::cell::Held;
 use crate::error::CellsError;
 
 /// Pages in one frame.
@@ -26,18 +28,90 @@ pub(super) struct SentPages {
 }
 
 /// What to do about a page.
+#[derive(Clone, Copy)]
 enum Look {
     /// The target has it.
     Same,
     /// It is zero, and something else there.
     Zero,
-    Other,
+    /// It is to be sent.
+    Other(Fingerprint),
+}
+
+/// Pages on their way into a frame. Its room is used again.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The tail of the frame in the making: pages that were read, and behind them room.
+    bytes: Vec<u8>,
+    kept: Vec<u32>,
+    zeros: Vec<u32>,
+}
+
+/// What becomes of a page of a batch.
+pub(super) enum Fate {
+    Kept,
+    Zero,
+    Dropped,
+}
+
+impl Batch {
+    /// Takes the pages up that `read` reads, as far as `decide` wants them. At most [`BATCH`] pages.
+    pub(super) fn fill<E>(
+        &mut self,
+        indices: &[u32],
+        read: impl FnOnce(&mut [[u8; PAGE_SIZE]]) -> Result<(), E>,
+        mut decide: impl FnMut(u32, &[u8; PAGE_SIZE]) -> Fate,
+    ) -> Result<(), E> {
+        let room = indices.len() * PageBatch::BYTES_PER_PAGE;
+        if self.bytes.len() < room {
+            self.bytes.resize(room, 0);
+        }
+        self.kept.clear();
+        self.zeros.clear();
+        let (pages, _) = self.bytes.as_chunks_mut::<PAGE_SIZE>();
+        read(&mut pages[..indices.len()])?;
+        for (at, index) in indices.iter().enumerate() {
+            match decide(*index, &pages[at]) {
+                Fate::Kept => {
+                    if self.kept.len() < at {
+                        pages[self.kept.len()] = pages[at];
+                    }
+                    self.kept.push(*index);
+                }
+                Fate::Zero => self.zeros.push(*index),
+                Fate::Dropped => {}
+            }
+        }
+        let room = &mut self.bytes[self.kept.len() * PAGE_SIZE..];
+        for (index, room) in self.kept.iter().zip(room.as_chunks_mut().0) {
+            *room = index.to_le_bytes();
+        }
+        Ok(())
+    }
+
+    /// The tail of a frame, and the number of its pages; none if there are no pages.
+    pub(super) fn pages(&self) -> Option<(u32, &[u8])> {
+        let count = u32::try_from(self.kept.len())
+            .ok()
+            .filter(|count| *count > 0)?;
+        Some((
+            count,
+            &self.bytes[..self.kept.len() * PageBatch::BYTES_PER_PAGE],
+        ))
+    }
+
+    /// The tail of a frame that names the pages which are zero, and the number of its runs; none if there are none.
+    pub(super) fn zeros(&self) -> Option<(u32, Bytes)> {
+        let mut tail = Vec::new();
+        let count = page_runs(self.zeros.iter().copied(), &mut tail);
+        (count > 0).then(|| (count, tail.into()))
+    }
 }
 
 impl SentPages {
     pub(super) fn new() -> Result<SentPages, CellsError> {
         Ok(SentPages {
-            key: PageKey::new()?,
+            key: PageKey::random()?,
             known: Vec::new(),
             spared: 0,
         })
@@ -59,8 +133,12 @@ impl SentPages {
         }
     }
 
-    /// Looks at a page that is about to be sent, and remembers it if it may be sent `again`.
-    fn look(&mut self, index: u32, page: &[u8; PAGE_SIZE], again: bool) -> Look {
+    pub(super) fn seed(&self) -> [u8; 32] {
+        self.key.seed()
+    }
+
+    /// Looks at a page that is about to be sent, and remembers it.
+    fn look(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Look {
         let has = self.has(index);
         if is_zero(page) {
             if !has {
@@ -69,20 +147,17 @@ impl SentPages {
             self.known[index as usize] = None;
             return Look::Zero;
         }
-        if !has && !again {
-            return Look::Other;
-        }
-        let now = Some(self.key.fingerprint(page));
+        let now = self.key.fingerprint(page);
         let at = index as usize;
         if self.known.len() <= at {
             self.known.resize(at + 1, None);
         }
-        if self.known[at] == now {
+        if self.known[at] == Some(now) {
             self.spared += 1;
             return Look::Same;
         }
-        self.known[at] = now;
-        Look::Other
+        self.known[at] = Some(now);
+        Look::Other(now)
     }
 }
 
@@ -131,45 +206,49 @@ impl Source {
     }
 
     pub(super) async fn send_pages(&mut self) -> Result<SourceInput, SourceInput> {
-        let indices: Vec<u32> = std::mem::take(&mut self.dirty).into_iter().collect();
-        // A page that is sent to a standing agent's target is not sent again.
-        let again = self.held.is_none();
+        let indices: Vec<u32> = std::mem::take(&mut self.dirty).iter().collect();
         let (mut pages, mut bytes) = (0, 0);
-        let mut buffer = Vec::new();
-        for batch in indices.chunks(BATCH) {
-            buffer.clear();
-            self.read(batch, &mut buffer)
+        let mut batch = Batch::default();
+        for indices in indices.chunks(BATCH) {
+            self.fill(&mut batch, indices)
                 .map_err(|error| SourceInput::Failed(error.to_string()))?;
-            let mut tail = Vec::with_capacity(batch.len() * (PAGE_SIZE + 4));
-            let (mut count, mut zeros) = (0, Vec::new());
-            for (index, page) in batch.iter().zip(buffer.as_chunks::<PAGE_SIZE>().0) {
-                match self.sent.look(*index, page, again) {
-                    Look::Same => {}
-                    Look::Zero => zeros.push(*index),
-                    Look::Other => {
-                        page_record(*index, page, &mut tail);
-                        count += 1;
-                    }
-                }
-            }
-            if count > 0 {
+            if let Some((count, tail)) = batch.pages() {
                 pages += u64::from(count);
-                self.digest.update(&tail);
                 let outgoing = self.outgoing.as_mut().ok_or(SourceInput::ConnectionLost)?;
                 let sent = self.packer.send(outgoing, count, tail).await;
                 bytes += sent.map_err(|_| SourceInput::ConnectionLost)?;
             }
-            if !zeros.is_empty() {
-                let mut tail = Vec::new();
-                let count = page_runs(zeros, &mut tail);
+            if let Some((count, tail)) = batch.zeros() {
                 bytes += tail.len() as u64;
                 self.digest.update(&tail);
                 let frame = MigrationFrame::Zeros { count };
-                self.send(Header::Core(frame), tail.into()).await?;
+                self.send(Header::Core(frame), tail).await?;
             }
         }
         self.copies.clear();
         Ok(SourceInput::PagesSent { pages, bytes })
+    }
+
+    /// Takes up those pages that the target has not got as they are now.
+    fn fill(&mut self, batch: &mut Batch, indices: &[u32]) -> Result<(), CellsError> {
+        let reader = Reader {
+            held: self.held.as_ref(),
+            tracker: self.tracker.as_deref(),
+            copies: &self.copies,
+        };
+        let (sent, digest) = (&mut self.sent, &mut self.digest);
+        batch.fill(
+            indices,
+            |pages| reader.read(indices, pages),
+            |index, page| match sent.look(index, page) {
+                Look::Same => Fate::Dropped,
+                Look::Zero => Fate::Zero,
+                Look::Other(fingerprint) => {
+                    frames::digest_page(digest, index, &fingerprint);
+                    Fate::Kept
+                }
+            },
+        )
     }
 
     /// Drops the pages that were written with what the target has already. What is written to one of them after it was
@@ -180,12 +259,17 @@ impl Source {
             .copied()
             .filter(|index| self.sent.has(*index))
             .collect();
-        let mut buffer = Vec::new();
+        let reader = Reader {
+            held: None,
+            tracker: self.tracker.as_deref(),
+            copies: &self.copies,
+        };
+        let mut buffer = vec![[0; PAGE_SIZE]; known.len().min(BATCH)];
         let mut unchanged = HashSet::new();
         for batch in known.chunks(BATCH) {
-            buffer.clear();
-            self.read(batch, &mut buffer)?;
-            for (index, page) in batch.iter().zip(buffer.as_chunks::<PAGE_SIZE>().0) {
+            let buffer = &mut buffer[..batch.len()];
+            reader.read(batch, buffer)?;
+            for (index, page) in batch.iter().zip(buffer) {
                 if self.sent.is_same(*index, page) {
                     unchanged.insert(*index);
                 }
@@ -195,28 +279,33 @@ impl Source {
         pages.retain(|index| !unchanged.contains(index));
         Ok(())
     }
+}
 
-    /// Appends the pages' bytes as they are now.
-    fn read(&self, indices: &[u32], out: &mut Vec<u8>) -> Result<(), CellsError> {
-        let mut page = [0; PAGE_SIZE];
-        match (&self.held, &self.tracker) {
+/// Where the bytes of pages come from.
+struct Reader<'a> {
+    held: Option<&'a Held>,
+    tracker: Option<&'a dyn DirtyTracker>,
+    copies: &'a BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
+}
+
+impl Reader<'_> {
+    /// Copies pages as they are now.
+    fn read(&self, indices: &[u32], pages: &mut [[u8; PAGE_SIZE]]) -> Result<(), CellsError> {
+        match (self.held, self.tracker) {
             (Some(held), _) => {
-                for index in indices {
-                    held.instance().read_page(*index, &mut page);
-                    out.extend_from_slice(&page);
+                for (index, page) in indices.iter().zip(pages) {
+                    held.instance().read_page(*index, page);
                 }
                 Ok(())
             }
             (None, Some(tracker)) if tracker.concurrent() => tracker
-                .read_many(indices, None, out)
+                .read_many(indices, None, pages)
                 .map_err(|error| CellsError::Internal(error.to_string())),
             (None, _) => {
-                for index in indices {
-                    let copy = self
-                        .copies
-                        .get(index)
-                        .ok_or_else(|| CellsError::Internal("a page was not copied".to_owned()))?;
-                    out.extend_from_slice(&copy[..]);
+                for (index, page) in indices.iter().zip(pages) {
+                    let copy = self.copies.get(index);
+                    let not_copied = || CellsError::Internal("a page was not copied".to_owned());
+                    page.copy_from_slice(&copy.ok_or_else(not_copied)?[..]);
                 }
                 Ok(())
             }
@@ -260,7 +349,6 @@ mod tests {
         let (mut source, mut target) = (vec![[0; PAGE_SIZE]; 40], vec![[0; PAGE_SIZE]; 40]);
         let (mut same, mut zeros) = (0, 0);
         for round in 0..300 {
-            let last = round == 299;
             for _ in 0..rng.random_range(0..30) {
                 let index = rng.random_range(0..40);
                 source[index] = [0; PAGE_SIZE];
@@ -271,14 +359,14 @@ mod tests {
                     target[index] == page,
                     "round {round}, page {index}"
                 );
-                match sent.look(index as u32, &page, !last) {
+                match sent.look(index as u32, &page) {
                     Look::Same => same += u32::from(target[index] == page),
                     Look::Zero => {
                         assert_ne!(target[index], page, "it was zero already");
                         target[index] = [0; PAGE_SIZE];
                         zeros += 1;
                     }
-                    Look::Other => {
+                    Look::Other(_) => {
                         assert!(target[index] != page, "sent twice");
                         target[index] = page;
                     }

@@ -5,20 +5,23 @@
 //! until the target has everything.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mielin_mesh::RecvHalf;
 use mielin_mesh_core::MigrationFrame;
-use mielin_mesh_core::migration::{SourceInput, page_record, page_runs};
+use mielin_mesh_core::migration::{SourceInput, page_runs};
 use mielin_safepoint::PAGE_SIZE;
+use mielin_wasm::PageSet;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::super::frames::{self, Header, Outgoing};
 use super::super::packing::{Packer, PageBytes};
 use super::Source;
-use super::pages::{BATCH, is_zero};
+use super::pages::{BATCH, Batch, Fate, is_zero};
 use crate::cell::Held;
 use crate::lock::lock;
 use crate::wire;
@@ -33,17 +36,9 @@ struct Shared {
     /// `None` when serving has ended.
     held: Option<Held>,
     /// Pages that nobody has sent yet.
-    left: BTreeSet<u32>,
+    left: PageSet,
     /// Where the push goes on: behind the page that the agent last waited for.
     next: u32,
-}
-
-/// Pages to be sent, read and taken apart.
-#[derive(Default)]
-struct Picked {
-    records: Vec<u8>,
-    count: u32,
-    zeros: Vec<u32>,
 }
 
 /// Whether pages may go through the compressor: not those that the agent waits for.
@@ -69,85 +64,87 @@ pub(super) enum Progress {
 }
 
 impl Shared {
-    /// Takes pages out of what is left and reads them; `None` when serving has ended.
-    fn pick(&mut self, indices: &[u32]) -> Option<Picked> {
-        let held = self.held.as_ref()?;
-        let mut picked = Picked::default();
-        let mut page = [0; PAGE_SIZE];
+    /// Takes pages out of what is left and reads them; false when serving has ended.
+    fn pick(&mut self, indices: &[u32], batch: &mut Batch) -> bool {
+        let Some(held) = &self.held else {
+            return false;
+        };
         for index in indices {
-            self.left.remove(index);
-            held.instance().read_page(*index, &mut page);
-            if is_zero(&page) {
-                picked.zeros.push(*index);
-            } else {
-                page_record(*index, &page, &mut picked.records);
-                picked.count += 1;
-            }
+            self.left.remove(*index);
         }
-        Some(picked)
+        let read = |pages: &mut [[u8; PAGE_SIZE]]| {
+            for (index, page) in indices.iter().zip(pages) {
+                held.instance().read_page(*index, page);
+            }
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = batch.fill(indices, read, |_, page| match is_zero(page) {
+            true => Fate::Zero,
+            false => Fate::Kept,
+        });
+        true
     }
 
-    /// The next pages to push.
-    fn batch(&mut self) -> Option<Picked> {
-        let behind = self.left.range(self.next..);
-        let indices: Vec<u32> = behind.chain(&self.left).take(BATCH).copied().collect();
-        let indices: BTreeSet<u32> = indices.into_iter().collect();
-        let last = indices.last()?;
-        self.next = last + 1;
-        self.pick(&indices.into_iter().collect::<Vec<_>>())
+    /// The next pages to push; false when there are none.
+    fn next(&mut self, batch: &mut Batch) -> bool {
+        let mut indices: Vec<u32> = self.left.from(self.next).take(BATCH).collect();
+        if indices.is_empty() {
+            indices = self.left.iter().take(BATCH).collect();
+        }
+        let Some(last) = indices.last() else {
+            return false;
+        };
+        self.next = last.saturating_add(1);
+        self.pick(&indices, batch)
     }
 
-    /// What the agent waits for, and what it will probably want next.
-    fn around(&mut self, wanted: &[u32]) -> Option<Picked> {
+    /// What the agent waits for, and what it will probably want next; false when serving has ended.
+    fn around(&mut self, wanted: &[u32], batch: &mut Batch) -> bool {
         let mut indices: BTreeSet<u32> = wanted.iter().copied().collect();
         for index in wanted {
             let end = index.saturating_add(READ_AHEAD);
-            indices.extend(self.left.range(*index..end));
+            indices.extend(self.left.from(*index).take_while(|index| *index < end));
             self.next = end;
         }
-        self.pick(&indices.into_iter().collect::<Vec<_>>())
+        self.pick(&indices.into_iter().collect::<Vec<_>>(), batch)
     }
 }
 
-impl Picked {
-    async fn send(
-        self,
-        outgoing: &mut Outgoing,
-        way: Way<'_>,
-        progress: &mpsc::UnboundedSender<Progress>,
-    ) -> Result<(), mielin_mesh::StreamError> {
-        let before = outgoing.bytes;
-        if self.count > 0 {
-            let (count, records) = (self.count, self.records);
-            match way {
-                Way::Packed(packer) => {
-                    packer.send(outgoing, count, records).await?;
-                }
-                Way::Plain(bytes) => {
-                    let len = records.len() as u64;
-                    bytes.add(len, len);
-                    let frame = MigrationFrame::Pages { count };
-                    outgoing.core(frame, records.into()).await?;
-                }
+/// Sends a batch, and says how many bytes that took.
+async fn send(
+    batch: &Batch,
+    outgoing: &mut Outgoing,
+    way: Way<'_>,
+    progress: &mpsc::UnboundedSender<Progress>,
+) -> Result<(), mielin_mesh::StreamError> {
+    let before = outgoing.bytes;
+    if let Some((count, tail)) = batch.pages() {
+        match way {
+            Way::Packed(packer) => {
+                packer.send(outgoing, count, tail).await?;
+            }
+            Way::Plain(bytes) => {
+                let len = tail.len() as u64;
+                bytes.add(len, len);
+                let frame = MigrationFrame::Pages { count };
+                outgoing.core(frame, Bytes::copy_from_slice(tail)).await?;
             }
         }
-        if !self.zeros.is_empty() {
-            let mut tail = Vec::new();
-            let count = page_runs(self.zeros, &mut tail);
-            let frame = MigrationFrame::Zeros { count };
-            outgoing.core(frame, tail.into()).await?;
-        }
-        let bytes = outgoing.bytes - before;
-        // The driver may have ended.
-        let _ = progress.send(Progress::Sent(bytes));
-        Ok(())
     }
+    if let Some((count, tail)) = batch.zeros() {
+        let frame = MigrationFrame::Zeros { count };
+        outgoing.core(frame, tail).await?;
+    }
+    let bytes = outgoing.bytes - before;
+    // The driver may have ended.
+    let _ = progress.send(Progress::Sent(bytes));
+    Ok(())
 }
 
 impl Serving {
     fn start(
         held: Held,
-        left: BTreeSet<u32>,
+        left: PageSet,
         outgoing: Outgoing,
         (mut answer, mut questions): (Outgoing, RecvHalf),
         mut packer: Packer,
@@ -163,32 +160,32 @@ impl Serving {
             let (shared, said) = (Arc::clone(&shared), said.clone());
             let mut outgoing = outgoing;
             tokio::spawn(async move {
-                loop {
-                    let Some(batch) = lock(&shared).batch() else {
-                        return outgoing;
-                    };
+                let mut batch = Batch::default();
+                while lock(&shared).next(&mut batch) {
                     // A broken stream is noticed where the target's frames are read.
                     let way = Way::Packed(&mut packer);
-                    if batch.send(&mut outgoing, way, &said).await.is_err() {
-                        return outgoing;
+                    if send(&batch, &mut outgoing, way, &said).await.is_err() {
+                        break;
                     }
                 }
+                outgoing
             })
         };
         let answers = {
             let shared = Arc::clone(&shared);
+            let mut batch = Batch::default();
             tokio::spawn(async move {
                 while let Ok(Some((Header::Wanted, tail))) = frames::receive(&mut questions).await {
                     let (words, _) = tail.as_chunks::<4>();
                     let wanted: Vec<u32> =
                         words.iter().map(|word| u32::from_le_bytes(*word)).collect();
                     let _ = said.send(Progress::Wanted(wanted.len() as u64));
-                    for wanted in wanted.chunks(BATCH) {
-                        let Some(picked) = lock(&shared).around(wanted) else {
+                    for wanted in wanted.chunks(BATCH / READ_AHEAD as usize) {
+                        if !lock(&shared).around(wanted, &mut batch) {
                             return;
-                        };
+                        }
                         let way = Way::Plain(&bytes);
-                        if picked.send(&mut answer, way, &said).await.is_err() {
+                        if send(&batch, &mut answer, way, &said).await.is_err() {
                             return;
                         }
                     }
@@ -238,7 +235,7 @@ impl Source {
     /// Tells the target which pages will follow: all that were found dirty and not sent.
     pub(super) async fn send_absent(&mut self) -> Result<SourceInput, SourceInput> {
         let mut tail = Vec::new();
-        let count = page_runs(self.dirty.iter().copied(), &mut tail);
+        let count = page_runs(self.dirty.iter(), &mut tail);
         let frame = MigrationFrame::Absent { count };
         self.send(Header::Core(frame), tail.into()).await?;
         Ok(SourceInput::AbsentSent)

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use mielin_mesh::MeshStream;
 use mielin_mesh_core::MigrationFrame;
-use mielin_mesh_core::migration::{PageRecords, TargetInput, read_page_runs};
+use mielin_mesh_core::migration::{PageBatch, TargetInput, read_page_runs};
 use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{AbsentPages, TrackError};
 use tokio::sync::mpsc;
@@ -156,12 +156,12 @@ async fn ask(
 }
 
 fn place(absent: &Absent, count: u32, tail: &Bytes) -> Option<TargetInput> {
-    let Ok(records) = PageRecords::new(count, tail) else {
+    let Ok(batch) = PageBatch::new(count, tail) else {
         return Some(TargetInput::Failed("malformed pages".to_owned()));
     };
     let mut absent = lock(&absent.pages);
-    for (index, page) in records {
-        if let Err(error) = absent.place(index, std::slice::from_ref(page)) {
+    for (first, pages) in batch.runs() {
+        if let Err(error) = absent.place(first, pages) {
             return Some(of_error(&error));
         }
     }
