@@ -114,6 +114,20 @@ impl Link {
         }
     }
 
+    /// Lets a host send no faster than this, in the words of tc(8).
+    pub fn slow_down(&self, number: usize, rate: &str) {
+        let bucket = [
+            "root", "tbf", "rate", rate, "burst", "128kb", "latency", "100ms",
+        ];
+        let line = [
+            &["-n", self.host(number), "qdisc", "add", "dev", "eth0"][..],
+            &bucket,
+        ];
+        let status = Command::new("tc").args(line.concat()).status();
+        let status = status.unwrap_or_else(|error| panic!("{error}; {SETUP}"));
+        assert!(status.success(), "tc; {SETUP}");
+    }
+
     /// Gives a host these rules instead of those that it has.
     pub fn firewall(&self, number: usize, rules: &str) {
         rule(self.host(number), rules);
