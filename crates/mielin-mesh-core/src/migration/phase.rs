@@ -74,7 +74,7 @@ impl FromStr for MigrationStrategy {
 pub enum MigrationPhase {
     /// The target was asked.
     Planning,
-    /// The target gets the module, an instance and touched memory.
+    /// The target gets the module and makes an instance.
     Preparing,
     /// This round of pages goes over while the agent runs.
     PreCopy(u32),

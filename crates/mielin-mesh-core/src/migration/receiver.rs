@@ -59,7 +59,7 @@ pub enum TargetAction {
     Send(MigrationFrame),
     /// Say whether the agent is welcome.
     Decide(Offer),
-    /// Compile (the module is the frame's tail if it was just sent), instantiate, touch memory.
+    /// Compile (the module is the frame's tail if it was just sent), instantiate.
     Prepare,
     /// Write the pages of the frame's tail.
     WritePages {
