@@ -295,6 +295,11 @@ fn bind_for_a_moment(bind: SocketAddr) -> io::Result<()> {
     TcpListener::bind(bind).map(drop)
 }
 
+/// Whether this is a link-local address of no link.
+fn lacks_interface(bind: SocketAddr) -> bool {
+    matches!(bind, SocketAddr::V6(bind) if bind.ip().is_unicast_link_local() && bind.scope_id() == 0)
+}
+
 fn cannot_start(bind: SocketAddr, error: &MeshError) -> Failure {
     match error {
         MeshError::Wire(WireError::AddressInUse { .. }) => {
@@ -314,6 +319,10 @@ fn cannot_listen(bind: SocketAddr, error: &io::Error) -> Failure {
         io::ErrorKind::AddrNotAvailable => {
             Failure::refused(format!("{} is not an address of this machine", bind.ip()))
                 .hint("0.0.0.0 listens on all of its addresses")
+        }
+        io::ErrorKind::InvalidInput if lacks_interface(bind) => {
+            Failure::refused(format!("{} is one address on each link", bind.ip()))
+                .hint("say which with the number of the interface, which `ip link` shows: --bind '[fe80::1%2]:9000'")
         }
         _ => Failure::io(format!("cannot listen on {bind}"), error)
             .hint("choose another address with --bind"),

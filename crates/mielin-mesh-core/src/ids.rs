@@ -354,9 +354,13 @@ pub enum NameError {
         /// The first offending character.
         character: char,
     },
+    /// It looks like an option.
+    #[error("a name cannot begin with a hyphen, which commands would take for an option")]
+    Hyphen,
 }
 
-/// The name of a node or an agent: 1 to 64 bytes without white space or control characters.
+/// The name of a node or an agent: 1 to 64 bytes without white space or control characters, the first of them not a
+/// hyphen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
@@ -373,6 +377,9 @@ impl Name {
         }
         if name.len() > NAME_BYTES_MAX {
             return Err(NameError::TooLong { len: name.len() });
+        }
+        if name.starts_with('-') {
+            return Err(NameError::Hyphen);
         }
         match name.chars().find(|c| c.is_whitespace() || c.is_control()) {
             Some(character) => Err(NameError::BadCharacter { character }),

@@ -94,6 +94,9 @@ fn names_are_short_and_visible() {
         let bytes = codec::encode(&String::from(bad));
         assert!(codec::decode::<Name>(&bytes).is_err());
     }
+    for hyphen in ["-", "--help", "-1"] {
+        assert_eq!(Name::new(hyphen), Err(NameError::Hyphen));
+    }
     let too_long = codec::encode(&"n".repeat(NAME_BYTES_MAX + 1));
     assert!(codec::decode::<Name>(&too_long).is_err());
 }
