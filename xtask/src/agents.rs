@@ -95,11 +95,7 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<BTreeMap<&'stat
         let module = output.join(name).with_extension("wasm");
         match language {
             Language::Rust => {
-                let made = cargo_output
-                    .join(TARGET)
-                    .join("release")
-                    .join(name)
-                    .with_extension("wasm");
+                let made = built_rust(&cargo_output, name);
                 fs::copy(&made, &module).with_context(|| made.display().to_string())?;
             }
             Language::C => build_c(workspace, toolchain, name, &module)?,
@@ -107,6 +103,20 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<BTreeMap<&'stat
         built.insert(name, module);
     }
     Ok(built)
+}
+
+/// Builds CoreMark, which is only for benchmarks, and gives the path of its module.
+pub(crate) fn build_coremark(workspace: &Workspace) -> Result<PathBuf> {
+    let toolchain = toolchain::setup(workspace)?;
+    let cargo_output = workspace.output().join("agents-cargo");
+    build_rust(workspace, &toolchain, &cargo_output)?;
+    Ok(built_rust(&cargo_output, "coremark"))
+}
+
+/// Where cargo puts the module of an agent.
+fn built_rust(cargo_output: &Path, name: &str) -> PathBuf {
+    let release = cargo_output.join(TARGET).join("release");
+    release.join(name).with_extension("wasm")
 }
 
 /// Builds the workspace `agents/`. Paths of this machine are remapped, or they

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 
 use anyhow::Result;
 
+use crate::agents;
 use crate::command;
 use crate::workspace::Workspace;
 
@@ -74,6 +75,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         Benchmark::Mesh => on_one_processor(&program),
         _ => std::process::Command::new(program),
     };
+    if let Benchmark::Safepoint = options.benchmark {
+        let coremark = agents::build_coremark(workspace)?;
+        benchmark.arg("--coremark").arg(coremark);
+    }
     benchmark.current_dir(workspace.root());
     command::run(benchmark.args(first).args(&options.arguments))
 }

@@ -320,7 +320,11 @@ fn addresses() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     check(&start(&address), REFUSED, "in use");
-    check(&start("[fe80::1]:9000"), REFUSED, "one address on each link");
+    check(
+        &start("[fe80::1]:9000"),
+        REFUSED,
+        "one address on each link",
+    );
     let elsewhere = start("203.0.113.77:9000");
     check(&elsewhere, REFUSED, "not an address of this machine");
 
