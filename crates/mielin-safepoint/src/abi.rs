@@ -64,7 +64,7 @@ pub const RESERVED_PREFIX: &str = "mielin:";
 /// Custom section that marks a rewritten module and holds [`VERSION`] as `u32`, little endian.
 pub const SECTION: &str = "mielin.safepoint";
 /// Version of this interface and of the frames' layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Address of the flag (`i32`).
 pub const FLAG_ADDRESS: u32 = 0;

@@ -8,6 +8,7 @@
 mod branch;
 mod layout;
 mod reference;
+mod repeat;
 mod suspend;
 
 use alloc::collections::BTreeMap;
@@ -18,6 +19,7 @@ use wasm_encoder::Encode;
 use wasmparser::{BlockType, BrTable, FuncValidator, Operator, ValType, ValidatorResources};
 
 use layout::Layout;
+use repeat::Repeatable;
 
 use super::graph::Suspension;
 use super::liveness::{self, Liveness};
@@ -109,16 +111,18 @@ struct Frame {
 enum Insertion {
     /// The dispatch of a body, at its loop's header.
     Dispatch(usize),
-    /// The way out of a point.
-    Leave { point: u32, stops: bool },
+    /// The way out of a loop's header.
+    Stop(u32),
+    /// What follows a call.
+    Check(u32),
 }
 
 struct Writer<'w> {
     context: &'w Context<'w, 'w>,
     types: &'w mut BlockTypes,
     routines: &'w mut Routines,
-    /// Frames are written and read by [`Routine`]s. Not in a function with loops and few points, even far from the
-    /// loops: having values where a call takes or gives them costs Cranelift moves in the loop.
+    /// Frames are written and read by [`Routine`]s. Not in a function with few points and a loop without calls, even
+    /// far from that loop: having values where a call takes or gives them costs Cranelift moves in it.
     by_calls: bool,
     index: u32,
     plan: &'w Plan,
@@ -148,6 +152,7 @@ struct Writer<'w> {
     arguments: BTreeMap<u32, Vec<(u32, Ty)>>,
     /// See [`is_comparison`].
     after_comparison: bool,
+    repeatable: Repeatable,
 }
 
 /// Rewrites a defined function, or one of the rewriter's own given in the same form.
@@ -182,7 +187,7 @@ pub(super) fn rewrite(
         context,
         types,
         routines,
-        by_calls: plan.bodies.len() == 1 || plan.points > suspend::CHAIN_MAX,
+        by_calls: !plan.has_small_loop() || plan.points > suspend::CHAIN_MAX,
         index,
         results: ty.results().iter().copied().map(Ty::of).collect(),
         bytes: body.code.as_bytes(),
@@ -203,6 +208,7 @@ pub(super) fn rewrite(
         insertions: Vec::new(),
         arguments: BTreeMap::new(),
         after_comparison: false,
+        repeatable: Repeatable::default(),
         plan: &plan,
         liveness: &liveness,
     };
@@ -217,12 +223,17 @@ pub(super) fn rewrite(
     if writer.by_calls {
         writer.layout = Layout::of(&writer.kept);
     }
-    let main = writer.insert(main);
+    let exits = writer.exits();
+    let main = writer.insert(main, &exits);
+    let (before, after) = writer.write_exits(&exits);
     writer.out.depth = head.depth;
     if plan.points > 0 || context.tails.identity(index).is_some() {
         writer.entry(polls);
     }
-    let written = join(&writer.locals, &[&head, &writer.out, &main]);
+    let written = join(
+        &writer.locals,
+        &[&before, &head, &writer.out, &main, &after],
+    );
     if writer.locals.count() > LOCALS_MAX {
         return Err(too_large("locals", u64::from(LOCALS_MAX)));
     }
@@ -313,6 +324,7 @@ impl Writer<'_> {
             if !self.control(&operator, raw, fell_through) {
                 self.plain(&operator, raw, offset, &mut validator)?;
             } else {
+                self.repeatable.clear();
                 validator.op(offset, &operator)?;
             }
             if self.out.code.len() > CODE_BYTES_MAX || self.locals.count() > LOCALS_MAX {
@@ -452,7 +464,9 @@ impl Writer<'_> {
         }
         if kind == CallKind::Never {
             self.ensure(operands);
+            let start = self.out.code.len();
             self.copy(operator, raw);
+            self.repeatable.visit(operator, operands, start);
         } else {
             self.call(operands, operator, raw, kind);
         }
@@ -485,39 +499,14 @@ impl Writer<'_> {
         self.after_comparison = is_comparison(operator);
     }
 
-    /// A call that may suspend. A resumed call gets its arguments again only where the callee
-    /// is the host; a function of the program reads its own frame instead.
-    fn call(&mut self, operands: usize, operator: &Operator<'_>, raw: &[u8], kind: CallKind) {
-        let indirect = matches!(operator, Operator::CallIndirect { .. });
-        self.flush();
-        let (point, label) = self.plan.calls[self.next_call];
-        debug_assert_eq!(self.positions[label], self.out.depth, "labels end in order");
-        self.out.end();
-        let height = self.stack.len();
-        let below = height - operands;
-        let index = height - usize::from(indirect);
-        if kind == CallKind::Host {
-            self.keep(point, 0..height);
-        } else {
-            self.keep(point, (0..below).chain(index..height));
-            let mut arguments = Vec::new();
-            for position in below..index {
-                let ty = self.stack[position];
-                arguments.push((self.locals.shadow(position, ty), ty));
-            }
-            self.arguments.insert(point, arguments);
-        }
-        self.ensure(operands);
-        self.call_indirect(operator, raw);
-    }
-
     fn leave_if_unwinding(&mut self) {
         let (point, _) = self.plan.calls[self.next_call];
         self.next_call += 1;
-        self.out.op().global_get(self.context.mode);
-        self.out.unlikely_if();
-        self.leave_later(point, false);
-        self.out.end();
+        if self.by_calls {
+            self.insert_later(Insertion::Check(point));
+        } else {
+            self.check(point);
+        }
     }
 
     // ---- blocks ----

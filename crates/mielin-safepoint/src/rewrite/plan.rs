@@ -108,6 +108,8 @@ pub(super) struct Plan {
     pub(super) points: u32,
     /// Calls of functions that have frames of their own.
     has_callee: BTreeSet<u32>,
+    /// The entry if it polls, and host calls outside of loops: there a rewind ends when the frame has been read.
+    ends_rewind: BTreeSet<u32>,
 }
 
 impl Plan {
@@ -119,9 +121,20 @@ impl Plan {
             .sum()
     }
 
-    /// Whether a function that was stopped at this point had the innermost frame.
-    pub(super) fn is_innermost(&self, point: u32) -> bool {
-        !self.has_callee.contains(&point)
+    /// Whether a loop has no call that may suspend in it.
+    pub(super) fn has_small_loop(&self) -> bool {
+        let mut loops = self.bodies.iter().skip(1);
+        loops.any(|body| body.children.is_empty())
+    }
+
+    /// The number of a point in a frame. That of an innermost frame is negative; its complement has the point's number
+    /// above one bit, which says whether the rewind has ended when the frame is removed.
+    pub(super) fn number(&self, point: u32) -> i32 {
+        let number = point as i32;
+        if self.has_callee.contains(&point) {
+            return number;
+        }
+        !(number << 1 | i32::from(self.ends_rewind.contains(&point)))
     }
 }
 
@@ -218,6 +231,7 @@ impl Planner {
             calls: Vec::new(),
             points: u32::from(polls_at_entry),
             has_callee: BTreeSet::new(),
+            ends_rewind: polls_at_entry.then_some(0).into_iter().collect(),
         };
         let function = Frame {
             kind: FrameKind::Function,
@@ -336,6 +350,8 @@ impl Planner {
         self.plan.calls.push((point, label));
         if kind == ChildKind::Call {
             self.plan.has_callee.insert(point);
+        } else if self.body == 0 {
+            self.plan.ends_rewind.insert(point);
         }
         if let Some(frame) = self.frames.last_mut() {
             frame.contains_point = true;

@@ -2,20 +2,21 @@
 //!
 //! Where a function can be stopped it hands what lives there to one of these as arguments, and when it is resumed it
 //! gets it back as results. They are shared by all frames of the same types, so that a suspension point costs two bytes
-//! for each value and direction instead of nine. Small functions with loops do without: there the calls, though hardly
-//! ever made, cost moves in the loop (docs/ARCHITECTURE.md has figures).
+//! for each value and direction instead of nine. Small functions with loops that have no calls do without: there the
+//! calls, though hardly ever made, cost moves in the loop (docs/ARCHITECTURE.md has figures).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use wasm_encoder::MemArg;
+use wasm_encoder::{BlockType, MemArg};
 
 use super::function::BlockTypes;
 use super::sink::{FRAMES_MEMORY, Sink, Ty, Written, word};
 use crate::abi;
 
-/// Most values that one of these functions takes or gives; a larger frame needs several.
-pub(super) const VALUES_MAX: usize = 128;
+/// Most values that one of these functions takes or gives; a larger frame needs several, which more frames share. With
+/// 128 here, samples in Rust are up to 6 % of the plain module larger; with 8, QuickJS is.
+pub(super) const VALUES_MAX: usize = 12;
 
 /// What a frame holds: values, the identity of the function if it has one, and the number of the point in its last four
 /// bytes.
@@ -29,7 +30,16 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    fn size(&self) -> u64 {
+    /// Where the values are in the frame, and their types.
+    fn places(&self) -> impl Iterator<Item = (u64, Ty)> {
+        let place = |offset: &mut u64, ty: &Ty| {
+            *offset += ty.size();
+            Some((*offset - ty.size(), *ty))
+        };
+        self.values.iter().scan(self.skipped, place)
+    }
+
+    pub(super) fn size(&self) -> u64 {
         let values: u64 = self.values.iter().map(|ty| ty.size()).sum();
         let identity = if self.identity { 4 } else { 0 };
         (self.skipped + values + identity + 4).next_multiple_of(8)
@@ -40,18 +50,23 @@ impl Shape {
 pub(super) enum Routine {
     /// Writes some of a frame's values.
     Part(Shape),
+    /// Writes zeros in their place.
+    Zero(Shape),
     /// Writes values, the identity and the number of the point, and moves the stack pointer.
     Write(Shape),
-    /// The same, and begins an unwind.
-    Stop(Shape),
-    /// Removes the uppermost frame, of which bytes stay until the next one is written, and gives values of it.
+    /// Writes the number of the point to the end of a frame of so many bytes, and moves the stack pointer.
+    Finish,
+    /// Begins an unwind.
+    Unwind,
+    /// Removes the uppermost frame, which has so many bytes, and gives its address. Its bytes stay until the next one is
+    /// written. Ends as much of the rewind as the number in it says.
+    Remove,
+    /// The same for a frame of this shape; gives values of it.
     Pop(Shape),
     /// Gives values of the frame that was removed last.
     Read(Shape),
     /// Notes the number of the point of the uppermost frame, and gives it.
     Point,
-    /// Ends a rewind, see [`Sink::finish_flag`].
-    Go,
 }
 
 /// The functions that a module needs, in the order in which they were asked for.
@@ -73,6 +88,11 @@ impl Routines {
 
     /// The index of a function.
     pub(super) fn index(&mut self, routine: Routine) -> u32 {
+        match routine {
+            Routine::Write(_) => _ = self.index(Routine::Finish),
+            Routine::Pop(_) => _ = self.index(Routine::Remove),
+            _ => {}
+        }
         let next = self.first + self.all.len() as u32;
         if let Some(index) = self.index.get(&routine) {
             return *index;
@@ -84,8 +104,14 @@ impl Routines {
 
     /// Types and code of all of them.
     pub(super) fn write(self, mode: u32, types: &mut BlockTypes) -> Vec<(u32, Written)> {
+        let called = |routine| self.index.get(&routine).copied().unwrap_or_default();
+        let (finish, remove) = (called(Routine::Finish), called(Routine::Remove));
         let write = |routine: &Routine| {
-            let (ty, locals, out) = code(routine, mode, types);
+            let callee = match routine {
+                Routine::Write(_) => finish,
+                _ => remove,
+            };
+            let (ty, locals, out) = code(routine, mode, callee, types);
             let mut bytes = Vec::new();
             if locals == 0 {
                 bytes.push(0);
@@ -100,8 +126,8 @@ impl Routines {
     }
 }
 
-/// Type, number of locals beside the parameters, and code.
-fn code(routine: &Routine, mode: u32, types: &mut BlockTypes) -> (u32, u8, Sink) {
+/// Type, number of locals beside the parameters, and code. `callee` is the routine that it calls, if it does.
+fn code(routine: &Routine, mode: u32, callee: u32, types: &mut BlockTypes) -> (u32, u8, Sink) {
     let mut out = Sink::default();
     let (params, results, locals) = match routine {
         Routine::Part(shape) => {
@@ -109,48 +135,65 @@ fn code(routine: &Routine, mode: u32, types: &mut BlockTypes) -> (u32, u8, Sink)
             write_values(&mut out, shape, 0.., base);
             (shape.values.clone(), Vec::new(), 1)
         }
-        Routine::Write(shape) | Routine::Stop(shape) => {
+        Routine::Zero(shape) => {
+            out.load_word(abi::STACK_POINTER_ADDRESS);
+            out.op().local_set(0);
+            for (at, ty) in shape.places() {
+                out.op().local_get(0);
+                out.zero(ty);
+                write_value(&mut out, ty, at);
+            }
+            (Vec::new(), Vec::new(), 1)
+        }
+        Routine::Write(shape) => {
             let mut params = shape.values.clone();
             params.extend_from_slice(&[Ty::I32; 2][usize::from(!shape.identity)..]);
             let first = shape.values.len() as u32;
             let (identity, base) = (first, params.len() as u32);
             write_values(&mut out, shape, 0.., base);
-            write_end(&mut out, shape, base, |out, number| {
-                let local = match number {
-                    Number::Identity => identity,
-                    Number::Point => base - 1,
-                };
-                out.op().local_get(local);
-            });
-            if matches!(routine, Routine::Stop(_)) {
-                out.set_state(abi::UNWINDING, mode);
+            if shape.identity {
+                out.op().local_get(base).local_get(identity);
+                out.op().i32_store(at(shape.size() - 8));
             }
+            let size = shape.size() as i32;
+            out.op().local_get(base - 1).i32_const(size).call(callee);
             (params, Vec::new(), 1)
         }
+        Routine::Finish => {
+            finish_frame(&mut out);
+            (alloc::vec![Ty::I32; 2], Vec::new(), 0)
+        }
+        Routine::Unwind => {
+            out.set_state(abi::UNWINDING, mode);
+            (Vec::new(), Vec::new(), 0)
+        }
+        Routine::Remove => {
+            remove_frame(&mut out, mode);
+            (alloc::vec![Ty::I32], alloc::vec![Ty::I32], 1)
+        }
         Routine::Pop(shape) => {
-            remove_frame(&mut out, shape);
+            out.op().i32_const(shape.size() as i32).call(callee);
+            out.op().local_set(0);
             read_values(&mut out, shape);
             (Vec::new(), shape.values.clone(), 1)
         }
         Routine::Read(shape) => {
+            out.load_word(abi::STACK_POINTER_ADDRESS);
+            out.op().local_set(0);
             read_values(&mut out, shape);
             (Vec::new(), shape.values.clone(), 1)
         }
         Routine::Point => {
             note_point(&mut out);
             out.load_word(abi::POINT_ADDRESS);
-            (Vec::new(), alloc::vec![Ty::I32], 0)
-        }
-        Routine::Go => {
-            out.finish_flag();
-            (Vec::new(), Vec::new(), 0)
+            (Vec::new(), alloc::vec![Ty::I32], 1)
         }
     };
     out.op().end();
     (types.function(&params, &results), locals, out)
 }
 
-fn at(offset: u64) -> MemArg {
+pub(super) fn at(offset: u64) -> MemArg {
     MemArg {
         offset,
         align: 2,
@@ -167,75 +210,68 @@ pub(super) fn write_values(
 ) {
     out.load_word(abi::STACK_POINTER_ADDRESS);
     out.op().local_set(base);
-    let mut offset = shape.skipped;
-    for (local, ty) in locals.zip(&shape.values) {
-        let mut op = out.op();
-        op.local_get(base).local_get(local);
-        match ty {
-            Ty::I32 => op.i32_store(at(offset)),
-            Ty::I64 => op.i64_store(at(offset)),
-            Ty::F32 => op.f32_store(at(offset)),
-            Ty::F64 => op.f64_store(at(offset)),
-            Ty::V128 => op.v128_store(at(offset)),
-        };
-        offset += ty.size();
+    for (local, (offset, ty)) in locals.zip(shape.places()) {
+        out.op().local_get(base).local_get(local);
+        write_value(out, ty, offset);
     }
 }
 
-/// What stands at the end of a frame.
-pub(super) enum Number {
-    Identity,
-    Point,
-}
-
-/// Writes the rest of a frame and moves the stack pointer.
-pub(super) fn write_end(
-    out: &mut Sink,
-    shape: &Shape,
-    base: u32,
-    push: impl Fn(&mut Sink, Number),
-) {
-    let size = shape.size();
-    if shape.identity {
-        out.op().local_get(base);
-        push(out, Number::Identity);
-        out.op().i32_store(at(size - 8));
-    }
-    out.op().local_get(base);
-    push(out, Number::Point);
+/// The address is on the stack, and the value.
+fn write_value(out: &mut Sink, ty: Ty, offset: u64) {
     let mut op = out.op();
-    op.i32_store(at(size - 4));
-    op.i32_const(0)
-        .local_get(base)
-        .i32_const(size as i32)
-        .i32_add();
+    match ty {
+        Ty::I32 => op.i32_store(at(offset)),
+        Ty::I64 => op.i64_store(at(offset)),
+        Ty::F32 => op.f32_store(at(offset)),
+        Ty::F64 => op.f64_store(at(offset)),
+        Ty::V128 => op.v128_store(at(offset)),
+    };
+}
+
+/// Local 0 is the number of the point, see [`Plan::number`](super::plan::Plan::number), local 1 the frame's size.
+fn finish_frame(out: &mut Sink) {
+    out.op().i32_const(0);
+    out.load_word(abi::STACK_POINTER_ADDRESS);
+    out.op().local_get(1).i32_add().local_tee(1);
     out.store_word(abi::STACK_POINTER_ADDRESS);
+    out.op().local_get(1).i32_const(4).i32_sub();
+    out.op().local_get(0).i32_store(word(0));
 }
 
 fn read_values(out: &mut Sink, shape: &Shape) {
-    out.load_word(abi::STACK_POINTER_ADDRESS);
-    out.op().local_set(0);
-    let mut offset = shape.skipped;
-    for ty in &shape.values {
+    for (offset, ty) in shape.places() {
         out.op().local_get(0);
-        read_value(out, *ty, offset);
-        offset += ty.size();
+        read_value(out, ty, offset);
     }
 }
 
-/// Removes the uppermost frame.
-pub(super) fn remove_frame(out: &mut Sink, shape: &Shape) {
+/// Removes the uppermost frame. Its size is in local 0, and then its number; local 1 becomes its address, which is pushed.
+fn remove_frame(out: &mut Sink, mode: u32) {
     out.op().i32_const(0);
     out.load_word(abi::STACK_POINTER_ADDRESS);
-    out.op().i32_const(shape.size() as i32).i32_sub();
+    out.op().local_get(0).i32_sub().local_tee(1);
     out.store_word(abi::STACK_POINTER_ADDRESS);
+    out.op().local_get(1).local_get(0).i32_add();
+    out.op().i32_const(4).i32_sub().i32_load(word(0));
+    out.op().local_tee(0).i32_const(0).i32_lt_s();
+    out.op().if_(BlockType::Empty);
+    out.finish_mode(mode);
+    out.op().local_get(0).i32_const(1).i32_and().i32_eqz();
+    out.op().if_(BlockType::Empty);
+    out.finish_flag();
+    out.op().end().end().local_get(1);
 }
 
-/// Notes the number of the point of the uppermost frame, for the dispatches.
-pub(super) fn note_point(out: &mut Sink) {
+/// Notes the number of the point of the uppermost frame, for the dispatches. Uses local 0.
+fn note_point(out: &mut Sink) {
     out.op().i32_const(0);
     out.load_word(abi::STACK_POINTER_ADDRESS);
     out.op().i32_const(4).i32_sub().i32_load(word(0));
+    out.op().local_tee(0).i32_const(0).i32_lt_s();
+    out.op().if_(BlockType::Result(Ty::I32.encode()));
+    out.op().local_get(0).i32_const(-1).i32_xor();
+    out.op().i32_const(1).i32_shr_u();
+    out.op().else_().local_get(0).end();
     out.store_word(abi::POINT_ADDRESS);
 }
 

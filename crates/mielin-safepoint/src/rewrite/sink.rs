@@ -232,16 +232,26 @@ impl Sink {
         self.op().br_if(depth);
     }
 
+    /// Branches if the condition is true, which it hardly ever is; what is at the label is hardly ever run.
+    pub(super) fn unlikely_branch(&mut self, depth: u32) {
+        self.hints.push((self.code.len(), false));
+        self.op().br_if(depth);
+    }
+
     /// Leaves a piece of code that is hardly ever run, so that compilers see that what follows
     /// the label `next` is not either: that label is the target of an unlikely branch, too,
-    /// which in truth is never reached because the stack pointer is not zero.
-    pub(super) fn leave_cold(&mut self, target: u32, next: u32) {
-        self.load_word(abi::STACK_POINTER_ADDRESS);
+    /// which in truth is never reached because the stack pointer is not zero. It may be in a local.
+    pub(super) fn leave_cold(&mut self, target: u32, next: u32, stack_pointer: Option<u32>) {
+        let push = |out: &mut Sink| match stack_pointer {
+            Some(local) => _ = out.op().local_get(local),
+            None => out.load_word(abi::STACK_POINTER_ADDRESS),
+        };
+        push(self);
         self.likely_branch(target);
-        self.load_word(abi::STACK_POINTER_ADDRESS);
-        self.hints.push((self.code.len(), false));
+        push(self);
         let depth = self.to(next);
-        self.op().br_if(depth).unreachable();
+        self.unlikely_branch(depth);
+        self.op().unreachable();
     }
 
     /// Pushes a control word.

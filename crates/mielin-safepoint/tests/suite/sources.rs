@@ -420,6 +420,38 @@ pub(crate) const COMPARE_AND_SELECT: &str = r#"(module
     (call $log (select (local.get $n) (i32.const 3) (i32.eq (local.get $n) (i32.const 0))))
     (call $log (select (i32.const 4) (i32.const 3) (i32.ne (local.get $n) (i32.const 0))))))"#;
 
+/// Arguments that are dead after a call, and would trap if they were computed again; and two calls that
+/// keep the same locals, of which one is restored in the loop at the first and before it at the second.
+const ARGUMENTS: &str = r#"(module
+  (import "env" "log" (func $log (param i32)))
+  (memory 1)
+  (global $sum (mut i32) (i32.const 0))
+  (func $work (param $n i32) (result i32) (local $i i32)
+    (loop $l
+      (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3))))
+    (i32.add (local.get $n) (local.get $i)))
+  (func $divides (param $n i32) (result i32) (local $d i32)
+    (local.set $d (i32.sub (local.get $n) (i32.const 2)))
+    (call $work (i32.div_u (i32.const 90) (local.get $d))))
+  (func $loads (param $n i32) (result i32) (local $p i32)
+    (local.set $p (i32.add (local.get $n) (i32.const 70000)))
+    (call $work (i32.load (i32.sub (local.get $p) (i32.const 70000)))))
+  (func $same (param $n i32) (result i32) (local $x i32)
+    (loop $l
+      (local.set $x (i32.mul (local.get $n) (i32.const 7)))
+      (global.set $sum (i32.add (call $work (local.get $n)) (global.get $sum)))
+      (global.set $sum (i32.add (global.get $sum) (local.get $x)))
+      (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+    (local.set $x (i32.const 5))
+    (local.set $n (i32.const 9))
+    (drop (call $work (i32.const 1)))
+    (i32.add (local.get $x) (i32.mul (local.get $n) (i32.const 100))))
+  (func (export "_start")
+    (call $log (call $divides (i32.const 11)))
+    (call $log (call $loads (i32.const 8)))
+    (call $log (call $same (i32.const 3)))
+    (call $log (global.get $sum))))"#;
+
 /// Name, least number of safepoints that it passes, text.
 pub(crate) const PROGRAMS: &[(&str, usize, &str)] = &[
     ("nested loops", 100, NESTED_LOOPS),
@@ -438,4 +470,5 @@ pub(crate) const PROGRAMS: &[(&str, usize, &str)] = &[
     ("empty", 1, EMPTY),
     ("paths", 50, PATHS),
     ("liveness", 30, LIVENESS),
+    ("arguments", 15, ARGUMENTS),
 ];

@@ -35,13 +35,20 @@ impl Layout {
         let mut reads = BTreeSet::new();
         let mut sum = 0;
         for value in points.iter().flat_map(|kept| &kept.values) {
-            values.insert((value.ty, value.local), *value);
+            let (_, lives) = values.entry((value.ty, value.local)).or_insert((*value, 0));
+            *lives += 1;
             reads.insert((value.body, value.local));
             sum += 1;
         }
-        (values.len() * points.len() <= sum * GROWTH_MAX).then(|| Layout {
+        if values.len() * points.len() > sum * GROWTH_MAX {
+            return None;
+        }
+        // Those that seldom live are together, so that parts of many frames are zero.
+        let mut values: Vec<(Value, usize)> = values.into_values().collect();
+        values.sort_by_key(|(value, lives)| (value.ty, *lives));
+        Some(Layout {
             kept: Kept {
-                values: values.into_values().collect(),
+                values: values.into_iter().map(|(value, _)| value).collect(),
                 identity: points[0].identity,
             },
             reads,
@@ -50,11 +57,11 @@ impl Layout {
 
     /// Whether the dispatch of this body reads a value.
     pub(super) fn reads(&self, body: usize, value: &Value) -> bool {
-        self.reads_local(body, value.local)
+        self.reads.contains(&(body, value.local))
     }
 
-    /// The same for what is in this local.
-    pub(super) fn reads_local(&self, body: usize, local: u32) -> bool {
-        self.reads.contains(&(body, local))
+    /// Whether any point keeps what is in this local.
+    pub(super) fn keeps(&self, local: u32) -> bool {
+        self.kept.values.iter().any(|value| value.local == local)
     }
 }

@@ -3,18 +3,15 @@
 use alloc::collections::BTreeSet;
 
 use super::*;
-use crate::rewrite::routines::{
-    Number, note_point, read_value, remove_frame, write_end, write_values,
-};
+use crate::rewrite::routines::{at, read_value, write_values};
 
-/// Up to this many points are told apart one by one, all of it marked as hardly ever run; more
-/// of them by a table, whose targets cannot be marked.
+/// In a function with a loop without calls up to this many points are told apart one by one, all of it marked as hardly
+/// ever run. Elsewhere a table tells them apart, whose targets cannot be marked: `fib` took 1.57 times as long with one
+/// before its loop.
 pub(super) const CHAIN_MAX: u32 = 8;
 
-/// Reads values of the frame that was removed last.
+/// Reads values of the frame that was removed last, which begins at the address in the local `base`.
 fn read_inline(out: &mut Sink, kept: &Kept, base: u32, is_wanted: impl Fn(&Value) -> bool) {
-    out.load_word(abi::STACK_POINTER_ADDRESS);
-    out.op().local_set(base);
     let mut offset = 0;
     for value in &kept.values {
         if is_wanted(value) {
@@ -45,11 +42,15 @@ impl Writer<'_> {
         let target = self.out.to(running);
         self.out.op().br(target);
         self.out.end();
-        self.leave_later(point, true);
+        if self.by_calls {
+            self.insert_later(Insertion::Stop(point));
+        } else {
+            self.leave(point, true);
+        }
         self.out.end();
     }
 
-    fn insert_later(&mut self, insertion: Insertion) {
+    pub(super) fn insert_later(&mut self, insertion: Insertion) {
         self.insertions
             .push((self.out.code.len(), self.out.depth, insertion));
     }
@@ -110,36 +111,45 @@ impl Writer<'_> {
         self.out.likely_branch(stop);
     }
 
-    /// Writes the frame and returns, with code that may depend on what follows in the function.
-    pub(super) fn leave_later(&mut self, point: u32, stops: bool) {
-        if self.by_calls {
-            self.insert_later(Insertion::Leave { point, stops });
-        } else {
-            self.leave(point, stops);
-        }
+    /// Leaves behind a call that was unwound.
+    pub(super) fn check(&mut self, point: u32) {
+        self.out.op().global_get(self.context.mode);
+        self.out.unlikely_if();
+        self.leave(point, false);
+        self.out.end();
     }
 
     /// Writes the frame and returns.
     fn leave(&mut self, point: u32, stops: bool) {
         if self.by_calls {
-            self.leave_by_call(point, stops);
+            self.leave_by_call(point, Some(self.plan.number(point)));
+            if stops {
+                let unwind = self.routines.index(Routine::Unwind);
+                self.out.op().call(unwind);
+            }
             let kept = &self.kept[point as usize];
             return self.out.return_any(&self.results, &kept.values);
         }
-        self.write(point);
+        self.write(point, stops);
         if stops {
             self.out.set_state(abi::UNWINDING, self.context.mode);
         }
         self.out.return_any(&self.results, &[]);
     }
 
-    fn leave_by_call(&mut self, point: u32, stops: bool) {
+    /// The number of the point is in the local `base` where none is given.
+    fn leave_by_call(&mut self, point: u32, point_number: Option<i32>) {
         let own = &self.kept[point as usize];
         let kept = self.layout.as_ref().map_or(own, |layout| &layout.kept);
         let lives: BTreeSet<u32> = own.values.iter().map(|value| value.local).collect();
         let shapes = kept.shapes();
         let count = shapes.len();
         for (number, (shape, values)) in (1..).zip(shapes) {
+            if number < count && values.iter().all(|value| !lives.contains(&value.local)) {
+                let zero = self.routines.index(Routine::Zero(shape));
+                self.out.op().call(zero);
+                continue;
+            }
             for value in values {
                 if lives.contains(&value.local) {
                     self.out.op().local_get(value.local);
@@ -153,34 +163,93 @@ impl Writer<'_> {
                 if let Some(identity) = kept.identity {
                     self.out.op().i32_const(identity as i32);
                 }
-                self.out.op().i32_const(point as i32);
-                if stops {
-                    Routine::Stop(shape)
-                } else {
-                    Routine::Write(shape)
-                }
+                match point_number {
+                    Some(number) => self.out.op().i32_const(number),
+                    None => self.out.op().local_get(self.base),
+                };
+                Routine::Write(shape)
             };
             self.out.op().call(self.routines.index(routine));
         }
     }
 
-    fn write(&mut self, point: u32) {
+    /// The ways out that several calls share, each with the points of these.
+    pub(super) fn exits(&self) -> Vec<Vec<u32>> {
+        let mut exits: BTreeMap<Vec<u32>, Vec<u32>> = BTreeMap::new();
+        for (_, _, insertion) in &self.insertions {
+            if let Insertion::Check(point) = insertion {
+                let values = self.kept[*point as usize].values.iter();
+                let lives = values.map(|value| value.local).collect();
+                exits.entry(lives).or_default().push(*point);
+            }
+        }
+        exits
+            .into_values()
+            .filter(|points| points.len() > 1)
+            .collect()
+    }
+
+    /// What stands before and after a function with such ways out.
+    pub(super) fn write_exits(&mut self, exits: &[Vec<u32>]) -> (Sink, Sink) {
+        let (mut before, after) = (Sink::default(), Sink::default());
+        if exits.is_empty() {
+            return (before, after);
+        }
+        let number = wasm_encoder::BlockType::Result(Ty::I32.encode());
+        exits.iter().for_each(|_| {
+            before.block(number);
+        });
+        let body = self.types.block(&self.results);
+        before.block(body);
+        let code = core::mem::replace(&mut self.out, after);
+        self.out.op().return_();
+        for points in exits {
+            self.out.op().end().local_set(self.base);
+            self.leave_by_call(points[0], None);
+            let kept = &self.kept[points[0] as usize];
+            self.out.return_any(&self.results, &kept.values);
+        }
+        self.out.op().end();
+        (before, core::mem::replace(&mut self.out, code))
+    }
+
+    /// Leaves by a way out that is shared, if the call was unwound.
+    fn check_shared(&mut self, point: u32, exit: usize) {
+        let number = self.plan.number(point);
+        self.out
+            .op()
+            .i32_const(number)
+            .global_get(self.context.mode);
+        // Outside of the function's own body, which is the outermost block otherwise.
+        let depth = self.out.depth + 1 + exit as u32;
+        self.out.unlikely_branch(depth);
+        self.out.op().drop();
+    }
+
+    /// Without any call in a loop that has none.
+    fn write(&mut self, point: u32, in_place: bool) {
         let kept = &self.kept[point as usize];
         let shapes = kept.shapes();
         for (shape, values) in &shapes {
             let locals = values.iter().map(|value| value.local);
             write_values(&mut self.out, shape, locals, self.base);
         }
-        if let Some((shape, _)) = shapes.last() {
-            let identity = kept.identity.unwrap_or_default();
-            write_end(&mut self.out, shape, self.base, |out, number| {
-                let number = match number {
-                    Number::Identity => identity,
-                    Number::Point => point,
-                };
-                out.op().i32_const(number as i32);
-            });
+        let size = shapes.last().map_or(0, |(shape, _)| shape.size());
+        let number = self.plan.number(point);
+        let mut op = self.out.op();
+        if let Some(identity) = kept.identity {
+            op.local_get(self.base).i32_const(identity as i32);
+            op.i32_store(at(size - 8));
         }
+        if !in_place {
+            op.i32_const(number).i32_const(size as i32);
+            op.call(self.routines.index(Routine::Finish));
+            return;
+        }
+        op.local_get(self.base).i32_const(number);
+        op.i32_store(at(size - 4)).i32_const(0).local_get(self.base);
+        op.i32_const(size as i32).i32_add();
+        self.out.store_word(abi::STACK_POINTER_ADDRESS);
     }
 
     /// Reads what a loop is to read of the frame that was just removed. Without a call: what lives around it would
@@ -190,6 +259,8 @@ impl Writer<'_> {
         if !own.concerns(body) {
             return;
         }
+        self.out.load_word(abi::STACK_POINTER_ADDRESS);
+        self.out.op().local_set(self.base);
         match &self.layout {
             None => read_inline(&mut self.out, own, self.base, |value| value.body == body),
             Some(layout) => {
@@ -209,6 +280,8 @@ impl Writer<'_> {
         };
         let is_wanted = |value: &Value| layout.reads(body, value);
         if layout.kept.values.iter().any(is_wanted) {
+            self.out.load_word(abi::STACK_POINTER_ADDRESS);
+            self.out.op().local_set(self.base);
             read_inline(&mut self.out, &layout.kept, self.base, is_wanted);
         }
         self.clear_all_arguments(body);
@@ -218,29 +291,31 @@ impl Writer<'_> {
     /// Removes the uppermost frame and reads what the function's own body is to read of it.
     fn pop(&mut self, kept: &Kept, is_wanted: impl Fn(&Value) -> bool) {
         let mut shapes = kept.shapes();
-        if !self.by_calls {
-            if let Some((shape, _)) = shapes.last() {
-                remove_frame(&mut self.out, shape);
-            }
-            if kept.values.iter().any(&is_wanted) {
-                read_inline(&mut self.out, kept, self.base, is_wanted);
-            }
+        let Some((shape, values)) = shapes.pop() else {
             return;
+        };
+        if !self.by_calls {
+            let remove = self.routines.index(Routine::Remove);
+            let mut op = self.out.op();
+            op.i32_const(shape.size() as i32).call(remove);
+            op.local_set(self.base);
+            return read_inline(&mut self.out, kept, self.base, is_wanted);
         }
-        if let Some((shape, values)) = shapes.pop() {
-            self.out.op().call(self.routines.index(Routine::Pop(shape)));
-            self.out.take(values, &is_wanted);
-        }
+        self.out.op().call(self.routines.index(Routine::Pop(shape)));
+        self.out.take(values, &is_wanted);
         for (shape, values) in shapes {
-            self.out
-                .op()
-                .call(self.routines.index(Routine::Read(shape)));
+            let read = self.routines.index(Routine::Read(shape));
+            self.out.op().call(read);
             self.out.take(values, &is_wanted);
         }
     }
 
     /// Writes what was left out of the code.
-    pub(super) fn insert(&mut self, main: Sink) -> Sink {
+    pub(super) fn insert(&mut self, main: Sink, exits: &[Vec<u32>]) -> Sink {
+        let exits = exits.iter().enumerate();
+        let exits: BTreeMap<u32, usize> = exits
+            .flat_map(|(exit, points)| points.iter().map(move |point| (*point, exit)))
+            .collect();
         let mut insertions = Vec::new();
         let mut total = main.code.len();
         for (offset, depth, insertion) in core::mem::take(&mut self.insertions) {
@@ -250,7 +325,11 @@ impl Writer<'_> {
             };
             match insertion {
                 Insertion::Dispatch(body) => self.dispatch(body),
-                Insertion::Leave { point, stops } => self.leave(point, stops),
+                Insertion::Stop(point) => self.leave(point, true),
+                Insertion::Check(point) => match exits.get(&point) {
+                    Some(exit) => self.check_shared(point, *exit),
+                    None => self.check(point),
+                },
             }
             total += self.out.code.len();
             insertions.push((offset, core::mem::take(&mut self.out)));
@@ -273,7 +352,8 @@ impl Writer<'_> {
             return;
         }
         let last = children.last().map_or(header, |child| child.last);
-        if last - header <= CHAIN_MAX {
+        let chain_max = if self.by_calls { 1 } else { CHAIN_MAX };
+        if last - header <= chain_max {
             self.dispatch_chain(body);
         } else {
             self.dispatch_table(body, header);
@@ -341,7 +421,7 @@ impl Writer<'_> {
                 }
                 let next = self.unless_point(point);
                 self.land(body, child, point);
-                self.out.leave_cold(target, next);
+                self.out.leave_cold(target, next, None);
                 self.out.end();
             }
         }
@@ -382,7 +462,7 @@ impl Writer<'_> {
         let arguments = calls.filter_map(|child| self.arguments.get(&child.first));
         let mut clear: BTreeSet<(u32, Ty)> = arguments.flatten().copied().collect();
         if let Some(layout) = &self.layout {
-            clear.retain(|(local, _)| !layout.reads_local(body, *local));
+            clear.retain(|(local, _)| !layout.keeps(*local));
         }
         for (local, ty) in clear {
             self.out.any_value(ty);
@@ -406,7 +486,6 @@ impl Writer<'_> {
     /// The start of a function: removes the frame, reads of it what lives before the loops,
     /// and goes on to the point or to the outermost loop around it.
     pub(super) fn entry(&mut self, polls: bool) {
-        let plan = self.plan;
         if polls {
             self.out.load_word(abi::FLAG_ADDRESS);
         } else {
@@ -417,19 +496,15 @@ impl Writer<'_> {
             self.unless_stopped();
         }
         self.pass_on();
-        if self.by_calls {
+        if self.plan.points > 1 {
             let note = self.routines.index(Routine::Point);
             self.out.op().call(note).local_set(self.base);
-        } else {
-            note_point(&mut self.out);
         }
-        if let Some(layout) = self.layout.take() {
-            self.arrive_alike(&layout, polls, running);
-            self.layout = Some(layout);
-        } else if plan.points <= CHAIN_MAX {
-            self.arrive_chain(polls, running);
+        let arrivals = self.arrivals(polls, running);
+        if self.by_calls && !arrivals.is_empty() {
+            self.arrive_table(&arrivals);
         } else {
-            self.arrive_table(polls, running);
+            self.arrive_chain(&arrivals);
         }
         self.out.op().unreachable();
         if polls {
@@ -439,119 +514,106 @@ impl Writer<'_> {
         self.out.end();
     }
 
-    /// The points of the function with the kind of the function's child that they lie in, and
-    /// the label before it.
-    fn arrivals(&self, polls: bool, running: u32) -> Vec<(u32, Option<ChildKind>, u32)> {
+    /// The points of the function with the label to which each leads.
+    fn arrivals(&self, polls: bool, running: u32) -> Vec<u32> {
         let mut arrivals = Vec::new();
         if polls {
-            arrivals.push((0, None, running));
+            arrivals.push(running);
         }
         for child in &self.plan.bodies[0].children {
             let label = self.positions[child.label];
-            arrivals
-                .extend((child.first..=child.last).map(|point| (point, Some(child.kind), label)));
+            arrivals.extend((child.first..=child.last).map(|_| label));
         }
         arrivals
     }
 
-    /// Where every point has the same frame: reads it, and goes on.
-    fn arrive_alike(&mut self, layout: &Layout, polls: bool, running: u32) {
-        self.pop(&layout.kept, |value| layout.reads(0, value));
-        let arrivals = self.arrivals(polls, running);
-        let ending = |point, kind| {
-            let is_innermost = self.plan.is_innermost(point);
-            (is_innermost, matches!(kind, None | Some(ChildKind::Host)))
+    /// Points that keep the same are resumed by the same code, which goes on by a second table.
+    fn arrive_table(&mut self, arrivals: &[u32]) {
+        let groups = self.groups();
+        let goes_on = |group: &Vec<usize>| {
+            let label = arrivals[group[0]];
+            group
+                .iter()
+                .all(|point| arrivals[*point] == label)
+                .then_some(label)
         };
-        let endings: Vec<(u32, (bool, bool))> = arrivals
-            .into_iter()
-            .map(|(point, kind, label)| (label, ending(point, kind)))
-            .collect();
-        let unknown = self.out.block(wasm_encoder::BlockType::Empty);
-        let mut landings = BTreeMap::new();
-        for (label, ends) in endings.iter().filter(|(_, ends)| *ends != (false, false)) {
-            landings
-                .entry((*label, *ends))
-                .or_insert_with(|| self.out.block(wasm_encoder::BlockType::Empty));
+        if let [group] = groups.as_slice() {
+            self.pop_alike(group[0]);
+            return match goes_on(group) {
+                Some(label) => {
+                    let depth = self.out.to(label);
+                    self.out.op().br(depth);
+                }
+                None => self.branch_by_point(arrivals),
+            };
         }
-        let targets: Vec<u32> = endings
-            .iter()
-            .map(|key| self.out.to(landings.get(key).copied().unwrap_or(key.0)))
-            .collect();
-        let default = self.out.to(unknown);
-        self.push_point();
-        self.out.op().br_table(targets, default);
-        let mut landings: Vec<_> = landings.into_iter().collect();
-        landings.sort_by_key(|(_, position)| core::cmp::Reverse(*position));
-        for ((label, (ends_mode, ends_flag)), _) in landings {
+        let again = self.out.block(wasm_encoder::BlockType::Empty);
+        let mut landings = vec![0; arrivals.len()];
+        for group in &groups {
+            let landing = self.out.block(wasm_encoder::BlockType::Empty);
+            group.iter().for_each(|point| landings[*point] = landing);
+        }
+        self.branch_by_point(&landings);
+        for group in groups.iter().rev() {
             self.out.end();
-            if ends_mode {
-                self.out.finish_mode(self.context.mode);
-            }
-            if ends_flag {
-                self.out.op().call(self.routines.index(Routine::Go));
-            }
-            let target = self.out.to(label);
+            self.pop_alike(group[0]);
+            let target = self.out.to(goes_on(group).unwrap_or(again));
             self.out.op().br(target);
         }
         self.out.end();
-    }
-
-    fn arrive_table(&mut self, polls: bool, running: u32) {
-        let unknown = self.out.block(wasm_encoder::BlockType::Empty);
-        let mut blocks: Vec<u32> = (0..self.plan.points)
-            .map(|_| self.out.block(wasm_encoder::BlockType::Empty))
-            .collect();
-        blocks.reverse();
-        let targets: Vec<u32> = blocks
-            .iter()
-            .map(|position| self.out.to(*position))
-            .collect();
-        let default = self.out.to(unknown);
-        self.push_point();
-        self.out.op().br_table(targets, default);
-        for (point, kind, label) in self.arrivals(polls, running) {
-            self.out.end();
-            self.arrive(point, kind);
-            let target = self.out.to(label);
-            self.out.op().br(target);
-        }
-        self.out.end();
-    }
-
-    fn arrive_chain(&mut self, polls: bool, running: u32) {
-        for (point, kind, label) in self.arrivals(polls, running) {
-            let next = self.out.block(wasm_encoder::BlockType::Empty);
-            self.push_point();
-            self.out.op().i32_const(point as i32).i32_ne();
-            self.out.likely_branch(next);
-            self.arrive(point, kind);
-            self.out.leave_cold(label, next);
-            self.out.end();
+        if groups.iter().any(|group| goes_on(group).is_none()) {
+            self.branch_by_point(arrivals);
         }
     }
 
-    fn arrive(&mut self, point: u32, kind: Option<ChildKind>) {
-        let kept = core::mem::take(&mut self.kept[point as usize]);
+    /// The points that keep the same.
+    fn groups(&self) -> Vec<Vec<usize>> {
+        if self.layout.is_some() {
+            return vec![(0..self.kept.len()).collect()];
+        }
+        let mut groups: BTreeMap<Vec<(u32, bool)>, Vec<usize>> = BTreeMap::new();
+        for (point, kept) in self.kept.iter().enumerate() {
+            let values = kept.values.iter();
+            let key = values.map(|value| (value.local, value.body == 0)).collect();
+            groups.entry(key).or_default().push(point);
+        }
+        groups.into_values().collect()
+    }
+
+    /// Goes to the label of the point in the local `base`, of which there is one for each point.
+    fn branch_by_point(&mut self, labels: &[u32]) {
+        let mut targets: Vec<u32> = labels.iter().map(|label| self.out.to(*label)).collect();
+        let default = targets.pop().unwrap_or_default();
+        self.out
+            .op()
+            .local_get(self.base)
+            .br_table(targets, default);
+    }
+
+    /// Removes the frame of a point, or of any other that keeps the same.
+    fn pop_alike(&mut self, point: usize) {
+        if let Some(layout) = self.layout.take() {
+            self.pop(&layout.kept, |value| layout.reads(0, value));
+            self.layout = Some(layout);
+            return;
+        }
+        let kept = core::mem::take(&mut self.kept[point]);
         self.pop(&kept, |value| value.body == 0);
-        self.kept[point as usize] = kept;
-        if self.plan.is_innermost(point) {
-            self.out.finish_mode(self.context.mode);
-        }
-        if matches!(kind, None | Some(ChildKind::Host)) {
-            if self.by_calls {
-                self.out.op().call(self.routines.index(Routine::Go));
-            } else {
-                self.out.finish_flag();
-            }
-        }
+        self.kept[point] = kept;
     }
 
-    /// Pushes the number of the point to which this function is resumed.
-    fn push_point(&mut self) {
-        if self.by_calls {
-            self.out.op().local_get(self.base);
-        } else {
-            self.out.load_word(abi::POINT_ADDRESS);
+    fn arrive_chain(&mut self, arrivals: &[u32]) {
+        for (point, &label) in arrivals.iter().enumerate() {
+            let next = self.out.block(wasm_encoder::BlockType::Empty);
+            self.out
+                .op()
+                .local_get(self.base)
+                .i32_const(point as i32)
+                .i32_ne();
+            self.out.likely_branch(next);
+            self.pop_alike(point);
+            self.out.leave_cold(label, next, Some(self.base));
+            self.out.end();
         }
     }
 }
