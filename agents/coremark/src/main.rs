@@ -6,9 +6,12 @@
 
 use std::process::ExitCode;
 
+use coremark::types::{LIST_KNOWN_CRC, MATRIX_KNOWN_CRC, STATE_KNOWN_CRC};
 use coremark::{Config, run};
 
 const DEFAULT_ITERATIONS: u32 = 400;
+/// CoreMark's number for the 2K performance run.
+const PERFORMANCE_RUN: usize = 3;
 
 fn main() -> ExitCode {
     let iterations = match std::env::args().nth(1).map(|number| number.parse()) {
@@ -24,9 +27,13 @@ fn main() -> ExitCode {
         ..Config::default()
     });
     println!("{:04x}", results.crcfinal);
-    if results.errors == 0 {
+    // Its own count of errors has one more for a run of less than ten seconds.
+    let found = [results.crclist, results.crcmatrix, results.crcstate];
+    let known = [LIST_KNOWN_CRC, MATRIX_KNOWN_CRC, STATE_KNOWN_CRC];
+    if found == known.map(|of_run| of_run[PERFORMANCE_RUN]) {
         ExitCode::SUCCESS
     } else {
+        eprintln!("coremark: its checksums should be {known:x?} and are {found:x?}");
         ExitCode::FAILURE
     }
 }
