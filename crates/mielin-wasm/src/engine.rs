@@ -7,7 +7,10 @@ use std::sync::{Arc, OnceLock};
 use mielin_safepoint::{Execution, PAGE_SIZE, Resumable, Snapshot};
 
 use crate::dirty::{AbsentPages, DirtyTracker};
-use crate::{CodeCache, HostState, Limits, Outcome, Services, StateError, StopHandle, TrackError};
+use crate::{
+    CodeCache, HostState, Limits, NotWoken, Outcome, Rested, Services, StateError, StopHandle,
+    TrackError,
+};
 
 /// Compiles rewritten modules.
 pub trait Engine: Send + Sync {
@@ -72,6 +75,24 @@ pub trait Prepared: Send + Sync {
         services: Arc<dyn Services>,
         limits: &Limits,
     ) -> Result<Box<dyn Instance>, EngineError>;
+
+    /// A program that has not started, as [`instantiate`](Self::instantiate) would make it, but without an instance.
+    ///
+    /// # Errors
+    /// The module or the host state is over the limits.
+    fn rested(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Rested, EngineError>;
+
+    /// Makes an instance for a program of this module that has none. Whoever asked the former instance to stop, or
+    /// noted which of its pages were written, has nothing to do with this one.
+    ///
+    /// # Errors
+    /// There is no memory left, or no room for mappings; it may work later.
+    fn wake(&self, rested: Rested) -> Result<Box<dyn Instance>, Box<NotWoken>>;
 }
 
 /// A program: its memory, its stack and its host state.
@@ -161,6 +182,14 @@ pub trait Instance: Send {
     /// # Errors
     /// The node has no random bytes for the page hashes' key.
     fn track(&mut self) -> Result<Box<dyn DirtyTracker>, EngineError>;
+
+    /// Gives back what the engine has of a program that is not running, until [`Prepared::wake`]. Takes as long as
+    /// looking at the pages that the program has touched.
+    ///
+    /// # Errors
+    /// The instance, as it was: somebody notes which of its pages are written, or places pages that are still to come;
+    /// or so much of its memory has changed that to copy it would take too long.
+    fn rest(self: Box<Self>) -> Result<Rested, Box<dyn Instance>>;
 }
 
 /// The engines there are.

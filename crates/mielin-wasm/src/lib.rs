@@ -68,6 +68,7 @@ mod outcome;
 mod poll_word;
 mod prepared;
 mod program;
+mod rested;
 mod services;
 mod state;
 mod thread_clock;
@@ -85,6 +86,7 @@ pub use filesystem::BlockStream;
 pub use limits::{DATA_BYTES_MAX, Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES};
 pub use outcome::{Outcome, Trap, TrapKind, Wait};
 pub use poll_word::StopHandle;
+pub use rested::{NotWoken, Rested};
 pub use services::{
     Level, LogError, LogStream, MessageKind, Receive, Received, SendError, Services,
 };

@@ -55,6 +55,7 @@ pub(crate) trait Machine: Send + Sized + 'static {
 
     fn context(&self) -> &Context;
     fn context_mut(&mut self) -> &mut Context;
+    fn into_context(self) -> Context;
     /// From now on memories and tables may grow as this says.
     fn bound(&mut self, growth: Growth);
     /// The program's memory; empty if it has none.

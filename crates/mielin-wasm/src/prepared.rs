@@ -1,13 +1,14 @@
 //! Compiled modules on any engine: the checks before an instance is made, and its making.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mielin_safepoint::{Resumable, abi};
 
-use crate::dirty::RegionOwner;
+use crate::dirty::{self, RegionOwner};
 use crate::host::Context;
 use crate::machine::{Adapter, Failure, Growth, Machine};
-use crate::program::Program;
+use crate::program::{Program, WASM_PAGE};
+use crate::rested::{Changes, Image, NotWoken, Rested};
 use crate::state::StateError;
 use crate::{
     CodeCache, Engine, EngineError, EngineKind, HostState, Instance, Limits, Outcome, Plain,
@@ -29,6 +30,7 @@ impl<A: Adapter> Engine for A {
             Ok(Arc::new(Compiled::<A::Machine> {
                 code: self.compile(module.bytes(), code)?,
                 module: Arc::new(module.clone()),
+                image: OnceLock::new(),
             }))
         })
     }
@@ -50,6 +52,8 @@ impl<A: Adapter> Engine for A {
 struct Compiled<M: Machine> {
     module: Arc<Resumable>,
     code: M::Code,
+    /// What the memory of an instance begins with, known from the first one on.
+    image: OnceLock<Arc<Image>>,
 }
 
 impl<M: Machine> Prepared for Compiled<M> {
@@ -64,6 +68,52 @@ impl<M: Machine> Prepared for Compiled<M> {
         limits: &Limits,
     ) -> Result<Box<dyn Instance>, EngineError> {
         check_limits(&self.module, &host, limits)?;
+        Ok(Box::new(self.make(host, services, limits)?))
+    }
+
+    fn rested(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Rested, EngineError> {
+        check_limits(&self.module, &host, limits)?;
+        let pages = self.module.manifest().memory.minimum_pages;
+        Ok(Rested {
+            memory_bytes: pages.saturating_mul(WASM_PAGE),
+            changes: Changes::default(),
+            execution: None,
+            host,
+            services,
+            limits: limits.clone(),
+        })
+    }
+
+    fn wake(&self, rested: Rested) -> Result<Box<dyn Instance>, Box<NotWoken>> {
+        let waking = || {
+            let host = HostState::new(rested.host.address);
+            let services = Arc::clone(&rested.services);
+            let mut program = self.make(host, services, &rested.limits)?;
+            program.resume_from(&rested)?;
+            Ok(program)
+        };
+        match waking() {
+            Ok(mut program) => {
+                *program.host_mut() = rested.host;
+                Ok(Box::new(program))
+            }
+            Err(error) => Err(Box::new(NotWoken { rested, error })),
+        }
+    }
+}
+
+impl<M: Machine> Compiled<M> {
+    fn make(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Program<M>, EngineError> {
         let manifest = self.module.manifest();
         let context = Context::new(host, services, limits);
         let growth = Growth {
@@ -85,9 +135,12 @@ impl<M: Machine> Prepared for Compiled<M> {
             table_elements: limits.table_elements,
             region: region.as_ref().map(RegionOwner::size),
         });
-        let module = Arc::clone(&self.module);
-        let program = Program::new(module, machine, frames, region, mode, globals);
-        Ok(Box::new(program))
+        let image = self.image.get_or_init(|| {
+            let touched = region.as_ref().and_then(dirty::touched);
+            Arc::new(Image::of(machine.memory(), touched))
+        });
+        let origin = (Arc::clone(&self.module), Arc::clone(image));
+        Ok(Program::new(origin, machine, frames, region, mode, globals))
     }
 }
 
@@ -135,7 +188,7 @@ pub(crate) fn check_limits(
 ) -> Result<(), EngineError> {
     check_module(module.bytes().len(), limits)?;
     let pages = module.manifest().memory.minimum_pages;
-    let memory_bytes = pages.saturating_mul(crate::program::WASM_PAGE);
+    let memory_bytes = pages.saturating_mul(WASM_PAGE);
     over("the program's memory", limits.memory_bytes, memory_bytes)?;
     check_host(host, limits)
 }

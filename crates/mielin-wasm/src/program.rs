@@ -8,6 +8,7 @@ use crate::dirty::{self, AbsentPages, DirtyTracker, RegionOwner};
 use crate::machine::{Failure, Machine};
 use crate::poll_word::Frames;
 use crate::prepared::check_limits;
+use crate::rested::{CHANGED_BYTES_MAX, Changes, Image, Rested, TOUCHED_BYTES_MAX};
 use crate::state::End;
 use crate::{EngineError, HostState, Instance, Outcome, StopHandle, TrapKind};
 
@@ -20,6 +21,8 @@ pub(crate) struct Program<M: Machine> {
     region: Option<RegionOwner>,
     machine: M,
     module: Arc<Resumable>,
+    /// What its memory began with.
+    image: Arc<Image>,
     mode: M::Global,
     /// The mutable globals in the manifest's order, and their values when the program last stopped
     /// running.
@@ -33,7 +36,7 @@ impl<M: Machine> Program<M> {
     /// A program that has not started. `region` is its memory's place if that never changes, `globals`
     /// are those of the manifest.
     pub(crate) fn new(
-        module: Arc<Resumable>,
+        (module, image): (Arc<Resumable>, Arc<Image>),
         machine: M,
         mut frames: Frames,
         region: Option<RegionOwner>,
@@ -46,6 +49,7 @@ impl<M: Machine> Program<M> {
             region,
             machine,
             module,
+            image,
             mode,
             globals,
             values: Vec::new(),
@@ -82,6 +86,20 @@ impl<M: Machine> Program<M> {
         if missing > 0 && !self.machine.grow(missing) {
             return Err(EngineError::Grow { bytes });
         }
+        Ok(())
+    }
+
+    /// Becomes a program of the same module that has no instance; its host state is the caller's to put in place.
+    pub(crate) fn resume_from(&mut self, rested: &Rested) -> Result<(), EngineError> {
+        self.grow_to(rested.memory_bytes)?;
+        if let Some(execution) = &rested.execution {
+            self.restore(execution)?;
+        }
+        if self.memory_bytes() != rested.memory_bytes {
+            let reason = "the memory is of another size".to_owned();
+            return Err(EngineError::Execution { reason });
+        }
+        rested.changes.apply(self.machine.memory_mut());
         Ok(())
     }
 
@@ -303,6 +321,40 @@ impl<M: Machine> Instance for Program<M> {
 
     fn track(&mut self) -> Result<Box<dyn DirtyTracker>, EngineError> {
         dirty::track(self.region.as_ref(), self.memory_bytes())
+    }
+
+    fn rest(self: Box<Self>) -> Result<Rested, Box<dyn Instance>> {
+        if self.region.as_ref().is_some_and(RegionOwner::is_shared) {
+            return Err(self);
+        }
+        let touched = self.region.as_ref().and_then(dirty::touched);
+        let pages = touched.as_ref().map_or(0, Vec::len);
+        if pages * PAGE_SIZE > TOUCHED_BYTES_MAX {
+            return Err(self);
+        }
+        let memory = self.machine.memory();
+        let changes = Changes::between(&self.image, memory, touched, CHANGED_BYTES_MAX);
+        let Some(changes) = changes else {
+            return Err(self);
+        };
+        let (memory_bytes, execution) = (self.memory_bytes(), self.execution());
+        let Self {
+            frames,
+            region,
+            machine,
+            ..
+        } = *self;
+        // As they would be dropped: the handles of others first.
+        drop((frames, region));
+        let context = machine.into_context();
+        Ok(Rested {
+            memory_bytes,
+            changes,
+            execution: Some(execution),
+            host: context.host,
+            services: context.services,
+            limits: context.limits,
+        })
     }
 }
 

@@ -202,6 +202,10 @@ impl Machine for Running {
         &mut self.store.data_mut().context
     }
 
+    fn into_context(self) -> Context {
+        self.store.into_data().context
+    }
+
     fn bound(&mut self, growth: Growth) {
         self.store.data_mut().limiter = limiter(&growth);
     }

@@ -1,5 +1,5 @@
 //! The differential test: a program that is stopped at many points, and goes on each time in a new
-//! instance on a random engine from the bytes of a snapshot, ends with the same output and code as
+//! instance on a random engine from the bytes of a snapshot, half the times after it had no instance for a while, ends with the same output and code as
 //! the module that was not rewritten does on either engine.
 //!
 //! `MIELIN_HOP_SEED` repeats a run's choices. Where a stop falls inside a time slice depends on the
@@ -90,12 +90,31 @@ fn whole_run(kind: EngineKind, case: &Case) -> (Outcome, String) {
     (outcome.unwrap(), node.stdout())
 }
 
+/// Another instance of the same engine, to which nothing is different.
+fn rested_and_woken(
+    kind: EngineKind,
+    module: &Resumable,
+    instance: Box<dyn Instance>,
+) -> Box<dyn Instance> {
+    let before = instance.snapshot();
+    let rested = instance.rest().ok().expect("nobody looks at its memory");
+    assert_eq!(rested.memory_bytes(), before.memory_bytes);
+    let prepared = engine(kind).unwrap().prepare(module, None).unwrap();
+    let instance = prepared.wake(rested).unwrap();
+    let after = instance.snapshot();
+    assert_eq!(after.memory_bytes, before.memory_bytes);
+    assert!(after.pages == before.pages, "its memory is another");
+    assert!(after.frames == before.frames && after.globals == before.globals);
+    instance
+}
+
 /// Runs with hops; gives what it ended with, and how many hops there were.
 fn hopping_run(case: &Case, module: &Resumable, random: &mut StdRng) -> (Outcome, String, usize) {
     let node = Arc::new(Node::default());
     let cutter = Cutter::new();
     let any_engine = |random: &mut StdRng| BOTH[random.random_range(0..2)];
-    let mut instance = instance_with(any_engine(random), module, case.host.clone(), &node);
+    let mut kind = any_engine(random);
+    let mut instance = instance_with(kind, module, case.host.clone(), &node);
     let mut hops = 0;
     loop {
         let outcome = match random.random_range(0..4) {
@@ -116,10 +135,14 @@ fn hopping_run(case: &Case, module: &Resumable, random: &mut StdRng) -> (Outcome
             }
             ended => return (ended, node.stdout(), hops),
         }
+        if hops < case.hops && random.random() {
+            instance = rested_and_woken(kind, module, instance);
+        }
         if hops < case.hops {
+            kind = any_engine(random);
             let bytes = instance.snapshot().encode();
             let snapshot = Snapshot::decode(&bytes, &SnapshotLimits::default()).unwrap();
-            instance = instance_with(any_engine(random), module, host(), &node);
+            instance = instance_with(kind, module, host(), &node);
             instance.load(&snapshot).unwrap();
             hops += 1;
         }

@@ -67,6 +67,11 @@ impl RegionOwner {
         self.region.size.clone()
     }
 
+    /// Whether somebody else looks at the memory, or places pages in it.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.region) > 1
+    }
+
     pub(super) fn region(&self) -> Arc<Region> {
         Arc::clone(&self.region)
     }
