@@ -121,7 +121,7 @@ pub const INBOX_COUNT_MAX: usize = 4_096;
 /// Payload bytes that may wait in one agent's mailbox: two of the largest messages.
 pub const INBOX_BYTES_MAX: usize = 2 * PAYLOAD_BYTES_MAX;
 /// Different senders that one agent remembers.
-pub const INBOX_SENDERS_MAX: usize = 65_536;
+pub const INBOX_SENDERS_MAX: usize = 262_144;
 
 /// A move that has not reached its hand-over by then is rolled back. Design: 30 s.
 pub const MIGRATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -158,7 +158,7 @@ pub const QUERY_PERIOD: Duration = Duration::from_secs(1);
 /// Bytes of a memory page on the wire; the same as `mielin-safepoint`'s.
 pub const PAGE_BYTES: usize = 4_096;
 /// Different destinations that one agent may write to in its life; each costs a counter that travels.
-pub const OUTBOX_DESTINATIONS_MAX: usize = 65_536;
+pub const OUTBOX_DESTINATIONS_MAX: usize = 262_144;
 /// What the counters and headers of a mailbox may occupy when they are decoded: room for the maximum of both.
 pub const MAILBOX_HEADERS_BYTES_MAX: usize = 16 << 20;
 /// How long a source waits after its `Go` for the target's `Running` before it is in doubt and asks on another

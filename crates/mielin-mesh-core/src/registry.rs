@@ -345,6 +345,10 @@ impl AgentRegistry {
         {
             return true;
         }
+        if record.node == self.local && self.held.len() >= REGISTRY_RECORDS_PER_NODE_MAX {
+            // None of them is removed.
+            return false;
+        }
         let removed = |known: &&Known| replaces(known) && !is_listed(&known.location);
         let oldest = self
             .locations

@@ -113,6 +113,10 @@ impl Inbox {
     pub fn take(&mut self) -> Option<Envelope> {
         let envelope = self.waiting.pop_front()?;
         self.waiting_bytes -= envelope.payload.len();
+        if self.waiting.is_empty() {
+            // Most agents wait for a message most of the time.
+            self.waiting = VecDeque::new();
+        }
         Some(envelope)
     }
 

@@ -61,6 +61,9 @@ pub enum OutboxError {
 #[derive(Clone, Debug)]
 pub struct Outbox {
     agent: AgentId,
+    /// The last sequence number given out to each destination. There may be many of them, and each is kept for ever.
+    last: BTreeMap<AgentId, u64>,
+    /// The destinations with which something is going on.
     lanes: BTreeMap<AgentId, Lane>,
     count: usize,
     bytes: usize,
@@ -69,8 +72,6 @@ pub struct Outbox {
 /// The messages to one destination.
 #[derive(Clone, Debug)]
 struct Lane {
-    /// The last sequence number given out.
-    last: u64,
     unacknowledged: VecDeque<Envelope>,
     /// How many of them are in flight, and the bytes of their payloads.
     flying: usize,
@@ -94,7 +95,6 @@ struct Lane {
 impl Lane {
     const fn new() -> Lane {
         Lane {
-            last: 0,
             unacknowledged: VecDeque::new(),
             flying: 0,
             flying_bytes: 0,
@@ -178,6 +178,11 @@ impl Lane {
         (count, bytes)
     }
 
+    /// Whether there is nothing to know about it but the last number.
+    fn is_idle(&self) -> bool {
+        self.unacknowledged.is_empty() && !self.exchanging && !self.unheard
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         if self.unacknowledged.is_empty() || self.exchanging {
             None
@@ -193,6 +198,7 @@ impl Outbox {
     pub const fn new(agent: AgentId) -> Outbox {
         Outbox {
             agent,
+            last: BTreeMap::new(),
             lanes: BTreeMap::new(),
             count: 0,
             bytes: 0,
@@ -217,19 +223,20 @@ impl Outbox {
         if !self.can_push(payload.len()) {
             return Err(OutboxError::Full);
         }
-        let destinations = self.lanes.len();
-        let lane = match self.lanes.entry(to) {
-            Entry::Occupied(lane) => lane.into_mut(),
+        let destinations = self.last.len();
+        let last = match self.last.entry(to) {
+            Entry::Occupied(last) => last.into_mut(),
             Entry::Vacant(_) if destinations >= OUTBOX_DESTINATIONS_MAX => {
                 return Err(OutboxError::Full);
             }
-            Entry::Vacant(lane) => lane.insert(Lane::new()),
+            Entry::Vacant(last) => last.insert(0),
         };
         // Only an outbox that a hostile peer sent along can have counted to the end.
-        let next = lane.last.checked_add(1).ok_or(OutboxError::Full)?;
+        let next = last.checked_add(1).ok_or(OutboxError::Full)?;
+        *last = next;
+        let lane = self.lanes.entry(to).or_insert_with(Lane::new);
         self.count += 1;
         self.bytes += payload.len();
-        lane.last = next;
         lane.unacknowledged.push_back(Envelope {
             source: self.agent,
             source_epoch: epoch,
@@ -289,6 +296,18 @@ impl Outbox {
             lane.blocked_until = blocked_until;
             (lane.exchanging, lane.unheard) = (false, false);
         }
+        self.let_rest(to);
+    }
+
+    /// Keeps only the last number of a destination with which nothing is going on.
+    fn let_rest(&mut self, to: &AgentId) {
+        if self.lanes.get(to).is_some_and(Lane::is_idle) {
+            self.lanes.remove(to);
+            if self.lanes.is_empty() {
+                // An empty map may keep what it has allocated.
+                self.lanes = BTreeMap::new();
+            }
+        }
     }
 
     /// Takes that messages that were posted were not taken in, or that nobody knows: an exchange will tell.
@@ -303,13 +322,20 @@ impl Outbox {
 
     /// Takes what the destination's node said.
     pub fn handle_reply(&mut self, now: Instant, to: &AgentId, reply: DeliveryReply) -> Advice {
-        let Some(lane) = self.lanes.get_mut(to) else {
+        let Some(last) = self.last.get(to).copied() else {
             return Advice::Continue;
         };
+        let advice = self.heed(now, to, last, reply);
+        self.let_rest(to);
+        advice
+    }
+
+    fn heed(&mut self, now: Instant, to: &AgentId, last: u64, reply: DeliveryReply) -> Advice {
+        let lane = self.lanes.entry(*to).or_insert_with(Lane::new);
         match reply {
             DeliveryReply::Acknowledged { through } => {
                 // A number that was never given out acknowledges nothing: the peer is wrong.
-                if through <= lane.last {
+                if through <= last {
                     let (count, bytes) = lane.acknowledge(now, through);
                     self.count -= count;
                     self.bytes -= bytes;
@@ -317,7 +343,7 @@ impl Outbox {
                 Advice::Continue
             }
             DeliveryReply::Gap { expected } => {
-                if expected > 0 && expected <= lane.last {
+                if expected > 0 && expected <= last {
                     let (count, bytes) = lane.acknowledge(now, expected - 1);
                     self.count -= count;
                     self.bytes -= bytes;
@@ -349,7 +375,7 @@ impl Outbox {
                 Advice::LookUp
             }
             DeliveryReply::Ended => {
-                let (count, bytes) = lane.acknowledge(now, lane.last);
+                let (count, bytes) = lane.acknowledge(now, last);
                 self.count -= count;
                 self.bytes -= bytes;
                 Advice::Dropped { count }
@@ -421,11 +447,7 @@ impl Outbox {
             payload_bytes: envelope.payload.len() as u64,
         };
         let mut bytes = codec::encode(&StoredMailbox {
-            counters: self
-                .lanes
-                .iter()
-                .map(|(to, lane)| (*to, lane.last))
-                .collect(),
+            counters: self.last.iter().map(|(to, last)| (*to, *last)).collect(),
             messages: envelopes().map(stored).collect(),
         });
         for envelope in envelopes() {
@@ -443,16 +465,8 @@ impl Outbox {
         let (stored, mut payloads) = StoredMailbox::decode(bytes)?;
         let mut outbox = Outbox::new(agent);
         let counts = (stored.counters.len(), stored.messages.len());
-        for (to, last) in stored.counters {
-            outbox.lanes.insert(
-                to,
-                Lane {
-                    last,
-                    ..Lane::new()
-                },
-            );
-        }
-        if outbox.lanes.len() != counts.0
+        outbox.last.extend(stored.counters);
+        if outbox.last.len() != counts.0
             || counts.0 > OUTBOX_DESTINATIONS_MAX
             || counts.1 > OUTBOX_COUNT_MAX
         {
@@ -467,12 +481,13 @@ impl Outbox {
         } in stored.messages
         {
             let payload = next_payload(&mut payloads, payload_bytes)?;
-            let lane = outbox.lanes.get_mut(&peer).ok_or(CodecError::Malformed)?;
+            let last = *outbox.last.get(&peer).ok_or(CodecError::Malformed)?;
+            let lane = outbox.lanes.entry(peer).or_insert_with(Lane::new);
             let follows = lane
                 .unacknowledged
                 .back()
                 .is_none_or(|before| before.sequence.checked_add(1) == Some(sequence));
-            if !follows || sequence == 0 || sequence > lane.last {
+            if !follows || sequence == 0 || sequence > last {
                 return Err(CodecError::Malformed);
             }
             outbox.count += 1;
@@ -488,12 +503,11 @@ impl Outbox {
             });
         }
         // What is unacknowledged reaches up to the last number given out.
-        let complete = |lane: &Lane| {
-            lane.unacknowledged
-                .back()
-                .is_none_or(|newest| newest.sequence == lane.last)
+        let complete = |(to, lane): (&AgentId, &Lane)| {
+            let newest = lane.unacknowledged.back().map(|newest| newest.sequence);
+            newest == outbox.last.get(to).copied()
         };
-        if !outbox.lanes.values().all(complete) {
+        if !outbox.lanes.iter().all(complete) {
             return Err(CodecError::Malformed);
         }
         all_consumed(&payloads)?;

@@ -1,5 +1,6 @@
 //! The records that a node keeps for others.
 
+use alloc::boxed::Box;
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -15,7 +16,8 @@ use crate::{Instant, NodeId};
 /// Records by key and, under one key, by what they are about.
 #[derive(Clone, Debug)]
 pub(super) struct Store<R: Record> {
-    records: BTreeMap<Key, BTreeMap<R::Subject, Held<R>>>,
+    /// Boxed, because there is mostly one under a key, and a map has room for eleven.
+    records: BTreeMap<Key, BTreeMap<R::Subject, Box<Held<R>>>>,
     expiries: BTreeSet<(Instant, Key, R::Subject)>,
     /// How many records are of whom.
     shares: Shares,
@@ -115,7 +117,7 @@ impl<R: Record> Store<R> {
         self.expiries.insert((expires, key, subject.clone()));
         let newer = record.clone();
         self.shares.add(publisher);
-        let former = under_key.insert(subject, Held { record, expires });
+        let former = under_key.insert(subject, Box::new(Held { record, expires }));
         if let Some(former) = &former {
             self.shares.remove(former.record.publisher());
         }
@@ -133,7 +135,7 @@ impl<R: Record> Store<R> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &R)> {
         let records = |(key, held)| {
-            let held: &BTreeMap<R::Subject, Held<R>> = held;
+            let held: &BTreeMap<R::Subject, Box<Held<R>>> = held;
             held.values().map(move |held| (key, &held.record))
         };
         self.records.iter().flat_map(records)
@@ -184,7 +186,7 @@ impl<R: Record> Store<R> {
 /// if that has more than the newcomer would have.
 fn place_for<R: Record>(
     newcomer: Option<NodeId>,
-    under_key: &BTreeMap<R::Subject, Held<R>>,
+    under_key: &BTreeMap<R::Subject, Box<Held<R>>>,
 ) -> Option<R::Subject> {
     let oldest = |gives_way: &dyn Fn(&R) -> bool| {
         let old = under_key.iter().filter(|(_, held)| gives_way(&held.record));
