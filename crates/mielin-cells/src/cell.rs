@@ -5,8 +5,11 @@
 //! and taken up by [`Cell::settle`], which runs whenever the instance comes to rest.
 
 mod recording;
+mod resting;
 pub(crate) mod restraint;
 mod sleep;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +23,8 @@ use mielin_wasm::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::resting::Holder;
+pub(crate) use self::resting::Program;
 use self::restraint::Restraint;
 pub(crate) use self::sleep::Sleeper;
 
@@ -32,6 +37,7 @@ use crate::record::Remains;
 use crate::report::{AgentEnd, EXIT_OVER_BUDGET, EXIT_TERMINATED, EXIT_TRAPPED};
 use crate::scheduler::Scheduler;
 use crate::tally::{Tally, Verdict};
+use crate::watched::Watched;
 
 /// What stays the same for as long as the agent lives, wherever it is.
 #[derive(Clone, Debug)]
@@ -69,7 +75,7 @@ pub(crate) struct Cell {
     /// Kept off its thread for a part of its time.
     pub(crate) restraint: Restraint,
     turn: Mutex<Turn>,
-    standing: watch::Sender<Standing>,
+    standing: Watched<Standing>,
     scheduler: Scheduler,
     changes: mpsc::UnboundedSender<AgentId>,
     /// Set once, when the record has it, and before `state` says that the agent ended.
@@ -85,7 +91,7 @@ pub(crate) struct Parts {
     pub(crate) logs: Arc<Logs>,
     pub(crate) post: Arc<Post>,
     pub(crate) tally: Arc<Tally>,
-    pub(crate) instance: Box<dyn Instance>,
+    pub(crate) program: Program,
     /// Whether its user has paused it.
     pub(crate) paused: bool,
     /// Whether no source can take it back.
@@ -102,8 +108,10 @@ pub(crate) struct Standing {
 
 struct Turn {
     place: Place,
-    instance: Option<Box<dyn Instance>>,
-    /// The compiled module, dropped with the instance.
+    program: Option<Program>,
+    /// Its place among the cells that have an instance, if this one has.
+    rank: Option<u64>,
+    /// The compiled module, dropped with the program.
     prepared: Option<Arc<dyn Prepared>>,
     paused: bool,
     killed: bool,
@@ -115,7 +123,7 @@ struct Turn {
     deadline: Option<Instant>,
     /// When a throttled agent goes on.
     goes_on_at: Option<Instant>,
-    holder: Option<oneshot::Sender<Box<dyn Instance>>>,
+    holder: Option<Holder>,
     memory_bytes: u64,
     /// How long it has slept when this instant came, while it is asleep.
     slept: Option<(Duration, Instant)>,
@@ -144,7 +152,8 @@ impl Turn {
     fn new(place: Place) -> Turn {
         Turn {
             place,
-            instance: None,
+            program: None,
+            rank: None,
             prepared: None,
             paused: false,
             killed: false,
@@ -167,8 +176,12 @@ impl Cell {
         scheduler: Scheduler,
         changes: mpsc::UnboundedSender<AgentId>,
     ) -> Arc<Cell> {
+        let stop = match &parts.program {
+            Program::Live(instance) => Some(instance.stop_handle()),
+            Program::Rested(_) => None,
+        };
         let turn = Turn {
-            memory_bytes: parts.instance.memory_bytes(),
+            memory_bytes: parts.program.memory_bytes(),
             paused: parts.paused,
             ..Turn::new(Place::New)
         };
@@ -183,15 +196,15 @@ impl Cell {
             secured: AtomicBool::new(parts.settled),
             settled: AtomicBool::new(parts.settled),
             doubt: Mutex::default(),
-            stop: Mutex::new(Some(parts.instance.stop_handle())),
+            stop: Mutex::new(stop),
             waking: tokio::sync::Mutex::default(),
             restraint: Restraint::default(),
             turn: Mutex::new(Turn {
-                instance: Some(parts.instance),
+                program: Some(parts.program),
                 prepared: Some(parts.prepared),
                 ..turn
             }),
-            standing: watch::Sender::new(Standing {
+            standing: Watched::new(Standing {
                 state: AgentState::Starting,
                 gone: false,
             }),
@@ -236,7 +249,7 @@ impl Cell {
             waking: tokio::sync::Mutex::default(),
             restraint: Restraint::default(),
             turn: Mutex::new(turn),
-            standing: watch::Sender::new(Standing {
+            standing: Watched::new(Standing {
                 state: end.state(),
                 gone: false,
             }),
@@ -270,12 +283,12 @@ impl Cell {
     }
 
     pub(crate) fn state(&self) -> AgentState {
-        self.standing.borrow().state.clone()
+        self.standing.with(|standing| standing.state.clone())
     }
 
     /// Sees every change of what others know about it.
     pub(crate) fn watch(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+        self.standing.watch()
     }
 
     /// How it ended, if it did.
@@ -285,9 +298,9 @@ impl Cell {
 
     pub(crate) fn memory_bytes(&self) -> u64 {
         let turn = lock(&self.turn);
-        turn.instance
+        turn.program
             .as_ref()
-            .map_or(turn.memory_bytes, |instance| instance.memory_bytes())
+            .map_or(turn.memory_bytes, Program::memory_bytes)
     }
 
     /// The compiled module.
@@ -425,10 +438,11 @@ impl Cell {
             receiver
         };
         match receiver.await {
-            Ok(instance) => Ok(Held {
+            Ok(Ok(instance)) => Ok(Held {
                 cell: Arc::clone(self),
                 instance: Some(instance),
             }),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(CellsError::Ended(self.id())),
         }
     }
@@ -465,18 +479,23 @@ impl Cell {
 
     /// One turn on a worker thread, whose clock this is.
     pub(crate) fn take_turn(self: &Arc<Self>, clock: Option<ThreadClock>) {
-        let mut instance = {
+        let (program, prepared) = {
             let mut turn = lock(&self.turn);
             if turn.place != Place::Queued {
                 return;
             }
-            let Some(instance) = turn.instance.take() else {
+            let (Some(program), Some(prepared)) = (self.take(&mut turn), turn.prepared.clone())
+            else {
                 return;
             };
             turn.place = Place::Running;
             turn.wait = None;
-            turn.memory_bytes = instance.memory_bytes();
-            instance
+            turn.memory_bytes = program.memory_bytes();
+            (program, prepared)
+        };
+        let mut instance = match self.awake(program, &*prepared) {
+            Ok(instance) => instance,
+            Err(not_woken) => return self.wait_for_room(*not_woken),
         };
         let began = Instant::now();
         self.tally.begin_turn(clock);
@@ -488,7 +507,7 @@ impl Cell {
             Ok(Outcome::Blocked(wait)) => Some(wait),
             Ok(Outcome::Exited(exit_code)) => {
                 return self.finish(
-                    instance,
+                    Program::Live(instance),
                     AgentEnd {
                         exit_code,
                         failure: None,
@@ -500,12 +519,12 @@ impl Cell {
                     exit_code: EXIT_TRAPPED,
                     failure: Some(trap.to_string()),
                 };
-                return self.finish(instance, end);
+                return self.finish(Program::Live(instance), end);
             }
             Err(_) => {
                 let failure = Some("the engine panicked".to_owned());
                 return self.finish(
-                    instance,
+                    Program::Live(instance),
                     AgentEnd {
                         exit_code: EXIT_TRAPPED,
                         failure,
@@ -517,7 +536,7 @@ impl Cell {
             .and_then(|wait| wait.deadline_ns)
             .map(|deadline| instance.host().until(deadline));
         let mut turn = lock(&self.turn);
-        turn.instance = Some(instance);
+        self.put(&mut turn, instance);
         let deadline = left.map(|left| Instant::now() + left);
         let expected = wait.is_some_and(|wait| wait.message) && !self.post.mailbox_is_empty();
         let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
@@ -548,30 +567,28 @@ impl Cell {
 
     /// Decides what happens to an instance at rest: the wishes first, then the budget, then the queue.
     fn settle(self: &Arc<Self>, mut turn: MutexGuard<'_, Turn>) {
-        let Some(instance) = turn.instance.take() else {
+        if turn.program.is_none() {
             return;
-        };
-        if turn.killed {
-            drop(turn);
-            return self.finish(instance, terminated());
         }
         let verdict = self.tally.verdict();
-        if let Verdict::Over(measure) = verdict {
-            drop(turn);
-            return self.finish(instance, self.over(measure));
-        }
-        let instance = match turn.holder.take() {
-            Some(holder) => {
-                turn.place = Place::Held;
-                match holder.send(instance) {
-                    Ok(()) => return,
-                    // Whoever wanted to hold it is no longer there.
-                    Err(instance) => instance,
-                }
-            }
-            None => instance,
+        let end = match verdict {
+            _ if turn.killed => Some(terminated()),
+            Verdict::Over(measure) => Some(self.over(measure)),
+            Verdict::GoOn | Verdict::HoldBack(_) => None,
         };
-        turn.instance = Some(instance);
+        if let Some(end) = end {
+            let Some(program) = self.take(&mut turn) else {
+                return;
+            };
+            drop(turn);
+            return self.finish(program, end);
+        }
+        if let Some(holder) = turn.holder.take()
+            && self.hand_over(&mut turn, holder)
+        {
+            return;
+        }
+        self.note_live(&mut turn);
         if turn.paused {
             turn.place = Place::Paused;
             if turn.claimed.is_none() {
@@ -614,9 +631,9 @@ impl Cell {
         }
     }
 
-    fn finish(&self, instance: Box<dyn Instance>, end: AgentEnd) {
-        let memory_bytes = instance.memory_bytes();
-        drop(instance);
+    fn finish(&self, program: Program, end: AgentEnd) {
+        let memory_bytes = program.memory_bytes();
+        drop(program);
         self.be_over(memory_bytes, end);
     }
 
@@ -635,7 +652,7 @@ impl Cell {
         self.post.end();
         self.logs.close();
         let state = end.state();
-        self.keep_record(Some(end));
+        self.record_end(end);
         self.publish(state);
     }
 
@@ -651,7 +668,7 @@ impl Cell {
 
     /// Makes a state known here and, through the announcer, to the mesh.
     pub(crate) fn publish(&self, state: AgentState) {
-        let changed = self.standing.send_if_modified(|present| {
+        let changed = self.standing.change(|present| {
             let changed = !present.state.is_final() && present.state != state;
             if changed {
                 present.state = state;
@@ -666,8 +683,9 @@ impl Cell {
 
     fn give_back(self: &Arc<Self>, instance: Box<dyn Instance>) {
         let mut turn = lock(&self.turn);
-        turn.instance = Some(instance);
+        self.put(&mut turn, instance);
         self.settle(turn);
+        self.scheduler.live().trim();
     }
 
     fn mark_gone(&self) {
@@ -678,7 +696,10 @@ impl Cell {
             // Whoever waits for the instance waits in vain.
             turn.holder = None;
         }
-        self.standing.send_modify(|standing| standing.gone = true);
+        self.standing.change(|standing| {
+            standing.gone = true;
+            true
+        });
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use mielin_mesh_core::{AgentId, Epoch};
 use mielin_wasm::{Address, HostState, Limits};
 
-use crate::cell::{Cell, Held, Identity, Parts};
+use crate::cell::{Cell, Held, Identity, Parts, Program};
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::logs::{Logs, now_ms};
@@ -110,9 +110,7 @@ fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<C
         ..original
     };
     let prepared = stored.prepare(node, &identity.limits)?;
-    let logs = Arc::new(
-        Logs::create(node.home(&id)).map_err(CellsError::io("creating the agent's logs"))?,
-    );
+    let logs = Arc::new(Logs::new(node.home(&id)));
     let epoch = Epoch(1);
     let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
     let tally = Arc::new(Tally::resumed(&identity.budget, &stored.tallied()));
@@ -136,7 +134,7 @@ fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<C
         logs,
         post,
         tally,
-        instance,
+        program: Program::Live(instance),
         paused: false,
         settled: true,
     };

@@ -26,6 +26,11 @@ pub struct CellsConfig {
     pub code_bytes_max: u64,
     /// Agents that may live here at once; an arriving agent counts too.
     pub agents_max: usize,
+    /// Agents that keep their instance while they do not run, those that were active last. Of the others only what has
+    /// changed in their memory is kept, and they are made whole again when they go on, which takes some
+    /// hundred microseconds. Each instance costs four mappings of memory, of which Linux allows a process 65,530, and
+    /// its agent up to two open files.
+    pub live_instances_max: usize,
     /// Ended agents that are kept here with their logs; the oldest is removed for the newest.
     pub ended_max: usize,
     /// How long one move may take before it is rolled back.
@@ -46,7 +51,8 @@ impl Default for CellsConfig {
             slice: Duration::from_millis(10),
             limits: Limits::default(),
             code_bytes_max: 256 << 20,
-            agents_max: 4096,
+            agents_max: 1 << 17,
+            live_instances_max: 256,
             ended_max: ENDED_AGENTS_MAX,
             move_timeout: Duration::from_secs(30),
             packing: Packing::Auto,

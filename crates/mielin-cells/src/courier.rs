@@ -24,13 +24,12 @@ const LOOK_PAUSES: [Duration; 4] = [
 /// A pause instead of a sleep for ever, when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Empties one outbox until its agent is gone from this node, of what does not go by itself ([`Post::transmit`]). One
-/// exchange per destination is under way at a time, so that nothing overtakes.
+/// Empties one outbox of what does not go by itself ([`Post::transmit`]), until all of it is acknowledged or its agent is
+/// gone from this node. One exchange per destination is under way at a time, so that nothing overtakes.
 pub(crate) async fn run(node: Arc<Node>, post: Arc<Post>) {
     let mut flights: JoinSet<(AgentId, Option<DeliveryReply>)> = JoinSet::new();
     let mut flying: Vec<AgentId> = Vec::new();
-    post.lives_on(&node);
-    while !post.is_done() {
+    while !node.dismiss_courier(&post, flying.is_empty()) {
         for to in post.ready(node.now()) {
             if post.transmit(&node, &to) {
                 continue;

@@ -8,7 +8,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use mielin_mesh_core::codec::{self, CodecError};
 use mielin_mesh_core::{AgentId, Epoch, NodeId};
@@ -63,6 +63,36 @@ pub(crate) struct Entry {
 pub(crate) struct Ledger {
     /// `None` once the node has stopped.
     database: Mutex<Option<Database>>,
+    queue: Mutex<Queue>,
+}
+
+/// What waits to be written. Whoever has the database writes all of it in one transaction, because a transaction costs
+/// what the disk takes to synchronize, however much is in it.
+#[derive(Default)]
+struct Queue {
+    changes: Vec<(AgentId, Change)>,
+    /// What becomes of these changes.
+    batch: Arc<Batch>,
+    /// Somebody is going to write them without waiting for anybody.
+    flushing: bool,
+}
+
+/// Set once the changes have been written, or could not be.
+#[derive(Default)]
+struct Batch(OnceLock<Result<(), Refusal>>);
+
+/// Why the changes of a batch were not written; for each who waits for one of them.
+#[derive(Clone)]
+enum Refusal {
+    Closed,
+    Unusable { what: String, reason: String },
+}
+
+enum Change {
+    Record(Vec<u8>),
+    Depart(Vec<u8>),
+    Stay,
+    Forget,
 }
 
 impl Ledger {
@@ -90,45 +120,57 @@ impl Ledger {
     fn of(database: Database) -> Ledger {
         Ledger {
             database: Mutex::new(Some(database)),
+            queue: Mutex::default(),
         }
     }
 
-    /// Lets go of the file. What is written later is refused.
+    /// Writes what waits and lets go of the file. What is written later is refused.
     pub(crate) fn close(&self) {
+        self.commit().ok();
         *lock(&self.database) = None;
     }
 
     /// Writes a record; it is on the disk when this returns.
     pub(crate) fn record(&self, agent: AgentId, record: &Record) -> Result<(), CellsError> {
-        self.write(|records, _| {
-            records.insert(agent.0, &record.encode()[..])?;
-            Ok(())
-        })
+        self.write(agent, Change::Record(record.encode()))
+    }
+
+    /// Has a record written soon. Gives whether the caller must see to it that somebody calls [`flush`](Self::flush).
+    pub(crate) fn record_soon(&self, agent: AgentId, record: &Record) -> bool {
+        let change = Change::Record(record.encode());
+        let mut queue = lock(&self.queue);
+        queue.changes.push((agent, change));
+        !std::mem::replace(&mut queue.flushing, true)
+    }
+
+    /// Writes what waits until nothing does.
+    pub(crate) fn flush(&self) {
+        loop {
+            if let Err(refusal) = self.commit() {
+                let error = CellsError::from(refusal);
+                tracing::error!(%error, "records of agents could not be written; a restart forgets them");
+            }
+            let mut queue = lock(&self.queue);
+            if queue.changes.is_empty() {
+                queue.flushing = false;
+                return;
+            }
+        }
     }
 
     /// Notes that an agent is about to be handed over; likewise.
     pub(crate) fn depart(&self, agent: AgentId, departure: &Departure) -> Result<(), CellsError> {
-        self.write(|_, departures| {
-            departures.insert(agent.0, &codec::encode(departure)[..])?;
-            Ok(())
-        })
+        self.write(agent, Change::Depart(codec::encode(departure)))
     }
 
     /// Notes that it was not.
     pub(crate) fn stay(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.write(|_, departures| {
-            departures.remove(agent.0)?;
-            Ok(())
-        })
+        self.write(agent, Change::Stay)
     }
 
     /// Knows nothing of an agent any more.
     pub(crate) fn forget(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.write(|records, departures| {
-            records.remove(agent.0)?;
-            departures.remove(agent.0)?;
-            Ok(())
-        })
+        self.write(agent, Change::Forget)
     }
 
     /// Everything there is, by agent.
@@ -159,27 +201,80 @@ impl Ledger {
         reading().map_err(|error| unusable("the ledger of agents")(error))
     }
 
-    fn write(
-        &self,
-        change: impl FnOnce(&mut Rows<'_>, &mut Rows<'_>) -> Result<(), redb::StorageError>,
-    ) -> Result<(), CellsError> {
-        let database = lock(&self.database);
-        let database = database.as_ref().ok_or(CellsError::ShuttingDown)?;
-        let writing = || -> Result<(), redb::Error> {
-            let write = database.begin_write()?;
-            {
-                let mut records = write.open_table(RECORDS)?;
-                let mut departures = write.open_table(DEPARTURES)?;
-                change(&mut records, &mut departures)?;
-            }
-            write.commit()?;
-            Ok(())
+    /// Writes a change, after those that wait already; it is on the disk when this returns.
+    fn write(&self, agent: AgentId, change: Change) -> Result<(), CellsError> {
+        let batch = {
+            let mut queue = lock(&self.queue);
+            queue.changes.push((agent, change));
+            Arc::clone(&queue.batch)
         };
-        writing().map_err(|error| unusable("the ledger of agents")(error))
+        // If it was not among them, somebody else had it, who is done.
+        self.commit().ok();
+        match batch.0.get() {
+            Some(result) => result.clone().map_err(CellsError::from),
+            None => unreachable!("whoever takes a batch ends it before letting go of the database"),
+        }
+    }
+
+    /// Writes what waits.
+    fn commit(&self) -> Result<(), Refusal> {
+        let database = lock(&self.database);
+        let (changes, batch) = {
+            let mut queue = lock(&self.queue);
+            let batch = std::mem::take(&mut queue.batch);
+            (std::mem::take(&mut queue.changes), batch)
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let result = match &*database {
+            Some(database) => written(database, &changes).map_err(Refusal::of),
+            None => Err(Refusal::Closed),
+        };
+        // Nobody else has this batch to end.
+        let _ = batch.0.set(result.clone());
+        result
     }
 }
 
-type Rows<'t> = redb::Table<'t, [u8; 16], &'static [u8]>;
+fn written(database: &Database, changes: &[(AgentId, Change)]) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut records = write.open_table(RECORDS)?;
+        let mut departures = write.open_table(DEPARTURES)?;
+        for (agent, change) in changes {
+            match change {
+                Change::Record(record) => drop(records.insert(agent.0, &record[..])?),
+                Change::Depart(departure) => drop(departures.insert(agent.0, &departure[..])?),
+                Change::Stay => drop(departures.remove(agent.0)?),
+                Change::Forget => {
+                    drop(records.remove(agent.0)?);
+                    drop(departures.remove(agent.0)?);
+                }
+            }
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
+impl Refusal {
+    fn of(error: redb::Error) -> Refusal {
+        Refusal::Unusable {
+            what: "using the ledger of agents".to_owned(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<Refusal> for CellsError {
+    fn from(refusal: Refusal) -> CellsError {
+        match refusal {
+            Refusal::Closed => CellsError::ShuttingDown,
+            Refusal::Unusable { what, reason } => CellsError::Ledger { what, reason },
+        }
+    }
+}
 
 /// A table that nobody has written to is not there.
 fn existing<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
@@ -247,6 +342,43 @@ mod tests {
         ));
         ledger.forget(AGENT).unwrap();
         assert_eq!(ledger.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_change_finds_it_written_and_the_others_follow_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(Some(directory.path())).unwrap();
+        let record = Record::sample();
+        let agent = |writer: u8, number: u8| {
+            AgentId([writer, number, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        };
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let (ledger, record) = (&ledger, &record);
+                scope.spawn(move || {
+                    for number in 0..20 {
+                        let agent = agent(writer, number);
+                        ledger.record(agent, record).unwrap();
+                        let entries = ledger.entries().unwrap();
+                        assert!(entries.iter().any(|(present, _)| *present == agent));
+                    }
+                });
+            }
+        });
+        assert_eq!(ledger.entries().unwrap().len(), 160);
+        // One is to see to it that they are written, until somebody has.
+        assert!(ledger.record_soon(AGENT, &record));
+        assert!(!ledger.record_soon(agent(9, 0), &record));
+        ledger.forget(AGENT).unwrap();
+        assert_eq!(ledger.entries().unwrap().len(), 161);
+        ledger.flush();
+        assert!(ledger.record_soon(AGENT, &record));
+        ledger.close();
+        for refused in [ledger.record(AGENT, &record), ledger.stay(AGENT)] {
+            assert!(matches!(refused, Err(CellsError::ShuttingDown)));
+        }
+        let ledger = Ledger::open(Some(directory.path())).unwrap();
+        assert_eq!(ledger.entries().unwrap().len(), 162);
     }
 
     #[test]

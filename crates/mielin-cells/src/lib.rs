@@ -37,6 +37,7 @@ mod hearsay;
 mod hibernation;
 mod host;
 mod ledger;
+mod live;
 mod lock;
 mod logs;
 mod modules;
@@ -53,6 +54,7 @@ mod scheduler;
 mod spawn;
 mod stored;
 mod tally;
+mod watched;
 mod wire;
 
 pub use budget::{Budget, BudgetError, Measure, Spending};

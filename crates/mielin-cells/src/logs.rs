@@ -17,11 +17,15 @@ use crate::ledger::Ledger;
 use crate::lock::lock;
 use crate::private;
 use crate::report::{HostLine, LogKind};
+use crate::watched::Watched;
 
 /// Host lines kept per agent; the oldest go first.
 const HOST_LINES_MAX: usize = 256;
 /// Bytes kept of one host line.
 const HOST_LINE_LEN_MAX: usize = 1024;
+
+const STDOUT: &str = "stdout";
+const STDERR: &str = "stderr";
 
 /// The logs of one agent.
 pub(crate) struct Logs {
@@ -36,48 +40,66 @@ pub(crate) struct Logs {
 #[derive(Clone)]
 pub(crate) struct Home {
     pub(crate) agent: AgentId,
-    /// The directory of its logs.
-    pub(crate) directory: PathBuf,
+    /// Where the directories of all agents are.
+    pub(crate) directories: Arc<Path>,
     pub(crate) ledger: Arc<Ledger>,
 }
 
+impl Home {
+    /// The directory of the agent's logs, which is made when there is something to put into it.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.directories.join(self.agent.to_string())
+    }
+}
+
 impl Logs {
-    /// Empty logs, on the disk if there is a place for them. What an earlier visit of the agent left there is
-    /// overwritten.
-    pub(crate) fn create(home: Option<Home>) -> io::Result<Logs> {
-        let open = |name: &str| match &home {
-            Some(home) => Log::file(&home.directory.join(name), true),
-            None => Ok(Log::memory()),
+    /// Empty logs of a new agent, on the disk if there is a place for them.
+    pub(crate) fn new(home: Option<Home>) -> Logs {
+        let log = |name| match &home {
+            Some(home) => Log::file(home, name, 0),
+            None => Log::memory(),
         };
-        if let Some(home) = &home {
-            private::create_folder(&home.directory)?;
-        }
-        Ok(Logs {
-            stdout: open("stdout")?,
-            stderr: open("stderr")?,
+        Logs {
+            stdout: log(STDOUT),
+            stderr: log(STDERR),
             lines: Mutex::default(),
             home: Mutex::new(home),
-        })
+        }
     }
 
-    /// The logs that an earlier run of the node left.
-    pub(crate) fn open(home: Home) -> io::Result<Logs> {
-        Ok(Logs {
-            stdout: Log::file(&home.directory.join("stdout"), false)?,
-            stderr: Log::file(&home.directory.join("stderr"), false)?,
-            lines: Mutex::default(),
-            home: Mutex::new(Some(home)),
-        })
+    /// The same of one that comes from another node. What an earlier visit left is deleted.
+    pub(crate) fn anew(home: Option<Home>) -> io::Result<Logs> {
+        if let Some(home) = &home {
+            let directory = home.directory();
+            for name in [STDOUT, STDERR] {
+                match fs::remove_file(directory.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        Ok(Logs::new(home))
     }
 
-    /// The logs of an agent that ended in an earlier run of the node. One that is not there was empty.
-    pub(crate) fn ended(home: Home) -> Logs {
+    /// The logs that an earlier run of the node left. One that is not there was empty.
+    pub(crate) fn open(home: Home) -> Logs {
+        let log = |name| {
+            let metadata = fs::metadata(home.directory().join(name));
+            Log::file(&home, name, metadata.map_or(0, |metadata| metadata.len()))
+        };
         Logs {
-            stdout: Log::closed(home.directory.join("stdout")),
-            stderr: Log::closed(home.directory.join("stderr")),
+            stdout: log(STDOUT),
+            stderr: log(STDERR),
             lines: Mutex::default(),
             home: Mutex::new(Some(home)),
         }
+    }
+
+    /// The same of an agent that has ended.
+    pub(crate) fn ended(home: Home) -> Logs {
+        let logs = Logs::open(home);
+        logs.close();
+        logs
     }
 
     pub(crate) fn log(&self, kind: LogKind) -> &Log {
@@ -124,8 +146,8 @@ impl Logs {
         let had_room = log.len() < max;
         let appended = log.append(bytes, max);
         let name = match kind {
-            LogKind::Stdout => "stdout",
-            LogKind::Stderr => "stderr",
+            LogKind::Stdout => STDOUT,
+            LogKind::Stderr => STDERR,
         };
         match &appended {
             Ok(_) if had_room && log.len() >= max => {
@@ -140,11 +162,19 @@ impl Logs {
         appended
     }
 
-    /// Nothing more will be written: the files are opened again only while they are read.
+    /// Nothing more will be written.
     pub(crate) fn close(&self) {
+        self.rest();
         for log in [&self.stdout, &self.stderr] {
-            if let Backing::File { file, .. } = &mut lock(&log.inner).bytes {
-                *file = None;
+            lock(&log.inner).closed = true;
+        }
+    }
+
+    /// Nothing is written until further notice: the files are closed, and opened again when they are used.
+    pub(crate) fn rest(&self) {
+        for log in [&self.stdout, &self.stderr] {
+            if let Backing::File(backing) = &mut lock(&log.inner).bytes {
+                backing.file = None;
             }
         }
     }
@@ -160,7 +190,7 @@ impl Logs {
         if let Some(home) = &*present {
             // First, because a directory without it is found and deleted later.
             home.ledger.forget(home.agent)?;
-            match fs::remove_dir_all(&home.directory) {
+            match fs::remove_dir_all(home.directory()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(CellsError::io("deleting an agent's directory")(error));
                 }
@@ -181,22 +211,54 @@ impl Logs {
 /// One append-only byte stream.
 pub(crate) struct Log {
     inner: Mutex<Inner>,
-    len: watch::Sender<u64>,
+    len: Watched<u64>,
 }
 
 struct Inner {
     len: u64,
+    closed: bool,
     bytes: Backing,
 }
 
 enum Backing {
     Memory(Vec<u8>),
-    File {
-        path: PathBuf,
-        /// Open while the agent lives.
-        file: Option<File>,
-        refused: bool,
-    },
+    File(LogFile),
+}
+
+struct LogFile {
+    directories: Arc<Path>,
+    agent: AgentId,
+    name: &'static str,
+    /// Open from the first byte on, while the agent is active.
+    file: Option<File>,
+    refused: bool,
+}
+
+impl LogFile {
+    fn directory(&self) -> PathBuf {
+        self.directories.join(self.agent.to_string())
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                let directory = self.directory();
+                private::create_folder(&directory)?;
+                let mut options = private::create_file();
+                let file = options.read(true).open(directory.join(self.name))?;
+                self.file.insert(file)
+            }
+        };
+        file.write_all_at(bytes, offset)
+    }
+
+    fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.read_exact_at(bytes, offset),
+            None => File::open(self.directory().join(self.name))?.read_exact_at(bytes, offset),
+        }
+    }
 }
 
 /// Not one byte was taken.
@@ -214,46 +276,28 @@ pub(crate) enum LogFull {
 
 impl Log {
     fn memory() -> Log {
-        Log {
-            inner: Mutex::new(Inner {
-                len: 0,
-                bytes: Backing::Memory(Vec::new()),
-            }),
-            len: watch::Sender::new(0),
-        }
+        Log::of(Backing::Memory(Vec::new()), 0)
     }
 
-    fn file(path: &Path, truncate: bool) -> io::Result<Log> {
-        let file = private::create_file()
-            .read(true)
-            .truncate(truncate)
-            .open(path)?;
-        let len = file.metadata()?.len();
-        Ok(Log {
-            inner: Mutex::new(Inner {
-                len,
-                bytes: Backing::File {
-                    path: path.to_owned(),
-                    file: Some(file),
-                    refused: false,
-                },
-            }),
-            len: watch::Sender::new(len),
-        })
+    fn file(home: &Home, name: &'static str, len: u64) -> Log {
+        let file = LogFile {
+            directories: Arc::clone(&home.directories),
+            agent: home.agent,
+            name,
+            file: None,
+            refused: false,
+        };
+        Log::of(Backing::File(file), len)
     }
 
-    fn closed(path: PathBuf) -> Log {
-        let len = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+    fn of(bytes: Backing, len: u64) -> Log {
         Log {
             inner: Mutex::new(Inner {
                 len,
-                bytes: Backing::File {
-                    path,
-                    file: None,
-                    refused: false,
-                },
+                closed: false,
+                bytes,
             }),
-            len: watch::Sender::new(len),
+            len: Watched::new(len),
         }
     }
 
@@ -271,22 +315,26 @@ impl Log {
                 Err(LogFull::Limit)
             };
         }
-        let offset = inner.len;
+        let (offset, closed) = (inner.len, inner.closed);
         match &mut inner.bytes {
             Backing::Memory(log) => log.extend_from_slice(taken),
-            Backing::File { file, refused, .. } => {
-                let written = match file {
-                    Some(file) => file.write_all_at(taken, offset),
-                    None => Err(io::Error::other("the log is closed")),
+            Backing::File(file) => {
+                let written = match closed {
+                    false => file.write(taken, offset),
+                    true => Err(io::Error::other("the log is closed")),
                 };
                 written.map_err(|error| LogFull::Disk {
                     error,
-                    first: !std::mem::replace(refused, true),
+                    first: !std::mem::replace(&mut file.refused, true),
                 })?;
             }
         }
         inner.len += taken.len() as u64;
-        self.len.send_replace(inner.len);
+        let len = inner.len;
+        self.len.change(|present| {
+            *present = len;
+            true
+        });
         Ok(taken.len())
     }
 
@@ -304,24 +352,21 @@ impl Log {
                 let begin = usize::try_from(offset).map_err(io::Error::other)?;
                 Ok(Bytes::copy_from_slice(&log[begin..begin + available]))
             }
-            Backing::File { path, file, .. } => {
+            Backing::File(file) => {
                 let mut bytes = vec![0; available];
-                match file {
-                    Some(file) => file.read_exact_at(&mut bytes, offset)?,
-                    None => File::open(path)?.read_exact_at(&mut bytes, offset)?,
-                }
+                file.read(&mut bytes, offset)?;
                 Ok(bytes.into())
             }
         }
     }
 
     pub(crate) fn len(&self) -> u64 {
-        *self.len.borrow()
+        self.len.with(|len| *len)
     }
 
     /// Sees every change of the length.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.len.subscribe()
+        self.len.watch()
     }
 }
 
@@ -341,7 +386,7 @@ mod tests {
     fn home(directory: &Path) -> Home {
         Home {
             agent: AgentId([1; 16]),
-            directory: directory.to_owned(),
+            directories: directory.into(),
             ledger: Arc::new(Ledger::open(None).unwrap()),
         }
     }
@@ -349,13 +394,11 @@ mod tests {
     #[test]
     fn both_backings_keep_every_byte_and_stop_at_the_limit() {
         let directory = tempfile::tempdir().unwrap();
-        for logs in [
-            Logs::create(None).unwrap(),
-            Logs::create(Some(home(directory.path()))).unwrap(),
-        ] {
+        for logs in [Logs::new(None), Logs::new(Some(home(directory.path())))] {
             let log = logs.log(LogKind::Stdout);
             let write = |bytes| logs.write(LogKind::Stdout, bytes, 10);
             assert_eq!(write(b"hello ").unwrap(), 6);
+            logs.rest();
             assert!(logs.lines().is_empty());
             assert_eq!(write(b"world").unwrap(), 4);
             assert!(matches!(write(b"d"), Err(LogFull::Limit)));
@@ -367,7 +410,10 @@ mod tests {
                 lines[0].text,
                 "stdout is full: the log keeps 10 bytes and nothing after"
             );
-            // What has ended is read from its closed files.
+            // What rests or has ended is read from its closed files.
+            logs.rest();
+            assert_eq!(write(b"").unwrap(), 0);
+            assert_eq!(&log.read(0, 5).unwrap()[..], b"hello");
             logs.close();
             assert_eq!(&log.read(0, 100).unwrap()[..], b"hello worl");
             assert_eq!(&log.read(6, 2).unwrap()[..], b"wo");
@@ -376,12 +422,15 @@ mod tests {
             assert_eq!(logs.stderr.len(), 0);
         }
         for logs in [
-            Logs::open(home(directory.path())).unwrap(),
+            Logs::open(home(directory.path())),
             Logs::ended(home(directory.path())),
         ] {
             assert_eq!(&logs.stdout.read(6, 100).unwrap()[..], b"worl");
             assert_eq!(logs.stderr.len(), 0);
         }
+        let logs = Logs::anew(Some(home(directory.path()))).unwrap();
+        assert!(!home(directory.path()).directory().join(STDOUT).exists());
+        assert_eq!(logs.stdout.len(), 0);
         let logs = Logs::ended(home(&directory.path().join("gone")));
         assert!(logs.stdout.read(0, 1).unwrap().is_empty());
     }
@@ -389,18 +438,23 @@ mod tests {
     #[test]
     fn a_disk_that_refuses_is_noted_once_and_a_deleted_directory_stays_deleted() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent");
-        let logs = Logs::create(Some(home(&path))).unwrap();
-        logs.close();
+        // There is a file where the directory should be.
+        let home = home(&directory.path().join("agents"));
+        fs::write(directory.path().join("agents"), b"").unwrap();
+        let path = home.directory();
+        let logs = Logs::new(Some(home));
         for _ in 0..2 {
             let refused = logs.write(LogKind::Stderr, b"x", 10);
             assert!(matches!(refused, Err(LogFull::Disk { .. })));
         }
         assert_eq!(logs.lines().len(), 1);
-        assert_eq!(
-            logs.at_home(|home| home.directory.clone()),
-            Some(path.clone())
-        );
+        fs::remove_file(directory.path().join("agents")).unwrap();
+        assert!(!path.exists(), "it is made for the first byte");
+        assert_eq!(logs.write(LogKind::Stderr, b"x", 10).unwrap(), 1);
+        assert!(path.join(STDERR).exists() && !path.join(STDOUT).exists());
+        logs.close();
+        assert!(logs.write(LogKind::Stderr, b"x", 10).is_err());
+        assert_eq!(logs.at_home(Home::directory), Some(path.clone()));
         logs.delete().unwrap();
         assert!(!path.exists());
         assert!(logs.at_home(|_| ()).is_none());
@@ -408,7 +462,7 @@ mod tests {
 
     #[test]
     fn host_lines_are_bounded_in_number_and_length() {
-        let logs = Logs::create(None).unwrap();
+        let logs = Logs::new(None);
         for index in 0..HOST_LINES_MAX + 5 {
             logs.note("info", &format!("{index} {}", "ü".repeat(2000)));
         }

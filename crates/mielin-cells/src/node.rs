@@ -1,9 +1,10 @@
 //! This node's part in the life of agents: who lives here, who left, and who must be told.
 
 mod news;
+mod table;
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use mielin_mesh::{Lane, MeshAgents, MeshError, MeshService, stream_handler};
 use mielin_mesh_core::delivery::{DeliveryReply, Envelope};
 use mielin_mesh_core::migration::Arrivals;
-use mielin_mesh_core::registry::Prefix;
+use mielin_mesh_core::registry::{Prefix, RegistryError};
 use mielin_mesh_core::{AgentId, Epoch, Instant, Location, LocationRecord, Name, NodeId};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
@@ -32,6 +33,7 @@ use crate::post::Post;
 use crate::report::{AgentDirectory, AgentSummary};
 use crate::scheduler::Scheduler;
 use crate::{moving, persist, wire};
+use table::{Resident, Table};
 
 /// How long agents may take to come to a safepoint when the node stops.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -62,6 +64,9 @@ pub(crate) struct Node {
     moves: watch::Sender<u64>,
     pub(crate) hearsay: Hearsay,
     table: Mutex<Table>,
+    directories: Option<Arc<Path>>,
+    /// The posts for which a courier works, by the agent.
+    couriers: Mutex<HashMap<AgentId, Arc<Post>>>,
     pub(crate) runtime: Handle,
     started: std::time::Instant,
     /// The same in milliseconds since the Unix epoch: records of this run outnumber those of earlier ones.
@@ -69,20 +74,8 @@ pub(crate) struct Node {
     closing: watch::Sender<bool>,
     /// A probe has killed this node.
     dead: AtomicBool,
-}
-
-#[derive(Default)]
-struct Table {
-    residents: HashMap<AgentId, Resident>,
-    /// Ended agents in the order of their end, and agents that left: the oldest are forgotten first.
-    ended: VecDeque<AgentId>,
-    left: VecDeque<AgentId>,
-}
-
-enum Resident {
-    Here(Arc<Cell>),
-    /// A tombstone: where it went, and with which epoch.
-    Left(NodeId, Epoch),
+    /// There were more agents than can be announced, which was said.
+    is_crowded: AtomicBool,
 }
 
 /// Where an agent is as far as this node knows.
@@ -109,11 +102,14 @@ impl Node {
             config.workers,
             config.slice,
             mielin_wasm::THREAD_STACK_BYTES,
+            config.live_instances_max,
         )
         .map_err(CellsError::io("starting worker threads"))?;
         let modules =
             Modules::open(&config).map_err(CellsError::io("opening the cache of native code"))?;
         let ledger = Arc::new(Ledger::open(config.data_dir.as_deref())?);
+        let data_dir = config.data_dir.as_ref();
+        let directories = data_dir.map(|directory| directory.join("agents").into());
         let (changes, changed) = mpsc::unbounded_channel();
         let node = Arc::new(Node {
             client: Client::new(&mesh.local().id),
@@ -129,11 +125,14 @@ impl Node {
             moves: watch::Sender::new(0),
             hearsay: Hearsay::default(),
             table: Mutex::default(),
+            directories,
+            couriers: Mutex::default(),
             runtime: Handle::current(),
             started: std::time::Instant::now(),
             started_ms: now_ms(),
             closing: watch::Sender::new(false),
             dead: AtomicBool::new(false),
+            is_crowded: AtomicBool::new(false),
             mesh,
         });
         tokio::spawn(news::announce_changes(Arc::downgrade(&node), changed));
@@ -142,10 +141,7 @@ impl Node {
             node.mesh.subscribe(),
             node.closing.subscribe(),
         ));
-        tokio::spawn(courier::run(
-            Arc::clone(&node),
-            Arc::clone(&node.client.post),
-        ));
+        node.client.post.lives_on(&node);
         persist::restore(&node).await?;
         node.serve();
         Ok(node)
@@ -230,23 +226,20 @@ impl Node {
     }
 
     /// Where the directories of all agents are.
-    pub(crate) fn directories(&self) -> Option<PathBuf> {
-        let data_dir = self.config.data_dir.as_ref();
-        data_dir.map(|directory| directory.join("agents"))
+    pub(crate) fn directories(&self) -> Option<&Arc<Path>> {
+        self.directories.as_ref()
     }
 
     /// Where an agent's logs and snapshot are kept.
     pub(crate) fn directory(&self, agent: &AgentId) -> Option<PathBuf> {
-        let directories = self.directories();
-        directories.map(|directories| directories.join(agent.to_string()))
+        self.home(agent).map(|home| home.directory())
     }
 
     /// Where everything is kept that this node has of an agent.
     pub(crate) fn home(&self, agent: &AgentId) -> Option<Home> {
-        let directory = self.directory(agent)?;
         Some(Home {
             agent: *agent,
-            directory,
+            directories: Arc::clone(self.directories()?),
             ledger: Arc::clone(&self.ledger),
         })
     }
@@ -259,7 +252,7 @@ impl Node {
 
     /// The agent, if it is or was last here.
     pub(crate) fn here(&self, agent: &AgentId) -> Result<Arc<Cell>, Absent> {
-        match lock(&self.table).residents.get(agent) {
+        match lock(&self.table).get(agent) {
             Some(Resident::Here(cell)) => Ok(Arc::clone(cell)),
             Some(Resident::Left(node, epoch)) => Err(Absent::Elsewhere(*node, *epoch)),
             None => Err(Absent::Unknown),
@@ -290,7 +283,7 @@ impl Node {
             .locate(agent)
             .map(|location| (location.record.node, location.record.epoch));
         let table = lock(&self.table);
-        let tombstone = match table.residents.get(agent) {
+        let tombstone = match table.get(agent) {
             Some(Resident::Here(cell)) if !cell.is_provisional() => {
                 return Place::Here(Arc::clone(cell));
             }
@@ -355,10 +348,7 @@ impl Node {
             return Some(Arc::clone(&self.client.post));
         }
         let table = lock(&self.table);
-        match table.residents.get(agent) {
-            Some(Resident::Here(cell)) => Some(Arc::clone(&cell.post)),
-            Some(Resident::Left(..)) | None => None,
-        }
+        table.here(agent).map(|cell| Arc::clone(&cell.post))
     }
 
     /// The member whose command line has this address.
@@ -413,8 +403,9 @@ impl Node {
 
     /// Whether there is room for one more agent.
     pub(crate) fn has_room(&self) -> Result<(), CellsError> {
-        let living = lock(&self.table).living().count() + lock(&self.inbound).len();
-        if living >= self.config.agents_max {
+        let inbound = lock(&self.inbound).len();
+        let free = self.config.agents_max.saturating_sub(inbound);
+        if lock(&self.table).lives_at_least(free) {
             return Err(CellsError::Full {
                 max: self.config.agents_max as u64,
             });
@@ -433,20 +424,18 @@ impl Node {
         {
             let mut table = lock(&self.table);
             let name = &cell.identity.name;
-            if unique_name && table.living().any(|other| other.identity.name == *name) {
+            if unique_name && table.named(name).any(|other| !other.state().is_final()) {
                 return Err(CellsError::NameTaken(name.clone()));
             }
-            table
-                .residents
-                .insert(cell.id(), Resident::Here(Arc::clone(cell)));
-            table.left.retain(|left| *left != cell.id());
-            table.ended.retain(|ended| *ended != cell.id());
+            if table.get(&cell.id()).is_some() {
+                table.left.retain(|left| *left != cell.id());
+                table.ended.retain(|ended| *ended != cell.id());
+            }
+            table.insert(cell.id(), Resident::Here(Arc::clone(cell)));
         }
         self.hearsay.give_up(&cell.id());
         self.make_known(cell);
         cell.post.lives_on(self);
-        let courier = courier::run(Arc::clone(self), Arc::clone(&cell.post));
-        self.runtime.spawn(courier);
         Ok(())
     }
 
@@ -454,40 +443,42 @@ impl Node {
     pub(crate) fn entomb(&self, cell: &Cell, node: NodeId, epoch: Epoch) {
         self.mesh.release(&cell.id());
         let mut table = lock(&self.table);
-        table
-            .residents
-            .insert(cell.id(), Resident::Left(node, epoch));
+        table.insert(cell.id(), Resident::Left(node, epoch));
         table.ended.retain(|ended| *ended != cell.id());
         table.left.push_back(cell.id());
         if table.left.len() > REMEMBERED_MAX
             && let Some(oldest) = table.left.pop_front()
-            && matches!(table.residents.get(&oldest), Some(Resident::Left(..)))
+            && matches!(table.get(&oldest), Some(Resident::Left(..)))
         {
-            table.residents.remove(&oldest);
+            table.remove(&oldest);
         }
     }
 
     /// Whether a living agent of the mesh has this name, as far as this node can tell within [`NAME_LIMIT`].
     pub(crate) async fn is_taken(&self, name: &str) -> bool {
-        let named = async { self.named(name).await.unwrap_or_default() };
+        let named = async {
+            let named = self.named(name).await;
+            named.unwrap_or_else(|_| self.residents_named(name))
+        };
         let named = tokio::time::timeout(NAME_LIMIT, named).await;
-        let living = |agent: &AgentSummary| !agent.state.is_final();
-        let here = self.residents();
-        let mut known = here.iter().filter(|agent| agent.name == name);
-        known.any(living) || named.unwrap_or_default().iter().any(living)
+        named
+            .unwrap_or_else(|_| self.residents_named(name))
+            .iter()
+            .any(|agent| !agent.state.is_final())
     }
 
     /// The agents of this node, ordered by name.
     pub(crate) fn residents(&self) -> Vec<AgentSummary> {
         let table = lock(&self.table);
-        let here = table
-            .residents
-            .values()
-            .filter_map(|resident| match resident {
-                Resident::Here(cell) if !cell.is_provisional() => Some(self.summary(cell)),
-                Resident::Here(_) | Resident::Left(..) => None,
-            });
-        in_order(here)
+        let here = table.all().filter(|cell| !cell.is_provisional());
+        in_order(here.map(|cell| self.summary(cell)))
+    }
+
+    /// Those that have this name.
+    fn residents_named(&self, name: &str) -> Vec<AgentSummary> {
+        let table = lock(&self.table);
+        let here = table.named(name).filter(|cell| !cell.is_provisional());
+        in_order(here.map(|cell| self.summary(cell)))
     }
 
     /// The agents that have this name: those of this node, and those that the mesh finds by it.
@@ -505,14 +496,13 @@ impl Node {
             reachable: self.mesh.absence(&record.node).is_none(),
             record,
         });
-        let mut agents = self.with_residents(found);
+        let mut agents = self.with_residents(found, self.residents_named(name));
         agents.retain(|agent| agent.name == name);
         Ok(agents)
     }
 
     fn is_here(&self, name: &Name) -> bool {
-        let mut here = self.residents().into_iter();
-        here.any(|agent| agent.name == name.as_str())
+        !self.residents_named(name.as_str()).is_empty()
     }
 
     /// Every agent of the mesh whose id begins so, as far as the members answer.
@@ -529,7 +519,7 @@ impl Node {
             },
             Err(error) => return Err(error.into()),
         };
-        let mut agents = self.with_residents(agents.into_iter());
+        let mut agents = self.with_residents(agents.into_iter(), self.residents());
         agents.retain(|agent| prefix.fits(&agent.agent));
         Ok(AgentDirectory {
             agents,
@@ -546,8 +536,12 @@ impl Node {
         ids.filter(|id| *id != self.id()).collect()
     }
 
-    /// What others say of agents, with what this node itself knows of those that it holds.
-    fn with_residents(&self, found: impl Iterator<Item = Location>) -> Vec<AgentSummary> {
+    /// What others say of agents, with what this node itself says of those that it holds.
+    fn with_residents(
+        &self,
+        found: impl Iterator<Item = Location>,
+        residents: Vec<AgentSummary>,
+    ) -> Vec<AgentSummary> {
         let summary = |Location { record, reachable }: Location| AgentSummary {
             agent: record.agent,
             name: record.name.to_string(),
@@ -562,7 +556,7 @@ impl Node {
         let mut agents: HashMap<AgentId, AgentSummary> = elsewhere
             .map(|location| (location.record.agent, summary(location)))
             .collect();
-        let here = self.residents().into_iter();
+        let here = residents.into_iter();
         agents.extend(here.map(|resident| (resident.agent, resident)));
         in_order(agents.into_values())
     }
@@ -595,9 +589,10 @@ impl Node {
             return;
         }
         self.announce(cell);
-        let recorded = Arc::clone(cell);
-        self.runtime
-            .spawn_blocking(move || recorded.keep_record(None));
+        if cell.record_soon() {
+            let ledger = Arc::clone(&self.ledger);
+            self.runtime.spawn_blocking(move || ledger.flush());
+        }
     }
 
     /// Tells the mesh where the agent is and what it does, unless that is still a secret.
@@ -619,6 +614,13 @@ impl Node {
             revision: self.started_ms,
             state: cell.state(),
         });
+        if let Err(RegistryError::TooMany) = announced
+            && !self.is_crowded.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                "this node has more agents than it can announce: other nodes do not find all of them"
+            );
+        }
         if let Err(error) = announced {
             tracing::debug!(agent = %cell.id(), %error, "an agent could not be announced");
         }
@@ -628,20 +630,14 @@ impl Node {
     pub(crate) fn keep_ended(&self, agent: AgentId) {
         let surplus: Vec<Arc<Cell>> = {
             let mut table = lock(&self.table);
-            let here = matches!(table.residents.get(&agent), Some(Resident::Here(_)));
-            if !here || table.ended.contains(&agent) {
+            if table.here(&agent).is_none() || table.ended.contains(&agent) {
                 return;
             }
             table.ended.push_back(agent);
             let count = table.ended.len().saturating_sub(self.config.ended_max);
             let oldest: Vec<AgentId> = table.ended.drain(..count).collect();
-            let cells = oldest
-                .iter()
-                .filter_map(|agent| match table.residents.get(agent) {
-                    Some(Resident::Here(cell)) => Some(Arc::clone(cell)),
-                    Some(Resident::Left(..)) | None => None,
-                });
-            cells.collect()
+            let cells = oldest.iter().filter_map(|agent| table.here(agent));
+            cells.cloned().collect()
         };
         for cell in surplus {
             tracing::info!(agent = %cell.id(), "an ended agent is removed, because newer ones are kept");
@@ -659,9 +655,9 @@ impl Node {
     pub(crate) fn drop_resident(&self, cell: &Arc<Cell>) {
         let mut table = lock(&self.table);
         table.ended.retain(|ended| *ended != cell.id());
-        let present = table.residents.get(&cell.id());
-        if matches!(present, Some(Resident::Here(here)) if Arc::ptr_eq(here, cell)) {
-            table.residents.remove(&cell.id());
+        let present = table.here(&cell.id());
+        if present.is_some_and(|here| Arc::ptr_eq(here, cell)) {
+            table.remove(&cell.id());
         }
     }
 
@@ -671,29 +667,37 @@ impl Node {
         {
             let mut table = lock(&self.table);
             table.ended.retain(|ended| *ended != agent);
-            let present = table.residents.get(&agent);
-            if !matches!(present, Some(Resident::Here(here)) if Arc::ptr_eq(here, cell)) {
+            let present = table.here(&agent);
+            if !present.is_some_and(|here| Arc::ptr_eq(here, cell)) {
                 return;
             }
-            table.residents.remove(&agent);
+            table.remove(&agent);
         }
         self.mesh.withdraw(&agent);
     }
 
-    /// Tells all outboxes that an agent lives on another node than before.
+    /// Sends for a courier.
+    pub(crate) fn send_courier(self: &Arc<Self>, post: Arc<Post>) {
+        lock(&self.couriers).insert(post.agent(), Arc::clone(&post));
+        self.runtime.spawn(courier::run(Arc::clone(self), post));
+    }
+
+    /// See [`Post::dismiss_courier`].
+    pub(crate) fn dismiss_courier(&self, post: &Arc<Post>, is_idle: bool) -> bool {
+        let mut couriers = lock(&self.couriers);
+        let dismissed = post.dismiss_courier(is_idle);
+        let agent = post.agent();
+        let known = couriers.get(&agent);
+        if dismissed && known.is_some_and(|known| Arc::ptr_eq(known, post)) {
+            couriers.remove(&agent);
+        }
+        dismissed
+    }
+
+    /// Tells the outboxes that have something for an agent that it lives on another node than before.
     fn relocated(&self, agent: &AgentId) {
-        let posts: Vec<Arc<Post>> = {
-            let table = lock(&self.table);
-            table
-                .residents
-                .values()
-                .filter_map(|resident| match resident {
-                    Resident::Here(cell) => Some(Arc::clone(&cell.post)),
-                    Resident::Left(..) => None,
-                })
-                .collect()
-        };
-        for post in posts.iter().chain([&self.client.post]) {
+        let posts: Vec<Arc<Post>> = lock(&self.couriers).values().cloned().collect();
+        for post in posts {
             post.relocated(agent);
         }
     }
@@ -759,17 +763,6 @@ impl Node {
         self.client.post.close();
         self.ledger.close();
         lost
-    }
-}
-
-impl Table {
-    fn living(&self) -> impl Iterator<Item = &Arc<Cell>> {
-        self.residents
-            .values()
-            .filter_map(|resident| match resident {
-                Resident::Here(cell) if !cell.state().is_final() => Some(cell),
-                Resident::Here(_) | Resident::Left(..) => None,
-            })
     }
 }
 

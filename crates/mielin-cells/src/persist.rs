@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use mielin_mesh_core::{AgentId, Epoch};
 use mielin_wasm::{Address, HostState};
+use tokio::task::{JoinError, JoinSet};
 
-use crate::cell::{Cell, Parts, Sleeper};
+use crate::cell::{Cell, Parts, Program, Sleeper};
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::ledger::{Departure, Entry};
@@ -36,6 +37,9 @@ const LOST: &str = "lost: its node stopped without storing it";
 /// How long the moves that hold agents may take to end when the node stops.
 const HOLD_LIMIT: Duration = Duration::from_secs(5);
 
+/// Agents that are written at once: most of the time goes into waiting for the disk.
+const STORED_AT_ONCE: usize = 16;
+
 /// Writes every living agent, however long that takes: what is not written is lost. The scheduler has stopped, so all
 /// of them are at rest but those that a move holds, whose end is waited for. Gives those that are lost.
 pub(crate) async fn store(node: &Arc<Node>) -> Vec<AgentId> {
@@ -52,28 +56,54 @@ pub(crate) async fn store(node: &Arc<Node>) -> Vec<AgentId> {
     living.sort_by_key(|cell| cell.is_claimed());
     tracing::info!(count = living.len(), "storing the agents of this node");
     let deadline = tokio::time::Instant::now() + HOLD_LIMIT;
+    let mut storing = JoinSet::new();
     for cell in living {
-        let Some(directory) = node.directory(&cell.id()) else {
-            continue;
-        };
-        let agent = cell.id();
-        // Nobody wakes it any more: the node is closing.
-        let still = cell.waking.lock().await;
-        if cell.is_asleep() {
-            continue;
+        if storing.len() == STORED_AT_ONCE {
+            lost.extend(storing.join_next().await.and_then(lost_by));
         }
-        drop(still);
-        match store_one(&cell, directory, deadline).await {
-            // Its move came to an end meanwhile, or it did.
-            Err(_) if !cell.lives() => {}
-            Err(error) => {
-                tracing::error!(%agent, %error, "an agent could not be stored and is lost with this process");
-                lost.push(agent);
-            }
-            Ok(()) => {}
+        if let Some(directory) = node.directory(&cell.id()) {
+            storing.spawn(store_awake(cell, directory, deadline));
         }
     }
+    while let Some(stored) = storing.join_next().await {
+        lost.extend(lost_by(stored));
+    }
     lost
+}
+
+/// The agent that is lost, if one is.
+fn lost_by(stored: Result<Option<AgentId>, JoinError>) -> Option<AgentId> {
+    match stored {
+        Ok(lost) => lost,
+        Err(error) => {
+            tracing::error!(%error, "an agent could not be stored and is lost with this process");
+            None
+        }
+    }
+}
+
+/// Writes an agent unless it is on the disk; gives it if it is lost.
+async fn store_awake(
+    cell: Arc<Cell>,
+    directory: PathBuf,
+    deadline: tokio::time::Instant,
+) -> Option<AgentId> {
+    let agent = cell.id();
+    // Nobody wakes it any more: the node is closing.
+    let still = cell.waking.lock().await;
+    if cell.is_asleep() {
+        return None;
+    }
+    drop(still);
+    match store_one(&cell, directory, deadline).await {
+        // Its move came to an end meanwhile, or it did.
+        Err(_) if !cell.lives() => None,
+        Err(error) => {
+            tracing::error!(%agent, %error, "an agent could not be stored and is lost with this process");
+            Some(agent)
+        }
+        Ok(()) => None,
+    }
 }
 
 async fn store_one(
@@ -118,7 +148,7 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
         return Ok(());
     };
     let scanning = {
-        let node = Arc::clone(node);
+        let (node, directory) = (Arc::clone(node), Arc::clone(directory));
         tokio::task::spawn_blocking(move || scan(&node, &directory))
     };
     let found = scanning
@@ -144,10 +174,10 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
                 };
                 let Some(mut record) = record else { continue };
                 if let CellsError::Checkpoint(CheckpointError::Stale) = error {
-                    remove_stored(agent, &home.directory);
+                    remove_stored(agent, &home.directory());
                     lose(&home, &mut record, LOST.to_owned());
                 } else {
-                    tracing::error!(%agent, %error, directory = %home.directory.display(), "an agent of the last run could not be restored");
+                    tracing::error!(%agent, %error, directory = %home.directory().display(), "an agent of the last run could not be restored");
                     // Its files stay, and another start tries again.
                     record.lose(format!("it could not be restored: {error}"));
                 }
@@ -186,11 +216,11 @@ fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError>
         let Some(home) = node.home(&agent) else {
             continue;
         };
-        let stored = home.directory.join(SNAPSHOT).exists();
+        let stored = home.directory().join(SNAPSHOT).exists();
         let sorted = match entry.record {
             Some(Ok(record)) => {
                 if record.has_end() {
-                    remove_stored(agent, &home.directory);
+                    remove_stored(agent, &home.directory());
                 }
                 Some(sort(&home, record, stored, entry.departure))
             }
@@ -278,7 +308,7 @@ async fn revive(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<(), Cel
     lock(&node.arrivals).secure(agent, cell.epoch());
     node.adopt(&cell, false)?;
     if !cell.is_asleep() {
-        remove_stored(agent, &home.directory);
+        remove_stored(agent, &home.directory());
     }
     cell.start();
     fence(node, &agent).await;
@@ -312,7 +342,7 @@ async fn fence(node: &Arc<Node>, agent: &AgentId) {
 
 fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell>, CellsError> {
     let (agent, engine) = (home.agent, node.config.engine);
-    let bytes = fs::read(home.directory.join(SNAPSHOT))
+    let bytes = fs::read(home.directory().join(SNAPSHOT))
         .map_err(CellsError::io("reading an agent's snapshot"))?;
     // What it may hold was decided when it was spawned.
     let stored = Stored::decode(&bytes, 1 << 32)?;
@@ -328,8 +358,7 @@ fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell
         Some(_) => stored.epoch(),
         None => stored.epoch().next(),
     };
-    let logs =
-        Arc::new(Logs::open(home.clone()).map_err(CellsError::io("opening an agent's logs"))?);
+    let logs = Arc::new(Logs::open(home.clone()));
     logs.adopt_lines(stored.lines());
     let post = Arc::new(Post::new(agent, epoch, identity.limits.message_bytes));
     post.load(epoch, outbox, inbox)
@@ -369,7 +398,7 @@ fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell
         logs,
         post,
         tally,
-        instance,
+        program: Program::Live(instance),
         paused: stored.is_paused(),
         settled: true,
     };

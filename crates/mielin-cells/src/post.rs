@@ -17,17 +17,18 @@ use tokio::sync::{Notify, watch};
 
 use crate::lock::lock;
 use crate::node::Node;
+use crate::watched::Watched;
 
 /// Mailbox and outbox of one agent; both travel with it.
 pub(crate) struct Post {
     agent: AgentId,
     state: Mutex<State>,
-    /// Wakes the courier: there may be something to transmit, or nothing will ever be again.
+    /// Wakes the courier that works for the agent: there may be something to transmit, or nothing will be.
     pub(crate) outgoing: Notify,
     /// Counts what destinations said; see [`Post::fate`].
-    answers: watch::Sender<u64>,
-    /// Where the agent is, as soon as a courier works for it.
-    node: OnceLock<Weak<Node>>,
+    answers: Watched<u64>,
+    /// Where the agent is, as soon as couriers can be sent for it, and this post for them.
+    home: OnceLock<(Weak<Node>, Weak<Post>)>,
 }
 
 struct State {
@@ -46,6 +47,8 @@ struct State {
     /// The agent has ended: what it sent still goes out, but nothing comes in.
     ended: bool,
     message_bytes: usize,
+    /// One works for the agent: as long as something of it is not acknowledged.
+    has_courier: bool,
     /// When the courier looks at the outbox by itself.
     courier_wakes: Option<Instant>,
     /// What destinations said last; kept only where somebody asks, which is the command line's own post.
@@ -75,6 +78,7 @@ impl Post {
             closed: false,
             ended: false,
             message_bytes: message_bytes.min(PAYLOAD_BYTES_MAX),
+            has_courier: false,
             courier_wakes: None,
             fates: None,
         };
@@ -82,9 +86,13 @@ impl Post {
             agent,
             state: Mutex::new(state),
             outgoing: Notify::new(),
-            answers: watch::Sender::new(0),
-            node: OnceLock::new(),
+            answers: Watched::new(0),
+            home: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn agent(&self) -> AgentId {
+        self.agent
     }
 
     /// A post that remembers what became of its messages.
@@ -251,16 +259,48 @@ impl Post {
         state.courier_wakes
     }
 
-    /// A courier works for the agent from now on.
-    pub(crate) fn lives_on(&self, node: &Arc<Node>) {
+    /// Couriers can be sent for the agent from now on.
+    pub(crate) fn lives_on(self: &Arc<Self>, node: &Arc<Node>) {
         // An error says that it is there already.
-        let _ = self.node.set(Arc::downgrade(node));
+        let _ = self.home.set((Arc::downgrade(node), Arc::downgrade(self)));
+        self.rouse();
+    }
+
+    /// Has a courier look at the outbox: the one that works for the agent, or a new one if there is something for it.
+    fn rouse(&self) {
+        let home = self.home.get();
+        let home = home.and_then(|(node, post)| Some((node.upgrade()?, post.upgrade()?)));
+        let Some((node, post)) = home else {
+            return self.outgoing.notify_one();
+        };
+        {
+            let mut state = lock(&self.state);
+            if state.has_courier {
+                return self.outgoing.notify_one();
+            }
+            if state.outbox.is_empty() || state.is_done() {
+                return;
+            }
+            state.has_courier = true;
+        }
+        node.send_courier(post);
+    }
+
+    /// Whether the courier has nothing left to do. Then it is gone in the eyes of whoever needs one.
+    pub(crate) fn dismiss_courier(&self, is_idle: bool) -> bool {
+        let mut state = lock(&self.state);
+        let dismissed = state.is_done() || (is_idle && state.outbox.is_empty());
+        if dismissed {
+            state.has_courier = false;
+            state.courier_wakes = None;
+        }
+        dismissed
     }
 
     /// Transmits what was just taken, or has the courier do it.
     fn send_off(&self, to: &AgentId) {
         if !self.node().is_some_and(|node| self.transmit(&node, to)) {
-            self.outgoing.notify_one();
+            self.rouse();
         }
     }
 
@@ -295,7 +335,7 @@ impl Post {
             in_time
         };
         if done || !settled {
-            self.outgoing.notify_one();
+            self.rouse();
         }
     }
 
@@ -313,7 +353,10 @@ impl Post {
             }
         }
         drop(state);
-        self.answers.send_modify(|count| *count += 1);
+        self.answers.change(|count| {
+            *count += 1;
+            true
+        });
         advice
     }
 
@@ -331,7 +374,7 @@ impl Post {
         {
             state.outbox.relocated(to);
             drop(state);
-            self.outgoing.notify_one();
+            self.rouse();
         }
     }
 
@@ -348,7 +391,7 @@ impl Post {
 
     /// Sees every answer of a destination.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.answers.subscribe()
+        self.answers.watch()
     }
 
     /// Lets nothing in and nothing out while the agent is handed over; messages to it are refused and come again.
@@ -364,7 +407,7 @@ impl Post {
     /// The source has let go.
     pub(crate) fn confirm(&self) {
         lock(&self.state).withheld = false;
-        self.outgoing.notify_one();
+        self.rouse();
     }
 
     /// Lets out what was sent and nothing in, until [`Post::wake`].
@@ -373,7 +416,7 @@ impl Post {
         state.frozen = false;
         state.asleep = true;
         drop(state);
-        self.outgoing.notify_one();
+        self.rouse();
     }
 
     /// Opens both ways again.
@@ -384,7 +427,7 @@ impl Post {
 
     /// The node where a courier works for the agent.
     pub(crate) fn node(&self) -> Option<Arc<Node>> {
-        self.node.get().and_then(Weak::upgrade)
+        self.home.get().and_then(|(node, _)| node.upgrade())
     }
 
     /// Opens both ways again: the agent stays, and in this epoch.
@@ -393,13 +436,13 @@ impl Post {
         state.frozen = false;
         state.epoch = epoch;
         drop(state);
-        self.outgoing.notify_one();
+        self.rouse();
     }
 
     /// No courier works here any more.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
-        self.outgoing.notify_one();
+        self.rouse();
     }
 
     /// The agent has ended: its mailbox is closed for good, and nobody will take what is in it.
@@ -409,12 +452,7 @@ impl Post {
             state.ended = true;
             state.inbox = Inbox::new(self.agent);
         }
-        self.outgoing.notify_one();
-    }
-
-    /// Whether a courier has nothing left to do for this post, ever.
-    pub(crate) fn is_done(&self) -> bool {
-        lock(&self.state).is_done()
+        self.rouse();
     }
 
     /// Outbox and mailbox as bytes, to travel with the agent.

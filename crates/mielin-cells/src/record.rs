@@ -206,8 +206,15 @@ impl Record {
     }
 }
 
-/// Writes a file so that it is either whole or not there; it is on the disk when this returns.
+/// Writes a file, in a folder that is made if it is missing, so that it is either whole or not there; it is on the disk
+/// when this returns.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        private::create_folder(folder)?;
+        if let Some(above) = folder.parent() {
+            File::open(above)?.sync_all()?;
+        }
+    }
     let unfinished = path.with_extension("unfinished");
     let mut file = private::create_file().truncate(true).open(&unfinished)?;
     file.write_all(bytes)?;

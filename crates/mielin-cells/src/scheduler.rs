@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mielin_wasm::ThreadClock;
 
 use crate::cell::{Cell, restraint};
+use crate::live::Live;
 use crate::lock::lock;
 
 /// How long the clock waits before it repeats a stop request that has not been obeyed.
@@ -37,6 +38,7 @@ struct Shared {
     /// Wakes the clock: a deadline, contention or a wanted stop appeared.
     clock: Condvar,
     slice: Duration,
+    live: Live,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -81,11 +83,12 @@ impl Ord for Alarm {
 }
 
 impl Scheduler {
-    /// Starts `workers` threads and the clock.
+    /// Starts `workers` threads and the clock. Beyond `live_max`, agents that do not run have no instance.
     pub(crate) fn start(
         workers: usize,
         slice: Duration,
         stack_bytes: usize,
+        live_max: usize,
     ) -> io::Result<Scheduler> {
         let workers = workers.max(1);
         let state = State {
@@ -97,6 +100,7 @@ impl Scheduler {
             work: Condvar::new(),
             clock: Condvar::new(),
             slice,
+            live: Live::new(live_max),
             threads: Mutex::default(),
         });
         let scheduler = Scheduler {
@@ -116,6 +120,11 @@ impl Scheduler {
             .spawn(move || shared.keep_time())?;
         lock(&scheduler.shared.threads).push(thread);
         Ok(scheduler)
+    }
+
+    /// The agents that have an instance although they do not run.
+    pub(crate) fn live(&self) -> &Live {
+        &self.shared.live
     }
 
     /// Appends an agent to the queue. The caller has put it in the place `Queued`.
@@ -178,6 +187,7 @@ impl Shared {
             let Some(cell) = self.next(index) else { return };
             cell.take_turn(clock);
             lock(&self.state).turns[index] = None;
+            self.live.trim();
         }
     }
 

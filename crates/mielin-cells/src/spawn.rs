@@ -6,7 +6,7 @@ use mielin_mesh_core::{AgentId, Epoch};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{Address, HostState, Limits};
 
-use crate::cell::{Cell, Identity, Parts};
+use crate::cell::{Cell, Identity, Parts, Program};
 use crate::error::CellsError;
 use crate::host::HostCalls;
 use crate::logs::{Logs, now_ms};
@@ -146,14 +146,13 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
         started_ms: now_ms(),
     };
     let epoch = Epoch(1);
-    let logs = Arc::new(
-        Logs::create(node.home(&id)).map_err(CellsError::io("creating the agent's logs"))?,
-    );
+    let logs = Arc::new(Logs::new(node.home(&id)));
     let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
     let tally = Arc::new(Tally::new(&identity.budget));
     let services = host_calls(&identity, &logs, &post, &tally);
-    let instance = match prepared.instantiate(host, services, &identity.limits) {
-        Ok(instance) => instance,
+    // The thread that runs it makes its instance: however many are spawned, only those that run have one.
+    let rested = match prepared.rested(host, services, &identity.limits) {
+        Ok(rested) => rested,
         Err(error) => {
             logs.discard();
             return Err(error.into());
@@ -167,7 +166,7 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
         logs,
         post,
         tally,
-        instance,
+        program: Program::Rested(Box::new(rested)),
         paused: false,
         settled: true,
     };

@@ -37,30 +37,41 @@ impl Cell {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// Writes the record, so that a later run of the node knows of the agent; makes the end known that it then has.
-    pub(crate) fn keep_record(&self, end: Option<AgentEnd>) {
-        let written = self.logs.at_home(|home| {
+    /// Has the record written soon, so that a later run of the node knows of the agent. Gives whether somebody must see
+    /// to it, by [`flush`](crate::ledger::Ledger::flush).
+    pub(crate) fn record_soon(&self) -> bool {
+        let soon = self.logs.at_home(|home| {
             // An end that was written before this is not undone.
+            self.end().is_none() && {
+                let record = Record::new(self, None);
+                home.ledger.record_soon(home.agent, &record)
+            }
+        });
+        soon.unwrap_or(false)
+    }
+
+    /// Writes the record with the end that it then has, and makes that known.
+    pub(crate) fn record_end(&self, end: AgentEnd) {
+        let written = self.logs.at_home(|home| {
+            // The first end counts.
             if self.end().is_some() {
                 return Ok(());
             }
-            let record = Record::new(self, end.as_ref());
+            let record = Record::new(self, Some(&end));
             let written = home.ledger.record(home.agent, &record);
-            if let Some(end) = &end {
-                // The first end counts; there is no second, because the instance is gone.
-                let _ = self.end.set(end.clone());
-            }
+            // There is no second one, because the instance is gone.
+            let _ = self.end.set(end.clone());
             written
         });
-        match (written, end) {
-            (Some(Err(error)), _) => {
-                tracing::error!(agent = %self.id(), %error, "the record of an agent could not be written; a restart forgets it");
+        match written {
+            Some(Err(error)) => {
+                tracing::error!(agent = %self.id(), %error, "the end of an agent could not be written; a restart does not know of it");
             }
+            Some(Ok(())) => {}
             // Without a directory everything is kept in memory.
-            (None, Some(end)) => {
+            None => {
                 let _ = self.end.set(end);
             }
-            (Some(Ok(())) | None, _) => {}
         }
     }
 }

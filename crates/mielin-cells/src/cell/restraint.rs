@@ -84,73 +84,15 @@ impl Cell {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use mielin_mesh_core::{AgentId, Epoch, NodeId};
-    use mielin_wasm::{Address, EngineKind, Grants, HostState, Limits};
-    use tokio::sync::mpsc;
-
-    use super::super::{Identity, Parts, Tally};
+    use super::super::tests::{agent_of, place, prepared, scheduler, until};
     use super::*;
-    use crate::budget::Budget;
-    use crate::config::CellsConfig;
-    use crate::logs::Logs;
-    use crate::modules::Modules;
-    use crate::post::Post;
     use crate::scheduler::Scheduler;
-    use crate::spawn::host_calls;
 
     /// An agent that runs for ever, and the scheduler that runs it.
     fn spinning() -> (Arc<Cell>, Scheduler) {
         let text = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#;
-        let (engine, limits) = (EngineKind::Wasmtime, Limits::default());
-        let module = wat::parse_str(text).unwrap().into();
-        let prepared = Modules::open(&CellsConfig::default())
-            .unwrap()
-            .prepare(&module, engine, &limits);
-        let prepared = prepared.unwrap();
-        let identity = Identity {
-            id: AgentId([1; 16]),
-            name: "spinning".to_owned(),
-            owner: NodeId([0; 32]),
-            grants: Grants::default(),
-            limits,
-            budget: Budget::default(),
-            started_ms: 0,
-        };
-        let logs = Arc::new(Logs::create(None).unwrap());
-        let post = Arc::new(Post::new(identity.id, Epoch(1), 1024));
-        let tally = Arc::<Tally>::default();
-        let services = host_calls(&identity, &logs, &post, &tally);
-        let host = HostState::new(Address(identity.id.0));
-        let instance = prepared.instantiate(host, services, &identity.limits);
-        let parts = Parts {
-            epoch: Epoch(1),
-            engine,
-            prepared,
-            logs,
-            post,
-            tally,
-            instance: instance.unwrap(),
-            paused: false,
-            settled: true,
-            identity,
-        };
-        // Longer than any test: without restraint a turn has no end here.
-        let scheduler = Scheduler::start(1, Duration::from_secs(3600), 1 << 20).unwrap();
-        let cell = Cell::new(parts, scheduler.clone(), mpsc::unbounded_channel().0);
-        cell.start();
-        (cell, scheduler)
-    }
-
-    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}");
-            std::thread::yield_now();
-        }
-    }
-
-    fn place(cell: &Cell) -> Place {
-        lock(&cell.turn).place
+        let scheduler = scheduler(16);
+        (agent_of(prepared(text), &scheduler), scheduler)
     }
 
     #[test]

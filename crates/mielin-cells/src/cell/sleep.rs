@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mielin_mesh_core::{AgentState, Epoch};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Instance, Prepared};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{Cell, Held, Identity, Place, Restraint, Standing, Turn, terminated};
 use crate::error::CellsError;
@@ -18,6 +18,7 @@ use crate::persist::remove_stored;
 use crate::post::Post;
 use crate::scheduler::Scheduler;
 use crate::tally::Tally;
+use crate::watched::Watched;
 
 /// What a [`Cell`] is made of that was asleep when its node stopped.
 pub(crate) struct Sleeper {
@@ -66,7 +67,7 @@ impl Cell {
             waking: tokio::sync::Mutex::default(),
             restraint: Restraint::default(),
             turn: Mutex::new(turn),
-            standing: watch::Sender::new(Standing {
+            standing: Watched::new(Standing {
                 state: AgentState::Hibernated,
                 gone: false,
             }),
@@ -163,7 +164,7 @@ impl Cell {
             return;
         }
         *lock(&self.stop) = Some(instance.stop_handle());
-        turn.instance = Some(instance);
+        self.put(&mut turn, instance);
         turn.prepared = Some(prepared);
         turn.slept = None;
         turn.place = Place::New;
@@ -178,7 +179,7 @@ impl Cell {
         drop(turn);
         self.be_over(memory_bytes, terminated());
         self.logs
-            .at_home(|home| remove_stored(home.agent, &home.directory));
+            .at_home(|home| remove_stored(home.agent, &home.directory()));
     }
 
     /// It lives elsewhere, with a higher epoch.

@@ -24,7 +24,7 @@ pub(crate) use self::inbound::Inbound;
 use self::inbound::InboundEntry;
 use super::frames::{self, FrameError, Header, Installed, Offered, Outgoing};
 use super::packing;
-use crate::cell::{Cell, Claim, Identity, Parts};
+use crate::cell::{Cell, Claim, Identity, Parts, Program};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -464,8 +464,8 @@ impl Target {
         }
         self.inbound = Some(InboundEntry::new(&node, offer.agent, self.from).await?);
         let logs = Arc::new(
-            Logs::create(node.home(&offer.agent))
-                .map_err(CellsError::io("creating the agent's logs"))?,
+            Logs::anew(node.home(&offer.agent))
+                .map_err(CellsError::io("emptying the agent's logs"))?,
         );
         let prepared = node
             .modules
@@ -669,7 +669,7 @@ impl Target {
             logs: Arc::clone(&guest.logs),
             post: Arc::clone(&guest.post),
             tally: Arc::clone(&guest.tally),
-            instance,
+            program: Program::Live(instance),
             paused: guest.paused,
             settled: false,
         };

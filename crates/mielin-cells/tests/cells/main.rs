@@ -7,6 +7,7 @@ mod doubts;
 mod files;
 mod kills;
 mod life;
+mod many;
 mod messages;
 mod moves;
 mod nodes;

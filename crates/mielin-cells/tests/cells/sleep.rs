@@ -331,7 +331,7 @@ async fn what_cannot_sleep_goes_on() {
     let nodes = plain_mesh(1).await;
     let node = &nodes[0];
     let agent = node.spawn(&programs::echo(), "echo").await;
-    std::fs::create_dir(snapshot(node, agent)).unwrap();
+    std::fs::create_dir_all(snapshot(node, agent)).unwrap();
     let error = refused(node.cells.hibernate(agent).await);
     assert!(matches!(error, CellsError::Io { .. }), "{error}");
     assert_eq!(ask(node, agent, "here").await, "here");

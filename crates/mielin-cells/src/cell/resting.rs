@@ -1,0 +1,141 @@
+//! Agents without an instance, because others were active more recently: [`Rested`] until they go on.
+//!
+//! Nobody else knows of it: what counts for all others is that the program is in the cell. It is woken when it is taken
+//! out, to run or to be held.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mielin_wasm::{EngineError, Instance, NotWoken, Prepared, Rested};
+use tokio::sync::oneshot;
+
+use super::{Cell, Place, Turn};
+use crate::lock::lock;
+
+/// How long an agent waits that could not be woken, because there was no memory for it.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whoever wants the instance, or learns why there is none.
+pub(super) type Holder = oneshot::Sender<Result<Box<dyn Instance>, EngineError>>;
+
+/// The program of an agent while it does not run.
+pub(crate) enum Program {
+    Live(Box<dyn Instance>),
+    Rested(Box<Rested>),
+}
+
+impl Program {
+    pub(super) fn memory_bytes(&self) -> u64 {
+        match self {
+            Program::Live(instance) => instance.memory_bytes(),
+            Program::Rested(rested) => rested.memory_bytes(),
+        }
+    }
+}
+
+impl Cell {
+    /// Puts an instance into the cell.
+    pub(super) fn put(self: &Arc<Self>, turn: &mut Turn, instance: Box<dyn Instance>) {
+        turn.program = Some(Program::Live(instance));
+        self.note_live(turn);
+    }
+
+    /// Notes that the cell has an instance, and has been active just now.
+    pub(super) fn note_live(self: &Arc<Self>, turn: &mut Turn) {
+        if turn.rank.is_none() && matches!(turn.program, Some(Program::Live(_))) {
+            turn.rank = Some(self.scheduler.live().enter(Arc::downgrade(self)));
+        }
+    }
+
+    /// Takes the program out of the cell.
+    pub(super) fn take(&self, turn: &mut Turn) -> Option<Program> {
+        if let Some(rank) = turn.rank.take() {
+            self.scheduler.live().leave(rank);
+        }
+        turn.program.take()
+    }
+
+    /// Makes an instance of a program that has none.
+    pub(super) fn awake(
+        &self,
+        program: Program,
+        prepared: &dyn Prepared,
+    ) -> Result<Box<dyn Instance>, Box<NotWoken>> {
+        let instance = match program {
+            Program::Live(instance) => return Ok(instance),
+            Program::Rested(rested) => prepared.wake(*rested)?,
+        };
+        *lock(&self.stop) = Some(instance.stop_handle());
+        Ok(instance)
+    }
+
+    /// Hands the instance to whoever wants to hold it; whether it has gone there.
+    pub(super) fn hand_over(self: &Arc<Self>, turn: &mut Turn, holder: Holder) -> bool {
+        let (program, prepared) = (self.take(turn), turn.prepared.clone());
+        let (Some(program), Some(prepared)) = (program, prepared) else {
+            return false;
+        };
+        match self.awake(program, &*prepared) {
+            Ok(instance) => match holder.send(Ok(instance)) {
+                Ok(()) => {
+                    turn.place = Place::Held;
+                    return true;
+                }
+                // Whoever wanted to hold it is no longer there.
+                Err(Ok(instance)) => self.put(turn, instance),
+                Err(Err(_)) => unreachable!("it gives back what was sent"),
+            },
+            Err(not_woken) => {
+                let NotWoken { rested, error } = *not_woken;
+                turn.program = Some(Program::Rested(Box::new(rested)));
+                let _ = holder.send(Err(error));
+            }
+        }
+        false
+    }
+
+    /// Has an agent wait for which there was no room when it should go on.
+    pub(super) fn wait_for_room(self: &Arc<Self>, not_woken: NotWoken) {
+        let NotWoken { rested, error } = not_woken;
+        tracing::warn!(agent = %self.id(), %error, "an agent cannot be woken; it is tried again");
+        self.logs.note(
+            "warn",
+            &format!("it cannot go on, and tries again: {error}"),
+        );
+        let mut turn = lock(&self.turn);
+        turn.program = Some(Program::Rested(Box::new(rested)));
+        if turn.killed || turn.paused || turn.holder.is_some() {
+            return self.settle(turn);
+        }
+        let again = Instant::now() + NO_ROOM_PAUSE;
+        turn.place = Place::Throttled;
+        turn.goes_on_at = Some(again);
+        self.set_alarm(&mut turn, again);
+    }
+
+    /// Gives its instance back, if it has not been active since it had this rank. One that an operation has claimed,
+    /// and one that cannot rest, keeps it as if it had been active.
+    pub(crate) fn rest(self: &Arc<Self>, rank: u64) {
+        let mut turn = lock(&self.turn);
+        if turn.rank != Some(rank) {
+            return;
+        }
+        turn.rank = None;
+        let rested = match turn.program.take() {
+            Some(Program::Live(instance)) if turn.claimed.is_none() => instance.rest(),
+            Some(Program::Live(instance)) => Err(instance),
+            other => {
+                turn.program = other;
+                return;
+            }
+        };
+        match rested {
+            Ok(rested) => {
+                turn.program = Some(Program::Rested(Box::new(rested)));
+                *lock(&self.stop) = None;
+                self.logs.rest();
+            }
+            Err(instance) => self.put(&mut turn, instance),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use mielin_mesh_core::delivery::{MessageKind, Outbox};
+use mielin_mesh_core::{AgentId, Epoch, Instant as MeshInstant, NodeId};
+use mielin_safepoint::Resumable;
+use mielin_wasm::{
+    Address, EngineError, EngineKind, Grants, HostState, Limits, NotWoken, Rested, Services,
+};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::CellsConfig;
+use crate::modules::Modules;
+use crate::spawn::host_calls;
+
+/// Counts messages at 2048; ends with 9 when none comes in time, which is what `$patience` says.
+fn counting(patience_ns: i64) -> String {
+    format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+        (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (loop $again
+                (if (call $receive (i32.const 1024) (i32.const 64) (i64.const {patience_ns}) (i32.const 16))
+                    (then (call $proc_exit (i32.const 9))))
+                (i32.store (i32.const 2048) (i32.add (i32.load (i32.const 2048)) (i32.const 1)))
+                (br $again))))"#
+    )
+}
+
+/// A compiled module for which there is no room so many times.
+struct Scarce {
+    prepared: Arc<dyn Prepared>,
+    refusals: AtomicUsize,
+}
+
+impl Prepared for Scarce {
+    fn module(&self) -> &Resumable {
+        self.prepared.module()
+    }
+
+    fn instantiate(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Box<dyn Instance>, EngineError> {
+        self.prepared.instantiate(host, services, limits)
+    }
+
+    fn rested(
+        &self,
+        host: HostState,
+        services: Arc<dyn Services>,
+        limits: &Limits,
+    ) -> Result<Rested, EngineError> {
+        self.prepared.rested(host, services, limits)
+    }
+
+    fn wake(&self, rested: Rested) -> Result<Box<dyn Instance>, Box<NotWoken>> {
+        let less = |refusals: usize| refusals.checked_sub(1);
+        let refused = self
+            .refusals
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        match refused {
+            Ok(_) => Err(Box::new(NotWoken {
+                rested,
+                error: EngineError::Grow { bytes: 1 << 30 },
+            })),
+            Err(_) => self.prepared.wake(rested),
+        }
+    }
+}
+
+/// A compiled module.
+pub(super) fn prepared(text: &str) -> Arc<dyn Prepared> {
+    let module = wat::parse_str(text).unwrap().into();
+    let modules = Modules::open(&CellsConfig::default()).unwrap();
+    let prepared = modules.prepare(&module, EngineKind::Wasmtime, &Limits::default());
+    prepared.unwrap()
+}
+
+/// One thread for agents, on which a turn is longer than any test; so many of them have an instance while they rest.
+pub(super) fn scheduler(live_max: usize) -> Scheduler {
+    Scheduler::start(1, Duration::from_secs(3600), 1 << 20, live_max).unwrap()
+}
+
+/// A new agent of a module, started.
+pub(super) fn agent_of(prepared: Arc<dyn Prepared>, scheduler: &Scheduler) -> Arc<Cell> {
+    let identity = Identity {
+        id: AgentId::new(),
+        name: "tested".to_owned(),
+        owner: NodeId([0; 32]),
+        grants: Grants::default(),
+        limits: Limits::default(),
+        budget: Budget::default(),
+        started_ms: 0,
+    };
+    let logs = Arc::new(Logs::new(None));
+    let post = Arc::new(Post::new(identity.id, Epoch(1), 1024));
+    let tally = Arc::<Tally>::default();
+    let services = host_calls(&identity, &logs, &post, &tally);
+    let host = HostState::new(Address(identity.id.0));
+    let rested = prepared.rested(host, services, &identity.limits).unwrap();
+    let parts = Parts {
+        epoch: Epoch(1),
+        engine: EngineKind::Wasmtime,
+        prepared,
+        logs,
+        post,
+        tally,
+        program: Program::Rested(Box::new(rested)),
+        paused: false,
+        settled: true,
+        identity,
+    };
+    let cell = Cell::new(parts, scheduler.clone(), mpsc::unbounded_channel().0);
+    cell.start();
+    cell
+}
+
+pub(super) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+pub(super) fn place(cell: &Cell) -> Place {
+    lock(&cell.turn).place
+}
+
+/// Whether it stands there with an instance, or without.
+fn is(cell: &Cell, place: Place, live: bool) -> bool {
+    let turn = lock(&cell.turn);
+    let has_instance = matches!(turn.program, Some(Program::Live(_)));
+    turn.program.is_some() && turn.place == place && has_instance == live
+}
+
+fn until_rested(cell: &Cell) {
+    until("it does not rest", || is(cell, Place::Waiting, false));
+}
+
+/// Puts messages into its mailbox, and says so.
+struct Sender(Outbox);
+
+impl Sender {
+    fn new() -> Sender {
+        Sender(Outbox::new(AgentId([9; 16])))
+    }
+
+    fn send(&mut self, cell: &Arc<Cell>) {
+        let now = MeshInstant::START;
+        let message = Bytes::from_static(b"message");
+        let outbox = &mut self.0;
+        let pushed = outbox.push(Epoch(1), cell.id(), MessageKind::Send, message);
+        let envelopes = outbox.begin_exchange(now, &cell.id()).unwrap();
+        let reply = cell.post.accept(envelopes, &cell.tally.received);
+        outbox.handle_reply(now, &cell.id(), reply);
+        outbox.end_exchange(&cell.id());
+        assert!(pushed.is_ok() && outbox.is_empty());
+        cell.message_arrived();
+    }
+}
+
+/// What it has counted; whoever asks holds it for that.
+async fn counted(cell: &Arc<Cell>) -> u8 {
+    let held = cell.hold().await.unwrap();
+    held.instance().memory()[2048]
+}
+
+#[tokio::test]
+async fn an_agent_that_waits_rests_and_wakes_for_each_message() {
+    let scheduler = scheduler(0);
+    let cell = agent_of(prepared(&counting(-1)), &scheduler);
+    let mut sender = Sender::new();
+    for count in 0..4 {
+        until_rested(&cell);
+        assert_eq!(cell.memory_bytes(), 65536);
+        assert_eq!(counted(&cell).await, count);
+        until_rested(&cell);
+        sender.send(&cell);
+        until("it does not take it", || cell.post.mailbox_is_empty());
+    }
+    cell.kill().unwrap();
+    assert_eq!(cell.end().unwrap().exit_code, EXIT_TERMINATED);
+    assert_eq!(cell.memory_bytes(), 65536);
+    scheduler.close();
+}
+
+#[test]
+fn those_that_were_active_last_keep_their_instance() {
+    let scheduler = scheduler(2);
+    let prepared = prepared(&counting(-1));
+    let cells = [0, 1, 2, 3].map(|_| {
+        let cell = agent_of(Arc::clone(&prepared), &scheduler);
+        until("it does not wait", || place(&cell) == Place::Waiting);
+        cell
+    });
+    let live = |expected: [bool; 4]| {
+        until("others are live", || {
+            let mut all = cells.iter().zip(expected);
+            all.all(|(cell, live)| is(cell, Place::Waiting, live))
+        });
+    };
+    live([false, false, true, true]);
+    let mut sender = Sender::new();
+    sender.send(&cells[2]);
+    live([false, false, true, true]);
+    sender.send(&cells[0]);
+    live([true, false, true, false]);
+    // One that ends makes room for another.
+    cells[2].kill().unwrap();
+    assert_eq!(scheduler.live().len(), 1);
+    sender.send(&cells[1]);
+    until("others are live", || is(&cells[1], Place::Waiting, true));
+    assert!(is(&cells[0], Place::Waiting, true));
+    assert_eq!(scheduler.live().len(), 2);
+    scheduler.close();
+}
+
+#[test]
+fn a_wait_ends_at_rest() {
+    let scheduler = scheduler(0);
+    let cell = agent_of(prepared(&counting(50_000_000)), &scheduler);
+    until("its wait does not end", || cell.end().is_some());
+    assert_eq!(cell.end().unwrap().exit_code, 9);
+    // It was woken for that.
+    assert!(cell.tally.turns.load(Ordering::Relaxed) >= 2);
+    scheduler.close();
+}
+
+#[test]
+fn an_agent_at_rest_can_be_paused_and_ended() {
+    let scheduler = scheduler(0);
+    let cell = agent_of(prepared(&counting(-1)), &scheduler);
+    let mut sender = Sender::new();
+    until_rested(&cell);
+    cell.pause().unwrap();
+    assert!(is(&cell, Place::Paused, false));
+    sender.send(&cell);
+    assert!(is(&cell, Place::Paused, false));
+    cell.unpause().unwrap();
+    until_rested(&cell);
+    assert!(cell.post.mailbox_is_empty());
+    cell.pause().unwrap();
+    cell.kill().unwrap();
+    assert_eq!(cell.end().unwrap().exit_code, EXIT_TERMINATED);
+    scheduler.close();
+}
+
+#[tokio::test]
+async fn what_an_operation_has_claimed_keeps_its_instance_until_it_is_let_go() {
+    let scheduler = scheduler(0);
+    let prepared = prepared(&counting(-1));
+    let cell = agent_of(Arc::clone(&prepared), &scheduler);
+    until_rested(&cell);
+    let claim = cell.claim("a test").unwrap();
+    let mut held = cell.hold().await.unwrap();
+    assert_eq!(place(&cell), Place::Held);
+    let tracker = held.instance_mut().track().unwrap();
+    drop(held);
+    until("it does not wait", || is(&cell, Place::Waiting, true));
+    drop(tracker);
+    let mut sender = Sender::new();
+    sender.send(&cell);
+    until("it does not wait", || is(&cell, Place::Waiting, true));
+    drop(claim);
+    // It is looked at again when somebody else has had a turn.
+    until_rested(&agent_of(prepared, &scheduler));
+    until_rested(&cell);
+    assert_eq!(counted(&cell).await, 1);
+    scheduler.close();
+}
+
+#[tokio::test]
+async fn an_agent_for_which_there_is_no_room_goes_on_when_there_is() {
+    let scheduler = scheduler(0);
+    let scarce = Arc::new(Scarce {
+        prepared: prepared(&counting(-1)),
+        refusals: AtomicUsize::new(1),
+    });
+    let cell = agent_of(Arc::clone(&scarce) as Arc<dyn Prepared>, &scheduler);
+    until("it does not wait for room", || {
+        !cell.logs.lines().is_empty()
+    });
+    let line = &cell.logs.lines()[0].text;
+    assert!(line.contains("cannot grow to 1073741824 bytes"), "{line}");
+    until_rested(&cell);
+    // Whoever wants it learns why he does not get it, and it goes on.
+    scarce.refusals.store(1, Ordering::Relaxed);
+    let error = cell.hold().await.err().unwrap();
+    assert!(
+        matches!(error, CellsError::Engine(EngineError::Grow { .. })),
+        "{error}"
+    );
+    until_rested(&cell);
+    assert_eq!(counted(&cell).await, 0);
+    // It can be ended, whether or not there is room.
+    until_rested(&cell);
+    scarce.refusals.store(usize::MAX, Ordering::Relaxed);
+    Sender::new().send(&cell);
+    until("it does not wait for room", || {
+        is(&cell, Place::Throttled, false)
+    });
+    cell.kill().unwrap();
+    assert_eq!(cell.end().unwrap().exit_code, EXIT_TERMINATED);
+    scheduler.close();
+}
