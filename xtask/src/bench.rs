@@ -29,6 +29,8 @@ enum Benchmark {
     Spawn,
     /// Preparing and spawning modules, time slices and dirty pages, on each engine
     Engine,
+    /// What 100,000 idle agents of one node cost, beside instances that are kept
+    Density,
     /// The mesh's wire beside TCP, TLS and raw quinn, two processes on loopback
     Mesh,
 }
@@ -55,6 +57,7 @@ impl Benchmark {
             ),
             Self::Spawn => (["--bin", "mielin"], "mielin", &["demo"]),
             Self::Engine => (["--example", "figures"], "examples/figures", &[]),
+            Self::Density => (["--example", "density"], "examples/density", &[]),
             Self::Mesh => (["--example", "mesh_bench"], "examples/mesh_bench", &[]),
         }
     }
