@@ -88,8 +88,8 @@ impl Packer {
         };
         let tail = Bytes::copy_from_slice(tail);
         let sent = tail.len() as u64;
-        self.bytes.add(batch.len() as u64, sent);
         outgoing.send(&header, tail).await?;
+        self.bytes.add(batch.len() as u64, sent);
         Ok(sent)
     }
 

@@ -365,19 +365,32 @@ async fn checkpoints_with_foreign_parts_are_refused() {
 
 /// The stack is read by ordinary code of the sandbox: a hostile one harms nobody but its own program.
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_frames_end_the_copy_alone() {
+async fn hostile_frames_concern_the_copy_alone() {
     let nodes = plain_mesh(1).await;
     let node = &nodes[0];
     let agent = node.spawn(&programs::echo(), "echo").await;
     assert_eq!(ask(node, agent, "hello").await, "hello");
-    let good = within(node.cells.checkpoint(agent)).await.unwrap();
-    for (index, fill) in [0x7f, 0xff].into_iter().enumerate() {
-        let hostile = changed(&good, |snapshot| snapshot.frames.fill(fill));
-        let name = Some(format!("hostile-{index}"));
-        let copy = node.cells.restore(hostile, name).await.unwrap();
-        let end = within(node.cells.wait(copy)).await.unwrap();
-        assert_eq!(end.exit_code, EXIT_TRAPPED, "{end:?}");
+    let worker = node.spawn(&programs::compute(1 << 10, 1), "worker").await;
+    node.lines(worker, 1).await;
+    let spin = node.spawn(&programs::spin(), "spin").await;
+    let mut trapped = 0;
+    for original in [agent, worker, spin] {
+        let good = within(node.cells.checkpoint(original)).await.unwrap();
+        for fill in [0, 1, 2, 3, 0x10, 0x7f, 0x80, 0xff] {
+            let hostile = changed(&good, |snapshot| snapshot.frames.fill(fill));
+            let name = Some(format!("hostile-{original}-{fill}"));
+            let copy = node.cells.restore(hostile, name).await.unwrap();
+            // It traps, or does whatever it does, and can be ended.
+            let asked = node.cells.terminate(copy).await;
+            assert!(
+                matches!(asked, Ok(()) | Err(CellsError::Ended(_))),
+                "{asked:?}"
+            );
+            let end = within(node.cells.wait(copy)).await.unwrap();
+            trapped += u32::from(end.exit_code == EXIT_TRAPPED);
+        }
     }
+    assert!(trapped > 0, "none of them was nonsense");
     assert_eq!(ask(node, agent, "still here").await, "still here");
     shut_down(nodes).await;
 }

@@ -125,9 +125,9 @@ async fn send(
             }
             Way::Plain(bytes) => {
                 let len = tail.len() as u64;
-                bytes.add(len, len);
                 let frame = MigrationFrame::Pages { count };
                 outgoing.core(frame, Bytes::copy_from_slice(tail)).await?;
+                bytes.add(len, len);
             }
         }
     }
@@ -208,13 +208,16 @@ impl Serving {
         }
     }
 
-    /// Takes the agent back; with the stream, unless a frame may have been cut in the middle of it.
-    async fn end(mut self) -> (Option<Held>, Option<Outgoing>) {
+    /// Takes the agent back; with the stream, unless a frame may have been cut in the middle of it, and what was done
+    /// and not told.
+    async fn end(mut self) -> (Option<Held>, Option<Outgoing>, Vec<Progress>) {
         let held = lock(&self.shared).held.take();
         self.answers.abort();
         let outgoing = tokio::time::timeout(END_LIMIT, &mut self.push).await;
         self.push.abort();
-        (held, outgoing.ok().and_then(Result::ok))
+        let _ = (&mut self.answers).await;
+        let untold = std::iter::from_fn(|| self.progress.try_recv().ok()).collect();
+        (held, outgoing.ok().and_then(Result::ok), untold)
     }
 }
 
@@ -258,7 +261,12 @@ impl Source {
     /// Stops sending what follows, if that has begun.
     pub(super) async fn end_serving(&mut self) {
         if let Some(serving) = self.serving.take() {
-            (self.held, self.outgoing) = serving.end().await;
+            let untold;
+            (self.held, self.outgoing, untold) = serving.end().await;
+            for progress in untold {
+                let input = self.note_served(progress);
+                self.coordinator.handle(self.node.now(), input);
+            }
         }
     }
 
