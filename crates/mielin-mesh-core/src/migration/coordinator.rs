@@ -302,6 +302,13 @@ impl MigrationCoordinator {
     /// Takes what happened. Inputs that come too late, for instance after a rollback, change nothing.
     pub fn handle(&mut self, now: Instant, input: SourceInput) {
         match input {
+            // They were sent, whatever has come of the move meanwhile.
+            SourceInput::PagesServed { bytes } => {
+                self.bytes += bytes;
+                if self.stage == Stage::Secured {
+                    self.deadline = Some(now + FOLLOW_TIMEOUT);
+                }
+            }
             _ if self.stage == Stage::Nothing => {}
             SourceInput::Frame(frame) => self.handle_frame(now, frame),
             SourceInput::ModuleSent { bytes } => {
@@ -319,12 +326,6 @@ impl MigrationCoordinator {
                 self.round_began = now;
             }
             SourceInput::AbsentSent if self.stage == Stage::AbsentSent => self.send_state(),
-            SourceInput::PagesServed { bytes } => {
-                self.bytes += bytes;
-                if self.stage == Stage::Secured {
-                    self.deadline = Some(now + FOLLOW_TIMEOUT);
-                }
-            }
             SourceInput::StateSent { bytes } => {
                 self.bytes += bytes;
                 if self.stage == Stage::StateSent {
