@@ -146,10 +146,8 @@ impl Ledger {
     /// Writes what waits until nothing does.
     pub(crate) fn flush(&self) {
         loop {
-            if let Err(refusal) = self.commit() {
-                let error = CellsError::from(refusal);
-                tracing::error!(%error, "records of agents could not be written; a restart forgets them");
-            }
+            // It has been said.
+            self.commit().ok();
             let mut queue = lock(&self.queue);
             if queue.changes.is_empty() {
                 queue.flushing = false;
@@ -231,6 +229,11 @@ impl Ledger {
             Some(database) => written(database, &changes).map_err(Refusal::of),
             None => Err(Refusal::Closed),
         };
+        if let Err(refusal) = &result {
+            let error = CellsError::from(refusal.clone());
+            // Not all of them have somebody who waits for that.
+            tracing::error!(%error, "what a restart must know of agents could not be written");
+        }
         // Nobody else has this batch to end.
         let _ = batch.0.set(result.clone());
         result

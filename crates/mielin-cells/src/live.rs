@@ -6,7 +6,14 @@ use std::sync::{Mutex, Weak};
 use crate::cell::Cell;
 use crate::lock::lock;
 
-/// The agents whose cells have an instance, by when they were last active.
+/// So many are looked at after a turn, which makes one more at most.
+const TRIES_MAX: usize = 8;
+
+/// So many times as many as should have an instance may, if the others wait for a processor: to take it from those would
+/// have each make one for its turn.
+const QUEUED_FACTOR: usize = 16;
+
+/// The agents whose cells have an instance that they could do without, by when they were last active.
 pub(crate) struct Live {
     max: usize,
     order: Mutex<Order>,
@@ -49,13 +56,15 @@ impl Live {
     /// Has agents rest until there are not too many, as far as they can. Takes locks of cells.
     pub(crate) fn trim(&self) {
         // Not until there are few enough: none may be able to rest.
-        let surplus = self.len().saturating_sub(self.max);
-        for _ in 0..surplus {
+        let len = self.len();
+        let surplus = len.saturating_sub(self.max);
+        let are_far_too_many = len > self.max.saturating_mul(QUEUED_FACTOR);
+        for _ in 0..surplus.min(TRIES_MAX) {
             let Some((rank, cell)) = self.longest_ago() else {
                 return;
             };
             if let Some(cell) = cell.upgrade() {
-                cell.rest(rank);
+                cell.rest(rank, are_far_too_many);
             }
         }
     }

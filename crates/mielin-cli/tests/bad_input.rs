@@ -171,6 +171,17 @@ fn modules_and_inputs() {
         (file("foreign.wasm", &foreign.unwrap()), "launch"),
         (
             file(
+                "beyond.wasm",
+                &wat::parse_str(
+                    r#"(module (memory (export "memory") 1) (data (i32.const 65530) "beyond the end")
+                    (func (export "_start")))"#,
+                )
+                .unwrap(),
+            ),
+            "out of bounds",
+        ),
+        (
+            file(
                 "large.wasm",
                 &wat::parse_str(
                     "(module (memory (export \"memory\") 60000) (func (export \"_start\")))",

@@ -77,9 +77,10 @@ pub trait Prepared: Send + Sync {
     ) -> Result<Box<dyn Instance>, EngineError>;
 
     /// A program that has not started, as [`instantiate`](Self::instantiate) would make it, but without an instance.
+    /// The first time one is made, to see whether the module has instances.
     ///
     /// # Errors
-    /// The module or the host state is over the limits.
+    /// The module or the host state is over the limits, or the module cannot be instantiated.
     fn rested(
         &self,
         host: HostState,

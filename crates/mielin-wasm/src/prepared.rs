@@ -78,6 +78,10 @@ impl<M: Machine> Prepared for Compiled<M> {
         limits: &Limits,
     ) -> Result<Rested, EngineError> {
         check_limits(&self.module, &host, limits)?;
+        if self.image.get().is_none() {
+            // What has no instance, as a module with data beyond its memory, is refused now and not when it should run.
+            self.make(HostState::new(host.address), Arc::clone(&services), limits)?;
+        }
         let pages = self.module.manifest().memory.minimum_pages;
         Ok(Rested {
             memory_bytes: pages.saturating_mul(WASM_PAGE),

@@ -53,6 +53,27 @@ fn instance(prepared: &dyn Prepared) -> Box<dyn Instance> {
     prepared.wake(rested.unwrap()).unwrap()
 }
 
+#[test]
+fn a_module_that_has_no_instances_is_refused_at_once() {
+    let run = r#"(func (export "_start"))"#;
+    let data = r#"(memory (export "memory") 1) (data (i32.const 65530) "beyond the end")"#;
+    let elements = r#"(memory (export "memory") 1) (table 1 funcref) (elem (i32.const 1) 0)"#;
+    let large = r#"(memory (export "memory") 1) (table 50000000 funcref)"#;
+    for kind in BOTH {
+        for wrong in [data, elements, large] {
+            let prepared = prepared(kind, &format!("(module {wrong} {run})"));
+            for _ in 0..2 {
+                let refused = fresh(&*prepared, host(), &Limits::default());
+                let error = refused.err().unwrap();
+                assert!(
+                    !matches!(error, EngineError::OverLimit { .. }),
+                    "{kind}, {wrong}: {error}"
+                );
+            }
+        }
+    }
+}
+
 /// Runs to the next safepoint, so many times.
 fn step(instance: &mut dyn Instance, count: usize) {
     for _ in 0..count {

@@ -113,17 +113,21 @@ impl Cell {
         self.set_alarm(&mut turn, again);
     }
 
-    /// Gives its instance back, if it has not been active since it had this rank. One that an operation has claimed,
-    /// and one that cannot rest, keeps it as if it had been active.
-    pub(crate) fn rest(self: &Arc<Self>, rank: u64) {
+    /// Gives its instance back, if it has not been active since it had this rank. One that an operation has claimed, or
+    /// that waits for a processor and `also_queued` does not say so, keeps it as if it had been active; one that cannot
+    /// rest keeps it, and is not asked again before it has been active.
+    pub(crate) fn rest(self: &Arc<Self>, rank: u64, also_queued: bool) {
         let mut turn = lock(&self.turn);
         if turn.rank != Some(rank) {
             return;
         }
         turn.rank = None;
+        let is_needed = turn.claimed.is_some() || (turn.place == Place::Queued && !also_queued);
         let rested = match turn.program.take() {
-            Some(Program::Live(instance)) if turn.claimed.is_none() => instance.rest(),
-            Some(Program::Live(instance)) => Err(instance),
+            Some(Program::Live(instance)) if is_needed => {
+                return self.put(&mut turn, instance);
+            }
+            Some(Program::Live(instance)) => instance.rest(),
             other => {
                 turn.program = other;
                 return;
@@ -135,7 +139,7 @@ impl Cell {
                 *lock(&self.stop) = None;
                 self.logs.rest();
             }
-            Err(instance) => self.put(&mut turn, instance),
+            Err(instance) => turn.program = Some(Program::Live(instance)),
         }
     }
 }

@@ -32,10 +32,21 @@ fn counting(patience_ns: i64) -> String {
     )
 }
 
-/// A compiled module for which there is no room so many times.
+/// A compiled module for which there is no room so many times. Counts the instances that are made of it.
 struct Scarce {
     prepared: Arc<dyn Prepared>,
     refusals: AtomicUsize,
+    woken: AtomicUsize,
+}
+
+impl Scarce {
+    fn new(text: &str, refusals: usize) -> Arc<Scarce> {
+        Arc::new(Scarce {
+            prepared: prepared(text),
+            refusals: AtomicUsize::new(refusals),
+            woken: AtomicUsize::new(0),
+        })
+    }
 }
 
 impl Prepared for Scarce {
@@ -71,7 +82,10 @@ impl Prepared for Scarce {
                 rested,
                 error: EngineError::Grow { bytes: 1 << 30 },
             })),
-            Err(_) => self.prepared.wake(rested),
+            Err(_) => {
+                self.woken.fetch_add(1, Ordering::Relaxed);
+                self.prepared.wake(rested)
+            }
         }
     }
 }
@@ -224,6 +238,59 @@ fn those_that_were_active_last_keep_their_instance() {
     scheduler.close();
 }
 
+/// Writes a word to each page of 20 MiB, and waits for messages.
+const WIDE: &str = r#"(module
+    (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+    (memory (export "memory") 320)
+    (func (export "_start") (local $at i32)
+        (loop $fill
+            (i32.store (local.get $at) (i32.const 7))
+            (local.set $at (i32.add (local.get $at) (i32.const 4096)))
+            (br_if $fill (i32.lt_u (local.get $at) (i32.const 20971520))))
+        (loop $again
+            (drop (call $receive (i32.const 1024) (i32.const 64) (i64.const -1) (i32.const 16)))
+            (br $again))))"#;
+
+#[test]
+fn one_that_cannot_rest_is_asked_once_for_each_turn() {
+    let scheduler = scheduler(1);
+    let prepared = prepared(WIDE);
+    let cells = [0, 1, 2, 3].map(|_| agent_of(Arc::clone(&prepared), &scheduler));
+    let stand = |live: usize| {
+        until("they do not wait", || {
+            let mut cells = cells.iter();
+            cells.all(|cell| is(cell, Place::Waiting, true)) && scheduler.live().len() == live
+        });
+    };
+    // Those that were asked are not asked again.
+    stand(1);
+    scheduler.live().trim();
+    stand(1);
+    // One that has had a turn is.
+    Sender::new().send(&cells[0]);
+    until("it does not take it", || cells[0].post.mailbox_is_empty());
+    stand(1);
+    scheduler.close();
+}
+
+#[test]
+fn agents_that_want_to_run_keep_their_instance() {
+    let spin = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#;
+    let module = Scarce::new(spin, 0);
+    let scheduler = Scheduler::start(1, Duration::from_millis(1), 1 << 20, 1).unwrap();
+    let cells =
+        [0, 1, 2, 3].map(|_| agent_of(Arc::clone(&module) as Arc<dyn Prepared>, &scheduler));
+    until("they do not run", || {
+        let turns = |cell: &Arc<Cell>| cell.tally.turns.load(Ordering::Relaxed);
+        cells.iter().all(|cell| turns(cell) > 5)
+    });
+    assert_eq!(module.woken.load(Ordering::Relaxed), cells.len());
+    for cell in &cells {
+        cell.kill().unwrap();
+    }
+    scheduler.close();
+}
+
 #[test]
 fn a_wait_ends_at_rest() {
     let scheduler = scheduler(0);
@@ -281,10 +348,7 @@ async fn what_an_operation_has_claimed_keeps_its_instance_until_it_is_let_go() {
 #[tokio::test]
 async fn an_agent_for_which_there_is_no_room_goes_on_when_there_is() {
     let scheduler = scheduler(0);
-    let scarce = Arc::new(Scarce {
-        prepared: prepared(&counting(-1)),
-        refusals: AtomicUsize::new(1),
-    });
+    let scarce = Scarce::new(&counting(-1), 1);
     let cell = agent_of(Arc::clone(&scarce) as Arc<dyn Prepared>, &scheduler);
     until("it does not wait for room", || {
         !cell.logs.lines().is_empty()
