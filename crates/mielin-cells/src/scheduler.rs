@@ -243,6 +243,10 @@ impl Shared {
             }
             let crowded = !state.queue.is_empty() || state.closed;
             let mut next = state.alarms.peek().map(|Reverse(alarm)| alarm.at);
+            if state.closed {
+                // Whoever has the last turn says nothing when it ends.
+                next = next.into_iter().chain([now + REPEAT]).min();
+            }
             for running in state.turns.iter_mut().flatten() {
                 let at = running.look(crowded, now);
                 next = next.into_iter().chain(at).min();
@@ -255,12 +259,6 @@ impl Shared {
                     let pause = at.saturating_duration_since(now);
                     self.clock
                         .wait_timeout(state, pause)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-                None if state.closed => {
-                    self.clock
-                        .wait_timeout(state, REPEAT)
                         .unwrap_or_else(PoisonError::into_inner)
                         .0
                 }

@@ -201,6 +201,7 @@ async fn an_agent_that_waits_rests_and_wakes_for_each_message() {
         sender.send(&cell);
         until("it does not take it", || cell.post.mailbox_is_empty());
     }
+    until_rested(&cell);
     cell.kill().unwrap();
     assert_eq!(cell.end().unwrap().exit_code, EXIT_TERMINATED);
     assert_eq!(cell.memory_bytes(), 65536);
