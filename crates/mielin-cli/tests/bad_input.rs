@@ -141,6 +141,10 @@ fn agents_and_nodes() {
     );
 }
 
+/// Data beyond the end of the memory.
+const BEYOND: &str = r#"(module (memory (export "memory") 1) (data (i32.const 65530) "beyond the end")
+    (func (export "_start")))"#;
+
 #[test]
 fn modules_and_inputs() {
     let node = Node::found("home");
@@ -153,6 +157,7 @@ fn modules_and_inputs() {
     let foreign = wat::parse_str(
         r#"(module (import "env" "launch" (func)) (memory (export "memory") 1) (func (export "_start") call 0))"#,
     );
+    let beyond = wat::parse_str(BEYOND);
     let modules = [
         (
             file("garbage.wasm", b"this is not wasm"),
@@ -169,17 +174,7 @@ fn modules_and_inputs() {
             "_start",
         ),
         (file("foreign.wasm", &foreign.unwrap()), "launch"),
-        (
-            file(
-                "beyond.wasm",
-                &wat::parse_str(
-                    r#"(module (memory (export "memory") 1) (data (i32.const 65530) "beyond the end")
-                    (func (export "_start")))"#,
-                )
-                .unwrap(),
-            ),
-            "out of bounds",
-        ),
+        (file("beyond.wasm", &beyond.unwrap()), "out of bounds"),
         (
             file(
                 "large.wasm",
