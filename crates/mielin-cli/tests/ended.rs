@@ -175,19 +175,22 @@ fn removing_works_from_every_node_and_only_after_the_end() {
     let edge = core.join("edge", "edge");
     core.sees(2);
     edge.sees(2);
-    let agent = edge.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    let agent = edge.spawn(&[&sample("digest.wasm"), "--name", "digest", "--", "6000000"]);
     for node in [&edge, &core] {
-        let refused = node.mielin(&["agent", "remove", "counter", "-o", "json"]);
+        let refused = node.mielin(&["agent", "remove", "digest", "-o", "json"]);
         assert_eq!(refused.code(), 3, "{}", refused.stderr());
         let error: Value = serde_json::from_str(&refused.stderr()).unwrap();
         assert_eq!(error["error"]["code"], "refused");
         let hint = error["error"]["hint"].as_str().unwrap();
         assert!(hint.contains("agent terminate"), "{hint}");
     }
-    assert!(directory(&edge.dir, &agent).exists());
+    // What it writes makes its directory.
+    until("a line in its log", || {
+        directory(&edge.dir, &agent).exists().then_some(())
+    });
     // Right after one another, as a script does it.
-    core.mielin(&["agent", "terminate", "counter"]).ok();
-    core.mielin(&["agent", "remove", "counter"]).ok();
+    core.mielin(&["agent", "terminate", "digest"]).ok();
+    core.mielin(&["agent", "remove", "digest"]).ok();
     assert!(!directory(&edge.dir, &agent).exists());
     for node in [&edge, &core] {
         until("the news of the removal", || {
