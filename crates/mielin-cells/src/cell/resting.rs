@@ -97,19 +97,25 @@ impl Cell {
     /// Has an agent wait for which there was no room when it should go on.
     pub(super) fn wait_for_room(self: &Arc<Self>, not_woken: NotWoken) {
         let NotWoken { rested, error } = not_woken;
-        tracing::warn!(agent = %self.id(), %error, "an agent cannot be woken; it is tried again");
-        self.logs.note(
-            "warn",
-            &format!("it cannot go on, and tries again: {error}"),
-        );
+        let text = format!("it cannot go on, and tries again: {error}");
+        // Once, however often it tries.
+        if self
+            .logs
+            .lines()
+            .last()
+            .is_none_or(|line| line.text != text)
+        {
+            tracing::warn!(agent = %self.id(), %error, "an agent cannot be woken; it is tried again");
+            self.logs.note("warn", &text);
+        }
         let mut turn = lock(&self.turn);
         turn.program = Some(Program::Rested(Box::new(rested)));
         if turn.killed || turn.paused || turn.holder.is_some() {
             return self.settle(turn);
         }
         let again = Instant::now() + NO_ROOM_PAUSE;
-        turn.place = Place::Throttled;
-        turn.goes_on_at = Some(again);
+        turn.place = Place::Waiting;
+        turn.deadline = Some(again);
         self.set_alarm(&mut turn, again);
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::config::CellsConfig;
 use crate::modules::Modules;
+use crate::report::HostLine;
 use crate::spawn::host_calls;
 
 /// Counts messages at 2048; ends with 9 when none comes in time, which is what `$patience` says.
@@ -36,6 +37,7 @@ fn counting(patience_ns: i64) -> String {
 struct Scarce {
     prepared: Arc<dyn Prepared>,
     refusals: AtomicUsize,
+    refused: AtomicUsize,
     woken: AtomicUsize,
 }
 
@@ -44,6 +46,7 @@ impl Scarce {
         Arc::new(Scarce {
             prepared: prepared(text),
             refusals: AtomicUsize::new(refusals),
+            refused: AtomicUsize::new(0),
             woken: AtomicUsize::new(0),
         })
     }
@@ -78,10 +81,13 @@ impl Prepared for Scarce {
             .refusals
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         match refused {
-            Ok(_) => Err(Box::new(NotWoken {
-                rested,
-                error: EngineError::Grow { bytes: 1 << 30 },
-            })),
+            Ok(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Box::new(NotWoken {
+                    rested,
+                    error: EngineError::Grow { bytes: 1 << 30 },
+                }))
+            }
             Err(_) => {
                 self.woken.fetch_add(1, Ordering::Relaxed);
                 self.prepared.wake(rested)
@@ -370,9 +376,14 @@ async fn an_agent_for_which_there_is_no_room_goes_on_when_there_is() {
     until_rested(&cell);
     scarce.refusals.store(usize::MAX, Ordering::Relaxed);
     Sender::new().send(&cell);
-    until("it does not wait for room", || {
-        is(&cell, Place::Throttled, false)
+    // The second time, because the first was in its log already when it was held.
+    let turns = || scarce.refused.load(Ordering::Relaxed);
+    let before = turns();
+    until("it does not try again", || {
+        turns() > before + 1 && is(&cell, Place::Waiting, false)
     });
+    let noted = |line: &&HostLine| line.text.contains("cannot go on");
+    assert_eq!(cell.logs.lines().iter().filter(noted).count(), 1);
     cell.kill().unwrap();
     assert_eq!(cell.end().unwrap().exit_code, EXIT_TERMINATED);
     scheduler.close();

@@ -175,8 +175,9 @@ mod tests {
 
     fn batch(count: u32, byte: impl Fn(u32) -> u8) -> Vec<u8> {
         let mut tail: Vec<u8> = (0..count * 4096).map(byte).collect();
-        page_indices(&(0..count).collect::<Vec<_>>(), &mut tail);
-        tail
+        tail.resize(count as usize * PageBatch::BYTES_PER_PAGE, 0);
+        let indices: Vec<u32> = (0..count).collect();
+        page_indices(&indices, &mut tail).unwrap().to_vec()
     }
 
     fn noise(at: u32) -> u8 {

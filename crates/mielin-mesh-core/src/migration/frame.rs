@@ -188,11 +188,15 @@ impl<'a> PageBatch<'a> {
     }
 }
 
-/// Appends the indices of pages to the tail of [`MigrationFrame::Pages`], behind their bytes.
-pub fn page_indices(indices: &[u32], tail: &mut Vec<u8>) {
-    for index in indices {
-        tail.extend_from_slice(&index.to_le_bytes());
+/// Writes the indices of pages behind their bytes, which `tail` begins with; gives what is then the tail of
+/// [`MigrationFrame::Pages`], or nothing if there is no room for them.
+pub fn page_indices<'t>(indices: &[u32], tail: &'t mut [u8]) -> Option<&'t [u8]> {
+    let tail = tail.get_mut(..indices.len() * PageBatch::BYTES_PER_PAGE)?;
+    let (room, _) = tail[indices.len() * PAGE_BYTES..].as_chunks_mut();
+    for (index, room) in indices.iter().zip(room) {
+        *room = index.to_le_bytes();
     }
+    Some(tail)
 }
 
 /// Appends runs of pages to the tail of [`MigrationFrame::Absent`] or [`MigrationFrame::Zeros`], each as its first index and its length,

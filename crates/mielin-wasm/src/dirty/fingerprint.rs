@@ -14,7 +14,7 @@ const LANES: usize = 4;
 /// The hash is NH, the pairwise multiply-and-add hash of UMAC (RFC 4418, section 5.2), in 64-bit words: the sum of
 /// (a₀ + k₀)(a₁ + k₁) over pairs of words, modulo 2¹²⁸. Two different pages have the same sum under at most one key in
 /// 2⁶⁴, whatever the pages are: that is a theorem about all pages, and no assumption. (Of keys that are random; these
-/// are what a stream cipher makes of 32 random bytes, as in UMAC.)
+/// are what BLAKE3 makes of 32 random bytes, where UMAC takes a block cipher.)
 pub struct PageKey {
     seed: [u8; 32],
     words: Box<[u64; WORDS + SHIFT]>,

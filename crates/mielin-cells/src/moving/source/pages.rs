@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use mielin_mesh_core::MigrationFrame;
-use mielin_mesh_core::migration::{PageBatch, SourceInput, page_runs};
+use mielin_mesh_core::migration::{PageBatch, SourceInput, page_indices, page_runs};
 use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey};
 
@@ -82,10 +82,7 @@ impl Batch {
                 Fate::Dropped => {}
             }
         }
-        let room = &mut self.bytes[self.kept.len() * PAGE_SIZE..];
-        for (index, room) in self.kept.iter().zip(room.as_chunks_mut().0) {
-            *room = index.to_le_bytes();
-        }
+        page_indices(&self.kept, &mut self.bytes);
         Ok(())
     }
 
