@@ -4,6 +4,7 @@
 //! operation that holds it (a move, a snapshot). Every wish (pause, terminate, hold) is noted under the cell's lock
 //! and taken up by [`Cell::settle`], which runs whenever the instance comes to rest.
 
+mod held;
 mod recording;
 mod resting;
 pub(crate) mod restraint;
@@ -18,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
 use mielin_safepoint::ModuleHash;
-use mielin_wasm::{
-    EngineKind, Grants, Instance, Limits, Outcome, Prepared, StopHandle, ThreadClock, Wait,
-};
-use tokio::sync::{mpsc, oneshot, watch};
+use mielin_wasm::{EngineKind, Grants, Limits, Outcome, Prepared, StopHandle, ThreadClock, Wait};
+use tokio::sync::{mpsc, watch};
 
-use self::resting::Holder;
+use self::held::Holder;
+pub(crate) use self::held::{Held, HeldLive};
 pub(crate) use self::resting::Program;
+use self::resting::Resting;
 use self::restraint::Restraint;
 pub(crate) use self::sleep::Sleeper;
 
@@ -111,6 +112,7 @@ struct Turn {
     program: Option<Program>,
     /// Its place among the cells that have an instance, if this one has.
     rank: Option<u64>,
+    resting: Resting,
     /// The compiled module, dropped with the program.
     prepared: Option<Arc<dyn Prepared>>,
     paused: bool,
@@ -154,6 +156,7 @@ impl Turn {
             place,
             program: None,
             rank: None,
+            resting: Resting::No,
             prepared: None,
             paused: false,
             killed: false,
@@ -416,37 +419,6 @@ impl Cell {
         })
     }
 
-    /// Takes the instance at the next safepoint, or when whoever has it puts it back. The caller has claimed the agent,
-    /// or the node stops and takes it from everybody.
-    pub(crate) async fn hold(self: &Arc<Self>) -> Result<Held, CellsError> {
-        let receiver = {
-            let mut turn = lock(&self.turn);
-            let (sender, receiver) = oneshot::channel();
-            turn.holder = Some(sender);
-            match turn.place {
-                Place::Running => {
-                    drop(turn);
-                    self.scheduler.want_stop(self);
-                }
-                Place::Ended | Place::Gone => return Err(CellsError::Ended(self.id())),
-                Place::Asleep => {
-                    turn.holder = None;
-                    return Err(self.hibernated());
-                }
-                _ => self.settle(turn),
-            }
-            receiver
-        };
-        match receiver.await {
-            Ok(Ok(instance)) => Ok(Held {
-                cell: Arc::clone(self),
-                instance: Some(instance),
-            }),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(CellsError::Ended(self.id())),
-        }
-    }
-
     /// A message is in the mailbox.
     pub(crate) fn message_arrived(self: &Arc<Self>) {
         let turn = lock(&self.turn);
@@ -484,6 +456,9 @@ impl Cell {
             if turn.place != Place::Queued {
                 return;
             }
+            if turn.resting != Resting::No {
+                return self.come_again(&mut turn);
+            }
             let (Some(program), Some(prepared)) = (self.take(&mut turn), turn.prepared.clone())
             else {
                 return;
@@ -493,9 +468,8 @@ impl Cell {
             turn.memory_bytes = program.memory_bytes();
             (program, prepared)
         };
-        let mut instance = match self.awake(program, &*prepared) {
-            Ok(instance) => instance,
-            Err(not_woken) => return self.wait_for_room(*not_woken),
+        let Some(mut instance) = self.awake_for_turn(program, &*prepared) else {
+            return;
         };
         let began = Instant::now();
         self.tally.begin_turn(clock);
@@ -568,6 +542,7 @@ impl Cell {
     /// Decides what happens to an instance at rest: the wishes first, then the budget, then the queue.
     fn settle(self: &Arc<Self>, mut turn: MutexGuard<'_, Turn>) {
         if turn.program.is_none() {
+            turn.resting.note();
             return;
         }
         let verdict = self.tally.verdict();
@@ -681,11 +656,10 @@ impl Cell {
         }
     }
 
-    fn give_back(self: &Arc<Self>, instance: Box<dyn Instance>) {
+    fn give_back(self: &Arc<Self>, program: Program) {
         let mut turn = lock(&self.turn);
-        self.put(&mut turn, instance);
+        turn.program = Some(program);
         self.settle(turn);
-        self.scheduler.live().trim();
     }
 
     fn mark_gone(&self) {
@@ -727,40 +701,6 @@ impl Drop for Claim {
         };
         drop(turn);
         self.cell.publish(state);
-    }
-}
-
-/// An instance that an operation has taken. Dropping it lets the agent go on.
-pub(crate) struct Held {
-    cell: Arc<Cell>,
-    instance: Option<Box<dyn Instance>>,
-}
-
-impl Held {
-    pub(crate) fn instance(&self) -> &dyn Instance {
-        self.instance
-            .as_deref()
-            .expect("the instance is taken out only when the value is consumed")
-    }
-
-    pub(crate) fn instance_mut(&mut self) -> &mut dyn Instance {
-        self.instance
-            .as_deref_mut()
-            .expect("the instance is taken out only when the value is consumed")
-    }
-
-    /// The agent lives elsewhere now: frees the instance for good.
-    pub(crate) fn retire(mut self) {
-        self.cell.mark_gone();
-        self.instance = None;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            self.cell.give_back(instance);
-        }
     }
 }
 

@@ -40,11 +40,10 @@ pub(crate) enum Naming {
 pub(crate) async fn take(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<Bytes, CellsError> {
     hibernation::wake(node, cell).await?;
     let claim = cell.claim("it is being copied")?;
-    let prepared = cell.prepared()?;
     let held = hold(cell).await?;
     let cell = Arc::clone(cell);
     let copying = tokio::task::spawn_blocking(move || {
-        let stored = Stored::copy_of(&cell, held.instance(), &*prepared);
+        let stored = Stored::copy_of(&cell, &held);
         drop(held);
         drop(claim);
         stored.encode().into()
@@ -54,7 +53,7 @@ pub(crate) async fn take(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<Bytes, Ce
         .map_err(|error| CellsError::Internal(error.to_string()))
 }
 
-/// Takes the instance of an agent that the caller has claimed.
+/// Takes the program of an agent that the caller has claimed.
 pub(crate) async fn hold(cell: &Arc<Cell>) -> Result<Held, CellsError> {
     let held = tokio::time::timeout(HOLD_LIMIT, cell.hold()).await;
     held.map_err(|_| CellsError::Busy {

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mielin_wasm::{Address, HostState, Prepared};
+use mielin_wasm::{Address, HostState};
 
 use crate::cell::{Cell, Held};
 use crate::checkpoint::hold;
@@ -46,13 +46,12 @@ pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), 
             doing: "it has just come, and its source has not let go of it".to_owned(),
         });
     }
-    let prepared = cell.prepared()?;
     let held = hold(cell).await?;
     let (node, cell) = (Arc::clone(node), Arc::clone(cell));
     // It comes to its end also if whoever asked goes away.
     let storing = tokio::task::spawn_blocking(move || {
         cell.post.freeze();
-        let stored = store(&cell, &held, &*prepared, &directory);
+        let stored = store(&cell, &held, &directory);
         match &stored {
             Ok(()) => cell.fall_asleep(held),
             Err(_) => {
@@ -70,19 +69,14 @@ pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), 
         .map_err(|error| CellsError::Internal(error.to_string()))?
 }
 
-fn store(
-    cell: &Cell,
-    held: &Held,
-    prepared: &dyn Prepared,
-    directory: &Path,
-) -> Result<(), CellsError> {
+fn store(cell: &Cell, held: &Held, directory: &Path) -> Result<(), CellsError> {
     let sleep = Sleep {
         since_ms: now_ms(),
         left_ms: cell
             .time_left()
             .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
     };
-    let stored = Stored::whole(cell, held.instance(), prepared).asleep(sleep);
+    let stored = Stored::whole(cell, held).asleep(sleep);
     write(&directory.join(SNAPSHOT), &stored.encode()).map_err(CellsError::io("writing a snapshot"))
 }
 

@@ -111,7 +111,6 @@ async fn store_one(
     directory: PathBuf,
     deadline: tokio::time::Instant,
 ) -> Result<(), CellsError> {
-    let prepared = cell.prepared()?;
     let held = tokio::time::timeout_at(deadline, cell.hold());
     let held = held.await.map_err(|_| CellsError::Busy {
         agent: cell.id(),
@@ -119,7 +118,7 @@ async fn store_one(
     })??;
     let cell = Arc::clone(cell);
     let writing = tokio::task::spawn_blocking(move || {
-        let stored = Stored::whole(&cell, held.instance(), &*prepared);
+        let stored = Stored::whole(&cell, &held);
         // It is what makes the directory an agent.
         write(&directory.join(SNAPSHOT), &stored.encode())
     });

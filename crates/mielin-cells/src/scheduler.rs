@@ -161,6 +161,16 @@ impl Scheduler {
         self.shared.clock.notify_one();
     }
 
+    /// Has the agent's slice begin now, unless somebody wants it off its thread.
+    pub(crate) fn begin_slice(&self, cell: &Cell) {
+        let mut state = lock(&self.shared.state);
+        for running in state.turns.iter_mut().flatten() {
+            if std::ptr::eq(Arc::as_ptr(&running.cell), cell) && !running.wanted {
+                running.stop_at = Instant::now() + self.shared.slice;
+            }
+        }
+    }
+
     /// Ends all turns and joins the threads; blocks until they are gone.
     pub(crate) fn close(&self) {
         lock(&self.shared.state).closed = true;

@@ -13,7 +13,7 @@ use mielin_wasm::{DATA_BYTES_MAX, EngineError, Instance, Limits, MODULE_BYTES_MA
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
-use crate::cell::{Cell, Identity};
+use crate::cell::{Cell, Held, Identity};
 use crate::error::CellsError;
 use crate::moving::Identified;
 use crate::node::Node;
@@ -134,7 +134,7 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// A copy of an agent that stands still; its messages and its log stay with it.
-    pub(crate) fn copy_of(cell: &Cell, instance: &dyn Instance, prepared: &dyn Prepared) -> Stored {
+    pub(crate) fn copy_of(cell: &Cell, held: &Held) -> Stored {
         Stored {
             about: About {
                 identified: Identified::new(&cell.identity),
@@ -144,15 +144,15 @@ impl Stored {
                 lines: Vec::new(),
                 sleep: None,
             },
-            module: Bytes::copy_from_slice(prepared.module().bytes()),
-            snapshot: instance.snapshot(),
+            module: Bytes::copy_from_slice(held.module().bytes()),
+            snapshot: held.snapshot(),
             messages: None,
         }
     }
 
     /// All of an agent that stands still but the bytes of its log.
-    pub(crate) fn whole(cell: &Cell, instance: &dyn Instance, prepared: &dyn Prepared) -> Stored {
-        let mut stored = Stored::copy_of(cell, instance, prepared);
+    pub(crate) fn whole(cell: &Cell, held: &Held) -> Stored {
+        let mut stored = Stored::copy_of(cell, held);
         let (outbox, inbox) = cell.post.encode();
         stored.messages = Some(Messages {
             outbox: outbox.into(),

@@ -52,7 +52,7 @@ impl<A: Adapter> Engine for A {
 struct Compiled<M: Machine> {
     module: Arc<Resumable>,
     code: M::Code,
-    /// What the memory of an instance begins with, known from the first one on.
+    /// What an instance begins with, known from the first one on.
     image: OnceLock<Arc<Image>>,
 }
 
@@ -78,12 +78,19 @@ impl<M: Machine> Prepared for Compiled<M> {
         limits: &Limits,
     ) -> Result<Rested, EngineError> {
         check_limits(&self.module, &host, limits)?;
-        if self.image.get().is_none() {
-            // What has no instance, as a module with data beyond its memory, is refused now and not when it should run.
-            self.make(HostState::new(host.address), Arc::clone(&services), limits)?;
-        }
+        let image = match self.image.get() {
+            Some(image) => Arc::clone(image),
+            None => {
+                // What has no instance, as a module with data beyond its memory, is refused now and not when it should
+                // run.
+                let host = HostState::new(host.address);
+                self.make(host, Arc::clone(&services), limits)?.into_image()
+            }
+        };
         let pages = self.module.manifest().memory.minimum_pages;
         Ok(Rested {
+            module: Arc::clone(&self.module),
+            image,
             memory_bytes: pages.saturating_mul(WASM_PAGE),
             changes: Changes::default(),
             execution: None,
@@ -141,7 +148,8 @@ impl<M: Machine> Compiled<M> {
         });
         let image = self.image.get_or_init(|| {
             let touched = region.as_ref().and_then(dirty::touched);
-            Arc::new(Image::of(machine.memory(), touched))
+            let values = globals.iter().map(|global| machine.get(*global)).collect();
+            Arc::new(Image::of(machine.memory(), touched, values))
         });
         let origin = (Arc::clone(&self.module), Arc::clone(image));
         Ok(Program::new(origin, machine, frames, region, mode, globals))

@@ -21,7 +21,7 @@ pub(crate) struct Program<M: Machine> {
     region: Option<RegionOwner>,
     machine: M,
     module: Arc<Resumable>,
-    /// What its memory began with.
+    /// What it began with.
     image: Arc<Image>,
     mode: M::Global,
     /// The mutable globals in the manifest's order, and their values when the program last stopped
@@ -57,6 +57,10 @@ impl<M: Machine> Program<M> {
         };
         program.note_globals();
         program
+    }
+
+    pub(crate) fn into_image(self) -> Arc<Image> {
+        self.image
     }
 
     fn note_globals(&mut self) {
@@ -342,12 +346,16 @@ impl<M: Machine> Instance for Program<M> {
             frames,
             region,
             machine,
+            module,
+            image,
             ..
         } = *self;
         // As they would be dropped: the handles of others first.
         drop((frames, region));
         let context = machine.into_context();
         Ok(Rested {
+            module,
+            image,
             memory_bytes,
             changes,
             execution: Some(execution),

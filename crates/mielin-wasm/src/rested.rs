@@ -5,9 +5,10 @@
 //! kept that differ from what its module begins with, its stack and globals, and its host state as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice::ChunksExact;
 use std::sync::Arc;
 
-use mielin_safepoint::{Execution, PAGE_SIZE};
+use mielin_safepoint::{Execution, GlobalValue, PAGE_SIZE, Page, Resumable, Snapshot};
 
 use crate::{EngineError, HostState, Limits, Services, dirty};
 
@@ -26,6 +27,8 @@ const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 /// A program that is not running and has no instance. [`Prepared::wake`](crate::Prepared::wake) makes one, which is
 /// the same to the program and to whoever looks at it.
 pub struct Rested {
+    pub(crate) module: Arc<Resumable>,
+    pub(crate) image: Arc<Image>,
     pub(crate) memory_bytes: u64,
     pub(crate) changes: Changes,
     /// None for a program that has not begun.
@@ -50,6 +53,26 @@ impl Rested {
         });
         self.changes.bytes.len() + size_of_val(&self.changes.pages[..]) + frames
     }
+
+    /// What [`Instance::snapshot`](crate::Instance::snapshot) gives when it is awake; no instance is made for it.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let execution = match &self.execution {
+            Some(execution) => execution.clone(),
+            None => Execution {
+                globals: self.image.globals.clone(),
+                frames: Vec::new(),
+            },
+        };
+        Snapshot {
+            module: self.module.hash(),
+            memory_bytes: self.memory_bytes,
+            pages: self.changes.pages_over(&self.image),
+            globals: execution.globals,
+            frames: execution.frames,
+            host: self.host.to_sections(),
+        }
+    }
 }
 
 /// There is no instance for a program: it stays as it is.
@@ -68,14 +91,15 @@ impl std::fmt::Debug for NotWoken {
     }
 }
 
-/// What is not zero in the memory of a program that has not begun.
+/// A program that has not begun: the pages of its memory that are not zero, and its globals.
 pub(crate) struct Image {
     pages: BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
+    globals: Vec<GlobalValue>,
 }
 
 impl Image {
     /// Of a memory; `touched` are its pages that may hold something else than zeros, if that is known.
-    pub(crate) fn of(memory: &[u8], touched: Option<Vec<u32>>) -> Self {
+    pub(crate) fn of(memory: &[u8], touched: Option<Vec<u32>>, globals: Vec<GlobalValue>) -> Self {
         let (pages, _) = memory.as_chunks::<PAGE_SIZE>();
         let filled = |index: u32| {
             let page = pages.get(index as usize)?;
@@ -85,7 +109,7 @@ impl Image {
             Some(touched) => touched.into_iter().filter_map(filled).collect(),
             None => (0..count(pages)).filter_map(filled).collect(),
         };
-        Self { pages }
+        Self { pages, globals }
     }
 
     fn page(&self, index: u32) -> &[u8; PAGE_SIZE] {
@@ -157,13 +181,31 @@ impl Changes {
         let mut blocks = self.bytes.chunks_exact(BLOCK_BYTES);
         for (index, mask) in &self.pages {
             let page = *index as usize * PAGE_SIZE;
-            let bits = (0..u64::BITS as usize).filter(|bit| mask >> bit & 1 == 1);
-            // Not the other way round: `zip` takes from the first before it finds the second empty.
-            for (bit, block) in bits.zip(&mut blocks) {
-                let at = page + bit * BLOCK_BYTES;
-                memory[at..at + BLOCK_BYTES].copy_from_slice(block);
-            }
+            put(*mask, &mut blocks, &mut memory[page..page + PAGE_SIZE]);
         }
+    }
+
+    /// The pages that are not zero of a memory that holds the image and these changes.
+    fn pages_over(&self, image: &Image) -> Vec<Page> {
+        let mut pages = image.pages.clone();
+        let mut blocks = self.bytes.chunks_exact(BLOCK_BYTES);
+        for (index, mask) in &self.pages {
+            let page = pages.entry(*index).or_insert_with(|| Box::new(ZEROS));
+            put(*mask, &mut blocks, &mut page[..]);
+        }
+        pages.retain(|_, page| !dirty::is_zero(&page[..]));
+        let pages = pages.into_iter();
+        pages.map(|(index, bytes)| Page { index, bytes }).collect()
+    }
+}
+
+/// Puts the next blocks where the bits of a page's mask say.
+fn put(mask: u64, blocks: &mut ChunksExact<'_, u8>, page: &mut [u8]) {
+    let bits = (0..u64::BITS as usize).filter(|bit| mask >> bit & 1 == 1);
+    // Not the other way round: `zip` takes from the first before it finds the second empty.
+    for (bit, block) in bits.zip(blocks) {
+        let at = bit * BLOCK_BYTES;
+        page[at..at + BLOCK_BYTES].copy_from_slice(block);
     }
 }
 

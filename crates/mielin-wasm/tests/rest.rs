@@ -16,7 +16,7 @@ use support::{BOTH, Node, host, module};
 const MANY: usize = 500;
 
 /// Adds 1 to the first word at each step; has data in its second page, and clears all of that.
-const CLEARING: &str = r#"(module (memory (export "memory") 1 4)
+const CLEARING: &str = r#"(module (memory (export "memory") 1 4) (global (mut i64) (i64.const -5))
     (data (i32.const 4096) "data that the program clears") (data (i32.const 8192) "data that stays")
     (func (export "_start")
         (memory.fill (i32.const 4096) (i32.const 0) (i32.const 4096))
@@ -94,6 +94,11 @@ fn a_program_rests_at_every_step_and_nothing_of_it_is_lost() {
         assert_eq!((rested.memory_bytes(), rested.kept_bytes()), (65536, 0));
         let mut steady = instance(&*prepared);
         for round in 0..20 {
+            let (at_rest, expected) = (rested.snapshot(), steady.snapshot());
+            assert_eq!(at_rest.memory_bytes, expected.memory_bytes);
+            assert!(at_rest.pages == expected.pages, "{kind}, {round}");
+            assert_eq!(at_rest.globals, expected.globals);
+            assert_eq!(at_rest.frames, expected.frames);
             let mut woken = prepared.wake(rested).unwrap();
             assert!(woken.memory() == steady.memory(), "{kind}, {round}");
             assert_eq!(woken.execution(), steady.execution());
@@ -121,7 +126,9 @@ fn a_memory_that_was_cleared_stays_so() {
         let mut program = instance(&*prepared);
         assert!(program.memory().iter().any(|byte| *byte != 0));
         program.clear();
-        let program = prepared.wake(rest(program)).unwrap();
+        let rested = rest(program);
+        assert_eq!(rested.snapshot().pages, []);
+        let program = prepared.wake(rested).unwrap();
         assert!(program.memory().iter().all(|byte| *byte == 0), "{kind}");
     }
 }

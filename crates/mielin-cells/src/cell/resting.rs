@@ -1,22 +1,18 @@
 //! Agents without an instance, because others were active more recently: [`Rested`] until they go on.
 //!
-//! Nobody else knows of it: what counts for all others is that the program is in the cell. It is woken when it is taken
-//! out, to run or to be held.
+//! Nobody else knows of it: what counts for all others is that the program is in the cell. It is woken when it is to run,
+//! or when somebody takes it out who needs an instance.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mielin_wasm::{EngineError, Instance, NotWoken, Prepared, Rested};
-use tokio::sync::oneshot;
+use mielin_wasm::{Instance, NotWoken, Prepared, Rested};
 
 use super::{Cell, Place, Turn};
 use crate::lock::lock;
 
 /// How long an agent waits that could not be woken, because there was no memory for it.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
-
-/// Whoever wants the instance, or learns why there is none.
-pub(super) type Holder = oneshot::Sender<Result<Box<dyn Instance>, EngineError>>;
 
 /// The program of an agent while it does not run.
 pub(crate) enum Program {
@@ -69,29 +65,33 @@ impl Cell {
         Ok(instance)
     }
 
-    /// Hands the instance to whoever wants to hold it; whether it has gone there.
-    pub(super) fn hand_over(self: &Arc<Self>, turn: &mut Turn, holder: Holder) -> bool {
-        let (program, prepared) = (self.take(turn), turn.prepared.clone());
-        let (Some(program), Some(prepared)) = (program, prepared) else {
-            return false;
-        };
-        match self.awake(program, &*prepared) {
-            Ok(instance) => match holder.send(Ok(instance)) {
-                Ok(()) => {
-                    turn.place = Place::Held;
-                    return true;
-                }
-                // Whoever wanted to hold it is no longer there.
-                Err(Ok(instance)) => self.put(turn, instance),
-                Err(Err(_)) => unreachable!("it gives back what was sent"),
-            },
+    /// The instance for a turn. None if there will be no turn: there is no room for it, or somebody has wished for
+    /// something meanwhile.
+    pub(super) fn awake_for_turn(
+        self: &Arc<Self>,
+        program: Program,
+        prepared: &dyn Prepared,
+    ) -> Option<Box<dyn Instance>> {
+        let has_rested = matches!(program, Program::Rested(_));
+        let instance = match self.awake(program, prepared) {
+            Ok(instance) => instance,
             Err(not_woken) => {
-                let NotWoken { rested, error } = *not_woken;
-                turn.program = Some(Program::Rested(Box::new(rested)));
-                let _ = holder.send(Err(error));
+                self.wait_for_room(*not_woken);
+                return None;
             }
+        };
+        if has_rested {
+            let mut turn = lock(&self.turn);
+            if turn.holder.is_some() || turn.paused || turn.killed {
+                self.put(&mut turn, instance);
+                self.settle(turn);
+                return None;
+            }
+            drop(turn);
+            // That was no time of the program's.
+            self.scheduler.begin_slice(self);
         }
-        false
+        Some(instance)
     }
 
     /// Has an agent wait for which there was no room when it should go on.
@@ -123,29 +123,66 @@ impl Cell {
     /// that waits for a processor and `also_queued` does not say so, keeps it as if it had been active; one that cannot
     /// rest keeps it, and is not asked again before it has been active.
     pub(crate) fn rest(self: &Arc<Self>, rank: u64, also_queued: bool) {
-        let mut turn = lock(&self.turn);
-        if turn.rank != Some(rank) {
-            return;
-        }
-        turn.rank = None;
-        let is_needed = turn.claimed.is_some() || (turn.place == Place::Queued && !also_queued);
-        let rested = match turn.program.take() {
-            Some(Program::Live(instance)) if is_needed => {
-                return self.put(&mut turn, instance);
-            }
-            Some(Program::Live(instance)) => instance.rest(),
-            other => {
-                turn.program = other;
+        let instance = {
+            let mut turn = lock(&self.turn);
+            if turn.rank != Some(rank) {
                 return;
             }
+            turn.rank = None;
+            let is_needed = turn.claimed.is_some() || (turn.place == Place::Queued && !also_queued);
+            match turn.program.take() {
+                Some(Program::Live(instance)) if is_needed => {
+                    return self.put(&mut turn, instance);
+                }
+                Some(Program::Live(instance)) => {
+                    turn.memory_bytes = instance.memory_bytes();
+                    turn.resting = Resting::Alone;
+                    instance
+                }
+                other => {
+                    turn.program = other;
+                    return;
+                }
+            }
         };
-        match rested {
+        // That takes milliseconds if it has touched much.
+        let rested = instance.rest();
+        let mut turn = lock(&self.turn);
+        turn.program = Some(match rested {
             Ok(rested) => {
-                turn.program = Some(Program::Rested(Box::new(rested)));
                 *lock(&self.stop) = None;
                 self.logs.rest();
+                Program::Rested(Box::new(rested))
             }
-            Err(instance) => turn.program = Some(Program::Live(instance)),
+            Err(instance) => Program::Live(instance),
+        });
+        if std::mem::replace(&mut turn.resting, Resting::No) == Resting::Wanted {
+            self.settle(turn);
+        }
+    }
+
+    /// Its turn has come while it is put to rest.
+    pub(super) fn come_again(&self, turn: &mut Turn) {
+        turn.place = Place::Waiting;
+        turn.wait = None;
+        turn.deadline = None;
+        turn.resting.note();
+    }
+}
+
+/// Whether the program is out of its cell to be put to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resting {
+    No,
+    Alone,
+    /// Something has happened meanwhile for which the cell must be settled.
+    Wanted,
+}
+
+impl Resting {
+    pub(super) fn note(&mut self) {
+        if *self == Resting::Alone {
+            *self = Resting::Wanted;
         }
     }
 }

@@ -136,7 +136,7 @@ mod tests {
             rest.is_some_and(|until| until > Instant::now() + Duration::from_millis(5))
         });
         // Whoever wants it does not wait for its rest to end.
-        let held = cell.hold().await.unwrap();
+        let held = cell.hold_live().await.unwrap();
         assert_eq!(place(&cell), Place::Held);
         drop(held);
         until("it does not rest again", || place(&cell) == Place::Waiting);

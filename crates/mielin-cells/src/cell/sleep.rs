@@ -96,16 +96,16 @@ impl Cell {
     }
 
     /// Frees the instance of an agent that is stored and whose post is frozen. If the node wants to store it by itself,
-    /// it gets the instance instead.
-    pub(crate) fn fall_asleep(self: &Arc<Self>, mut held: Held) {
+    /// it gets the program instead.
+    pub(crate) fn fall_asleep(self: &Arc<Self>, held: Held) {
         let mut turn = lock(&self.turn);
         if turn.holder.is_some() {
             drop(turn);
             self.post.thaw(self.epoch());
             return;
         }
-        let instance = held.instance.take();
-        turn.memory_bytes = held_bytes(instance.as_deref());
+        turn.memory_bytes = held.memory_bytes();
+        let program = held.take();
         turn.prepared = None;
         turn.place = Place::Asleep;
         turn.slept = Some((Duration::ZERO, Instant::now()));
@@ -116,7 +116,7 @@ impl Cell {
         *lock(&self.stop) = None;
         self.post.sleep();
         self.lie_down(turn);
-        drop(instance);
+        drop(program);
         if is_there {
             self.begin_waking();
         }
@@ -193,8 +193,4 @@ impl Turn {
     fn awaited(&self) -> Option<Instant> {
         self.wait.filter(|_| !self.paused).and(self.deadline)
     }
-}
-
-fn held_bytes(instance: Option<&dyn Instance>) -> u64 {
-    instance.map_or(0, Instance::memory_bytes)
 }

@@ -7,7 +7,8 @@ use mielin_mesh_core::delivery::{MessageKind, Outbox};
 use mielin_mesh_core::{AgentId, Epoch, Instant as MeshInstant, NodeId};
 use mielin_safepoint::Resumable;
 use mielin_wasm::{
-    Address, EngineError, EngineKind, Grants, HostState, Limits, NotWoken, Rested, Services,
+    Address, EngineError, EngineKind, Grants, HostState, Instance, Limits, NotWoken, Rested,
+    Services,
 };
 use tokio::sync::mpsc;
 
@@ -16,6 +17,7 @@ use crate::config::CellsConfig;
 use crate::modules::Modules;
 use crate::report::HostLine;
 use crate::spawn::host_calls;
+use crate::stored::Stored;
 
 /// Counts messages at 2048; ends with 9 when none comes in time, which is what `$patience` says.
 fn counting(patience_ns: i64) -> String {
@@ -190,7 +192,7 @@ impl Sender {
 
 /// What it has counted; whoever asks holds it for that.
 async fn counted(cell: &Arc<Cell>) -> u8 {
-    let held = cell.hold().await.unwrap();
+    let held = cell.hold_live().await.unwrap();
     held.instance().memory()[2048]
 }
 
@@ -280,6 +282,87 @@ fn one_that_cannot_rest_is_asked_once_for_each_turn() {
     scheduler.close();
 }
 
+/// Waits for messages with 6 MiB that a node must look at before it can give the instance back.
+const SLOW_TO_REST: &str = r#"(module
+    (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+    (memory (export "memory") 100)
+    (func (export "_start")
+        (memory.fill (i32.const 4096) (i32.const 1) (i32.const 6291456))
+        (loop $again
+            (drop (call $receive (i32.const 1024) (i32.const 64) (i64.const -1) (i32.const 16)))
+            (i32.store (i32.const 2048) (i32.add (i32.load (i32.const 2048)) (i32.const 1)))
+            (br $again))))"#;
+
+#[tokio::test]
+async fn what_comes_while_an_agent_is_put_to_rest_is_not_missed() {
+    let scheduler = scheduler(0);
+    let cell = agent_of(prepared(SLOW_TO_REST), &scheduler);
+    let mut sender = Sender::new();
+    until_rested(&cell);
+    let being_rested = || lock(&cell.turn).resting != Resting::No;
+    let until_resting = || until("it is not put to rest", being_rested);
+    let mut hits = 0;
+    let mut count = 0;
+    for round in 0..20 {
+        sender.send(&cell);
+        count += 1;
+        until_resting();
+        match round % 4 {
+            0 => {
+                sender.send(&cell);
+                count += 1;
+            }
+            1 => {
+                cell.pause().unwrap();
+                sender.send(&cell);
+                count += 1;
+                cell.unpause().unwrap();
+            }
+            2 => assert_eq!(counted(&cell).await, count),
+            _ => assert_eq!(cell.memory_bytes(), 100 << 16),
+        }
+        hits += usize::from(being_rested());
+        until_rested(&cell);
+        until("it does not take it", || cell.post.mailbox_is_empty());
+        until_rested(&cell);
+        assert_eq!(counted(&cell).await, count, "{round}");
+        until_rested(&cell);
+    }
+    assert!(hits > 0, "nothing came while it was put to rest");
+    sender.send(&cell);
+    until_resting();
+    cell.kill().unwrap();
+    until("it does not end", || cell.end().is_some());
+    assert_eq!(cell.end().unwrap().exit_code, EXIT_TERMINATED);
+    scheduler.close();
+}
+
+#[tokio::test]
+async fn what_cannot_be_woken_can_be_stored_and_given_up() {
+    let scheduler = scheduler(0);
+    let scarce = Scarce::new(&counting(-1), 0);
+    let cell = agent_of(Arc::clone(&scarce) as Arc<dyn Prepared>, &scheduler);
+    until_rested(&cell);
+    Sender::new().send(&cell);
+    until("it does not take it", || cell.post.mailbox_is_empty());
+    until_rested(&cell);
+    scarce.refusals.store(usize::MAX, Ordering::Relaxed);
+    assert!(cell.hold_live().await.is_err());
+    let held = cell.hold().await.unwrap();
+    let bytes = Stored::whole(&cell, &held).encode();
+    held.retire();
+    assert!(!cell.lives());
+    let stored = Stored::decode(&bytes, 1 << 20).unwrap();
+    let host = HostState::new(Address(cell.id().0));
+    let services = host_calls(&cell.identity, &cell.logs, &cell.post, &cell.tally);
+    let limits = Limits::default();
+    let made = scarce.instantiate(host, services, &limits);
+    let mut instance = made.unwrap();
+    stored.load(&mut *instance, &cell.identity).unwrap();
+    assert_eq!(instance.memory()[2048], 1);
+    scheduler.close();
+}
+
 #[test]
 fn agents_that_want_to_run_keep_their_instance() {
     let spin = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#;
@@ -335,7 +418,7 @@ async fn what_an_operation_has_claimed_keeps_its_instance_until_it_is_let_go() {
     let cell = agent_of(Arc::clone(&prepared), &scheduler);
     until_rested(&cell);
     let claim = cell.claim("a test").unwrap();
-    let mut held = cell.hold().await.unwrap();
+    let mut held = cell.hold_live().await.unwrap();
     assert_eq!(place(&cell), Place::Held);
     let tracker = held.instance_mut().track().unwrap();
     drop(held);
@@ -365,7 +448,9 @@ async fn an_agent_for_which_there_is_no_room_goes_on_when_there_is() {
     until_rested(&cell);
     // Whoever wants it learns why he does not get it, and it goes on.
     scarce.refusals.store(1, Ordering::Relaxed);
-    let error = cell.hold().await.err().unwrap();
+    let error = cell.hold_live().await.err().unwrap();
+    until_rested(&cell);
+    assert!(cell.hold().await.is_ok(), "it can be had as it is");
     assert!(
         matches!(error, CellsError::Engine(EngineError::Grow { .. })),
         "{error}"

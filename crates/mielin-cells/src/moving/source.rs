@@ -25,7 +25,7 @@ use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Offered, Outgoing};
 use super::packing::Packer;
 use crate::cell::restraint::Restrained;
-use crate::cell::{Cell, Claim, Held};
+use crate::cell::{Cell, Claim, HeldLive};
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
 use crate::hibernation;
@@ -123,7 +123,7 @@ struct Source {
     strategy: Option<MigrationStrategy>,
     tracker: Option<Box<dyn DirtyTracker>>,
     tracker_name: &'static str,
-    held: Option<Held>,
+    held: Option<HeldLive>,
     /// The stream on which the target asks for pages, until they are served.
     follow: Option<(Outgoing, RecvHalf)>,
     /// Has the agent and the stream while pages follow.
@@ -191,7 +191,7 @@ impl Source {
         });
         let memory_bytes = cell.memory_bytes();
         let nonzero_bytes = if memory_bytes <= SCAN_BYTES_MAX {
-            let held = cell.clone().hold().await?;
+            let held = cell.clone().hold_live().await?;
             pages::used(held.instance()).len() as u64 * PAGE_SIZE as u64
         } else {
             memory_bytes
@@ -440,7 +440,7 @@ impl Source {
                 None
             }
             SourceAction::SendPages => Some(self.send_pages().await.unwrap_or_else(|input| input)),
-            SourceAction::Freeze => Some(match self.cell().clone().hold().await {
+            SourceAction::Freeze => Some(match self.cell().clone().hold_live().await {
                 Ok(held) => {
                     self.held = Some(held);
                     self.cell().post.freeze();
@@ -545,7 +545,7 @@ impl Source {
 
     /// Sends what is there already: arguments and standard input, which do not change, and most of files and logs.
     async fn send_ahead(&mut self) -> Result<(), SourceInput> {
-        let held = self.cell().clone().hold().await.map_err(failed)?;
+        let held = self.cell().clone().hold_live().await.map_err(failed)?;
         let host = held.instance().host();
         host.add_blocks(&mut self.files);
         let sections = host.to_sections_beside(&self.files);

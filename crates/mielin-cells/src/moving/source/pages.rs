@@ -11,7 +11,7 @@ use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey};
 use super::super::frames::{self, Header};
 use super::super::packing::PAGES_MAX;
 use super::Source;
-use crate::cell::Held;
+use crate::cell::HeldLive;
 use crate::error::CellsError;
 
 /// Pages in one frame.
@@ -163,7 +163,7 @@ impl Source {
     pub(super) async fn harvest(&mut self) -> Result<(), CellsError> {
         let track = |error: mielin_wasm::TrackError| CellsError::Internal(error.to_string());
         if self.tracker.is_none() && self.held.is_none() {
-            let mut held = self.cell().clone().hold().await?;
+            let mut held = self.cell().clone().hold_live().await?;
             let tracker = held.instance_mut().track()?;
             self.tracker_name = tracker.backend();
             self.tracker = Some(tracker);
@@ -186,7 +186,7 @@ impl Source {
 
     /// Harvests and copies while the agent stands still for a moment.
     async fn harvest_parked(&mut self) -> Result<(), CellsError> {
-        let held = self.cell().clone().hold().await?;
+        let held = self.cell().clone().hold_live().await?;
         let Some(tracker) = &mut self.tracker else {
             return Ok(());
         };
@@ -280,7 +280,7 @@ impl Source {
 
 /// Where the bytes of pages come from.
 struct Reader<'a> {
-    held: Option<&'a Held>,
+    held: Option<&'a HeldLive>,
     tracker: Option<&'a dyn DirtyTracker>,
     copies: &'a BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
 }

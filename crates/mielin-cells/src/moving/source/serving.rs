@@ -22,7 +22,7 @@ use super::super::frames::{self, Header, Outgoing};
 use super::super::packing::{Packer, PageBytes};
 use super::Source;
 use super::pages::{BATCH, Batch, Fate, is_zero};
-use crate::cell::Held;
+use crate::cell::HeldLive;
 use crate::lock::lock;
 use crate::wire;
 
@@ -34,7 +34,7 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 /// What the two tasks share.
 struct Shared {
     /// `None` when serving has ended.
-    held: Option<Held>,
+    held: Option<HeldLive>,
     /// Pages that nobody has sent yet.
     left: PageSet,
     /// Where the push goes on: behind the page that the agent last waited for.
@@ -143,7 +143,7 @@ async fn send(
 
 impl Serving {
     fn start(
-        held: Held,
+        held: HeldLive,
         left: PageSet,
         outgoing: Outgoing,
         (mut answer, mut questions): (Outgoing, RecvHalf),
@@ -210,7 +210,7 @@ impl Serving {
 
     /// Takes the agent back; with the stream, unless a frame may have been cut in the middle of it, and what was done
     /// and not told.
-    async fn end(mut self) -> (Option<Held>, Option<Outgoing>, Vec<Progress>) {
+    async fn end(mut self) -> (Option<HeldLive>, Option<Outgoing>, Vec<Progress>) {
         let held = lock(&self.shared).held.take();
         self.answers.abort();
         let outgoing = tokio::time::timeout(END_LIMIT, &mut self.push).await;
