@@ -15,12 +15,16 @@ use crate::programs;
 
 const MILLISECOND: u64 = 1_000_000;
 
-async fn report(node: &Node, agent: AgentId) -> AgentReport {
+pub(crate) async fn report(node: &Node, agent: AgentId) -> AgentReport {
     within(node.cells.inspect(agent)).await.unwrap()
 }
 
 /// Looks at the agent until it is as it should be.
-async fn until(node: &Node, agent: AgentId, is: impl Fn(&AgentReport) -> bool) -> AgentReport {
+pub(crate) async fn until(
+    node: &Node,
+    agent: AgentId,
+    is: impl Fn(&AgentReport) -> bool,
+) -> AgentReport {
     within(async {
         loop {
             let report = node.cells.inspect(agent).await.unwrap();

@@ -6,6 +6,7 @@ use mielin_mesh_core::{AgentId, AgentState};
 use mielin_safepoint::{InstrumentError, ModuleHash, Snapshot, SnapshotError, SnapshotLimits, abi};
 use mielin_wasm::{EngineError, EngineKind, HostState, Limits};
 
+use crate::budgets::{report, until};
 use crate::nodes::{Node, PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
@@ -375,12 +376,18 @@ async fn hostile_frames_concern_the_copy_alone() {
     let spin = node.spawn(&programs::spin(), "spin").await;
     let mut trapped = 0;
     for original in [agent, worker, spin] {
+        within(node.cells.pause(original)).await.unwrap();
         let good = within(node.cells.checkpoint(original)).await.unwrap();
+        let used = report(node, original).await.counters.cpu_ns;
         for fill in [0, 1, 2, 3, 0x10, 0x7f, 0x80, 0xff] {
             let hostile = changed(&good, |snapshot| snapshot.frames.fill(fill));
             let name = Some(format!("hostile-{original}-{fill}"));
             let copy = node.cells.restore(hostile, name).await.unwrap();
             // It traps, or does whatever it does, and can be ended.
+            until(node, copy, |report| {
+                report.counters.cpu_ns > used || report.state.is_final()
+            })
+            .await;
             let asked = node.cells.terminate(copy).await;
             assert!(
                 matches!(asked, Ok(()) | Err(CellsError::Ended(_))),
@@ -391,6 +398,7 @@ async fn hostile_frames_concern_the_copy_alone() {
         }
     }
     assert!(trapped > 0, "none of them was nonsense");
+    within(node.cells.resume(agent)).await.unwrap();
     assert_eq!(ask(node, agent, "still here").await, "still here");
     shut_down(nodes).await;
 }
