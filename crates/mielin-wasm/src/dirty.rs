@@ -180,6 +180,13 @@ pub trait AbsentPages: Send {
     /// # Errors
     /// The kernel refuses, or the instance is gone.
     fn place(&mut self, first: u32, pages: &[[u8; PAGE_SIZE]]) -> Result<u64, TrackError>;
+
+    /// Says of pages, the first at `first`, that they are zero, as far as they are absent, and lets whoever waits for
+    /// them go on. They take no memory before they are touched.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the instance is gone.
+    fn place_zeros(&mut self, first: u32, pages: u32) -> Result<(), TrackError>;
 }
 
 /// See [`AbsentPages::watch`].

@@ -97,6 +97,45 @@ fn a_program_waits_for_what_it_touches_and_gets_it() {
 }
 
 #[test]
+fn what_is_said_to_be_zero_is_and_takes_no_memory_before_it_is_touched() {
+    assert!(needs_userfaultfd());
+    let mut instance = instance(EngineKind::Wasmtime, SUM);
+    let mut absent = instance.let_follow(&[(0, PAGES)]).unwrap();
+    let running = thread::spawn(move || instance.run());
+    let deadline = Clock::now() + Duration::from_secs(60);
+    let mut named = Vec::new();
+    while !running.is_finished() {
+        assert!(Clock::now() < deadline, "the program waits: {named:?}");
+        for index in absent.wanted().unwrap() {
+            match index % 64 {
+                5 => assert_eq!(absent.place(index, &[[1; PAGE_SIZE]]).unwrap(), 1),
+                // With some that nobody waits for yet, some that came already, and some beyond the end.
+                63 => absent.place_zeros(index - 13, 20).unwrap(),
+                _ => absent.place_zeros(index, 1).unwrap(),
+            }
+            named.push(index);
+        }
+        thread::yield_now();
+    }
+    // Pages 5, 69.
+    assert_eq!(running.join().unwrap(), Outcome::Exited(2));
+    let expected = (0..PAGES).filter(|index| !(50..63).contains(&(index % 64)));
+    assert!(named.iter().rev().copied().eq(expected), "{named:?}");
+    assert_eq!(absent.count(), 0);
+
+    let mut instance = support::instance(EngineKind::Wasmtime, SUM);
+    instance.clear();
+    let mut absent = instance.let_follow(&[(3, PAGES - 3)]).unwrap();
+    absent.place(9, &[[1; PAGE_SIZE]]).unwrap();
+    absent.place_zeros(0, PAGES).unwrap();
+    assert_eq!(absent.count(), 0);
+    assert_eq!(instance.touched_pages(), [9]);
+    drop(instance);
+    let gone = absent.place_zeros(0, 1);
+    assert!(matches!(gone, Err(TrackError::Gone)), "{gone:?}");
+}
+
+#[test]
 fn pages_come_twice_in_runs_or_never() {
     assert!(needs_userfaultfd());
     let mut instance = instance(EngineKind::Wasmtime, SUM);

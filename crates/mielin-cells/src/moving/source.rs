@@ -131,6 +131,10 @@ struct Source {
     faults: u64,
     /// Pages found dirty and not sent yet.
     dirty: PageSet,
+    /// They are all pages that there are: nobody has looked which of them are zero.
+    is_untold: bool,
+    /// So many of those that were to follow have never been touched.
+    untouched: u64,
     /// Their bytes, where the tracker cannot read them while the agent runs.
     copies: BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
     /// What the target has.
@@ -233,6 +237,8 @@ impl Source {
             serving: None,
             faults: 0,
             dirty: PageSet::default(),
+            is_untold: false,
+            untouched: 0,
             copies: BTreeMap::new(),
             sent: SentPages::new()?,
             packer,
@@ -694,7 +700,7 @@ impl Source {
                 .collect(),
             tracker: self.tracker_name.to_owned(),
             target_resume_us: self.target_resume_us,
-            followed: metrics.followed,
+            followed: metrics.followed.saturating_sub(self.untouched),
             faults: self.faults,
             unchanged: self.sent.spared(),
             throttled_percent: metrics.restrained_percent,

@@ -53,6 +53,8 @@ pub(super) struct Userfaults {
     region: Arc<Region>,
     descriptor: OwnedFd,
     absent: PageSet,
+    /// Those of them that [`wanted`](AbsentPages::wanted) has named.
+    named: PageSet,
 }
 
 /// Whether a program may run while pages of it are absent, on this machine.
@@ -84,6 +86,7 @@ impl Userfaults {
             region,
             descriptor,
             absent,
+            named: PageSet::default(),
         })
     }
 
@@ -215,6 +218,7 @@ impl AbsentPages for Userfaults {
                 };
                 let index = (offset / PAGE_SIZE as u64) as u32;
                 if self.absent.contains(index) {
+                    self.named.insert(index);
                     wanted.push(index);
                 } else {
                     self.zero(index)?;
@@ -243,6 +247,17 @@ impl AbsentPages for Userfaults {
             done += run;
         }
         Ok(placed)
+    }
+
+    fn place_zeros(&mut self, first: u32, pages: u32) -> Result<(), TrackError> {
+        // Whoever touches one of them later makes an event, which `wanted` answers.
+        for index in first..first.saturating_add(pages) {
+            if self.absent.remove(index) && self.named.contains(index) {
+                self.zero(index)?;
+            }
+        }
+        let _alive = self.region.hold()?;
+        Ok(())
     }
 }
 

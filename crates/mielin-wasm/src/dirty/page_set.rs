@@ -8,6 +8,19 @@ pub struct PageSet {
 }
 
 impl PageSet {
+    /// All pages below `end`.
+    #[must_use]
+    pub fn below(end: u32) -> PageSet {
+        let mut words = vec![u64::MAX; end as usize / 64];
+        if end % 64 > 0 {
+            words.push((1 << (end % 64)) - 1);
+        }
+        PageSet {
+            words,
+            len: u64::from(end),
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -38,12 +51,14 @@ impl PageSet {
         self.words[at] |= bit;
     }
 
-    /// Takes a page out, if it is there.
-    pub fn remove(&mut self, index: u32) {
-        if self.contains(index) {
+    /// Takes a page out; whether it was there.
+    pub fn remove(&mut self, index: u32) -> bool {
+        let was = self.contains(index);
+        if was {
             self.words[index as usize / 64] &= !(1 << (index % 64));
             self.len -= 1;
         }
+        was
     }
 
     /// The pages from `first` on, ascending.
@@ -91,8 +106,7 @@ mod tests {
         for _ in 0..3000 {
             let index = rng.random_range(0..300);
             if rng.random_range(0..3) == 0 {
-                set.remove(index);
-                tree.remove(&index);
+                assert_eq!(set.remove(index), tree.remove(&index));
             } else {
                 set.extend([index]);
                 tree.insert(index);
@@ -104,6 +118,11 @@ mod tests {
             assert!(set.from(first).eq(tree.range(first..).copied()), "{first}");
         }
         assert!(set.iter().eq(tree));
+        for end in [0, 1, 63, 64, 65, 200] {
+            let set = PageSet::below(end);
+            assert!(set.iter().eq(0..end), "{end}");
+            assert_eq!(set.len(), u64::from(end));
+        }
         assert!(!set.contains(u32::MAX));
         assert_eq!(set.from(u32::MAX).next(), None);
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mielin_mesh_core::MigrationFrame;
 use mielin_mesh_core::migration::{PageBatch, SourceInput, page_indices, page_runs};
 use mielin_safepoint::PAGE_SIZE;
-use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey};
+use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey, PageSet};
 
 use super::super::frames::{self, Header};
 use super::super::packing::PAGES_MAX;
@@ -170,8 +170,14 @@ impl Source {
         }
         let pages = match (&mut self.tracker, &self.held) {
             (Some(tracker), Some(held)) => tracker.harvest(Some(held.instance())).map_err(track)?,
-            // What nobody tracked goes now, or follows: then even looking at all of it would take too long.
-            (None, Some(held)) if self.follow.is_some() => held.instance().touched_pages(),
+            // What nobody tracked goes now, or follows: then even to ask which pages there are would take too long
+            // while the agent stands still.
+            (None, Some(held)) if self.follow.is_some() => {
+                let end = held.instance().memory_bytes() / PAGE_SIZE as u64;
+                self.dirty = PageSet::below(u32::try_from(end).unwrap_or(u32::MAX));
+                self.is_untold = true;
+                return Ok(());
+            }
             (None, Some(held)) => used(held.instance()),
             (Some(tracker), None) if tracker.concurrent() => {
                 let mut pages = tracker.harvest(None).map_err(track)?;

@@ -59,6 +59,8 @@ pub(super) struct Serving {
 pub(super) enum Progress {
     /// So many bytes went out.
     Sent(u64),
+    /// The same, to say that so many pages are not there.
+    Untouched { pages: u64, bytes: u64 },
     /// The agent waits for so many pages.
     Wanted(u64),
 }
@@ -141,10 +143,41 @@ async fn send(
     Ok(())
 }
 
+/// Takes out of what is left the pages that the agent has never touched, and says that they are zero.
+async fn send_untouched(
+    shared: &Mutex<Shared>,
+    outgoing: &mut Outgoing,
+    progress: &mpsc::UnboundedSender<Progress>,
+) -> Result<(), mielin_mesh::StreamError> {
+    let mut tail = Vec::new();
+    let (count, pages) = {
+        let mut shared = lock(shared);
+        let Some(held) = &shared.held else {
+            return Ok(());
+        };
+        let mut untouched = shared.left.clone();
+        for index in held.instance().touched_pages() {
+            untouched.remove(index);
+        }
+        for index in untouched.iter() {
+            shared.left.remove(index);
+        }
+        (page_runs(untouched.iter(), &mut tail), untouched.len())
+    };
+    if count > 0 {
+        let bytes = tail.len() as u64;
+        let frame = MigrationFrame::Zeros { count };
+        outgoing.core(frame, tail.into()).await?;
+        // The driver may have ended.
+        let _ = progress.send(Progress::Untouched { pages, bytes });
+    }
+    Ok(())
+}
+
 impl Serving {
     fn start(
         held: HeldLive,
-        left: PageSet,
+        (left, is_untold): (PageSet, bool),
         outgoing: Outgoing,
         (mut answer, mut questions): (Outgoing, RecvHalf),
         mut packer: Packer,
@@ -160,6 +193,9 @@ impl Serving {
             let (shared, said) = (Arc::clone(&shared), said.clone());
             let mut outgoing = outgoing;
             tokio::spawn(async move {
+                if is_untold && send_untouched(&shared, &mut outgoing, &said).await.is_err() {
+                    return outgoing;
+                }
                 let mut batch = Batch::default();
                 while lock(&shared).next(&mut batch) {
                     // A broken stream is noticed where the target's frames are read.
@@ -253,9 +289,16 @@ impl Source {
             return;
         };
         let left = std::mem::take(&mut self.dirty);
+        let is_untold = std::mem::take(&mut self.is_untold);
         // What it knows of the link goes along; nothing but the counters is asked of the one that stays.
         let packer = self.packer.take();
-        self.serving = Some(Serving::start(held, left, outgoing, follow, packer));
+        self.serving = Some(Serving::start(
+            held,
+            (left, is_untold),
+            outgoing,
+            follow,
+            packer,
+        ));
     }
 
     /// Stops sending what follows, if that has begun.
@@ -274,6 +317,10 @@ impl Source {
     pub(super) fn note_served(&mut self, progress: Progress) -> SourceInput {
         let bytes = match progress {
             Progress::Sent(bytes) => bytes,
+            Progress::Untouched { pages, bytes } => {
+                self.untouched += pages;
+                bytes
+            }
             Progress::Wanted(pages) => {
                 self.faults += pages;
                 0

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use mielin_mesh::MeshStream;
 use mielin_mesh_core::MigrationFrame;
 use mielin_mesh_core::migration::{PageBatch, TargetInput, read_page_runs};
-use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{AbsentPages, TrackError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,9 +18,6 @@ use super::super::frames::{Header, Outgoing};
 use super::read;
 use crate::error::CellsError;
 use crate::lock::lock;
-
-/// Zero pages that are put in place at once.
-const ZEROS: usize = 16;
 
 /// The pages that have not come, and the number of the memory's pages.
 #[derive(Clone)]
@@ -182,13 +178,8 @@ fn place_zeros(absent: &Absent, count: u32, tail: &Bytes) -> Option<TargetInput>
     }
     let mut absent = lock(&absent.pages);
     for (first, len) in runs {
-        let mut done = 0;
-        while done < len {
-            let pages = &[[0; PAGE_SIZE]; ZEROS][..ZEROS.min((len - done) as usize)];
-            if let Err(error) = absent.place(first + done, pages) {
-                return Some(of_error(&error));
-            }
-            done += pages.len() as u32;
+        if let Err(error) = absent.place_zeros(first, len) {
+            return Some(of_error(&error));
         }
     }
     Some(standing(&**absent))
