@@ -65,6 +65,7 @@ pub(super) struct Locals {
     groups: Vec<(u32, wasm_encoder::ValType)>,
     added: Vec<Ty>,
     shadows: BTreeMap<(usize, Ty), u32>,
+    zeros: BTreeMap<Ty, u32>,
 }
 
 impl Locals {
@@ -83,6 +84,7 @@ impl Locals {
                 .collect(),
             added: Vec::new(),
             shadows: BTreeMap::new(),
+            zeros: BTreeMap::new(),
         }
     }
 
@@ -109,6 +111,16 @@ impl Locals {
         }
         let local = self.add(ty);
         self.shadows.insert((height, ty), local);
+        local
+    }
+
+    /// A local that is always zero.
+    pub(super) fn zero(&mut self, ty: Ty) -> u32 {
+        if let Some(&local) = self.zeros.get(&ty) {
+            return local;
+        }
+        let local = self.add(ty);
+        self.zeros.insert(ty, local);
         local
     }
 

@@ -153,8 +153,12 @@ impl Writer<'_> {
             for value in values {
                 if lives.contains(&value.local) {
                     self.out.op().local_get(value.local);
-                } else {
+                } else if matches!(value.ty, Ty::I32 | Ty::I64) {
                     self.out.zero(value.ty);
+                } else {
+                    // A constant has all its bytes in the code: up to 18.
+                    let zero = self.locals.zero(value.ty);
+                    self.out.op().local_get(zero);
                 }
             }
             let routine = if number < count {
