@@ -5,8 +5,7 @@
 //! figures are those of the whole process: its resident memory, its mappings, its threads, its files. What a program has
 //! touched of its memory is asked of the kernel for one that waits, and is what it would cost if nothing but whole pages
 //! were kept of it. Baseline in the same run: instances of the same module that are kept, 2,000 of them, and one that is
-//! made and dropped. `--live N` sets how many agents keep their instance, `--engine wasmi` the other engine, `-o json`
-//! prints one object for machines.
+//! made and dropped.
 //!
 //! The process ends without storing the agents.
 
@@ -15,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use clap::{Parser, ValueEnum};
 use mielin_cells::{Cells, CellsConfig, SpawnRequest};
 use mielin_mesh::{MeshConfig, MeshService, create_mesh};
 use mielin_mesh_core::{AgentId, AgentState, NodeRole};
@@ -201,19 +201,40 @@ async fn until_all_wait(cells: &Cells, count: usize) {
     }
 }
 
+/// How many idle agents does a node hold, and what does each of them cost?
+#[derive(Parser)]
+struct Options {
+    /// Agents that are spawned
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    agents: usize,
+    /// Agents that keep their instance while they do not run
+    #[arg(long, value_name = "N")]
+    live: Option<usize>,
+    /// wasmtime or wasmi
+    #[arg(long, value_name = "NAME", default_value_t)]
+    engine: EngineKind,
+    /// For people or for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str| {
-        let given = arguments.windows(2).find(|pair| pair[0] == name);
-        given.map(|pair| pair[1].as_str())
-    };
-    let json = option("-o") == Some("json");
-    let count: usize = option("--agents").map_or(Ok(100_000), str::parse)?;
+    let options = Options::parse();
+    let json = options.output == Output::Json;
+    let count = options.agents;
     let mut config = CellsConfig::default();
-    config.engine = option("--engine").map_or(Ok(config.engine), str::parse)?;
-    config.live_instances_max =
-        option("--live").map_or(Ok(config.live_instances_max), str::parse)?;
+    config.engine = options.engine;
+    if let Some(live) = options.live {
+        config.live_instances_max = live;
+    }
     config.agents_max = config.agents_max.max(count + 1);
     let (live_max, engine) = (config.live_instances_max, config.engine);
 

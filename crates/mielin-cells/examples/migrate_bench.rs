@@ -5,13 +5,13 @@
 //! run: stop-copy. Floor in the same run: the same bytes over a plain TCP connection on loopback, into memory that is
 //! there already. How much slower the agent is while its memory goes ahead: what it writes in that time, as a share of
 //! what it wrote in the same time before; and the same by the time that it had a processor, which both nodes want as
-//! well. `-o json` prints rows for machines; `--reps N` sets the moves per row, `--mib N` one size,
-//! `--hot-kib N` one hot set, and `--strategy NAME` one strategy beside stop-copy.
+//! well.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use clap::{Parser, ValueEnum};
 use mielin_cells::{Cells, CellsConfig, LogKind, MoveOptions, MoveProgress, SpawnRequest};
 use mielin_mesh::{JoinRequest, MeshConfig, MeshService, create_mesh, join};
 use mielin_mesh_core::{AgentId, MemberState, MigrationStrategy, NodeRole};
@@ -23,6 +23,33 @@ type Failure = Box<dyn std::error::Error>;
 const UNDISTURBED: Duration = Duration::from_millis(200);
 /// Copies of the memory's bytes by TCP.
 const FLOORS: usize = 5;
+
+/// How long does an agent stand still while it moves, by the size of its memory, what it writes and the strategy?
+#[derive(Parser)]
+struct Options {
+    /// Moves for each row
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..10_000))]
+    reps: u32,
+    /// Only agents of this size, instead of 1, 16, 64 and 256 MiB
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    mib: Option<u32>,
+    /// Only this hot set, instead of 64 KiB, 256 KiB and a tenth of the memory
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(4..))]
+    hot_kib: Option<u32>,
+    /// Only this strategy beside stop-copy: pre-copy, post-copy or hybrid
+    #[arg(long, value_name = "NAME")]
+    strategy: Option<MigrationStrategy>,
+    /// For people or for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
 
 struct Row {
     mib: u32,
@@ -94,26 +121,19 @@ fn slowdown(undisturbed: &Pace, disturbed: &Pace) -> Option<[f64; 2]> {
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let json = arguments.windows(2).any(|pair| pair == ["-o", "json"]);
-    let number = |option: &str, otherwise: u32| {
-        let given = arguments.windows(2).find(|pair| pair[0] == option);
-        given.map_or(Ok(otherwise), |pair| pair[1].parse())
+    let options = Options::parse();
+    let json = options.output == Output::Json;
+    let reps = options.reps;
+    let sizes = match options.mib {
+        None => vec![1, 16, 64, 256],
+        Some(mib) => vec![mib],
     };
-    let reps = number("--reps", 30)?;
-    let sizes = match number("--mib", 0)? {
-        0 => vec![1, 16, 64, 256],
-        mib => vec![mib],
+    let hot_sets = |mib: u32| match options.hot_kib {
+        None => vec![64, 256, mib * 1024 / 10],
+        Some(kib) => vec![kib.min(mib * 1024 - 4)],
     };
-    let hot_sets = |mib: u32| -> Result<Vec<u32>, Failure> {
-        Ok(match number("--hot-kib", 0)? {
-            0 => vec![64, 256, mib * 1024 / 10],
-            kib => vec![kib.min(mib * 1024 - 4)],
-        })
-    };
-    let given = arguments.windows(2).find(|pair| pair[0] == "--strategy");
-    let strategies = match given {
-        Some(pair) => vec![MigrationStrategy::StopCopy, pair[1].parse()?],
+    let strategies = match options.strategy {
+        Some(strategy) => vec![MigrationStrategy::StopCopy, strategy],
         None => MigrationStrategy::ALL.to_vec(),
     };
     let directory = tempfile::tempdir()?;
@@ -159,7 +179,7 @@ async fn main() -> Result<(), Failure> {
     let mut rows = Vec::new();
     for mib in sizes {
         let floor_us = floor(mib)?;
-        for hot_kib in hot_sets(mib)? {
+        for hot_kib in hot_sets(mib) {
             for strategy in &strategies {
                 let mut row = measure(&nodes, mib, hot_kib, *strategy, reps).await?;
                 row.floor_us = floor_us;
