@@ -10,7 +10,7 @@ mod resting;
 pub(crate) mod restraint;
 mod sleep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

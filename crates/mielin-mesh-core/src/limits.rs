@@ -165,8 +165,13 @@ pub const MAILBOX_HEADERS_BYTES_MAX: usize = 16 << 20;
 /// connection. Starting is a matter of microseconds.
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a target whose agent runs waits for the next page that is to follow, before it gives its copy up and the
-/// agent goes on at the source. The agent may be standing still for all of this time.
+/// agent goes on at the source; and how long the source serves it after the last page that it had not sent before. The
+/// agent may be standing still for all of this time.
 pub const FOLLOW_TIMEOUT: Duration = Duration::from_secs(10);
+/// The slowest link, in bytes in a second, on which pages may follow a running agent: 1 Mbit/s. Pages take no longer than
+/// that altogether, and [`FOLLOW_TIMEOUT`], or a target that fetches one now and then could keep the source's agent
+/// frozen for days. 64 MiB may take 9 minutes.
+pub const FOLLOW_BYTES_PER_SECOND_MIN: u64 = 125_000;
 /// Agents whose arrival a target remembers for sources in doubt.
 pub const ARRIVALS_MAX: usize = 16_384;
 /// How long a target that runs the agent waits to hear that the source has let go, before it lets the agent's

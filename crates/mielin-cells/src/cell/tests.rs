@@ -99,7 +99,7 @@ impl Prepared for Scarce {
 }
 
 /// A compiled module.
-pub(super) fn prepared(text: &str) -> Arc<dyn Prepared> {
+pub(crate) fn prepared(text: &str) -> Arc<dyn Prepared> {
     let module = wat::parse_str(text).unwrap().into();
     let modules = Modules::open(&CellsConfig::default()).unwrap();
     let prepared = modules.prepare(&module, EngineKind::Wasmtime, &Limits::default());
@@ -107,12 +107,12 @@ pub(super) fn prepared(text: &str) -> Arc<dyn Prepared> {
 }
 
 /// One thread for agents, on which a turn is longer than any test; so many of them have an instance while they rest.
-pub(super) fn scheduler(live_max: usize) -> Scheduler {
+pub(crate) fn scheduler(live_max: usize) -> Scheduler {
     Scheduler::start(1, Duration::from_secs(3600), 1 << 20, live_max).unwrap()
 }
 
 /// A new agent of a module, started.
-pub(super) fn agent_of(prepared: Arc<dyn Prepared>, scheduler: &Scheduler) -> Arc<Cell> {
+pub(crate) fn agent_of(prepared: Arc<dyn Prepared>, scheduler: &Scheduler) -> Arc<Cell> {
     let identity = Identity {
         id: AgentId::new(),
         name: "tested".to_owned(),

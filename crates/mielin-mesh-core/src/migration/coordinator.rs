@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::limits::{
-    FOLLOW_TIMEOUT, MIGRATION_TIMEOUT, PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL,
-    PRE_COPY_SHRINK_PERCENT, QUERY_PERIOD, RESTRAINT_PERCENT, RESUME_TIMEOUT,
-    STOP_COPY_BELOW_BYTES,
+    FOLLOW_BYTES_PER_SECOND_MIN, FOLLOW_TIMEOUT, MIGRATION_TIMEOUT, PAGE_BYTES,
+    PRE_COPY_DOWNTIME_BUDGET, PRE_COPY_PAGES_SMALL, PRE_COPY_SHRINK_PERCENT, QUERY_PERIOD,
+    RESTRAINT_PERCENT, RESUME_TIMEOUT, STOP_COPY_BELOW_BYTES,
 };
 use crate::migration::{
     MigrationFrame, MigrationMetrics, MigrationPhase, MigrationStrategy, Offer, PhaseTime, Query,
@@ -103,6 +103,8 @@ pub enum SourceInput {
     },
     /// Pages went to the running agent, by [`SourceAction::ServePages`].
     PagesServed {
+        /// Pages of the list that had not been sent before.
+        pages: u64,
         /// Bytes sent.
         bytes: u64,
     },
@@ -230,6 +232,10 @@ pub struct MigrationCoordinator {
     may_follow: bool,
     /// Pages that follow the running agent.
     following: u64,
+    /// Those of them that have not been sent yet.
+    unserved: u64,
+    /// When all of them must have been sent.
+    served_by: Option<Instant>,
     frozen_at: Option<Instant>,
     resumed_at: Option<Instant>,
     began: Instant,
@@ -249,7 +255,12 @@ impl MigrationCoordinator {
         self.rounds = last.into_iter().collect();
         self.bytes = 0;
         self.deadline = self.deadline.map(|_| Instant::START);
-        for time in [&mut self.frozen_at, &mut self.resumed_at, &mut self.ended] {
+        for time in [
+            &mut self.served_by,
+            &mut self.frozen_at,
+            &mut self.resumed_at,
+            &mut self.ended,
+        ] {
             *time = time.map(|_| Instant::START);
         }
         for time in [
@@ -287,6 +298,8 @@ impl MigrationCoordinator {
             restraint: 0,
             may_follow: false,
             following: 0,
+            unserved: 0,
+            served_by: None,
             frozen_at: None,
             resumed_at: None,
             began: now,
@@ -303,11 +316,9 @@ impl MigrationCoordinator {
     pub fn handle(&mut self, now: Instant, input: SourceInput) {
         match input {
             // They were sent, whatever has come of the move meanwhile.
-            SourceInput::PagesServed { bytes } => {
+            SourceInput::PagesServed { pages, bytes } => {
                 self.bytes += bytes;
-                if self.stage == Stage::Secured {
-                    self.deadline = Some(now + FOLLOW_TIMEOUT);
-                }
+                self.pages_served(now, pages);
             }
             _ if self.stage == Stage::Nothing => {}
             SourceInput::Frame(frame) => self.handle_frame(now, frame),
@@ -571,9 +582,23 @@ impl MigrationCoordinator {
             self.enter(now, MigrationPhase::PostCopy);
             self.actions.push_back(SourceAction::ServePages);
             self.deadline = Some(now + FOLLOW_TIMEOUT);
+            let bytes = self.following.saturating_mul(PAGE_BYTES as u64);
+            let crossing = Duration::from_secs(bytes / FOLLOW_BYTES_PER_SECOND_MIN);
+            self.served_by = Some(now + FOLLOW_TIMEOUT + crossing);
+            self.unserved = self.following;
         } else {
             self.enter(now, MigrationPhase::Securing);
             self.deadline = Some(now + RESUME_TIMEOUT);
+        }
+    }
+
+    /// More time, if what is left has become less: a target may ask for the same pages for ever.
+    fn pages_served(&mut self, now: Instant, pages: u64) {
+        let pages = pages.min(self.unserved);
+        self.unserved -= pages;
+        if self.stage == Stage::Secured && pages > 0 {
+            let next = now + FOLLOW_TIMEOUT;
+            self.deadline = Some(self.served_by.map_or(next, |by| next.min(by)));
         }
     }
 

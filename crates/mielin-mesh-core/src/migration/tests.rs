@@ -605,8 +605,10 @@ impl Sim {
                             _ => MigrationFrame::Pages { count },
                         });
                     }
-                    self.source_inputs
-                        .push_back(SourceInput::PagesServed { bytes: 4_100 });
+                    self.source_inputs.push_back(SourceInput::PagesServed {
+                        pages: 1,
+                        bytes: 4_100,
+                    });
                 }
                 return;
             }
@@ -1081,6 +1083,75 @@ fn a_source_in_doubt_asks_until_it_knows() {
     assert_eq!(next(&mut source), SourceAction::Release);
 }
 
+/// A source whose agent runs at the target since the beginning, and is followed by so many pages.
+fn followed_by(pages: u64) -> MigrationCoordinator {
+    let mut source = MigrationCoordinator::new(at(0), plan(MigrationStrategy::PostCopy));
+    frame(&mut source, 0, accept(false, true));
+    frame(&mut source, 0, MigrationFrame::Prepared);
+    source.handle(at(0), SourceInput::Frozen);
+    source.handle(at(0), SourceInput::Harvested { pages });
+    source.handle(at(0), SourceInput::AbsentSent);
+    source.handle(at(0), SourceInput::StateSent { bytes: 1 });
+    let epoch = Epoch(5);
+    frame(&mut source, 0, MigrationFrame::Ready { epoch });
+    frame(&mut source, 0, MigrationFrame::Running { epoch });
+    assert_eq!(source.phase(), &MigrationPhase::PostCopy);
+    source
+}
+
+/// When the source is in doubt, in milliseconds, if every `period_ms` so many pages are sent that had not been sent.
+fn in_doubt_after(mut source: MigrationCoordinator, period_ms: u64, pages: u64) -> u64 {
+    let mut sending = period_ms;
+    loop {
+        let due = source.poll_timeout().unwrap();
+        if at(sending) < due {
+            let bytes = 4_100;
+            source.handle(at(sending), SourceInput::PagesServed { pages, bytes });
+            sending += period_ms;
+            assert!(sending < 1_000_000, "it does not end");
+            continue;
+        }
+        source.handle_timeout(due);
+        assert_eq!(source.phase(), &MigrationPhase::InDoubt);
+        return u64::try_from(due.since_start().as_millis()).unwrap();
+    }
+}
+
+#[test]
+fn a_target_that_asks_for_the_same_pages_for_ever_ends_in_doubt() {
+    let limit = u64::try_from(FOLLOW_TIMEOUT.as_millis()).unwrap();
+    assert_eq!(in_doubt_after(followed_by(1_000), 100, 0), limit);
+    // Three pages are new, at 100, 200 and 300 ms, and what is sent from then on is not.
+    let mut source = followed_by(1_000);
+    for millis in [100, 200, 300] {
+        let served = SourceInput::PagesServed { pages: 1, bytes: 1 };
+        source.handle(at(millis), served);
+    }
+    assert_eq!(in_doubt_after(source, 400, 0), 300 + limit);
+    // Nor is there more to come than was to follow, whatever is said to have been sent.
+    assert_eq!(in_doubt_after(followed_by(100), 100, 100), 100 + limit);
+}
+
+#[test]
+fn pages_follow_at_a_least_speed() {
+    // One now and then, each in time, would keep the agent frozen for hours.
+    let crossing = 10_000 * PAGE_BYTES as u64 / FOLLOW_BYTES_PER_SECOND_MIN;
+    let limit = FOLLOW_TIMEOUT.as_secs() + crossing;
+    assert_eq!(in_doubt_after(followed_by(10_000), 9_000, 1), limit * 1_000);
+    // At that speed all of them come, and the target has time to say so.
+    let millis = 1_000 * PAGE_BYTES as u64 / (FOLLOW_BYTES_PER_SECOND_MIN / 1_000);
+    let mut source = followed_by(1_000);
+    for page in 1..=1_000 {
+        let now = at(millis * page / 1_000);
+        source.handle_timeout(now);
+        let served = SourceInput::PagesServed { pages: 1, bytes: 1 };
+        source.handle(now, served);
+    }
+    let secured = MigrationFrame::Secured { epoch: Epoch(5) };
+    frame(&mut source, millis + 5_000, secured);
+    assert_eq!(source.phase(), &MigrationPhase::Complete);
+}
+
 #[test]
 fn arrivals_never_say_both() {
     let mut arrivals = Arrivals::new();
@@ -1303,7 +1374,7 @@ proptest! {
                 Some(SourceAction::Harvest) => source.handle(at(1), SourceInput::Harvested { pages: 9 }),
                 Some(SourceAction::SendPages) => source.handle(at(1), SourceInput::PagesSent { pages: 9, bytes: 9 }),
                 Some(SourceAction::SendAbsent) => source.handle(at(1), SourceInput::AbsentSent),
-                Some(SourceAction::ServePages) => source.handle(at(1), SourceInput::PagesServed { bytes: 1 }),
+                Some(SourceAction::ServePages) => source.handle(at(1), SourceInput::PagesServed { pages: 1, bytes: 1 }),
                 Some(SourceAction::Freeze) => { frozen = true; source.handle(at(1), SourceInput::Frozen); }
                 Some(SourceAction::SendState { .. }) => source.handle(at(1), SourceInput::StateSent { bytes: 1 }),
                 Some(SourceAction::Send(MigrationFrame::Go { .. })) => handed_over = true,

@@ -77,7 +77,10 @@ impl Source {
                 },
                 SourceAction::Freeze => SourceInput::Frozen,
                 SourceAction::SendAbsent => SourceInput::AbsentSent,
-                SourceAction::ServePages => SourceInput::PagesServed { bytes: 40_960 },
+                SourceAction::ServePages => SourceInput::PagesServed {
+                    pages: 10,
+                    bytes: 40_960,
+                },
                 SourceAction::SendState { epoch } => {
                     assert!(epoch > EPOCH);
                     SourceInput::StateSent { bytes: 10 }

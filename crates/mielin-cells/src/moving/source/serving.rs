@@ -57,20 +57,20 @@ pub(super) struct Serving {
 
 /// What one of them has done.
 pub(super) enum Progress {
-    /// So many bytes went out.
-    Sent(u64),
-    /// The same, to say that so many pages are not there.
+    /// So many pages went out that nobody had sent before, and so many bytes in all.
+    Sent { pages: u64, bytes: u64 },
+    /// So many bytes went out to say that so many pages are not there.
     Untouched { pages: u64, bytes: u64 },
     /// The agent waits for so many pages.
     Wanted(u64),
 }
 
 impl Shared {
-    /// Takes pages out of what is left and reads them; false when serving has ended.
-    fn pick(&mut self, indices: &[u32], batch: &mut Batch) -> bool {
-        let Some(held) = &self.held else {
-            return false;
-        };
+    /// Takes pages out of what is left and reads them, and gives how many of them were left; `None` when serving has
+    /// ended.
+    fn pick(&mut self, indices: &[u32], batch: &mut Batch) -> Option<u64> {
+        let held = self.held.as_ref()?;
+        let before = self.left.len();
         for index in indices {
             self.left.remove(*index);
         }
@@ -84,24 +84,22 @@ impl Shared {
             true => Fate::Zero,
             false => Fate::Kept,
         });
-        true
+        Some(before - self.left.len())
     }
 
-    /// The next pages to push; false when there are none.
-    fn next(&mut self, batch: &mut Batch) -> bool {
+    /// The next pages to push, as [`Shared::pick`] does it; `None` when there are none.
+    fn next(&mut self, batch: &mut Batch) -> Option<u64> {
         let mut indices: Vec<u32> = self.left.from(self.next).take(BATCH).collect();
         if indices.is_empty() {
             indices = self.left.iter().take(BATCH).collect();
         }
-        let Some(last) = indices.last() else {
-            return false;
-        };
+        let last = indices.last()?;
         self.next = last.saturating_add(1);
         self.pick(&indices, batch)
     }
 
-    /// What the agent waits for, and what it will probably want next; false when serving has ended.
-    fn around(&mut self, wanted: &[u32], batch: &mut Batch) -> bool {
+    /// What the agent waits for, and what it will probably want next, as [`Shared::pick`] does it.
+    fn around(&mut self, wanted: &[u32], batch: &mut Batch) -> Option<u64> {
         let mut indices: BTreeSet<u32> = wanted.iter().copied().collect();
         for index in wanted {
             let end = index.saturating_add(READ_AHEAD);
@@ -112,9 +110,10 @@ impl Shared {
     }
 }
 
-/// Sends a batch, and says how many bytes that took.
+/// Sends a batch with so many pages that had not been sent, and says so and how many bytes that took.
 async fn send(
     batch: &Batch,
+    pages: u64,
     outgoing: &mut Outgoing,
     way: Way<'_>,
     progress: &mpsc::UnboundedSender<Progress>,
@@ -139,7 +138,7 @@ async fn send(
     }
     let bytes = outgoing.bytes - before;
     // The driver may have ended.
-    let _ = progress.send(Progress::Sent(bytes));
+    let _ = progress.send(Progress::Sent { pages, bytes });
     Ok(())
 }
 
@@ -197,10 +196,16 @@ impl Serving {
                     return outgoing;
                 }
                 let mut batch = Batch::default();
-                while lock(&shared).next(&mut batch) {
+                loop {
+                    let Some(pages) = lock(&shared).next(&mut batch) else {
+                        break;
+                    };
                     // A broken stream is noticed where the target's frames are read.
                     let way = Way::Packed(&mut packer);
-                    if send(&batch, &mut outgoing, way, &said).await.is_err() {
+                    if send(&batch, pages, &mut outgoing, way, &said)
+                        .await
+                        .is_err()
+                    {
                         break;
                     }
                 }
@@ -217,11 +222,11 @@ impl Serving {
                         words.iter().map(|word| u32::from_le_bytes(*word)).collect();
                     let _ = said.send(Progress::Wanted(wanted.len() as u64));
                     for wanted in wanted.chunks(BATCH / READ_AHEAD as usize) {
-                        if !lock(&shared).around(wanted, &mut batch) {
+                        let Some(pages) = lock(&shared).around(wanted, &mut batch) else {
                             return;
-                        }
+                        };
                         let way = Way::Plain(&bytes);
-                        if send(&batch, &mut answer, way, &said).await.is_err() {
+                        if send(&batch, pages, &mut answer, way, &said).await.is_err() {
                             return;
                         }
                     }
@@ -315,17 +320,51 @@ impl Source {
 
     /// Counts what the tasks have done.
     pub(super) fn note_served(&mut self, progress: Progress) -> SourceInput {
-        let bytes = match progress {
-            Progress::Sent(bytes) => bytes,
+        let (pages, bytes) = match progress {
+            Progress::Sent { pages, bytes } => (pages, bytes),
             Progress::Untouched { pages, bytes } => {
                 self.untouched += pages;
-                bytes
+                (pages, bytes)
             }
             Progress::Wanted(pages) => {
                 self.faults += pages;
-                0
+                (0, 0)
             }
         };
-        SourceInput::PagesServed { bytes }
+        SourceInput::PagesServed { pages, bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::cell::tests::{agent_of, prepared, scheduler};
+
+    /// What the coordinator is told gives the target more time, so a page that it asks for again must not count.
+    #[tokio::test]
+    async fn a_page_counts_once_however_often_it_is_asked_for() {
+        let program = prepared(r#"(module (memory (export "memory") 4) (func (export "_start")))"#);
+        let scheduler = scheduler(1);
+        let cell = agent_of(program, &scheduler);
+        let mut left = PageSet::default();
+        left.extend(10..30);
+        let mut shared = Shared {
+            held: Some(cell.hold_live().await.unwrap()),
+            left,
+            next: 0,
+        };
+        let mut batch = Batch::default();
+        // With those behind it; then nothing of it is left, and beyond the memory there never was anything.
+        assert_eq!(shared.around(&[10], &mut batch), Some(8));
+        for _ in 0..3 {
+            assert_eq!(shared.around(&[10], &mut batch), Some(0));
+            assert_eq!(shared.around(&[0, 9, 64, u32::MAX], &mut batch), Some(0));
+        }
+        assert_eq!(shared.next(&mut batch), Some(12));
+        assert_eq!(shared.next(&mut batch), None);
+        shared.held = None;
+        assert_eq!(shared.around(&[10], &mut batch), None);
     }
 }

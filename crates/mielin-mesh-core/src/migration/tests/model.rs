@@ -142,7 +142,10 @@ impl State {
             SourceAction::ServePages => {
                 send(MigrationFrame::Pages { count: 1 });
                 send(MigrationFrame::Zeros { count: 1 });
-                SourceInput::PagesServed { bytes: 1 }
+                SourceInput::PagesServed {
+                    pages: 1_000,
+                    bytes: 1,
+                }
             }
             SourceAction::Query(query) => {
                 self.query = Some(query);
