@@ -117,10 +117,9 @@ fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<C
     let host = HostState::new(Address(id.0));
     let made = prepared.instantiate(host, services, &identity.limits);
     let loaded = made.map_err(CellsError::from).and_then(|mut instance| {
-        match stored.load(instance.as_mut(), &identity) {
-            Ok(()) => Ok(instance),
-            Err(error) => Err(error.into()),
-        }
+        stored.load(instance.as_mut(), &identity)?;
+        check_input(instance.host(), &identity.limits)?;
+        Ok(instance)
     });
     let mut instance = loaded.inspect_err(|_| logs.discard())?;
     // In the copy it is the original's.
@@ -144,14 +143,27 @@ fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<C
     ))
 }
 
-/// A copy brings its limits along, and gets no more than a spawn here would.
-fn smaller(copied: &Limits, here: &Limits) -> Limits {
+/// A copy, or an agent that arrives, brings its limits along, and gets no more than a spawn here would.
+pub(crate) fn smaller(brought: &Limits, here: &Limits) -> Limits {
     Limits {
-        memory_bytes: copied.memory_bytes.min(here.memory_bytes),
-        table_elements: copied.table_elements.min(here.table_elements),
-        module_bytes: copied.module_bytes.min(here.module_bytes),
-        message_bytes: copied.message_bytes.min(here.message_bytes),
-        log_bytes: copied.log_bytes.min(here.log_bytes),
-        input_bytes: copied.input_bytes.min(here.input_bytes),
+        memory_bytes: brought.memory_bytes.min(here.memory_bytes),
+        table_elements: brought.table_elements.min(here.table_elements),
+        module_bytes: brought.module_bytes.min(here.module_bytes),
+        message_bytes: brought.message_bytes.min(here.message_bytes),
+        log_bytes: brought.log_bytes.min(here.log_bytes),
+        input_bytes: brought.input_bytes.min(here.input_bytes),
     }
+}
+
+/// Arguments, environment and standard input are a part of what a copy or an arriving agent is, so nobody can cut them.
+pub(crate) fn check_input(host: &HostState, limits: &Limits) -> Result<(), CellsError> {
+    let (len, max) = (host.input_bytes() as u64, limits.input_bytes as u64);
+    if len > max {
+        return Err(CellsError::TooLarge {
+            what: "the agent's input".to_owned(),
+            len,
+            max,
+        });
+    }
+    Ok(())
 }

@@ -176,7 +176,7 @@ impl HostState {
     }
 
     /// The bytes that count against [`Limits::input_bytes`](crate::Limits::input_bytes).
-    pub(crate) fn input_bytes(&self) -> usize {
+    pub fn input_bytes(&self) -> usize {
         let strings = self.args.iter().chain(&self.env);
         strings
             .map(|text| text.len() + 1)

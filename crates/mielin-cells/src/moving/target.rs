@@ -3,6 +3,7 @@
 mod ending;
 mod following;
 mod inbound;
+mod welcome;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,9 +23,11 @@ use tokio::sync::mpsc;
 use self::following::Following;
 pub(crate) use self::inbound::Inbound;
 use self::inbound::InboundEntry;
+use self::welcome::{admit, fits, sections_fit};
 use super::frames::{self, FrameError, Header, Installed, Offered, Outgoing};
 use super::packing;
 use crate::cell::{Cell, Claim, Identity, Parts, Program};
+use crate::checkpoint::check_input;
 use crate::config::{MoveSide, ProbeAnswer};
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -291,9 +294,12 @@ impl Target {
         if log.len() != offset {
             return Err(failed("a log out of order"));
         }
-        match log.append(bytes, guest.identity.limits.log_bytes) {
+        let max = guest.identity.limits.log_bytes;
+        fits("the agent's log", offset + bytes.len() as u64, max)
+            .map_err(|error| failed(&error.to_string()))?;
+        match log.append(bytes, max) {
             Ok(taken) if taken == bytes.len() => Ok(()),
-            _ => Err(failed("the log does not fit")),
+            _ => Err(failed("the log could not be written")),
         }
     }
 
@@ -308,10 +314,9 @@ impl Target {
             .iter()
             .map(|section| section.bytes.len())
             .sum();
-        // Arguments and environment are stored with their lengths; this leaves room for those.
-        if held + bytes.len() > guest.identity.limits.input_bytes.saturating_mul(2) + 65536
-            || !HostState::is_fixed(&name)
-        {
+        sections_fit(held + bytes.len(), &guest.identity.limits)
+            .map_err(|error| failed(&error.to_string()))?;
+        if !HostState::is_fixed(&name) {
             return Err(failed("a section that is not wanted"));
         }
         guest.sections.push(HostSection {
@@ -433,27 +438,7 @@ impl Target {
         node.has_room()?;
         let offered: Offered =
             codec::decode(&self.tail).map_err(|_| wire::malformed("an offer"))?;
-        let identity = offered.identified.into_identity(offer.agent)?;
-        let limits = &node.config.limits;
-        let too_large = |what: &str, len: u64, max: u64| CellsError::TooLarge {
-            what: what.to_owned(),
-            len,
-            max,
-        };
-        if offer.memory_bytes > limits.memory_bytes {
-            return Err(too_large(
-                "the agent's memory",
-                offer.memory_bytes,
-                limits.memory_bytes,
-            ));
-        }
-        if offer.module_bytes > limits.module_bytes as u64 {
-            return Err(too_large(
-                "the module",
-                offer.module_bytes,
-                limits.module_bytes as u64,
-            ));
-        }
+        let identity = admit(&offer, offered.identified, &node.config.limits)?;
         if let Ok(cell) = node.here(&offer.agent)
             && (cell.lives() || cell.epoch() > offer.epoch)
         {
@@ -508,6 +493,7 @@ impl Target {
         let (node, module) = (Arc::clone(&self.node), std::mem::take(&mut self.tail));
         let guest = self.guest()?;
         let (hash, memory_bytes) = (ModuleHash(guest.offer.module), guest.offer.memory_bytes);
+        let module_bytes = guest.offer.module_bytes;
         let (known, limits, address) = (
             guest.prepared.clone(),
             guest.identity.limits.clone(),
@@ -517,9 +503,11 @@ impl Target {
         let making = tokio::task::spawn_blocking(move || {
             let prepared = match known {
                 Some(prepared) => prepared,
-                None => node
-                    .modules
-                    .accept(hash, module.into(), node.config.engine)?,
+                None => {
+                    fits("the module", module.len() as u64, module_bytes)?;
+                    node.modules
+                        .accept(hash, module.into(), node.config.engine)?
+                }
             };
             // The host state arrives with the frozen state.
             let mut instance = prepared.instantiate(HostState::new(address), services, &limits)?;
@@ -539,7 +527,6 @@ impl Target {
 
     fn write_pages(&mut self, count: u32) -> Result<(), CellsError> {
         let tail = std::mem::take(&mut self.tail);
-        let node = Arc::clone(&self.node);
         let guest = self.guest()?;
         let batch = PageBatch::new(count, &tail).map_err(|_| wire::malformed("pages"))?;
         for (index, page) in batch.iter() {
@@ -550,17 +537,8 @@ impl Target {
             let end = (u64::from(first) + pages.len() as u64) * PAGE_BYTES as u64;
             if end > instance.memory_bytes() {
                 // The agent's memory has grown since the offer.
-                if end > node.config.limits.memory_bytes {
-                    let (what, max) = (
-                        "the agent's memory".to_owned(),
-                        node.config.limits.memory_bytes,
-                    );
-                    return Err(CellsError::TooLarge {
-                        what,
-                        len: end,
-                        max,
-                    });
-                }
+                let max = guest.identity.limits.memory_bytes;
+                fits("the agent's memory", end, max)?;
                 instance.grow(end)?;
             }
             instance.write_pages(first, pages)?;
@@ -602,7 +580,10 @@ impl Target {
         let guest = self.guest()?;
         let instance = guest.instance.as_mut().ok_or_else(unprepared)?;
         let end = runs.last().map_or(0, |(first, len)| first + len);
-        instance.grow(u64::from(end) * PAGE_BYTES as u64)?;
+        let bytes = u64::from(end) * PAGE_BYTES as u64;
+        let max = guest.identity.limits.memory_bytes;
+        fits("the agent's memory", bytes, max)?;
+        instance.grow(bytes)?;
         let absent = instance.let_follow(&runs)?;
         self.following = Some(Following::new(absent, end, stream)?);
         Ok(())
@@ -610,20 +591,10 @@ impl Target {
 
     fn install(&mut self, epoch: Epoch) -> Result<(), CellsError> {
         let tail = std::mem::take(&mut self.tail);
-        let node = Arc::clone(&self.node);
         let guest = self.guest()?;
         let state = Installed::decode(&tail, guest.digest.clone())?;
-        if state.memory_bytes > node.config.limits.memory_bytes {
-            let (what, max) = (
-                "the agent's memory".to_owned(),
-                node.config.limits.memory_bytes,
-            );
-            return Err(CellsError::TooLarge {
-                what,
-                len: state.memory_bytes,
-                max,
-            });
-        }
+        let max = guest.identity.limits.memory_bytes;
+        fits("the agent's memory", state.memory_bytes, max)?;
         let logs = [LogKind::Stdout, LogKind::Stderr].map(|kind| guest.logs.log(kind).len());
         if logs != state.logs {
             return Err(CellsError::Internal(
@@ -643,6 +614,7 @@ impl Target {
             instance.grow(state.memory_bytes)?;
         }
         load(instance.as_mut(), &state, &sections)?;
+        check_input(instance.host(), &guest.identity.limits)?;
         guest
             .post
             .load(epoch, &state.outbox, &state.inbox)

@@ -173,3 +173,110 @@ async fn unknown_agents_and_nodes_and_senseless_moves() {
     assert!(matches!(error, CellsError::TimedOut { .. }), "{error}");
     shut_down(nodes).await;
 }
+
+/// What an agent says of its own limits is a claim: they become this node's, and what it has must fit into them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_arrives_gets_no_more_than_the_node_gives() {
+    let small = Limits {
+        memory_bytes: 1 << 20,
+        table_elements: 100,
+        message_bytes: 64,
+        log_bytes: 2_000,
+        input_bytes: 200,
+        ..Limits::default()
+    };
+    let nodes = mesh(2, |index, config| {
+        let boundless = Limits {
+            memory_bytes: u64::MAX,
+            table_elements: usize::MAX,
+            message_bytes: usize::MAX,
+            log_bytes: u64::MAX,
+            input_bytes: usize::MAX,
+            ..Limits::default()
+        };
+        config.limits = [boundless, small.clone()][index].clone();
+    })
+    .await;
+    let (from, to) = (&nodes[0], &nodes[1]);
+    let migrate = |agent| {
+        within(
+            from.cells
+                .migrate(agent, to.id(), MoveOptions::default(), None),
+        )
+    };
+
+    let mut echo = SpawnRequest::new(programs::echo());
+    echo.stdin = Bytes::from(vec![b'.'; 100]);
+    let mut budgeted = echo.clone();
+    budgeted.grants = ["message".parse().unwrap()].into_iter().collect();
+    budgeted.budget = "cpu=1h,log=64MiB,memory=256MiB".parse().unwrap();
+    let agent = from.cells.spawn(budgeted).await.unwrap();
+    migrate(agent).await.unwrap();
+    let there = to.cells.inspect(agent).await.unwrap();
+    assert_eq!(
+        (there.node, there.memory_bytes_max, there.log_bytes_max),
+        (to.id(), 1 << 20, 2_000)
+    );
+    // What it may use up in its life is as it was.
+    let budget: Vec<String> = there.spending().into_iter().map(|part| part.part).collect();
+    assert_eq!(budget, ["memory=256MiB", "cpu=1h", "log=64MiB"]);
+    // It writes up to the limit and no further, and sends what a message here may be.
+    for _ in 0..50 {
+        let line = Bytes::from(vec![b'.'; 50]);
+        within(to.cells.request(agent, line, PATIENCE))
+            .await
+            .unwrap();
+    }
+    let large = Bytes::from(vec![b'.'; 65]);
+    let answer = to.cells.request(agent, large, Duration::from_millis(100));
+    let error = refused(within(answer).await);
+    assert!(matches!(error, CellsError::TimedOut { .. }), "{error}");
+    assert_eq!(to.stdout(agent).await.len(), 2_000);
+
+    let tables = r#"(module (memory (export "memory") 1) (table 101 funcref)
+        (func (export "_start") (loop $again (br $again))))"#;
+    let mut wordy = echo.clone();
+    wordy.args = vec!["x".repeat(150)];
+    let mut very_wordy = echo.clone();
+    very_wordy.args = vec!["x".repeat(70_000)];
+    let cases = [
+        (
+            SpawnRequest::new(programs::compute(1 << 17, 0)),
+            1,
+            "memory",
+        ),
+        (
+            SpawnRequest::new(programs::compute(1 << 8, 0)),
+            200,
+            "the agent's log is",
+        ),
+        (
+            SpawnRequest::new(wat::parse_str(tables).unwrap()),
+            0,
+            "table",
+        ),
+        (wordy, 0, "the agent's input is 259 bytes; at most 200"),
+        (very_wordy, 0, "the agent's input is"),
+    ];
+    for (index, (mut request, lines, expected)) in cases.into_iter().enumerate() {
+        request.name = Some(format!("large-{index}"));
+        let agent = from.cells.spawn(request).await.unwrap();
+        from.lines(agent, lines).await;
+        let error = refused(migrate(agent).await);
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+        // It goes on here, and nothing of it is left there.
+        if lines > 0 {
+            from.lines(agent, lines + 1).await;
+        }
+        assert!(!to.cells.residents().iter().any(|left| left.agent == agent));
+        let home = to
+            .directory
+            .path()
+            .join("cells/agents")
+            .join(agent.to_string());
+        assert!(!home.exists(), "{expected}");
+        from.cells.terminate(agent).await.unwrap();
+    }
+    shut_down(nodes).await;
+}
