@@ -59,7 +59,6 @@ struct Row {
     total_us: Vec<u64>,
     floor_us: u64,
     bytes: u64,
-    /// The phases of the last move, for people.
     /// From the wish to freeze until the agent stood still.
     freeze_us: Vec<u64>,
     /// Pages that followed, and those that were waited for, in the last move.
@@ -70,6 +69,7 @@ struct Row {
     /// Bytes of pages before and after compression, in the last move.
     page_bytes: [u64; 2],
     throttled_percent: u8,
+    /// The phases of the last move, for people.
     last: String,
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong with an agent, said so that a person can act on it.
 
+use std::path::PathBuf;
+
 use mielin_mesh::{Absence, MeshError};
 use mielin_mesh_core::{AgentId, MemberState, NodeId, RollbackReason};
 use mielin_safepoint::InstrumentError;
@@ -65,9 +67,27 @@ pub enum CellsError {
     /// A checkpoint, or a stored agent, from which no agent can be made.
     #[error("the checkpoint cannot be used: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// A hibernated agent whose file is damaged. It goes on sleeping.
+    #[error("agent {agent} cannot be woken from {}: {reason}", path.display())]
+    Unwakeable {
+        /// The agent.
+        agent: AgentId,
+        /// What is stored of it.
+        path: PathBuf,
+        /// What is wrong with that.
+        reason: Box<CheckpointError>,
+    },
     /// The engine refused the module or could not make an instance.
-    #[error("the engine refused the module: {0}")]
+    #[error("{0}")]
     Engine(#[from] EngineError),
+    /// The program needs more memory from the beginning than it is given.
+    #[error("the program begins with {needed} bytes of memory, and its budget is {budget}")]
+    MemoryBudget {
+        /// What it begins with.
+        needed: u64,
+        /// What it may have.
+        budget: u64,
+    },
     /// A module, its input or a payload is larger than allowed.
     #[error("{what} is {len} bytes; at most {max} are allowed")]
     TooLarge {

@@ -28,7 +28,7 @@ use crate::node::Node;
 use crate::persist::{SNAPSHOT, remove_stored};
 use crate::record::write;
 use crate::spawn::host_calls;
-use crate::stored::{Sleep, Stored};
+use crate::stored::{CheckpointError, Sleep, Stored};
 
 /// Puts an agent on the disk; it is there when this returns, unless something has woken it since.
 pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
@@ -112,16 +112,23 @@ pub(crate) async fn wake(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Cells
 fn load(node: &Node, cell: &Arc<Cell>) -> Result<(), CellsError> {
     let agent = cell.id();
     let directory = node.directory(&agent).ok_or(CellsError::NoDisk)?;
-    let bytes = fs::read(directory.join(SNAPSHOT))
-        .map_err(CellsError::io("reading an agent's snapshot"))?;
+    let path = directory.join(SNAPSHOT);
+    let bytes = fs::read(&path).map_err(CellsError::io(format!("reading {}", path.display())))?;
+    let damaged = |reason: CheckpointError| CellsError::Unwakeable {
+        agent,
+        path: path.clone(),
+        reason: Box::new(reason),
+    };
     // What it may hold was decided when it was spawned.
-    let stored = Stored::decode(&bytes, 1 << 32)?;
+    let stored = Stored::decode(&bytes, 1 << 32).map_err(damaged)?;
     drop(bytes);
     let limits = &cell.identity.limits;
     let prepared = stored.prepare(node, limits)?;
     let services = host_calls(&cell.identity, &cell.logs, &cell.post, &cell.tally);
     let mut instance = prepared.instantiate(HostState::new(Address(agent.0)), services, limits)?;
-    stored.load(instance.as_mut(), &cell.identity)?;
+    stored
+        .load(instance.as_mut(), &cell.identity)
+        .map_err(damaged)?;
     instance.host_mut().advance(cell.slept());
     cell.raise_epoch(cell.epoch().next());
     cell.secure()?;

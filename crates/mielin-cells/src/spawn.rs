@@ -19,6 +19,9 @@ use crate::tally::Tally;
 /// How long a spawn waits until every member can find the agent.
 const PUBLISH_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What memories consist of, by the specification of WebAssembly.
+const WASM_PAGE_BYTES: u64 = 65_536;
+
 /// Makes an agent and starts it. Whatever takes long happens on a thread for blocking work.
 pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<AgentId, CellsError> {
     if node.is_closing() {
@@ -121,6 +124,13 @@ pub(crate) fn new_name(node: &Node, like: Option<&str>, id: &AgentId) -> String 
 fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<Cell>, CellsError> {
     let engine = node.config.engine;
     let prepared = node.modules.prepare(&request.module, engine, &limits)?;
+    let pages = prepared.module().manifest().memory.minimum_pages;
+    let needed = pages.saturating_mul(WASM_PAGE_BYTES);
+    if let Some(budget) = request.budget.memory_bytes()
+        && needed > budget
+    {
+        return Err(CellsError::MemoryBudget { needed, budget });
+    }
     let id = new_id(node, prepared.module().hash());
     let name = match request.name {
         Some(name) => name,

@@ -150,18 +150,20 @@ Examples:
 pub(crate) enum WasmCommand {
     /// Rewrite a module so that it can be frozen and resumed; `agent spawn` does this by itself
     #[command(after_help = "\
-`-o` names the file here; `mielin -o json wasm instrument …` prints JSON.
+`-o` names the file here; `mielin -o json wasm instrument …` prints JSON. With `-o -` what is printed otherwise goes to
+standard error.
 
 Examples:
-  mielin wasm instrument prog.wasm -o prog.resumable.wasm")]
+  mielin wasm instrument prog.wasm -o prog.resumable.wasm
+  mielin wasm instrument - -o - < prog.wasm > prog.resumable.wasm")]
     Instrument(InstrumentArgs),
 }
 
 #[derive(Args)]
 pub(crate) struct InstrumentArgs {
-    /// The module to read
+    /// The module to read; `-` reads it from standard input
     pub(crate) input: PathBuf,
-    /// The file to write
+    /// The file to write; `-` writes to standard output
     #[arg(id = "out_file", short = 'o', long = "output", value_name = "OUT")]
     pub(crate) out_file: PathBuf,
 }

@@ -24,6 +24,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// Reads a whole number of milliseconds.
+pub(crate) fn parse_milliseconds(text: &str) -> Result<u64, String> {
+    let wrong =
+        |_| format!("`{text}` is not a number of milliseconds; write a whole number, such as 5");
+    text.parse().map_err(wrong)
+}
+
 /// Reads how long a token shall be good for.
 pub(crate) fn parse_lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = parse_duration(text)?;

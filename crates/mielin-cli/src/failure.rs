@@ -6,6 +6,7 @@ use std::{fmt, io};
 use mielin_cells::{BudgetError, CellsError, ErrorKind};
 use mielin_mesh::MeshError;
 use mielin_mesh_core::MemberState;
+use mielin_wasm::EngineError;
 use serde::{Deserialize, Serialize};
 
 /// The class of a failure. Its number is the exit code.
@@ -184,6 +185,19 @@ impl From<CellsError> for Failure {
             CellsError::BadName(_) => "choose another --name, or leave it out to get one",
             CellsError::NameTaken(_) => "choose another --name, or end the other agent first",
             CellsError::BadArgument(_) => "give the program text without zero bytes",
+            CellsError::Unwakeable { .. } => {
+                "bring that file back from a backup and try again; or end the agent with `mielin agent terminate`, and \
+                 go on from a checkpoint with `mielin agent restore`, if there is one"
+            }
+            CellsError::MemoryBudget { needed, .. } => {
+                // Memory comes in pieces of 64 KiB.
+                let least = needed.div_ceil(1024);
+                let hint = format!("give it at least --budget memory={least}KiB");
+                return Failure::of(error.kind().into(), error.to_string()).hint(hint);
+            }
+            CellsError::Engine(EngineError::OverLimit { .. }) => {
+                "make it smaller; the limit is the node's"
+            }
             CellsError::BadModule(_) | CellsError::Engine(_) => {
                 "an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it"
             }

@@ -28,6 +28,26 @@ impl Output {
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
+        write_stdout(self.line(value, text)?.as_bytes())
+    }
+
+    /// The same on standard error, where something else is the result.
+    pub(crate) fn aside<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let line = self.line(value, text)?;
+        // Nobody to tell is no reason to fail.
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+        Ok(())
+    }
+
+    fn line<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<String, Failure> {
         let mut line = match self.format {
             Format::Table => text(value),
             Format::Json => serde_json::to_string(value)
@@ -36,7 +56,7 @@ impl Output {
         if !line.is_empty() && !line.ends_with('\n') {
             line.push('\n');
         }
-        write_stdout(line.as_bytes())
+        Ok(line)
     }
 
     /// A line about what goes on, on standard error, and only for people.

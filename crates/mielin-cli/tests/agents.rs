@@ -384,6 +384,16 @@ fn an_instrumented_file_is_an_agent_too() {
     let hello = sample("hello.wasm");
     node.mielin(&["wasm", "instrument", &hello, "-o", out.to_str().unwrap()])
         .ok();
+    // Through pipes it is the same, and what is said about it does not stand in its way.
+    let piped = |line: &[&str]| {
+        let stdin = std::fs::File::open(&hello).unwrap();
+        support::run_in_with(&node.dir, line, stdin)
+    };
+    let ran = piped(&["-o", "json", "wasm", "instrument", "-", "-o", "-"]);
+    let said: serde_json::Value = serde_json::from_str(&ran.stderr()).unwrap();
+    let bytes = std::fs::read(&out).unwrap();
+    assert_eq!(said["bytes"], bytes.len());
+    assert!(ran.ok() == bytes, "it is another one");
     let plain = node.spawn(&[&hello]);
     let rewritten = node.spawn(&[out.to_str().unwrap()]);
     let log = |agent: &str| {

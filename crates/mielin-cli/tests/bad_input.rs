@@ -40,6 +40,14 @@ fn command_lines() {
             &["agent", "migrate", "a", "b", "--strategy", "hope"],
             "invalid value 'hope'",
         ),
+        (
+            &["agent", "migrate", "a", "b", "--downtime-ms", "abc"],
+            "`abc` is not a number of milliseconds; write a whole number",
+        ),
+        (
+            &["agent", "migrate", "a", "b", "--downtime-ms", "-1"],
+            "`-1` is not a number of milliseconds; write a whole number",
+        ),
         (&["mesh", "token", "--ttl", "soon"], "not a span of time"),
         (&["mesh", "token", "--ttl", "31d"], "at most 30d"),
         (&["mesh", "token", "--uses", "0"], "1..=100"),

@@ -207,7 +207,10 @@ fn budgets_that_are_none_are_refused_with_what_to_write() {
     assert!(node.mielin(&twice).stderr().contains("two budgets for log"));
     for (budget, says) in [
         ("memory=2GiB", "at most 536870912 are allowed"),
-        ("memory=1KiB", "memory"),
+        (
+            "memory=1KiB",
+            "hint: give it at least --budget memory=128KiB",
+        ),
     ] {
         let ran = node.mielin(&["agent", "spawn", &hello, "--budget", budget]);
         assert_eq!(ran.code(), 3, "{}", ran.stderr());

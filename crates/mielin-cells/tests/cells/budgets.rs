@@ -270,7 +270,10 @@ async fn memory_does_not_grow_beyond_its_budget() {
     let mut request = SpawnRequest::new(programs::compute(1024, 1));
     request.budget = "memory=1MiB".parse().unwrap();
     let error = refused(node.cells.spawn(request.clone()).await);
-    assert!(matches!(error, CellsError::Engine(_)), "{error}");
+    assert!(
+        matches!(error, CellsError::MemoryBudget { budget, .. } if budget == 1 << 20),
+        "{error}"
+    );
     request.budget = "memory=4GiB".parse().unwrap();
     let error = refused(node.cells.spawn(request).await);
     assert!(

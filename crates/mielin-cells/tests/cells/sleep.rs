@@ -343,7 +343,10 @@ async fn what_cannot_sleep_goes_on() {
     bytes[100] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let error = refused(node.cells.resume(agent).await);
-    assert!(matches!(error, CellsError::Checkpoint(_)), "{error}");
+    assert!(
+        matches!(&error, CellsError::Unwakeable { path: damaged, .. } if *damaged == path),
+        "{error}"
+    );
     assert_eq!(state(node, agent).await, AgentState::Hibernated);
     node.cells.terminate(agent).await.unwrap();
     within(node.cells.wait(agent)).await.unwrap();

@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::OutputArgs;
-use crate::duration::parse_duration;
+use crate::duration::{parse_duration, parse_milliseconds};
 
 #[derive(Subcommand)]
 pub(crate) enum AgentCommand {
@@ -266,7 +266,7 @@ pub(crate) struct MigrateArgs {
     pub(crate) strategy: StrategyChoice,
     /// How long it should stand still at most, in milliseconds: what would take longer follows it, where the strategy
     /// allows that (a wish, not a promise)
-    #[arg(long, value_name = "MS", default_value_t = 5)]
+    #[arg(long, value_name = "MS", default_value_t = 5, value_parser = parse_milliseconds, allow_negative_numbers = true)]
     pub(crate) downtime_ms: u64,
     #[command(flatten)]
     pub(crate) output: OutputArgs,

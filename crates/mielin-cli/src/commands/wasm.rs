@@ -10,8 +10,12 @@ use serde::Serialize;
 use crate::args::InstrumentArgs;
 use crate::duration::format_bytes;
 use crate::failure::Failure;
-use crate::input::read_file;
-use crate::output::Output;
+use crate::input::{read_file, read_stdin};
+use crate::output::{Output, stdout_is_terminal, write_stdout};
+
+/// Instead of a file: standard input or output.
+const STANDARD: &str = "-";
+const MODULE: &str = "module";
 
 /// What `mielin -o json wasm instrument` prints.
 #[derive(Serialize)]
@@ -23,13 +27,26 @@ struct Instrumented {
 }
 
 pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(), Failure> {
-    let module = read_module(&arguments.input)?;
+    let (input, to_stdout) = (&arguments.input, arguments.out_file == Path::new(STANDARD));
+    if to_stdout && stdout_is_terminal() {
+        return Err(Failure::usage(
+            "a module is not for reading, and standard output is a terminal",
+        )
+        .hint("name a file with -o, or have another program read it"));
+    }
+    let (source, module) = match input == Path::new(STANDARD) {
+        true => {
+            let module = read_stdin(MODULE, module_bytes_max())?;
+            ("standard input".to_owned(), module)
+        }
+        false => {
+            let module = read_file(input, MODULE, module_bytes_max())?;
+            (input.display().to_string(), module)
+        }
+    };
+    check_module(&source, &module)?;
     let resumable = rewrite(&module).map_err(|error| {
-        Failure::refused(format!(
-            "{} cannot be made resumable: {error}",
-            arguments.input.display()
-        ))
-        .hint(match error {
+        Failure::refused(format!("{source} cannot be made resumable: {error}")).hint(match error {
             InstrumentError::AlreadyRewritten => {
                 "use it as it is: `mielin agent spawn` takes it like any other"
             }
@@ -39,16 +56,22 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
             _ => "give it a WASI preview-1 command, as `--target wasm32-wasip1` builds it",
         })
     })?;
-    let out = arguments.out_file.display();
-    fs::write(&arguments.out_file, resumable.bytes())
-        .map_err(|error| Failure::io(format!("cannot write {out}"), &error))?;
+    let out = match to_stdout {
+        true => "standard output".to_owned(),
+        false => arguments.out_file.display().to_string(),
+    };
+    match to_stdout {
+        true => write_stdout(resumable.bytes())?,
+        false => fs::write(&arguments.out_file, resumable.bytes())
+            .map_err(|error| Failure::io(format!("cannot write {out}"), &error))?,
+    }
     let done = Instrumented {
-        file: out.to_string(),
+        file: out,
         module: resumable.hash().to_string(),
         bytes: resumable.bytes().len() as u64,
         bytes_before: module.len() as u64,
     };
-    output.result(&done, |done| {
+    let text = |done: &Instrumented| {
         format!(
             "{}: {} ({} before), module {}",
             done.file,
@@ -56,18 +79,31 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
             format_bytes(done.bytes_before),
             done.module
         )
-    })
+    };
+    match to_stdout {
+        true => output.aside(&done, text),
+        false => output.result(&done, text),
+    }
 }
 
 /// Reads a file that should be a WebAssembly module, and says so early if it cannot be one.
 pub(crate) fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
-    let module = read_file(path, "module", Limits::default().module_bytes)?;
+    let module = read_file(path, MODULE, module_bytes_max())?;
+    check_module(&path.display().to_string(), &module)?;
+    Ok(module)
+}
+
+fn module_bytes_max() -> usize {
+    Limits::default().module_bytes
+}
+
+fn check_module(source: &str, module: &[u8]) -> Result<(), Failure> {
     if !module.starts_with(b"\0asm") {
         return Err(
-            Failure::refused(format!("{} is not a WebAssembly module", path.display())).hint(
+            Failure::refused(format!("{source} is not a WebAssembly module")).hint(
                 "an agent is a WASI preview-1 command, as `--target wasm32-wasip1` builds it",
             ),
         );
     }
-    Ok(module)
+    Ok(())
 }
