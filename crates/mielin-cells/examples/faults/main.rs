@@ -5,9 +5,8 @@
 //! Then everything that was killed is started again, and there must be exactly one living copy, which has heard every
 //! message once and in order, has computed what an undisturbed one computes, and has left nothing where it is not.
 //!
-//! `--runs N` and `--seed S` choose the runs; the same seed gives the same plans. `-o json` prints counts. An agent that
-//! was killed with the only node that had all of it counts as `died_with_holder`; of every other one that is gone
-//! it is said that it was `lost`.
+//! The same seed gives the same plans. An agent that was killed with the only node that had all of it counts as
+//! `died_with_holder`; of every other one that is gone it is said that it was `lost`.
 
 mod plan;
 mod process;
@@ -18,6 +17,7 @@ mod run;
 
 use std::io::Write;
 
+use clap::{Parser, ValueEnum};
 use mielin_mesh::MeshConfig;
 
 use self::run::{Outcome, Stage};
@@ -31,6 +31,27 @@ pub(crate) fn listening() -> Result<MeshConfig, Failure> {
     Ok(config)
 }
 
+/// Kills and cuts off nodes while agents move, and counts what becomes of the agents.
+#[derive(Parser)]
+struct Options {
+    /// How often; 200 are the whole matrix
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    runs: usize,
+    /// Decides the order, and the moments that no phase says
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// For people or for machines
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,13 +61,9 @@ async fn main() -> Result<(), Failure> {
     {
         return process::be(&arguments[1..]).await;
     }
-    let json = arguments.windows(2).any(|pair| pair == ["-o", "json"]);
-    let number = |option: &str, otherwise: u64| {
-        let given = arguments.windows(2).find(|pair| pair[0] == option);
-        given.map_or(Ok(otherwise), |pair| pair[1].parse())
-    };
-    let (runs, seed) = (number("--runs", 24)?, number("--seed", 1)?);
-    let plans = plan::plans(usize::try_from(runs)?, seed);
+    let options = Options::parse();
+    let json = options.output == Output::Json;
+    let plans = plan::plans(options.runs, options.seed);
     let mut stage = Stage::set().await?;
     let mut total = Outcome::default();
     for (index, plan) in plans.iter().enumerate() {
