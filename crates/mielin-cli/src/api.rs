@@ -65,8 +65,19 @@ pub(crate) struct NodeInfo {
     /// The parts that are switched off: `mdns`, `gossip`, `registry`, `migration`.
     #[serde(default)]
     pub(crate) off: Vec<String>,
+    #[serde(default)]
+    pub(crate) limits: NodeLimits,
     #[serde(flatten)]
     pub(crate) trouble: Trouble,
+}
+
+/// How much a node takes on.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct NodeLimits {
+    /// Agents that may live there at once.
+    pub(crate) agents_max: usize,
+    /// Agents that stay ready to run while they do not.
+    pub(crate) live_instances_max: usize,
 }
 
 /// What is wrong with the node itself, where something is.

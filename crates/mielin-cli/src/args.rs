@@ -13,7 +13,7 @@ pub(crate) use agent::{
     SortChoice, SpawnArgs, StrategyChoice, TopArgs,
 };
 pub(crate) use mesh::{
-    ApproveArgs, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,
+    ApproveArgs, Bounds, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,
     PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, Switches, TokenArgs,
 };
 

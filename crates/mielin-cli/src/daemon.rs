@@ -4,6 +4,7 @@ mod admission;
 mod answer;
 mod body;
 mod copies;
+mod files;
 mod reach;
 mod routes;
 mod spelling;
@@ -27,6 +28,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{info, warn};
 
+use crate::api;
 use crate::args::{DialableChoice, PresetChoice};
 use crate::control;
 use crate::failure::Failure;
@@ -62,6 +64,7 @@ pub(crate) struct NodeState {
     pub(crate) engine: String,
     /// The parts that are switched off.
     pub(crate) off: Vec<String>,
+    pub(crate) limits: api::NodeLimits,
     /// Fingerprint of the mesh's root.
     pub(crate) mesh_id: String,
     pub(crate) started: Instant,
@@ -152,10 +155,22 @@ impl Node {
         let mesh = MeshService::start(config, credentials)
             .await
             .map_err(|error| cannot_start(bind, &error))?;
-        let cells_config = CellsConfig {
+        let mut cells_config = CellsConfig {
             data_dir: Some(home.path().to_path_buf()),
             engine,
             ..CellsConfig::default()
+        };
+        let count = |bound: Option<u32>| bound.and_then(|count| usize::try_from(count).ok());
+        if let Some(count) = count(settings.bounds.agents_max) {
+            cells_config.agents_max = count;
+        }
+        if let Some(count) = count(settings.bounds.live_instances_max) {
+            cells_config.live_instances_max = count;
+        }
+        files::raise_limit(cells_config.live_instances_max);
+        let limits = api::NodeLimits {
+            agents_max: cells_config.agents_max,
+            live_instances_max: cells_config.live_instances_max,
         };
         let cells = match Cells::start(cells_config, mesh.clone()).await {
             Ok(cells) => cells,
@@ -181,6 +196,7 @@ impl Node {
             data_dir: home.path().to_path_buf(),
             engine: engine.to_string(),
             off: switches.off(),
+            limits,
             mesh_id,
             started: Instant::now(),
             stop,

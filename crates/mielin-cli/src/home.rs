@@ -10,7 +10,7 @@ use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError};
 use mielin_wasm::EngineKind;
 use serde::{Deserialize, Serialize};
 
-use crate::args::{DialableChoice, NodeArgs, PresetChoice, Switches};
+use crate::args::{Bounds, DialableChoice, NodeArgs, PresetChoice, Switches};
 use crate::failure::Failure;
 
 const LOCK_FILE: &str = "daemon.lock";
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) bootstrap: Vec<String>,
     pub(crate) preset: Option<PresetChoice>,
     pub(crate) dialable: Option<DialableChoice>,
+    pub(crate) bounds: Bounds,
     pub(crate) switches: Switches,
     /// `wasmtime` or `wasmi`.
     pub(crate) engine: Option<String>,
@@ -98,6 +99,7 @@ impl Home {
             },
             preset: given.preset.or(last.preset),
             dialable: given.dialable.or(last.dialable),
+            bounds: given.bounds.or(last.bounds),
             switches: given.switches.or(last.switches),
             engine: given
                 .engine
@@ -229,6 +231,7 @@ mod tests {
             bootstrap: Vec::new(),
             preset: None,
             dialable: None,
+            bounds: Bounds::default(),
             switches: Switches::default(),
             engine: None,
             stop_on_stdin_end: false,
@@ -239,6 +242,10 @@ mod tests {
             bootstrap: vec!["first.example:9000".parse().expect("a host and a port")],
             preset: Some(PresetChoice::Wan),
             dialable: Some(DialableChoice::No),
+            bounds: Bounds {
+                agents_max: Some(9),
+                ..Bounds::default()
+            },
             switches: Switches {
                 mdns: Some(false),
                 ..Switches::default()
@@ -249,6 +256,10 @@ mod tests {
             .expect("saves");
         let again = NodeArgs {
             preset: Some(PresetChoice::Lan),
+            bounds: Bounds {
+                live_instances_max: Some(0),
+                ..Bounds::default()
+            },
             ..none
         };
         let settings = home.settings(&again).expect("reads");
@@ -258,6 +269,11 @@ mod tests {
             given.bootstrap
         );
         assert_eq!(settings.preset, Some(PresetChoice::Lan));
+        let bounds = Bounds {
+            agents_max: Some(9),
+            live_instances_max: Some(0),
+        };
+        assert_eq!(settings.bounds, bounds);
         assert_eq!(settings.dialable, Some(DialableChoice::No));
         assert_eq!(settings.switches, given.switches);
     }

@@ -58,6 +58,11 @@ fn command_lines() {
         (&["agent", "send", "", "x"], "AGENT"),
         (&["agent", "migrate", "a", ""], "NODE"),
         (&["mesh", "start", "--engine", "v8"], "wasmtime or wasmi"),
+        (&["daemon", "--agents-max", "0"], "1..=131072"),
+        (&["daemon", "--agents-max", "many"], "invalid"),
+        (&["daemon", "--agents-max", "-5"], "1..=131072"),
+        (&["daemon", "--agents-max", "1000000"], "1..=131072"),
+        (&["daemon", "--live-instances-max", "16001"], "0..=16000"),
         (&["mesh", "start", "--bind", "here"], "invalid"),
         (&["agent", "spawn", "a.wasm", "--env", "X"], "NAME=VALUE"),
     ] {

@@ -532,6 +532,65 @@ fn node_info_works_with_and_without_a_daemon() {
 }
 
 #[test]
+fn a_node_takes_on_what_it_was_told_to_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = ["mesh", "start", "--bind", "127.0.0.1:0"];
+    let node = Node::run(&data, &[&start[..], &["--agents-max", "1"]].concat());
+    let limits = node.json(&["node", "info"])["node"]["limits"].clone();
+    let expected = serde_json::json!({ "agents_max": 1, "live_instances_max": 256 });
+    assert_eq!(limits, expected);
+    node.spawn(&[&sample("counter.wasm")]);
+    let ran = node.mielin(&["agent", "spawn", &sample("counter.wasm")]);
+    assert_eq!(ran.code(), 3);
+    let stderr = ran.stderr();
+    assert!(stderr.contains("already holds 1 agents"), "{stderr}");
+    node.stop();
+    let line = [
+        "daemon",
+        "--bind",
+        "127.0.0.1:0",
+        "--live-instances-max",
+        "0",
+    ];
+    let node = Node::run(&data, &line);
+    let text = String::from_utf8(node.mielin(&["node", "info"]).ok()).unwrap();
+    let expected = "1 agents, of which 0 stay ready to run while they do not";
+    assert!(text.contains(expected), "{text}");
+    let agents = node.json(&["agent", "list"])["agents"].clone();
+    let name = agents[0]["name"].as_str().unwrap().to_owned();
+    let answer = node.json(&["agent", "send", &name, "hello", "--wait"]);
+    assert_eq!(answer["reply"], "1: hello");
+}
+
+/// What a node says in its log that a shell lets have so many files.
+fn said_with(limit: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("ulimit {limit}; exec \"$0\" \"$@\"");
+    let ran = support::mielin_by("sh", &["-c", &script])
+        .arg("--data-dir")
+        .arg(dir.path().join("data"))
+        .args(["mesh", "start", "--bind", "127.0.0.1:0"])
+        .args(["--mdns", "off", "--stop-on-stdin-end"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    String::from_utf8(ran.stderr).unwrap()
+}
+
+#[test]
+fn a_node_may_have_as_many_files_as_the_system_allows() {
+    let said = said_with("-Sn 300");
+    assert!(said.contains("files may be open"), "{said}");
+    assert!(!said.contains("at most 300 files"), "{said}");
+    let said = said_with("-n 300");
+    assert!(
+        said.contains("at most 300 files may be open, which is few"),
+        "{said}"
+    );
+}
+
+#[test]
 fn completions_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = String::from_utf8(run(&["completions", shell]).ok()).unwrap();

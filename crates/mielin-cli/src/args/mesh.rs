@@ -172,6 +172,8 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
     pub(crate) engine: Option<EngineKind>,
     #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
     pub(crate) switches: Switches,
     /// Stop when standard input ends, so that the node does not outlive its parent
     #[arg(long, hide = true)]
@@ -308,6 +310,36 @@ pub(crate) enum DialableChoice {
     Auto,
     /// They cannot: the node is reached through relays from the start
     No,
+}
+
+/// How much the node takes on. What was given last is remembered.
+#[derive(
+    Args, Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize,
+)]
+#[command(next_help_heading = "Limits")]
+#[serde(default)]
+pub(crate) struct Bounds {
+    /// How many agents may live here at once, those that arrive included, 1 to 131072 [default: 131072]
+    ///
+    /// An agent that waits takes some kilobytes of memory, besides what it has touched itself.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=131_072), allow_negative_numbers = true)]
+    pub(crate) agents_max: Option<u32>,
+    /// How many agents that do not run stay ready to, 0 to 16000 [default: 256]
+    ///
+    /// The others are made ready again when they go on, which takes some hundred microseconds. One that stays ready
+    /// takes some 30 KiB, and four mappings of memory, of which Linux allows a process 65530.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(0..=16_000), allow_negative_numbers = true)]
+    pub(crate) live_instances_max: Option<u32>,
+}
+
+impl Bounds {
+    /// These, and where none was given those of the last run.
+    pub(crate) fn or(self, last: Bounds) -> Bounds {
+        Bounds {
+            agents_max: self.agents_max.or(last.agents_max),
+            live_instances_max: self.live_instances_max.or(last.live_instances_max),
+        }
+    }
 }
 
 /// Parts of a node that can be off. What was given last is remembered.

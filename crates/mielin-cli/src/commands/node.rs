@@ -109,6 +109,13 @@ fn node_text(node: &NodeInfo) -> String {
         ("version", node.version.clone()),
         ("process", format!("{}, up {} s", node.pid, node.uptime_s)),
         ("data", node.data_dir.clone()),
+        (
+            "limits",
+            format!(
+                "{} agents, of which {} stay ready to run while they do not",
+                node.limits.agents_max, node.limits.live_instances_max
+            ),
+        ),
     ];
     if !node.off.is_empty() {
         pairs.push(("off", node.off.join(" ")));

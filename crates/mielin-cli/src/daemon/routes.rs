@@ -98,6 +98,7 @@ async fn node(State(state): State<NodeState>) -> Json<api::NodeInfo> {
         root: mesh.authority().is_some(),
         certificate_expires_s: since_epoch(mesh.certificates().expires().await),
         off: state.off.clone(),
+        limits: state.limits,
         trouble: trouble(mesh),
     })
 }
