@@ -14,7 +14,9 @@ use mielin_mesh_core::codec::{self, CodecError};
 use mielin_mesh_core::{AgentId, Epoch, NodeId};
 use oxicode::{Decode, Encode};
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
+};
 
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -61,9 +63,19 @@ pub(crate) struct Entry {
 }
 
 pub(crate) struct Ledger {
-    /// `None` once the node has stopped.
-    database: Mutex<Option<Database>>,
+    state: Mutex<State>,
+    open: Opener,
     queue: Mutex<Queue>,
+}
+
+type Opener = Box<dyn Fn() -> Result<Database, CellsError> + Send + Sync>;
+
+enum State {
+    Open(Database),
+    /// The disk has failed, after which redb refuses everything until the database is opened anew.
+    Failed,
+    /// The node has stopped.
+    Closed,
 }
 
 /// What waits to be written. Whoever has the database writes all of it in one transaction, because a transaction costs
@@ -98,36 +110,38 @@ enum Change {
 impl Ledger {
     /// The ledger in a directory, which is made if it is not there; without one it is kept in memory.
     pub(crate) fn open(directory: Option<&Path>) -> Result<Ledger, CellsError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
         let Some(directory) = directory else {
-            let database = builder.create_with_backend(InMemoryBackend::new());
-            let database = database.map_err(unusable("a ledger in memory"))?;
-            return Ok(Ledger::of(database));
+            return Ledger::over("a ledger in memory", || Ok(InMemoryBackend::new()));
         };
         private::create_folder(directory).map_err(CellsError::io("making a directory"))?;
         let path = directory.join(FILE);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.mode(0o600).open(&path);
-        let file = file.map_err(CellsError::io(format!("opening {}", path.display())))?;
-        let database = FileBackend::new(file)
-            .and_then(|backend| builder.create_with_backend(backend))
-            .map_err(unusable(&path.display().to_string()))?;
-        Ok(Ledger::of(database))
+        let name = path.display().to_string();
+        Ledger::over(&name, move || file(&path))
     }
 
-    fn of(database: Database) -> Ledger {
-        Ledger {
-            database: Mutex::new(Some(database)),
+    /// The ledger in what `backend` opens, which it does again after a failure.
+    pub(crate) fn over<B: StorageBackend>(
+        name: &str,
+        backend: impl Fn() -> Result<B, redb::Error> + Send + Sync + 'static,
+    ) -> Result<Ledger, CellsError> {
+        let name = name.to_owned();
+        let open = move || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES);
+            let database = backend().and_then(|backend| Ok(builder.create_with_backend(backend)?));
+            database.map_err(unusable(&name))
+        };
+        Ok(Ledger {
+            state: Mutex::new(State::Open(open()?)),
+            open: Box::new(open),
             queue: Mutex::default(),
-        }
+        })
     }
 
     /// Writes what waits and lets go of the file. What is written later is refused.
     pub(crate) fn close(&self) {
         self.commit().ok();
-        *lock(&self.database) = None;
+        *lock(&self.state) = State::Closed;
     }
 
     /// Writes a record; it is on the disk when this returns.
@@ -173,8 +187,8 @@ impl Ledger {
 
     /// Everything there is, by agent.
     pub(crate) fn entries(&self) -> Result<Vec<(AgentId, Entry)>, CellsError> {
-        let database = lock(&self.database);
-        let database = database.as_ref().ok_or(CellsError::ShuttingDown)?;
+        let mut state = lock(&self.state);
+        let database = self.database(&mut state)?;
         let reading = || -> Result<_, redb::Error> {
             let read = database.begin_read()?;
             let mut entries = std::collections::BTreeMap::<AgentId, Entry>::new();
@@ -216,7 +230,7 @@ impl Ledger {
 
     /// Writes what waits.
     fn commit(&self) -> Result<(), Refusal> {
-        let database = lock(&self.database);
+        let mut state = lock(&self.state);
         let (changes, batch) = {
             let mut queue = lock(&self.queue);
             let batch = std::mem::take(&mut queue.batch);
@@ -225,10 +239,7 @@ impl Ledger {
         if changes.is_empty() {
             return Ok(());
         }
-        let result = match &*database {
-            Some(database) => written(database, &changes).map_err(Refusal::of),
-            None => Err(Refusal::Closed),
-        };
+        let result = self.write_to(&mut state, &changes);
         if let Err(refusal) = &result {
             let error = CellsError::from(refusal.clone());
             // Not all of them have somebody who waits for that.
@@ -238,6 +249,40 @@ impl Ledger {
         let _ = batch.0.set(result.clone());
         result
     }
+}
+
+impl Ledger {
+    fn write_to(&self, state: &mut State, changes: &[(AgentId, Change)]) -> Result<(), Refusal> {
+        let database = self.database(state)?;
+        let result = written(database, changes);
+        if matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *state = State::Failed;
+        }
+        result.map_err(Refusal::of)
+    }
+
+    /// The database, opened anew if the disk has failed.
+    fn database<'a>(&self, state: &'a mut State) -> Result<&'a Database, Refusal> {
+        if matches!(state, State::Failed) {
+            let opened = (self.open)().map_err(|error| Refusal::Unusable {
+                what: "opening the ledger of agents again".to_owned(),
+                reason: error.to_string(),
+            })?;
+            *state = State::Open(opened);
+        }
+        match state {
+            State::Open(database) => Ok(database),
+            State::Failed | State::Closed => Err(Refusal::Closed),
+        }
+    }
+}
+
+/// The file of a ledger, which is made if it is not there.
+fn file(path: &Path) -> Result<FileBackend, redb::Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.mode(0o600).open(path)?;
+    Ok(FileBackend::new(file)?)
 }
 
 fn written(database: &Database, changes: &[(AgentId, Change)]) -> Result<(), redb::Error> {
@@ -300,10 +345,106 @@ fn unusable<E: Into<redb::Error>>(what: &str) -> impl FnOnce(E) -> CellsError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    /// A disk that refuses so many writes.
+    #[derive(Clone, Default)]
+    pub(crate) struct Disk(Arc<AtomicUsize>);
+
+    #[derive(Debug)]
+    struct Frail {
+        file: FileBackend,
+        refusals: Arc<AtomicUsize>,
+    }
+
+    impl Disk {
+        /// A ledger on this disk.
+        pub(crate) fn ledger(&self, directory: &Path) -> Ledger {
+            let (path, refusals) = (directory.join(FILE), Arc::clone(&self.0));
+            let open = move || {
+                let refusals = Arc::clone(&refusals);
+                file(&path).map(|file| Frail { file, refusals })
+            };
+            Ledger::over(FILE, open).unwrap()
+        }
+
+        pub(crate) fn refuse(&self, writes: usize) {
+            self.0.store(writes, Ordering::Relaxed);
+        }
+
+        pub(crate) fn refuses(&self) -> bool {
+            self.0.load(Ordering::Relaxed) > 0
+        }
+    }
+
+    impl Frail {
+        fn check(&self) -> io::Result<()> {
+            let less = |refusals: usize| refusals.checked_sub(1);
+            let refused = self
+                .refusals
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            refused.map_or(Ok(()), |_| Err(io::ErrorKind::StorageFull.into()))
+        }
+    }
+
+    impl StorageBackend for Frail {
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            self.file.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()?;
+            self.file.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            self.file.write(offset, data)
+        }
+
+        fn close(&self) -> io::Result<()> {
+            self.file.close()
+        }
+    }
+
+    #[test]
+    fn a_disk_that_has_failed_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let ledger = disk.ledger(directory.path());
+        let (record, other) = (Record::sample(), AgentId([8; 16]));
+        ledger.record(AGENT, &record).unwrap();
+        disk.refuse(20);
+        let mut failed = 0;
+        while let Err(error) = ledger.record(other, &record) {
+            assert!(matches!(error, CellsError::Ledger { .. }), "{error}");
+            failed += 1;
+            assert!(failed <= 20, "{error}");
+        }
+        assert!(failed > 1 && !disk.refuses());
+        let agents: Vec<_> = ledger
+            .entries()
+            .unwrap()
+            .into_iter()
+            .map(|row| row.0)
+            .collect();
+        assert_eq!(agents, [AGENT, other]);
+    }
 
     const AGENT: AgentId = AgentId([7; 16]);
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::CellsConfig;
+use crate::logs::Home;
 use crate::modules::Modules;
 use crate::report::HostLine;
 use crate::spawn::host_calls;
@@ -113,8 +114,17 @@ pub(crate) fn scheduler(live_max: usize) -> Scheduler {
 
 /// A new agent of a module, started.
 pub(crate) fn agent_of(prepared: Arc<dyn Prepared>, scheduler: &Scheduler) -> Arc<Cell> {
+    agent_at(prepared, scheduler, None)
+}
+
+/// The same with a place where it is kept.
+pub(crate) fn agent_at(
+    prepared: Arc<dyn Prepared>,
+    scheduler: &Scheduler,
+    home: Option<Home>,
+) -> Arc<Cell> {
     let identity = Identity {
-        id: AgentId::new(),
+        id: home.as_ref().map_or_else(AgentId::new, |home| home.agent),
         name: "tested".to_owned(),
         owner: NodeId([0; 32]),
         grants: Grants::default(),
@@ -122,7 +132,7 @@ pub(crate) fn agent_of(prepared: Arc<dyn Prepared>, scheduler: &Scheduler) -> Ar
         budget: Budget::default(),
         started_ms: 0,
     };
-    let logs = Arc::new(Logs::new(None));
+    let logs = Arc::new(Logs::new(home));
     let post = Arc::new(Post::new(identity.id, Epoch(1), 1024));
     let tally = Arc::<Tally>::default();
     let services = host_calls(&identity, &logs, &post, &tally);

@@ -114,3 +114,46 @@ impl Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Instant;
+
+    use mielin_mesh_core::AgentId;
+
+    use super::*;
+    use crate::cell::tests::{agent_at, prepared, scheduler};
+    use crate::ledger::tests::Disk;
+    use crate::logs::Home;
+
+    /// Its messages wait for that, however long the disk is full; and not if the node stops.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn that_an_agent_stays_is_written_as_soon_as_the_disk_takes_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let ledger = Arc::new(disk.ledger(directory.path()));
+        let home = Home {
+            agent: AgentId([7; 16]),
+            directories: directory.path().join("agents").into(),
+            ledger: Arc::clone(&ledger),
+        };
+        let waiting = r#"(module
+            (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "_start")
+                (drop (call $receive
+                    (i32.const 1024) (i32.const 64) (i64.const -1) (i32.const 16)))))"#;
+        let cell = agent_at(prepared(waiting), &scheduler(1), Some(home));
+        disk.refuse(1);
+        let began = Instant::now();
+        assert!(settle(Arc::clone(&cell)).await);
+        assert!(began.elapsed() >= SETTLE_PERIOD && !disk.refuses());
+        assert!(!cell.is_provisional());
+        let entries = ledger.entries().unwrap();
+        assert!(matches!(&entries[0].1.record, Some(Ok(record)) if record.is_settled()));
+        ledger.close();
+        assert!(!settle(cell).await);
+    }
+}
