@@ -9,4 +9,5 @@
 pub mod curves;
 pub mod lookup;
 pub mod membership;
+pub mod moves;
 pub mod world;

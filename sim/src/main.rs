@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mielin_mesh_core::Preset;
+use mielin_mesh_core::{MigrationStrategy, Preset};
 use mielin_sim::curves::{self, Curves, Row, Sweep};
 use mielin_sim::world::Severed;
-use mielin_sim::{lookup, membership};
+use mielin_sim::{lookup, membership, moves};
 use serde::Serialize;
 
 /// The mesh's protocol cores on a virtual clock; the same seed gives the same output.
@@ -27,10 +27,24 @@ enum Command {
     Membership(MembershipArguments),
     /// Success and hops of searches in the table.
     Lookup(LookupArguments),
+    /// Whether agents that move again and again stay one each, while nodes crash and links are cut.
+    #[command(after_help = MOVES_EXAMPLES)]
+    Moves(MovesArguments),
     /// Membership over sizes of the group and loss, and searches over sizes of the table and churn, written as CSV and
     /// as plots in SVG.
     Curves(CurvesArguments),
 }
+
+const MOVES_EXAMPLES: &str = "\
+Each move is made by the core of `mielin agent move` itself. The exit code is 1 if a promise of docs/MIGRATION.md is
+broken; the seed and the last events of the agent are then shown.
+
+Examples:
+  mielin-sim moves
+  mielin-sim moves --moves 20000 --seed 7 -o json
+  mielin-sim moves --seeds 50 --moves 500
+  mielin-sim moves --strategy post-copy --faults 25 --loss 5
+  mielin-sim moves --faults 0 --loss 0";
 
 /// The form of what is printed.
 #[derive(Clone, Copy, ValueEnum)]
@@ -155,6 +169,47 @@ struct CurvesArguments {
     directory: PathBuf,
 }
 
+#[derive(Args)]
+struct MovesArguments {
+    /// Nodes.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=200))]
+    nodes: u32,
+    /// Agents that live at one time; for one that died another is spawned.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=2_000))]
+    agents: u32,
+    /// Moves.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    moves: u64,
+    /// What all moves are made by: stop-copy, pre-copy, post-copy or hybrid. Without it each of them, and the choice of
+    /// the core, by turns.
+    #[arg(long)]
+    strategy: Option<MigrationStrategy>,
+    /// Phases of moves into which something breaks in, in percent.
+    #[arg(long, default_value_t = 8.0, value_parser = percent)]
+    faults: f64,
+    /// Datagrams lost, in percent.
+    #[arg(long, default_value_t = 1.0, value_parser = below_hundred)]
+    loss: f64,
+    /// Datagrams that arrive twice, in percent.
+    #[arg(long, default_value_t = 1.0, value_parser = percent)]
+    duplicate: f64,
+    /// The longest that a datagram is on its way, in milliseconds.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=2_000))]
+    latency_ms: u64,
+    /// Megabytes that a link takes in a second.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    bandwidth_mb: u64,
+    /// The one source of chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Runs, with this seed and those that follow it; the figures are their sums.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    seeds: u64,
+    /// The form of the output.
+    #[arg(short, long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+}
+
 /// The shortest quiet time, 36 s. In none at all nothing is sent, and to print that as 0 bytes a second would say that
 /// it was measured.
 const HOURS_MIN: f64 = 0.01;
@@ -222,7 +277,39 @@ fn main() -> Result<()> {
             };
             print(&lookup::run(&scenario)?, arguments.output)
         }
+        Command::Moves(arguments) => move_agents(&arguments),
         Command::Curves(arguments) => draw(arguments),
+    }
+}
+
+fn move_agents(arguments: &MovesArguments) -> Result<()> {
+    let mut sum = moves::Outcome::default();
+    for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
+        let scenario = moves::Scenario {
+            nodes: arguments.nodes as usize,
+            agents: arguments.agents as usize,
+            moves: arguments.moves,
+            strategy: arguments.strategy,
+            faults_percent: arguments.faults,
+            loss_percent: arguments.loss,
+            duplicate_percent: arguments.duplicate,
+            latency_max: Duration::from_millis(arguments.latency_ms),
+            bandwidth: arguments.bandwidth_mb * 1_000_000,
+            sabotage: None,
+            seed,
+        };
+        sum.add(moves::run(&scenario)?);
+        if sum.violation.is_some() {
+            break;
+        }
+    }
+    match arguments.output {
+        Form::Json => println!("{}", serde_json::to_string(&sum)?),
+        Form::Text => print!("{sum}"),
+    }
+    match &sum.violation {
+        Some(violation) => bail!("{violation}"),
+        None => Ok(()),
     }
 }
 

@@ -212,9 +212,23 @@ impl<C: Core> World<C> {
         node
     }
 
-    /// Ends a node without a word.
-    pub fn crash(&mut self, node: usize) {
-        self.nodes[node].core = None;
+    /// Ends a node without a word; gives what it was, of which what it had on a disk may come back with it.
+    pub fn crash(&mut self, node: usize) -> Option<C> {
+        self.nodes[node].wake = None;
+        self.nodes[node].core.take()
+    }
+
+    /// Starts a node again that has crashed, with the clock that it had.
+    pub fn restart(&mut self, node: usize, core: impl FnOnce(Instant) -> C) {
+        let it = &mut self.nodes[node];
+        it.core = Some(core(it.clock.read(self.now)));
+        self.settle(node);
+    }
+
+    /// A node that is up, to look at.
+    #[must_use]
+    pub fn core(&self, node: usize) -> Option<&C> {
+        self.nodes.get(node)?.core.as_ref()
     }
 
     /// From now on a node gets to everything so much later.
@@ -225,6 +239,11 @@ impl<C: Core> World<C> {
     /// From now on nothing gets from one node to the other; the way back stays as it is.
     pub fn cut(&mut self, from: usize, to: usize) {
         self.cuts.insert((from, to));
+    }
+
+    /// Ends the cut from one node to the other.
+    pub fn mend(&mut self, from: usize, to: usize) {
+        self.cuts.remove(&(from, to));
     }
 
     /// Ends all cuts.
