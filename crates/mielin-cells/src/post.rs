@@ -410,6 +410,11 @@ impl Post {
         self.rouse();
     }
 
+    /// Whether nothing comes in or goes out because the source may not have let go.
+    pub(crate) fn is_withheld(&self) -> bool {
+        lock(&self.state).withheld
+    }
+
     /// Lets out what was sent and nothing in, until [`Post::wake`].
     pub(crate) fn sleep(&self) {
         let mut state = lock(&self.state);

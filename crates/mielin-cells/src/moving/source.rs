@@ -3,6 +3,7 @@
 mod files;
 mod pages;
 mod serving;
+mod settled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,6 +78,7 @@ pub(crate) async fn move_agent(
         return Err(CellsError::Gone(absence));
     }
     hibernation::wake(&node, &cell).await?;
+    settled::until_settled(&node, &cell).await?;
     let claim = cell.claim("it is moving to another node")?;
     let (done, outcome) = oneshot::channel();
     let (doubt, mut doubtful) = watch::channel(false);

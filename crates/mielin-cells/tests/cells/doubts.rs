@@ -365,3 +365,50 @@ async fn a_stop_lets_a_move_that_holds_its_agent_end() {
     assert_eq!(there.node, nodes[1].id());
     shut_down(nodes).await;
 }
+
+/// The source dies when the agent runs at the target, which so does not hear that it has let go. If the agent went on at
+/// once, and the target then died too, the source would be told that it was never there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_goes_on_only_when_the_move_that_brought_it_is_over() {
+    let phases: Arc<Mutex<Vec<(MoveSide, MigrationPhase)>>> = Arc::default();
+    let (secured, mut is_secured) = watch::channel(false);
+    let probe = {
+        let phases = Arc::clone(&phases);
+        MoveProbe(Arc::new(move |side, _, phase| {
+            let mut phases = phases.lock().unwrap();
+            let is_first = !phases.contains(&(side, phase.clone()));
+            phases.push((side, phase.clone()));
+            match (side, phase) {
+                (MoveSide::Source, MigrationPhase::Securing) if is_first => ProbeAnswer::Kill,
+                (MoveSide::Target, MigrationPhase::Securing) => {
+                    secured.send_replace(true);
+                    ProbeAnswer::Continue
+                }
+                _ => ProbeAnswer::Continue,
+            }
+        }))
+    };
+    let nodes = mesh(3, |_, config| config.probe = Some(probe.clone())).await;
+    let agent = nodes[0]
+        .spawn(&programs::compute(1 << 12, 0), "worker")
+        .await;
+    nodes[0].lines(agent, 1).await;
+    let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+    let moving = tokio::spawn(async move {
+        let options = MoveOptions::default();
+        cells.migrate(agent, target, options, None).await
+    });
+    within(is_secured.wait_for(|is| *is)).await.unwrap();
+    let options = MoveOptions::default();
+    within(nodes[1].cells.migrate(agent, nodes[2].id(), options, None))
+        .await
+        .unwrap();
+    let seen = phases.lock().unwrap().clone();
+    let over = (MoveSide::Target, MigrationPhase::Complete);
+    let over = seen.iter().position(|phase| *phase == over).unwrap();
+    let begins = (MoveSide::Source, MigrationPhase::Planning);
+    let begins = seen.iter().rposition(|phase| *phase == begins).unwrap();
+    assert!(over < begins, "{seen:?}");
+    moving.abort();
+    shut_down(nodes).await;
+}
