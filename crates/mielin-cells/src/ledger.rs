@@ -1,7 +1,8 @@
 //! What a node must know of agents after it was killed: one small database beside their directories.
 //!
 //! A [`Record`] says who an agent of this node is, in which epoch, whether its source has let go of it, and how it
-//! ended. A [`Departure`] says that it may have been handed over to another node. Each is written, durably, before the
+//! ended. A [`Departure`] says that it may have been handed over to another node. A debt says what its former source is
+//! told although the agent has gone on from here. Each is written, durably, before the
 //! other side of a move may rely on it (`docs/MIGRATION.md`): a record before the target says that it has the agent, a
 //! departure before the source says that it may start it.
 
@@ -11,11 +12,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use mielin_mesh_core::codec::{self, CodecError};
+use mielin_mesh_core::limits::ARRIVALS_MAX;
 use mielin_mesh_core::{AgentId, Epoch, NodeId};
 use oxicode::{Decode, Encode};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
-    Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, Table,
+    TableDefinition, TableError,
 };
 
 use crate::error::CellsError;
@@ -27,6 +30,7 @@ use crate::record::{Record, RecordError};
 const FILE: &str = "ledger.redb";
 const RECORDS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("records");
 const DEPARTURES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("departures");
+const DEBTS: TableDefinition<'_, [u8; 16], (u64, u64)> = TableDefinition::new("debts");
 /// Pages of the database kept in memory: it is written more often than read.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -104,6 +108,7 @@ enum Change {
     Record(Vec<u8>),
     Depart(Vec<u8>),
     Stay,
+    Owe(Epoch),
     Forget,
 }
 
@@ -180,7 +185,33 @@ impl Ledger {
         self.write(agent, Change::Stay)
     }
 
-    /// Knows nothing of an agent any more.
+    /// Notes that a source that asks is told for ever that the agent was here in this epoch, also when it has gone on, or
+    /// has ended and is forgotten. The last [`ARRIVALS_MAX`] of these are kept.
+    pub(crate) fn owe(&self, agent: AgentId, epoch: Epoch) -> Result<(), CellsError> {
+        self.write(agent, Change::Owe(epoch))
+    }
+
+    /// What was noted so.
+    pub(crate) fn debts(&self) -> Result<Vec<(AgentId, Epoch)>, CellsError> {
+        let mut state = lock(&self.state);
+        let database = self.database(&mut state)?;
+        let reading = || -> Result<_, redb::Error> {
+            let read = database.begin_read()?;
+            let Some(debts) = existing(read.open_table(DEBTS))? else {
+                return Ok(Vec::new());
+            };
+            let mut owed = Vec::new();
+            for row in debts.iter()? {
+                let (agent, debt) = row?;
+                let (_, epoch) = debt.value();
+                owed.push((AgentId(agent.value()), Epoch(epoch)));
+            }
+            Ok(owed)
+        };
+        reading().map_err(|error| unusable("the ledger of agents")(error))
+    }
+
+    /// Knows nothing of an agent any more but what is owed.
     pub(crate) fn forget(&self, agent: AgentId) -> Result<(), CellsError> {
         self.write(agent, Change::Forget)
     }
@@ -295,6 +326,10 @@ fn written(database: &Database, changes: &[(AgentId, Change)]) -> Result<(), red
                 Change::Record(record) => drop(records.insert(agent.0, &record[..])?),
                 Change::Depart(departure) => drop(departures.insert(agent.0, &departure[..])?),
                 Change::Stay => drop(departures.remove(agent.0)?),
+                Change::Owe(epoch) => {
+                    let mut debts = write.open_table(DEBTS)?;
+                    note_debt(&mut debts, *agent, *epoch, ARRIVALS_MAX as u64)?;
+                }
                 Change::Forget => {
                     drop(records.remove(agent.0)?);
                     drop(departures.remove(agent.0)?);
@@ -303,6 +338,28 @@ fn written(database: &Database, changes: &[(AgentId, Change)]) -> Result<(), red
         }
     }
     write.commit()?;
+    Ok(())
+}
+
+/// Notes a debt, and forgets the oldest one if there are more than so many.
+fn note_debt(
+    debts: &mut Table<'_, [u8; 16], (u64, u64)>,
+    agent: AgentId,
+    epoch: Epoch,
+    max: u64,
+) -> Result<(), redb::Error> {
+    let mut ages = Vec::new();
+    for row in debts.iter()? {
+        let (agent, debt) = row?;
+        ages.push((debt.value().0, agent.value()));
+    }
+    let newest = ages.iter().map(|(age, _)| *age).max().unwrap_or(0);
+    debts.insert(agent.0, (newest + 1, epoch.0))?;
+    if debts.len()? > max
+        && let Some((_, oldest)) = ages.iter().min()
+    {
+        debts.remove(oldest)?;
+    }
     Ok(())
 }
 
@@ -486,6 +543,37 @@ pub(crate) mod tests {
         ));
         ledger.forget(AGENT).unwrap();
         assert_eq!(ledger.entries().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_owed_to_a_source_outlives_the_agent_and_the_node() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(Some(directory.path())).unwrap();
+        assert_eq!(ledger.debts().unwrap(), []);
+        ledger.record(AGENT, &Record::sample()).unwrap();
+        ledger.owe(AGENT, Epoch(4)).unwrap();
+        ledger.owe(AGENT, Epoch(7)).unwrap();
+        ledger.forget(AGENT).unwrap();
+        ledger.close();
+        let ledger = Ledger::open(Some(directory.path())).unwrap();
+        assert!(ledger.entries().unwrap().is_empty());
+        assert_eq!(ledger.debts().unwrap(), [(AGENT, Epoch(7))]);
+    }
+
+    #[test]
+    fn of_too_many_debts_the_oldest_are_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::create(directory.path().join(FILE)).unwrap();
+        let write = database.begin_write().unwrap();
+        {
+            let mut debts = write.open_table(DEBTS).unwrap();
+            // The first one comes again, so it is younger than the second.
+            for number in [9, 1, 2, 9, 3] {
+                note_debt(&mut debts, AgentId([number; 16]), Epoch(1), 3).unwrap();
+            }
+            let kept = debts.iter().unwrap().map(|row| row.unwrap().0.value()[0]);
+            assert_eq!(kept.collect::<Vec<_>>(), [2, 3, 9]);
+        }
     }
 
     #[test]

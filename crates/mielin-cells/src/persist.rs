@@ -153,6 +153,9 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
     let found = scanning
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))??;
+    for (agent, epoch) in node.ledger.debts()? {
+        lock(&node.arrivals).secure(agent, epoch);
+    }
     let mut ended = Vec::new();
     for (home, found) in found {
         let agent = home.agent;

@@ -98,7 +98,8 @@ pub enum TargetAction {
     /// Messages and acknowledgements may go out.
     Confirm {
         /// The source has said that it dropped its copy. If not, it may still ask: before anything goes out, write down
-        /// that the answer must be [`QueryReply::Running`](super::QueryReply::Running) even after a crash.
+        /// that the answer must be [`QueryReply::Running`](super::QueryReply::Running) even after a crash, also when the
+        /// agent has gone on from here by then.
         released: bool,
     },
     /// Drop everything: the agent is not coming.

@@ -7,16 +7,24 @@ use std::time::Duration;
 use super::{Target, unprepared};
 use crate::cell::Cell;
 use crate::error::CellsError;
+use crate::ledger::Ledger;
 use crate::lock::lock;
 
 /// How long to wait before writing again what could not be written.
 const SETTLE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Writes down that the agent stays, however long that takes: its messages may wait for it. False if the node stops first.
-async fn settle(cell: Arc<Cell>) -> bool {
+/// Writes down that the agent stays, and what is owed to its source, however long that takes: its messages may wait for
+/// it. False if the node stops first.
+async fn settle(cell: Arc<Cell>, debts: Option<Arc<Ledger>>) -> bool {
     loop {
-        let settling = Arc::clone(&cell);
-        match tokio::task::spawn_blocking(move || settling.settle_here()).await {
+        let (settling, debts) = (Arc::clone(&cell), debts.clone());
+        let writing = tokio::task::spawn_blocking(move || {
+            if let Some(ledger) = debts {
+                ledger.owe(settling.id(), settling.epoch())?;
+            }
+            settling.settle_here()
+        });
+        match writing.await {
             Ok(Ok(())) => return true,
             Ok(Err(CellsError::ShuttingDown)) => return false,
             Ok(Err(error)) => {
@@ -84,7 +92,8 @@ impl Target {
 
     pub(super) async fn confirm(&mut self, released: bool) {
         if let Ok(cell) = self.started() {
-            let settling = settle(cell);
+            let debts = (!released).then(|| Arc::clone(&self.node.ledger));
+            let settling = settle(cell, debts);
             if released {
                 // If the node crashes before that, it only does not know how the agent was lost.
                 tokio::spawn(settling);
