@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) arrivals: Mutex<Arrivals>,
     /// Agents that were here when the node was killed, and whose sources may not have let go of them.
     pub(crate) unsettled: Mutex<HashSet<AgentId>>,
+    /// Agents that a former life of this node may have handed over, until their targets have said whether it has.
+    pub(crate) departed: Mutex<HashSet<AgentId>>,
     /// Moves that are in doubt, to be told that their target has not got the agent.
     pub(crate) doubts: Mutex<HashMap<AgentId, Arc<Notify>>>,
     /// Agents that are on their way here.
@@ -118,6 +120,7 @@ impl Node {
             modules,
             ledger,
             unsettled: Mutex::default(),
+            departed: Mutex::default(),
             doubts: Mutex::default(),
             arrivals: Mutex::default(),
             inbound: Mutex::default(),
@@ -390,6 +393,10 @@ impl Node {
             return self.client.deliver(envelopes);
         }
         match self.known_place(&to) {
+            // It is not known to have ended: a sender that was told so would drop what the agent still waits for.
+            Place::Here(cell) if !cell.lives() && self.may_live_elsewhere(&to) => {
+                DeliveryReply::Busy
+            }
             Place::Here(cell) => {
                 let reply = cell.post.accept(envelopes, &cell.tally.received);
                 cell.message_arrived();
@@ -399,6 +406,11 @@ impl Node {
             Place::Unknown if lock(&self.inbound).contains_key(&to) => DeliveryReply::Busy,
             Place::Unknown => DeliveryReply::Unknown,
         }
+    }
+
+    /// Whether an agent that went down with a former life of this node may go on, or have gone on, at another one.
+    fn may_live_elsewhere(&self, agent: &AgentId) -> bool {
+        lock(&self.unsettled).contains(agent) || lock(&self.departed).contains(agent)
     }
 
     /// Whether there is room for one more agent.
@@ -442,6 +454,8 @@ impl Node {
     /// Replaces a resident by a tombstone: it lives on `node` now.
     pub(crate) fn entomb(&self, cell: &Cell, node: NodeId, epoch: Epoch) {
         self.mesh.release(&cell.id());
+        lock(&self.unsettled).remove(&cell.id());
+        lock(&self.departed).remove(&cell.id());
         let mut table = lock(&self.table);
         table.insert(cell.id(), Resident::Left(node, epoch));
         table.ended.retain(|ended| *ended != cell.id());

@@ -166,6 +166,7 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
                 record
             }
             Found::Departed(record, departure) => {
+                lock(&node.departed).insert(agent);
                 tokio::spawn(moving::follow_up(Arc::downgrade(node), agent, departure));
                 record
             }

@@ -8,6 +8,7 @@ use mielin_mesh_core::migration::{Query, QueryReply};
 
 use super::source;
 use crate::ledger::Departure;
+use crate::lock::lock;
 use crate::node::Node;
 
 /// How often it asks.
@@ -32,10 +33,12 @@ pub(crate) async fn follow_up(node: Weak<Node>, agent: AgentId, departure: Depar
         match tokio::time::timeout(TIMEOUT, asked).await {
             Ok(Ok(QueryReply::Running { epoch })) => {
                 node.left_before(&agent, departure.target(), epoch);
+                lock(&node.departed).remove(&agent);
                 return;
             }
             Ok(Ok(QueryReply::NotHere { .. })) => {
                 tracing::warn!(%agent, node = %departure.target(), "an agent was lost on its way");
+                lock(&node.departed).remove(&agent);
                 let ledger = node.ledger.clone();
                 let _ = tokio::task::spawn_blocking(move || ledger.stay(agent)).await;
                 return;

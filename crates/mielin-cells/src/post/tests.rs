@@ -9,8 +9,11 @@ use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
 use super::*;
+use crate::cell::Cell;
 use crate::config::CellsConfig;
 use crate::courier::Entrance;
+use crate::logs::Logs;
+use crate::record::Record;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -187,4 +190,32 @@ fn a_post_that_sleeps_acknowledges_nothing_and_lets_out_what_was_sent() {
     let reply = post.accept(envelopes, &received);
     assert_eq!(reply, DeliveryReply::Acknowledged { through: 1 });
     assert_eq!((post.mailbox_count(), received.into_inner()), (1, 1));
+}
+
+/// A sender that was told so would drop what it has for the agent, and the agent would wait for that for ever.
+#[tokio::test]
+async fn nobody_is_told_that_an_agent_has_ended_which_may_live_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = node(&directory).await;
+    let mut record = Record::sample();
+    record.lose("its node was killed".to_owned());
+    let remains = record.into_remains().unwrap();
+    let agent = remains.identity.id;
+    let (scheduler, changes) = (node.scheduler.clone(), node.changes.clone());
+    let cell = Cell::ended(remains, Logs::new(None), scheduler, changes);
+    node.adopt(&cell, false).unwrap();
+    let told = || node.deliver(agent, Vec::new());
+    assert_eq!(told(), DeliveryReply::Ended);
+    for missing in [&node.departed, &node.unsettled] {
+        lock(missing).insert(agent);
+        assert_eq!(told(), DeliveryReply::Busy);
+        lock(missing).remove(&agent);
+    }
+    // Of one that is known to have gone on nothing is left.
+    lock(&node.departed).insert(agent);
+    node.left_before(&agent, NodeId([5; 32]), Epoch(9));
+    assert!(lock(&node.departed).is_empty());
+    assert!(matches!(told(), DeliveryReply::Moved { .. }));
+    node.shutdown().await;
+    node.mesh.shutdown().await;
 }
