@@ -89,17 +89,26 @@ pub enum Sabotage {
     TakesMessagesTooSoon,
     /// A node that restarts says of agents that have ended which may live elsewhere.
     TakesTheMissingForEnded,
+    /// A source that takes its agent back goes on in the epoch that the target had.
+    ResumesInTheTargetsEpoch,
+    /// A target drops a page now and then.
+    LosesPages,
+    /// A target does not say what became of an agent.
+    NeverAnswers,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 6] = [
+    pub const ALL: [Sabotage; 9] = [
         Sabotage::ResumesWithoutAnswer,
         Sabotage::DropsTheNote,
         Sabotage::ForgetsWhoWasHere,
         Sabotage::MovesOnBeforeItIsSettled,
         Sabotage::TakesMessagesTooSoon,
         Sabotage::TakesTheMissingForEnded,
+        Sabotage::ResumesInTheTargetsEpoch,
+        Sabotage::LosesPages,
+        Sabotage::NeverAnswers,
     ];
 }
 

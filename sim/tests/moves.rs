@@ -120,6 +120,7 @@ fn found(sabotage: Sabotage, first: u64) -> Option<Broken> {
             ..Scenario::new(1_000, seed)
         };
         let violation = moves::run(&scenario).unwrap().violation?;
+        println!("{sabotage:?}: {:?} with seed {seed}", violation.broken);
         assert_eq!(violation.seed, seed);
         assert!(violation.trace.lines().count() > 5, "{violation}");
         Some(violation.broken)
@@ -136,6 +137,13 @@ fn what_nodes_do_wrong_is_found() {
         (Sabotage::MovesOnBeforeItIsSettled, 7, Broken::Lost),
         (Sabotage::TakesMessagesTooSoon, 1, Broken::TakenBack),
         (Sabotage::TakesTheMissingForEnded, 5, Broken::Reordered),
+        (
+            Sabotage::ResumesInTheTargetsEpoch,
+            1,
+            Broken::AnnouncedTwice,
+        ),
+        (Sabotage::LosesPages, 1, Broken::Torn),
+        (Sabotage::NeverAnswers, 1, Broken::Stuck),
     ];
     assert_eq!(expected.map(|(sabotage, ..)| sabotage), Sabotage::ALL);
     for (sabotage, seed, broken) in expected {

@@ -562,6 +562,9 @@ impl Node {
     fn heed_said(&mut self, now: Instant, stream: Key, peer: usize, said: Said) {
         match said {
             Said::Query(query) => {
+                if self.common.sabotage == Some(Sabotage::NeverAnswers) {
+                    return;
+                }
                 let reply = Said::Reply(self.answer(now, query));
                 self.streams.say(now, stream, 100, codec::encode(&reply));
                 self.streams.finish(now, stream);

@@ -588,6 +588,8 @@ impl Node {
             return;
         };
         let since = it.agent.epoch;
+        let same = self.common.sabotage == Some(Sabotage::ResumesInTheTargetsEpoch);
+        let epoch = if same { epoch.min(since.next()) } else { epoch };
         it.agent.epoch = epoch.max(since);
         let has = it.agent.has();
         if std::mem::take(&mut it.frozen) {

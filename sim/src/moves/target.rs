@@ -431,7 +431,8 @@ impl Node {
                 if inbound.memory.len() <= index {
                     inbound.memory.resize(index + 1, 0);
                 }
-                inbound.memory[index] = value;
+                let is_lost = self.common.sabotage == Some(Sabotage::LosesPages) && value == 99;
+                inbound.memory[index] = if is_lost { 0 } else { value };
             }
             return TargetInput::PagesWritten;
         }
