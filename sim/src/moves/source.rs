@@ -549,12 +549,12 @@ impl Node {
         for page in &batch {
             left.remove(page);
         }
-        let bytes = batch.len() as u64 * PAGE_WEIGHT;
+        let pages = batch.len() as u64;
         if !batch.is_empty()
             && let Ok(sent) = self.send_pages(now, agent, &batch)
         {
             self.later(now, sent.since(now), Task::Serve(agent));
-            self.served(now, agent, bytes);
+            self.served(now, agent, pages, pages * PAGE_WEIGHT);
         }
     }
 
@@ -566,20 +566,20 @@ impl Node {
         };
         let agent = *agent;
         if let Some(left) = &mut out.following {
-            left.remove(&page);
+            let pages = u64::from(left.remove(&page));
             if self.send_pages(now, agent, &[page]).is_ok() {
-                self.served(now, agent, PAGE_WEIGHT);
+                self.served(now, agent, pages, PAGE_WEIGHT);
             }
         }
     }
 
-    fn served(&mut self, now: Instant, agent: AgentId, bytes: u64) {
+    fn served(&mut self, now: Instant, agent: AgentId, pages: u64, bytes: u64) {
         // It is no reason to interrupt what serves them.
         if let Some(out) = self.outbound.get_mut(&agent)
             && out.pending.is_none()
         {
             out.coordinator
-                .handle(now, SourceInput::PagesServed { bytes });
+                .handle(now, SourceInput::PagesServed { pages, bytes });
         }
     }
 

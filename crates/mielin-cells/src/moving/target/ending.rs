@@ -157,12 +157,13 @@ mod tests {
         let cell = agent_at(prepared(waiting), &scheduler(1), Some(home));
         disk.refuse(1);
         let began = Instant::now();
-        assert!(settle(Arc::clone(&cell)).await);
+        assert!(settle(Arc::clone(&cell), Some(Arc::clone(&ledger))).await);
         assert!(began.elapsed() >= SETTLE_PERIOD && !disk.refuses());
         assert!(!cell.is_provisional());
         let entries = ledger.entries().unwrap();
         assert!(matches!(&entries[0].1.record, Some(Ok(record)) if record.is_settled()));
+        assert_eq!(ledger.debts().unwrap(), [(cell.id(), cell.epoch())]);
         ledger.close();
-        assert!(!settle(cell).await);
+        assert!(!settle(cell, None).await);
     }
 }

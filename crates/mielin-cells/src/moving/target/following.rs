@@ -156,12 +156,13 @@ fn place(absent: &Absent, count: u32, tail: &Bytes) -> Option<TargetInput> {
         return Some(TargetInput::Failed("malformed pages".to_owned()));
     };
     let mut absent = lock(&absent.pages);
+    let before = absent.count();
     for (first, pages) in batch.runs() {
         if let Err(error) = absent.place(first, pages) {
             return Some(of_error(&error));
         }
     }
-    Some(standing(&**absent))
+    standing(before, absent.count())
 }
 
 fn place_zeros(absent: &Absent, count: u32, tail: &Bytes) -> Option<TargetInput> {
@@ -177,18 +178,20 @@ fn place_zeros(absent: &Absent, count: u32, tail: &Bytes) -> Option<TargetInput>
         ));
     }
     let mut absent = lock(&absent.pages);
+    let before = absent.count();
     for (first, len) in runs {
         if let Err(error) = absent.place_zeros(first, len) {
             return Some(of_error(&error));
         }
     }
-    Some(standing(&**absent))
+    standing(before, absent.count())
 }
 
-fn standing(absent: &dyn AbsentPages) -> TargetInput {
-    match absent.count() {
-        0 => TargetInput::Resident,
-        _ => TargetInput::PageCame,
+/// What came, if anything did: the same page again and again must not keep the agent waiting for another one.
+fn standing(before: u64, left: u64) -> Option<TargetInput> {
+    match left {
+        0 => Some(TargetInput::Resident),
+        _ => (left < before).then_some(TargetInput::PageCame),
     }
 }
 
@@ -197,5 +200,73 @@ fn of_error(error: &TrackError) -> TargetInput {
         // It has ended: nobody needs the rest.
         TrackError::Gone => TargetInput::Resident,
         error => TargetInput::Failed(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::PipeReader;
+
+    use mielin_mesh_core::migration::page_runs;
+    use mielin_safepoint::PAGE_SIZE;
+    use mielin_wasm::{PageSet, Watch};
+
+    use super::*;
+
+    struct Pages(PageSet);
+
+    impl AbsentPages for Pages {
+        fn count(&self) -> u64 {
+            self.0.len()
+        }
+
+        fn watch(&self, _: PipeReader) -> Result<Watch, TrackError> {
+            Err(TrackError::Gone)
+        }
+
+        fn wanted(&mut self) -> Result<Vec<u32>, TrackError> {
+            Ok(Vec::new())
+        }
+
+        fn place(&mut self, first: u32, pages: &[[u8; PAGE_SIZE]]) -> Result<u64, TrackError> {
+            let placed = (first..)
+                .zip(pages)
+                .filter(|(index, _)| self.0.remove(*index));
+            Ok(placed.count() as u64)
+        }
+
+        fn place_zeros(&mut self, first: u32, pages: u32) -> Result<(), TrackError> {
+            for index in first..first + pages {
+                self.0.remove(index);
+            }
+            Ok(())
+        }
+    }
+
+    /// What is said of them gives the source more time, so pages that are there must not count.
+    #[test]
+    fn a_page_counts_once_however_often_it_comes() {
+        let absent = Absent {
+            pages: Arc::new(Mutex::new(Box::new(Pages(PageSet::below(8))))),
+            end: 8,
+        };
+        let page = [&[1; PAGE_SIZE][..], &3_u32.to_le_bytes()].concat().into();
+        let mut zeros = Vec::new();
+        let runs = page_runs([1, 2, 5], &mut zeros);
+        let zeros = zeros.into();
+        let came = Some(TargetInput::PageCame);
+        assert_eq!(place(&absent, 1, &page), came);
+        assert_eq!(place_zeros(&absent, runs, &zeros), came);
+        for _ in 0..3 {
+            assert_eq!(place(&absent, 1, &page), None);
+            assert_eq!(place_zeros(&absent, runs, &zeros), None);
+        }
+        let mut rest = Vec::new();
+        let runs = page_runs([0, 4, 6, 7], &mut rest);
+        let all = Some(TargetInput::Resident);
+        assert_eq!(place_zeros(&absent, runs, &rest.into()), all);
+        assert_eq!(place(&absent, 1, &page), all);
     }
 }
