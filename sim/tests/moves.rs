@@ -120,7 +120,6 @@ fn found(sabotage: Sabotage, first: u64) -> Option<Broken> {
             ..Scenario::new(1_000, seed)
         };
         let violation = moves::run(&scenario).unwrap().violation?;
-        println!("{sabotage:?}: {:?} with seed {seed}", violation.broken);
         assert_eq!(violation.seed, seed);
         assert!(violation.trace.lines().count() > 5, "{violation}");
         Some(violation.broken)

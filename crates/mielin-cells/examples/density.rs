@@ -231,10 +231,10 @@ async fn main() -> Result<(), Failure> {
     let json = options.output == Output::Json;
     let count = options.agents;
     let mut config = CellsConfig::default();
-    config.engine = options.engine;
     if let Some(live) = options.live {
         config.live_instances_max = live;
     }
+    config.engine = options.engine;
     config.agents_max = config.agents_max.max(count + 1);
     let (live_max, engine) = (config.live_instances_max, config.engine);
 

@@ -103,7 +103,9 @@ async fn a_hibernated_agent_is_woken_by_whatever_is_asked_of_it() {
         .await;
     nodes[0].cells.hibernate(agent).await.unwrap();
     nodes[1].cells.pause(agent).await.unwrap();
-    assert_eq!(state(&nodes[0], agent).await, AgentState::Paused);
+    nodes[0]
+        .until(agent, |state, _| *state == AgentState::Paused)
+        .await;
     // A paused one stays paused through its sleep, and has its message.
     nodes[0].cells.hibernate(agent).await.unwrap();
     nodes[1]
@@ -111,7 +113,9 @@ async fn a_hibernated_agent_is_woken_by_whatever_is_asked_of_it() {
         .send(agent, Bytes::from_static(b"three"))
         .await
         .unwrap();
-    assert_eq!(state(&nodes[0], agent).await, AgentState::Paused);
+    nodes[0]
+        .until(agent, |state, _| *state == AgentState::Paused)
+        .await;
     nodes[0].cells.hibernate(agent).await.unwrap();
     nodes[0].cells.resume(agent).await.unwrap();
     nodes[0].lines(agent, 3).await;

@@ -12,7 +12,7 @@ impl PageSet {
     #[must_use]
     pub fn below(end: u32) -> PageSet {
         let mut words = vec![u64::MAX; end as usize / 64];
-        if end % 64 > 0 {
+        if !end.is_multiple_of(64) {
             words.push((1 << (end % 64)) - 1);
         }
         PageSet {
