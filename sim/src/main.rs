@@ -36,7 +36,7 @@ enum Command {
 }
 
 const MOVES_EXAMPLES: &str = "\
-Each move is made by the core of `mielin agent move` itself. The exit code is 1 if a promise of docs/MIGRATION.md is
+Each move is made by the core of `mielin agent migrate` itself. The exit code is 1 if a promise of docs/MIGRATION.md is
 broken; the seed and the last events of the agent are then shown.
 
 Examples:
