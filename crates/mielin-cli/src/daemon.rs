@@ -13,6 +13,7 @@ mod usage;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use mielin_cells::{Cells, CellsConfig, CellsError};
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     listener: UnixListener,
     state: NodeState,
     stops: mpsc::Receiver<Departure>,
+    /// Completes at the first signal since the node began to start.
+    signals: Pin<Box<dyn Future<Output = ()> + Send>>,
     closing: watch::Sender<bool>,
 }
 
@@ -128,12 +131,14 @@ impl NodeState {
 }
 
 impl Node {
-    /// Starts every service of the node.
+    /// Starts every service of the node. The agents of its last run come last: from then on they are on the disk no more,
+    /// and live only as long as a clean stop is certain.
     pub(crate) async fn start(
         home: Home,
         credentials: NodeCredentials,
         settings: Settings,
     ) -> Result<Node, Failure> {
+        let signals = Box::pin(stop_signals()?);
         let bind = settings.bind.unwrap_or(DEFAULT_BIND);
         let engine = settings.engine()?;
         let mesh_id = credentials.mesh_id().to_string();
@@ -172,23 +177,21 @@ impl Node {
             agents_max: cells_config.agents_max,
             live_instances_max: cells_config.live_instances_max,
         };
+        let listener = match opened(&home, &settings) {
+            Ok(listener) => listener,
+            Err(failure) => {
+                mesh.shutdown().await;
+                return Err(failure);
+            }
+        };
         let cells = match Cells::start(cells_config, mesh.clone()).await {
             Ok(cells) => cells,
             Err(error) => {
+                control::remove(home.path());
                 mesh.shutdown().await;
                 return Err(error.into());
             }
         };
-        home.save(&settings)?;
-        let listener = control::listen(home.path()).map_err(|error| {
-            Failure::io(
-                format!(
-                    "cannot open the control socket in {}",
-                    home.path().display()
-                ),
-                &error,
-            )
-        })?;
         let (stop, stops) = mpsc::channel(4);
         let (closing, closing_seen) = watch::channel(false);
         let state = NodeState {
@@ -217,6 +220,7 @@ impl Node {
             listener,
             state,
             stops,
+            signals,
             closing,
         })
     }
@@ -227,14 +231,13 @@ impl Node {
 
     /// Serves the control socket until the node is told to stop, then stops cleanly.
     ///
-    /// `announce` runs when a signal would stop the node cleanly already.
+    /// If nobody can be told that it runs, it stops at once, cleanly too.
     pub(crate) async fn run(
         mut self,
         stop_on_stdin_end: bool,
         announce: impl FnOnce(&MeshService) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let signals = stop_signals()?;
-        announce(self.mesh())?;
+        let announced = announce(self.mesh());
         let mut closing = self.closing.subscribe();
         let server = axum::serve(self.listener, routes::router(self.state.clone()))
             .with_graceful_shutdown(async move {
@@ -242,7 +245,9 @@ impl Node {
             });
         let server = tokio::spawn(server.into_future());
         let departure = tokio::select! {
-            () = signals => Departure::Stopped,
+            biased;
+            () = std::future::ready(()), if announced.is_err() => Departure::Stopped,
+            () = self.signals => Departure::Stopped,
             () = stdin_end(), if stop_on_stdin_end => Departure::Stopped,
             departure = self.stops.recv() => departure.unwrap_or(Departure::Stopped),
         };
@@ -261,7 +266,7 @@ impl Node {
         // Whoever waits for the directory waits for the end of the process.
         self.home.keep();
         if unstored.is_empty() {
-            return Ok(());
+            return announced;
         }
         let agents: Vec<String> = unstored.iter().map(AgentId::to_string).collect();
         let agents = agents.join(", ");
@@ -270,6 +275,20 @@ impl Node {
                 .hint("the log says why; `mielin agent list` shows what became of them when the node runs again"),
         )
     }
+}
+
+/// Remembers the settings and opens the control socket, whose clients wait until it is served.
+fn opened(home: &Home, settings: &Settings) -> Result<UnixListener, Failure> {
+    home.save(settings)?;
+    control::listen(home.path()).map_err(|error| {
+        let directory = home.path().display();
+        let what = format!("cannot open the control socket in {directory}");
+        let failure = Failure::io(what, &error);
+        match error.kind() {
+            io::ErrorKind::IsADirectory => failure.hint("a directory has its place; remove it"),
+            _ => failure,
+        }
+    })
 }
 
 /// Looks, and while nothing is found looks again at all news of a moment: what one node has

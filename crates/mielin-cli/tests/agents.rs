@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use support::{Node, keys, mielin, sample, until};
 
@@ -375,6 +375,49 @@ fn agents_survive_a_restart_of_their_node() {
         node.json(&["agent", "send", "counter", "b", "--wait"])["reply"],
         "2: b"
     );
+}
+
+/// From when a node begins to bring its agents back they are on the disk no more.
+#[test]
+fn agents_survive_starts_that_fail_and_one_that_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = Node::run(&data, &["mesh", "start", "--bind", "127.0.0.1:0"]);
+    node.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    let count = |node: &Node, answer: &str| {
+        let sent = node.json(&["agent", "send", "counter", "a", "--wait"]);
+        assert_eq!(sent["reply"], answer);
+    };
+    count(&node, "1: a");
+    node.stop();
+    let daemon = |stdout: Stdio| {
+        let mut command = support::mielin();
+        let options = ["daemon", "--bind", "127.0.0.1:0", "--mdns", "off"];
+        command.args(options).arg("--data-dir").arg(&data);
+        command.stdout(stdout).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let failed = |child: std::process::Child, why: &str| {
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains(why), "{stderr}");
+    };
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    failed(daemon(full.unwrap().into()), "standard output");
+    let socket = data.join("control.sock");
+    std::fs::create_dir(&socket).unwrap();
+    failed(daemon(Stdio::null()), "remove it");
+    std::fs::remove_dir(&socket).unwrap();
+    // It opens its socket before it touches its agents.
+    let mut child = daemon(Stdio::null());
+    support::until("its socket", || socket.exists().then_some(()));
+    let pid = child.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(told.unwrap().success());
+    let ended = support::until("its end", || child.try_wait().unwrap());
+    assert!(ended.success(), "{ended}");
+    let node = Node::run(&data, &["daemon", "--bind", "127.0.0.1:0"]);
+    count(&node, "2: a");
 }
 
 #[test]
