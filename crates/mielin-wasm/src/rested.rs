@@ -19,7 +19,8 @@ const BLOCK_BYTES: usize = PAGE_SIZE / u64::BITS as usize;
 /// than a turn, and for so many of such programs that their mappings were too many there is no memory anyway.
 pub(crate) const CHANGED_BYTES_MAX: usize = 8 << 20;
 
-/// The same for one that has touched more than this, whether or not it has changed it: each page is looked at.
+/// The same for one that has touched more than this, whether or not it has changed it, or has more where nobody knows what
+/// it has touched: each page is looked at.
 pub(crate) const TOUCHED_BYTES_MAX: usize = 2 * CHANGED_BYTES_MAX;
 
 const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];

@@ -208,6 +208,17 @@ fn a_program_that_has_changed_too_much_keeps_its_instance() {
     }
 }
 
+/// With wasmi nobody knows what a program has touched, so all of a large memory would be looked at.
+#[test]
+fn a_large_memory_of_which_little_is_known_keeps_its_instance() {
+    let large = CLEARING.replace("1 4)", "400 404)");
+    for (kind, rests) in [(EngineKind::Wasmtime, true), (EngineKind::Wasmi, false)] {
+        let mut program = instance(&*prepared(kind, &large));
+        step(&mut *program, 3);
+        assert_eq!(program.rest().is_ok(), rests, "{kind}");
+    }
+}
+
 #[test]
 fn what_the_limits_forbid_does_not_wait_for_an_instance() {
     for kind in BOTH {

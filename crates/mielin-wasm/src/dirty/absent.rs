@@ -80,7 +80,7 @@ impl Userfaults {
         };
         let mut absent = PageSet::default();
         for (first, len) in runs {
-            absent.extend(*first..first + len);
+            absent.insert_run(*first, first + len);
         }
         Ok(Userfaults {
             region,

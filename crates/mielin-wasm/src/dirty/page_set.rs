@@ -11,14 +11,9 @@ impl PageSet {
     /// All pages below `end`.
     #[must_use]
     pub fn below(end: u32) -> PageSet {
-        let mut words = vec![u64::MAX; end as usize / 64];
-        if !end.is_multiple_of(64) {
-            words.push((1 << (end % 64)) - 1);
-        }
-        PageSet {
-            words,
-            len: u64::from(end),
-        }
+        let mut set = PageSet::default();
+        set.insert_run(0, end);
+        set
     }
 
     /// How many there are.
@@ -49,6 +44,24 @@ impl PageSet {
         let bit = 1 << (index % 64);
         self.len += u64::from(self.words[at] & bit == 0);
         self.words[at] |= bit;
+    }
+
+    /// Adds the pages from `first` to below `end`, 64 at a time. Takes as much room as [`insert`](Self::insert).
+    pub fn insert_run(&mut self, first: u32, end: u32) {
+        if first >= end {
+            return;
+        }
+        let (head, tail) = (first as usize / 64, (end - 1) as usize / 64);
+        if self.words.len() <= tail {
+            self.words.resize(tail + 1, 0);
+        }
+        for (at, word) in (head..).zip(&mut self.words[head..=tail]) {
+            let from = if at == head { first % 64 } else { 0 };
+            let to = if at == tail { (end - 1) % 64 } else { 63 };
+            let added = u64::MAX << from & u64::MAX >> (63 - to);
+            self.len += u64::from((added & !*word).count_ones());
+            *word |= added;
+        }
     }
 
     /// Takes a page out; whether it was there.
@@ -105,7 +118,11 @@ mod tests {
         let (mut set, mut tree) = (PageSet::default(), BTreeSet::new());
         for _ in 0..3000 {
             let index = rng.random_range(0..300);
-            if rng.random_range(0..3) == 0 {
+            if rng.random_range(0..20) == 0 {
+                let end = index + rng.random_range(0..150);
+                set.insert_run(index, end);
+                tree.extend(index..end);
+            } else if rng.random_range(0..3) > 0 {
                 assert_eq!(set.remove(index), tree.remove(&index));
             } else {
                 set.extend([index]);
