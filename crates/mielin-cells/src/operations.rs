@@ -184,19 +184,29 @@ async fn migrate(
 ) -> Result<MoveReport, CellsError> {
     let (steps, mut progress) = mpsc::unbounded_channel::<MoveProgress>();
     // The move is a task of its own: a caller that goes away does not break it.
-    let moving = tokio::spawn(moving::move_agent(
+    let mut moving = tokio::spawn(moving::move_agent(
         Arc::clone(node),
         Arc::clone(cell),
         target,
         options,
         Some(steps),
     ));
-    while let Some(step) = progress.recv().await {
-        let _ = send.send_frame(&Answer::step(step).encode(), &[]).await;
+    // A move in doubt goes on after its caller has been told, and has steps for as long as that lasts.
+    let moved = loop {
+        tokio::select! {
+            moved = &mut moving => break moved,
+            Some(step) = progress.recv() => tell_step(step, send).await,
+        }
+    };
+    while let Ok(step) = progress.try_recv() {
+        tell_step(step, send).await;
     }
-    moving
-        .await
-        .map_err(|error| CellsError::Internal(error.to_string()))?
+    moved.map_err(|error| CellsError::Internal(error.to_string()))?
+}
+
+/// Nobody may be listening any more.
+async fn tell_step(step: MoveProgress, send: &mut SendHalf) {
+    let _ = send.send_frame(&Answer::step(step).encode(), &[]).await;
 }
 
 /// What this node knows about one of its agents.

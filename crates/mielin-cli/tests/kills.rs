@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use support::{Node, mielin, sample, until};
+use support::{DEADLINE, Node, mielin, sample, until};
 
 /// Where in a move, whose length depends on the machine, the kills fall.
 const SEED: u64 = 0x6d69_656c_696e_0002;
@@ -79,6 +81,70 @@ fn a_daemon_that_is_killed_at_any_moment_takes_no_agent_with_it_that_it_does_not
         }
     }
     assert!(stayed > 0, "no kill came before the end of its move");
+}
+
+/// Fills 128 MiB of memory, which take their time to follow it, says so, and goes on.
+fn large() -> Vec<u8> {
+    wat::parse_str(
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 2048)
+        (func (export "_start") (local $at i32)
+            (loop $fill
+                (i64.store (local.get $at) (i64.mul (i64.extend_i32_u (local.get $at)) (i64.const 0x9e3779b97f4a7c15)))
+                (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                (br_if $fill (i32.lt_u (local.get $at) (i32.const 0x8000000))))
+            (i32.store (i32.const 0) (i32.const 16))
+            (i32.store (i32.const 4) (i32.const 1))
+            (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+            (loop $again (br $again))))"#,
+    )
+    .unwrap()
+}
+
+/// Whoever asked for a move waits no longer than 10 s for the outcome of one in doubt, which lasts until somebody ends it.
+#[test]
+fn a_move_in_doubt_does_not_keep_its_caller() {
+    let core = Node::found("core");
+    let other = core.join("other", "core");
+    let dir = tempfile::tempdir().unwrap();
+    let module = dir.path().join("large.wasm");
+    std::fs::write(&module, large()).unwrap();
+    for (asked, name) in [(&core, "here"), (&other, "there")] {
+        let mut doomed = core.join(&format!("{name}-doomed"), "edge");
+        until("the new member", || {
+            let alive = |node: &Node| node.state_of(doomed.id()).as_deref() == Some("alive");
+            (alive(&core) && alive(&other)).then_some(())
+        });
+        core.spawn(&[module.to_str().unwrap(), "--name", name]);
+        until("it has filled its memory", || {
+            let output = core.mielin(&["agent", "logs", name]).ok();
+            (!output.is_empty()).then_some(())
+        });
+        until("the agent to be found", || {
+            let found = asked.mielin(&["agent", "inspect", name]);
+            (found.code() == 0).then_some(())
+        });
+        // What the command sends, because it shows phases only at a terminal.
+        let mut socket = UnixStream::connect(asked.dir.join("control.sock")).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let request = serde_json::json!({ "node": doomed.id(), "strategy": "post-copy" });
+        let request = request.to_string();
+        let line = format!("POST /v1/agents/{name}/migrate HTTP/1.1\r\nhost: mielin");
+        let head = format!("{line}\r\ncontent-type: application/json");
+        let len = request.len();
+        write!(socket, "{head}\r\ncontent-length: {len}\r\n\r\n{request}").unwrap();
+        let mut lines = BufReader::new(socket).lines().map(Result::unwrap);
+        let begun = lines.find(|line| line.contains(r#""phase":"post-copy""#));
+        doomed.signal("-KILL");
+        assert!(begun.is_some(), "no pages followed");
+        assert!(!doomed.ended().success());
+        let error = lines.find(|line| line.contains(r#""error""#)).unwrap();
+        assert!(error.contains("is in doubt"), "{error}");
+        assert!(error.contains(r#""unreachable""#), "{error}");
+        let inspected = core.json(&["agent", "inspect", name]);
+        assert_eq!(inspected["state"], "in-doubt", "{inspected}");
+    }
 }
 
 #[test]

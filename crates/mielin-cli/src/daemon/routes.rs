@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::NodeState;
 use super::admission;
 use super::answer::{Input, OTHER_VERSION};
-use super::body::{Gone, Writer, streamed};
+use super::body::{Writer, streamed};
 use super::copies;
 use super::reach::{self, node_name};
 use super::spelling::{agent_state, member_state, role_name, strategy, strategy_name};
@@ -401,8 +401,7 @@ async fn migrate(
     // The move goes on if the client goes away.
     tokio::spawn(async move {
         let moving = state.cells.migrate(agent, node, options, Some(progress));
-        let (moved, _) = tokio::join!(moving, forward_progress(steps, &writer));
-        let line = match moved {
+        let line = match with_progress(moving, steps, &writer).await {
             Ok(report) => api::MoveLine::Done(moved_line(report)),
             Err(error) => api::MoveLine::Error(error.into()),
         };
@@ -411,19 +410,34 @@ async fn migrate(
     Ok(stream_answer("application/x-ndjson", body))
 }
 
-async fn forward_progress(
+/// Waits for what is said of a move, and tells each step until then. A move in doubt goes on after its caller has been
+/// told, and has steps for as long as that lasts.
+async fn with_progress<T>(
+    moving: impl Future<Output = T>,
     mut steps: mpsc::UnboundedReceiver<MoveProgress>,
     writer: &Writer,
-) -> Result<(), Gone> {
-    while let Some(step) = steps.recv().await {
-        let step = api::MoveStep {
-            phase: step.phase,
-            bytes: step.bytes,
-            elapsed_us: step.elapsed_us,
-        };
-        writer.write_line(&api::MoveLine::Progress(step)).await?;
+) -> T {
+    tokio::pin!(moving);
+    let moved = loop {
+        tokio::select! {
+            moved = &mut moving => break moved,
+            Some(step) = steps.recv() => tell_step(step, writer).await,
+        }
+    };
+    while let Ok(step) = steps.try_recv() {
+        tell_step(step, writer).await;
     }
-    Ok(())
+    moved
+}
+
+/// Nobody may be listening any more.
+async fn tell_step(step: MoveProgress, writer: &Writer) {
+    let step = api::MoveStep {
+        phase: step.phase,
+        bytes: step.bytes,
+        elapsed_us: step.elapsed_us,
+    };
+    let _ = writer.write_line(&api::MoveLine::Progress(step)).await;
 }
 
 fn moved_line(report: MoveReport) -> api::Moved {
