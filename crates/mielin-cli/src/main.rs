@@ -17,6 +17,7 @@ mod failure;
 mod home;
 mod input;
 mod machine;
+mod out_file;
 mod output;
 
 use std::process::ExitCode;

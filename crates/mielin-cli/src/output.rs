@@ -31,12 +31,16 @@ impl Output {
         write_stdout(self.line(value, text)?.as_bytes())
     }
 
-    /// The same on standard error, where something else is the result.
-    pub(crate) fn aside<T: Serialize>(
+    /// The same, but on standard error where something else `is_on_stdout`.
+    pub(crate) fn result_beside<T: Serialize>(
         self,
+        is_on_stdout: bool,
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
+        if !is_on_stdout {
+            return self.result(value, text);
+        }
         let line = self.line(value, text)?;
         // Nobody to tell is no reason to fail.
         let _ = io::stderr().lock().write_all(line.as_bytes());

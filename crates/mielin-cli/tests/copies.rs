@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 
 use support::{Node, keys, sample};
 
@@ -83,6 +83,78 @@ fn a_checkpoint_is_a_private_file_and_becomes_an_agent() {
             .code(),
         4
     );
+}
+
+/// Only a file is replaced: a link still leads where it led, and a pipe is written to.
+#[test]
+fn a_checkpoint_goes_to_what_is_there() {
+    let node = Node::found("alone");
+    node.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    assert_eq!(ask(&node, "counter", "one"), "1: one");
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let checkpoint = |name: &str| {
+        let path = at(name);
+        let line = ["agent", "checkpoint", "counter", "-o"];
+        node.mielin(&[&line[..], &[path.to_str().unwrap()]].concat())
+    };
+    let mut copies = 0;
+    let mut is_whole = |bytes: &[u8]| {
+        let file = at("read");
+        fs::write(&file, bytes).unwrap();
+        copies += 1;
+        let name = format!("copy-{copies}");
+        let line = ["agent", "restore", file.to_str().unwrap(), "--name", &name];
+        node.mielin(&line).ok();
+        assert_eq!(ask(&node, &name, "b"), "2: b");
+    };
+
+    fs::write(at("file"), "in the way").unwrap();
+    symlink("file", at("link")).unwrap();
+    symlink("absent", at("dangling")).unwrap();
+    for (link, file) in [("link", "file"), ("dangling", "absent")] {
+        checkpoint(link).ok();
+        assert_eq!(fs::read_link(at(link)).unwrap().to_str(), Some(file));
+        is_whole(&fs::read(at(file)).unwrap());
+    }
+
+    let made = std::process::Command::new("mkfifo")
+        .arg(at("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let pipe = at("pipe");
+    let reading = std::thread::spawn(move || fs::read(pipe).unwrap());
+    checkpoint("pipe").ok();
+    assert!(
+        fs::symlink_metadata(at("pipe"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    is_whole(&reading.join().unwrap());
+
+    symlink("/dev/null", at("null")).unwrap();
+    checkpoint("null").ok();
+    assert!(
+        fs::metadata(at("null"))
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    );
+
+    symlink("around", at("around")).unwrap();
+    assert_ne!(checkpoint("around").code(), 0);
+
+    // What is said about it does not stand in its way, under whichever name.
+    symlink("/proc/self/fd/1", at("stdout")).unwrap();
+    for name in ["-", at("stdout").to_str().unwrap()] {
+        let ran = node.mielin(&["-o", "json", "agent", "checkpoint", "counter", "-o", name]);
+        let said: serde_json::Value = serde_json::from_str(&ran.stderr()).unwrap();
+        assert_eq!(said["file"], "standard output");
+        let bytes = ran.ok();
+        assert_eq!(said["bytes"], bytes.len());
+        is_whole(&bytes);
+    }
 }
 
 #[test]

@@ -274,7 +274,8 @@ pub(crate) struct MigrateArgs {
 
 #[derive(Args)]
 #[command(after_help = "\
-`-o` names the file here; `mielin -o json agent checkpoint …` prints JSON.
+`-o` names the file here; `mielin -o json agent checkpoint …` prints JSON. With `-o -` what is printed otherwise goes to
+standard error.
 
 Examples:
   mielin agent checkpoint counter -o counter.checkpoint
@@ -283,7 +284,7 @@ pub(crate) struct CheckpointArgs {
     /// Id, unique prefix or name of the agent
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) agent: String,
-    /// The file to write
+    /// The file to write; `-` writes to standard output
     #[arg(id = "out_file", short = 'o', long = "output", value_name = "FILE")]
     pub(crate) out_file: PathBuf,
 }

@@ -1,8 +1,5 @@
 //! `mielin agent checkpoint`, `restore` and `clone`.
 
-use std::io::Write;
-use std::path::Path;
-
 use bytes::Bytes;
 use hyper::Method;
 use serde::Serialize;
@@ -13,6 +10,7 @@ use crate::client::{Client, agent_path, next_data};
 use crate::duration::format_bytes;
 use crate::failure::Failure;
 use crate::input::read_file;
+use crate::out_file::{OutFile, is_stdout};
 use crate::output::Output;
 
 /// What `mielin -o json agent checkpoint` prints.
@@ -22,43 +20,31 @@ struct Written {
     bytes: u64,
 }
 
-/// Writes the file beside its place and puts it there when it is whole and on the disk.
 pub(super) async fn checkpoint(
     client: &Client,
     arguments: &CheckpointArgs,
     output: Output,
 ) -> Result<(), Failure> {
-    let path = &arguments.out_file;
-    let cannot =
-        |error: &std::io::Error| Failure::io(format!("cannot write {}", path.display()), error);
-    if path.file_name().is_none() || path.is_dir() {
-        return Err(Failure::usage(format!("{} is a directory", path.display()))
-            .hint("name a file with -o"));
-    }
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    // Before the agent is stopped for nothing. Nobody else can read such a file.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| cannot(&error))?;
+    let to_stdout = is_stdout(&arguments.out_file, "checkpoint")?;
+    // Before the agent is stopped for nothing.
+    let mut file = match to_stdout {
+        true => OutFile::stdout()?,
+        false => OutFile::at(&arguments.out_file)?,
+    };
     let below = agent_path(&arguments.agent, "/checkpoint");
     let response = client.open(Method::POST, &below, Bytes::new()).await?;
     let mut body = response.into_body();
     let mut bytes = 0;
     while let Some(data) = next_data(&mut body).await? {
-        file.write_all(&data).map_err(|error| cannot(&error))?;
+        file.write(&data)?;
         bytes += data.len() as u64;
     }
-    file.as_file().sync_all().map_err(|error| cannot(&error))?;
-    file.persist(path).map_err(|error| cannot(&error.error))?;
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| cannot(&error))?;
     let written = Written {
-        file: path.display().to_string(),
+        file: file.name().to_owned(),
         bytes,
     };
-    output.result(&written, |written| {
+    file.finish()?;
+    output.result_beside(to_stdout, &written, |written| {
         format!("{}: {}", written.file, format_bytes(written.bytes))
     })
 }

@@ -11,10 +11,9 @@ use crate::args::InstrumentArgs;
 use crate::duration::format_bytes;
 use crate::failure::Failure;
 use crate::input::{read_file, read_stdin};
-use crate::output::{Output, stdout_is_terminal, write_stdout};
+use crate::out_file::{STANDARD, is_stdout};
+use crate::output::{Output, write_stdout};
 
-/// Instead of a file: standard input or output.
-const STANDARD: &str = "-";
 const MODULE: &str = "module";
 
 /// What `mielin -o json wasm instrument` prints.
@@ -27,13 +26,8 @@ struct Instrumented {
 }
 
 pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(), Failure> {
-    let (input, to_stdout) = (&arguments.input, arguments.out_file == Path::new(STANDARD));
-    if to_stdout && stdout_is_terminal() {
-        return Err(Failure::usage(
-            "a module is not for reading, and standard output is a terminal",
-        )
-        .hint("name a file with -o, or have another program read it"));
-    }
+    let input = &arguments.input;
+    let to_stdout = is_stdout(&arguments.out_file, MODULE)?;
     let (source, module) = match input == Path::new(STANDARD) {
         true => {
             let module = read_stdin(MODULE, module_bytes_max())?;
@@ -80,10 +74,7 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
             done.module
         )
     };
-    match to_stdout {
-        true => output.aside(&done, text),
-        false => output.result(&done, text),
-    }
+    output.result_beside(to_stdout, &done, text)
 }
 
 /// Reads a file that should be a WebAssembly module, and says so early if it cannot be one.
