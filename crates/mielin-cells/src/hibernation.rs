@@ -13,7 +13,6 @@
 //!
 //! The program's clock goes on while it sleeps, also while its node is down, by the node's wall clock then.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::node::Node;
 use crate::persist::{SNAPSHOT, remove_stored};
 use crate::record::write;
 use crate::spawn::host_calls;
-use crate::stored::{CheckpointError, Sleep, Stored};
+use crate::stored::{self, CheckpointError, MEMORY_BYTES_MAX, Sleep, Stored};
 
 /// Puts an agent on the disk; it is there when this returns, unless something has woken it since.
 pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
@@ -113,14 +112,17 @@ fn load(node: &Node, cell: &Arc<Cell>) -> Result<(), CellsError> {
     let agent = cell.id();
     let directory = node.directory(&agent).ok_or(CellsError::NoDisk)?;
     let path = directory.join(SNAPSHOT);
-    let bytes = fs::read(&path).map_err(CellsError::io(format!("reading {}", path.display())))?;
     let damaged = |reason: CheckpointError| CellsError::Unwakeable {
         agent,
         path: path.clone(),
         reason: Box::new(reason),
     };
+    let bytes = stored::read(&path).map_err(|error| match error {
+        CellsError::Checkpoint(reason) => damaged(reason),
+        error => error,
+    })?;
     // What it may hold was decided when it was spawned.
-    let stored = Stored::decode(&bytes, 1 << 32).map_err(damaged)?;
+    let stored = Stored::decode(&bytes, MEMORY_BYTES_MAX).map_err(damaged)?;
     drop(bytes);
     let limits = &cell.identity.limits;
     let prepared = stored.prepare(node, limits)?;

@@ -27,7 +27,7 @@ use crate::post::Post;
 use crate::private;
 use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
-use crate::stored::{CheckpointError, Messages, Stored};
+use crate::stored::{self, CheckpointError, Messages, Stored};
 use crate::tally::Tally;
 
 pub(crate) const SNAPSHOT: &str = "snapshot";
@@ -345,8 +345,7 @@ async fn fence(node: &Arc<Node>, agent: &AgentId) {
 
 fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell>, CellsError> {
     let (agent, engine) = (home.agent, node.config.engine);
-    let bytes = fs::read(home.directory().join(SNAPSHOT))
-        .map_err(CellsError::io("reading an agent's snapshot"))?;
+    let bytes = stored::read(&home.directory().join(SNAPSHOT))?;
     // What it may hold was decided when it was spawned.
     let stored = Stored::decode(&bytes, 1 << 32)?;
     let Some(Messages { outbox, inbox }) = &stored.messages else {

@@ -3,6 +3,9 @@
 //! It is a [`Snapshot`] with more host sections: what the node knows about the agent, its rewritten module and, where
 //! the bytes are the agent itself and not a copy of it, its outbox and its mailbox.
 
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,6 +37,8 @@ const VERSION: u16 = 3;
 const HOST_BYTES_MAX: u64 = 128 << 20;
 /// Mailbox and outbox.
 const POST_BYTES_MAX: u64 = 512 << 20;
+/// Memory of a program, as far as addresses of 32 bits reach.
+pub(crate) const MEMORY_BYTES_MAX: u64 = 1 << 32;
 /// Beside memory and host state: the stack, globals, and the names of all parts.
 const REST_BYTES_MAX: u64 = 8 << 20;
 
@@ -41,6 +46,17 @@ const REST_BYTES_MAX: u64 = 8 << 20;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
+    /// It cannot be read to its end, or never comes to one: a pipe, a device or a directory.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// No agent is as large.
+    #[error("it is {len} bytes, and no agent has more than {max}")]
+    TooLarge {
+        /// Its length.
+        len: u64,
+        /// The limit.
+        max: u64,
+    },
     /// Something else altogether.
     #[error("this is not a checkpoint")]
     NotACheckpoint,
@@ -294,10 +310,38 @@ impl Stored {
     }
 }
 
+/// Reads a file that a node keeps of an agent, unless it can be none: what is no file is not opened, and no more is read
+/// than an agent can have.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CellsError> {
+    let cannot = |error| CellsError::io(format!("reading {}", path.display()))(error);
+    // To open a pipe would wait for whoever writes to it.
+    let is_file = fs::metadata(path).map_err(cannot)?.is_file();
+    if !is_file {
+        return Err(CheckpointError::NotAFile.into());
+    }
+    let file = File::open(path).map_err(cannot)?;
+    let len = file.metadata().map_err(cannot)?.len();
+    let max = bytes_max(MEMORY_BYTES_MAX) + POST_BYTES_MAX;
+    if len > max {
+        return Err(CheckpointError::TooLarge { len, max }.into());
+    }
+    let mut bytes = Vec::new();
+    usize::try_from(len)
+        .ok()
+        .and_then(|len| bytes.try_reserve_exact(len).ok())
+        .ok_or_else(|| cannot(io::ErrorKind::OutOfMemory.into()))?;
+    file.take(len).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(bytes)
+}
+
 /// The most bytes that a copy of an agent with so much memory can have.
 pub(crate) fn copy_bytes_max(limits: &Limits) -> u64 {
+    bytes_max(limits.memory_bytes)
+}
+
+fn bytes_max(memory_bytes: u64) -> u64 {
     // With each page of 4 KiB stands its number.
-    let memory = limits.memory_bytes + limits.memory_bytes / 1024;
+    let memory = memory_bytes + memory_bytes / 1024;
     memory + host_bytes_max() + REST_BYTES_MAX
 }
 

@@ -11,6 +11,9 @@ use mielin_wasm::EngineKind;
 use crate::nodes::{Node, PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
+/// Long enough for what does not wait, on a loaded machine.
+const SOON: Duration = Duration::from_secs(20);
+
 async fn state(node: &Node, agent: AgentId) -> AgentState {
     node.cells.inspect(agent).await.unwrap().state
 }
@@ -357,6 +360,70 @@ async fn what_cannot_sleep_goes_on() {
     let error = refused(node.cells.hibernate(agent).await);
     assert!(matches!(error, CellsError::Ended(_)), "{error}");
     shut_down(nodes).await;
+}
+
+/// What stands where an agent was stored is neither waited for nor read without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_a_stored_agent_is_not_read() {
+    let nodes = plain_mesh(1).await;
+    let node = &nodes[0];
+    let agents = [
+        node.spawn(&programs::echo(), "pipe").await,
+        node.spawn(&programs::echo(), "endless").await,
+        node.spawn(&programs::echo(), "sound").await,
+    ];
+    for agent in agents {
+        node.cells.hibernate(agent).await.unwrap();
+    }
+    let [pipe, endless, sound] = agents;
+    let spoil = |node: &Node| {
+        let path = snapshot(node, pipe);
+        std::fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let file = std::fs::File::create(snapshot(node, endless)).unwrap();
+        file.set_len(1 << 40).unwrap();
+    };
+    // A reader that waits would keep the test from ending.
+    let release = |node: &Node| {
+        let mut options = std::fs::OpenOptions::new();
+        drop(options.read(true).write(true).open(snapshot(node, pipe)));
+    };
+    // Where it is copied from there is nothing to wait for.
+    let aside = set_aside(node);
+    spoil(node);
+    for agent in [pipe, endless] {
+        let waking = tokio::time::timeout(SOON, node.cells.resume(agent)).await;
+        release(node);
+        let error = refused(waking.expect("it is waited for"));
+        assert!(
+            matches!(&error, CellsError::Unwakeable { path, .. } if *path == snapshot(node, agent)),
+            "{error}"
+        );
+        assert_eq!(state(node, agent).await, AgentState::Hibernated);
+    }
+
+    let node = nodes.into_iter().next().unwrap();
+    node.cells.shutdown().await;
+    std::fs::remove_dir_all(node.directory.path().join("cells")).unwrap();
+    std::fs::rename(&aside, node.directory.path().join("cells")).unwrap();
+    spoil(&node);
+    let config = CellsConfig {
+        data_dir: Some(node.directory.path().join("cells")),
+        ..CellsConfig::default()
+    };
+    let starting = tokio::time::timeout(SOON, Cells::start(config, node.mesh.clone())).await;
+    release(&node);
+    let cells = starting.expect("it is waited for").unwrap();
+    let node = Node { cells, ..node };
+    for agent in [pipe, endless] {
+        let end = within(node.cells.wait(agent)).await.unwrap();
+        let failure = end.failure.unwrap();
+        assert!(failure.contains("could not be restored"), "{failure}");
+        assert!(snapshot(&node, agent).symlink_metadata().is_ok());
+    }
+    assert_eq!(ask(&node, sound, "here").await, "here");
+    shut_down(vec![node]).await;
 }
 
 /// The disk of its node has forgotten that it woke, and was moved away.
