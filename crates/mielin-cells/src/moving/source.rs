@@ -1,5 +1,6 @@
 //! The source's end of a move: does what the coordinator decides.
 
+mod ending;
 mod files;
 mod pages;
 mod serving;
@@ -151,6 +152,8 @@ struct Source {
     /// The epoch that the target was given.
     handed: Epoch,
     target_resume_us: u64,
+    /// Something was to be done with the agent, and it had come to its end.
+    has_ended: bool,
 }
 
 /// What the target sent, or that nothing more will come.
@@ -251,6 +254,7 @@ impl Source {
             files_sent: 0,
             handed: Epoch(0),
             target_resume_us: 0,
+            has_ended: false,
         })
     }
 
@@ -429,7 +433,7 @@ impl Source {
             SourceAction::SendModule => {
                 let module = match self.cell().prepared() {
                     Ok(prepared) => Bytes::copy_from_slice(prepared.module().bytes()),
-                    Err(error) => return Some(failed(error)),
+                    Err(error) => return Some(self.failed(&error)),
                 };
                 let bytes = module.len() as u64;
                 let sent = self
@@ -441,7 +445,7 @@ impl Source {
                 Ok(()) => SourceInput::Harvested {
                     pages: self.dirty.len(),
                 },
-                Err(error) => failed(error),
+                Err(error) => self.failed(&error),
             }),
             SourceAction::Restrain { percent } => {
                 self.restrain(percent);
@@ -454,7 +458,7 @@ impl Source {
                     self.cell().post.freeze();
                     SourceInput::Frozen
                 }
-                Err(error) => failed(error),
+                Err(error) => self.failed(&error),
             }),
             SourceAction::SendAbsent => {
                 Some(self.send_absent().await.unwrap_or_else(|input| input))
@@ -528,7 +532,7 @@ impl Source {
         let noted = noting
             .await
             .map_err(|error| SourceInput::Failed(error.to_string()))?;
-        noted.map_err(failed)
+        noted.map_err(|error| self.failed(&error))
     }
 
     /// The agent stays: nobody need be asked for it after a crash.
@@ -553,7 +557,8 @@ impl Source {
 
     /// Sends what is there already: arguments and standard input, which do not change, and most of files and logs.
     async fn send_ahead(&mut self) -> Result<(), SourceInput> {
-        let held = self.cell().clone().hold_live().await.map_err(failed)?;
+        let held = self.cell().clone().hold_live().await;
+        let held = held.map_err(|error| self.failed(&error))?;
         let host = held.instance().host();
         host.add_blocks(&mut self.files);
         let sections = host.to_sections_beside(&self.files);
@@ -583,7 +588,7 @@ impl Source {
                     .log(kind)
                     .read(offset, LOG_BATCH)
                     .map_err(CellsError::io("reading a log"))
-                    .map_err(failed)?;
+                    .map_err(|error| self.failed(&error))?;
                 if bytes.is_empty() {
                     break;
                 }
@@ -670,7 +675,7 @@ impl Source {
             tokio::spawn(outgoing.finish());
         }
         if let MigrationPhase::RolledBack(reason) = phase {
-            if self.cell().state().is_final() {
+            if self.comes_to_its_end().await {
                 return Err(CellsError::Ended(agent));
             }
             self.cell().post.thaw(self.cell().epoch());
@@ -785,10 +790,6 @@ async fn relevant(
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
-}
-
-fn failed(error: CellsError) -> SourceInput {
-    SourceInput::Failed(error.to_string())
 }
 
 fn micros(duration: Duration) -> u64 {

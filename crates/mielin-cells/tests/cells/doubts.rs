@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
+/// Agents that end in the middle of their moves, each a little later.
+const ENDS: u32 = 24;
+
 /// Whether a phase is the one that a test wants to break.
 type Wanted = Option<(MoveSide, fn(&MigrationPhase) -> bool)>;
 
@@ -133,6 +136,54 @@ async fn an_agent_in_doubt_waits_until_somebody_recovers_it() {
         output == programs::computed(1 << 12, output.lines().count()),
         "the output differs"
     );
+    shut_down(nodes).await;
+}
+
+/// An agent that ends in the middle of its move does not go on, and nothing has failed. When that is noticed depends on
+/// the moment: its memory is gone before its end is written down, and that before it is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_whose_agent_ends_says_so() {
+    let (copying, mut reached) = watch::channel(0);
+    let delay = Arc::new(Mutex::new(Duration::ZERO));
+    // Nothing comes: it is the moment that is tried.
+    let (_nobody, nothing) = mpsc::channel::<()>();
+    let nothing = Mutex::new(nothing);
+    let probe = {
+        let delay = Arc::clone(&delay);
+        MoveProbe(Arc::new(move |side, _, phase| {
+            if side == MoveSide::Source && *phase == MigrationPhase::PreCopy(2) {
+                copying.send_modify(|count| *count += 1);
+                let _ = nothing.lock().unwrap().recv_timeout(*delay.lock().unwrap());
+            }
+            ProbeAnswer::Continue
+        }))
+    };
+    let nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+    let options = MoveOptions {
+        strategy: Some(MigrationStrategy::PreCopy),
+        ..MoveOptions::default()
+    };
+    let mut ended = 0;
+    for round in 0..ENDS {
+        *delay.lock().unwrap() = Duration::from_micros(500) * round;
+        let program = programs::compute(1 << 12, 4);
+        let agent = nodes[0].spawn(&program, &format!("worker-{round}")).await;
+        nodes[0].lines(agent, 1).await;
+        let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+        let moving = tokio::spawn(async move { cells.migrate(agent, target, options, None).await });
+        within(reached.wait_for(|count| *count > round))
+            .await
+            .unwrap();
+        let end = Bytes::from_static(b"end");
+        within(nodes[0].cells.send(agent, end)).await.unwrap();
+        match within(moving).await.unwrap() {
+            Ok(_) => {}
+            Err(CellsError::Ended(_)) => ended += 1,
+            Err(error) => panic!("round {round}: {error}"),
+        }
+        within(nodes[0].cells.wait(agent)).await.unwrap();
+    }
+    assert!(ended > 0, "no agent has ended before its move");
     shut_down(nodes).await;
 }
 

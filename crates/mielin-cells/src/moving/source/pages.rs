@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
-use mielin_mesh_core::MigrationFrame;
 use mielin_mesh_core::migration::{PageBatch, SourceInput, page_indices, page_runs};
+use mielin_mesh_core::{AgentId, MigrationFrame};
 use mielin_safepoint::PAGE_SIZE;
-use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey, PageSet};
+use mielin_wasm::{DirtyTracker, Fingerprint, Instance, PageKey, PageSet, TrackError};
 
 use super::super::frames::{self, Header};
 use super::super::packing::PAGES_MAX;
@@ -161,7 +161,8 @@ impl SentPages {
 impl Source {
     /// Finds the pages that must be sent.
     pub(super) async fn harvest(&mut self) -> Result<(), CellsError> {
-        let track = |error: mielin_wasm::TrackError| CellsError::Internal(error.to_string());
+        let agent = self.cell().id();
+        let track = |error| untracked(agent, &error);
         if self.tracker.is_none() && self.held.is_none() {
             let mut held = self.cell().clone().hold_live().await?;
             let tracker = held.instance_mut().track()?;
@@ -198,7 +199,7 @@ impl Source {
         };
         let pages = tracker
             .harvest(Some(held.instance()))
-            .map_err(|error| CellsError::Internal(error.to_string()))?;
+            .map_err(|error| untracked(self.claim.cell().id(), &error))?;
         for index in pages {
             let mut page = Box::new([0; PAGE_SIZE]);
             held.instance().read_page(index, &mut page);
@@ -214,7 +215,7 @@ impl Source {
         let mut batch = Batch::default();
         for indices in indices.chunks(BATCH) {
             self.fill(&mut batch, indices)
-                .map_err(|error| SourceInput::Failed(error.to_string()))?;
+                .map_err(|error| self.failed(&error))?;
             if let Some((count, tail)) = batch.pages() {
                 pages += u64::from(count);
                 let outgoing = self.outgoing.as_mut().ok_or(SourceInput::ConnectionLost)?;
@@ -235,6 +236,7 @@ impl Source {
     /// Takes up those pages that the target has not got as they are now.
     fn fill(&mut self, batch: &mut Batch, indices: &[u32]) -> Result<(), CellsError> {
         let reader = Reader {
+            agent: self.cell().id(),
             held: self.held.as_ref(),
             tracker: self.tracker.as_deref(),
             copies: &self.copies,
@@ -263,6 +265,7 @@ impl Source {
             .filter(|index| self.sent.has(*index))
             .collect();
         let reader = Reader {
+            agent: self.cell().id(),
             held: None,
             tracker: self.tracker.as_deref(),
             copies: &self.copies,
@@ -286,6 +289,7 @@ impl Source {
 
 /// Where the bytes of pages come from.
 struct Reader<'a> {
+    agent: AgentId,
     held: Option<&'a HeldLive>,
     tracker: Option<&'a dyn DirtyTracker>,
     copies: &'a BTreeMap<u32, Box<[u8; PAGE_SIZE]>>,
@@ -303,7 +307,7 @@ impl Reader<'_> {
             }
             (None, Some(tracker)) if tracker.concurrent() => tracker
                 .read_many(indices, None, pages)
-                .map_err(|error| CellsError::Internal(error.to_string())),
+                .map_err(|error| untracked(self.agent, &error)),
             (None, _) => {
                 for (index, page) in indices.iter().zip(pages) {
                     let copy = self.copies.get(index);
@@ -313,6 +317,14 @@ impl Reader<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+/// An agent that moves keeps its instance until it ends.
+fn untracked(agent: AgentId, error: &TrackError) -> CellsError {
+    match error {
+        TrackError::Gone => CellsError::Ended(agent),
+        error => CellsError::Internal(error.to_string()),
     }
 }
 
