@@ -101,7 +101,10 @@ fn what_is_said_to_be_zero_is_and_takes_no_memory_before_it_is_touched() {
     assert!(needs_userfaultfd());
     let mut instance = instance(EngineKind::Wasmtime, SUM);
     let mut absent = instance.let_follow(&[(0, PAGES)]).unwrap();
-    let running = thread::spawn(move || instance.run());
+    let running = thread::spawn(move || {
+        let outcome = instance.run();
+        (outcome, instance)
+    });
     let deadline = Clock::now() + Duration::from_secs(60);
     let mut named = Vec::new();
     while !running.is_finished() {
@@ -118,7 +121,9 @@ fn what_is_said_to_be_zero_is_and_takes_no_memory_before_it_is_touched() {
         thread::yield_now();
     }
     // Pages 5, 69.
-    assert_eq!(running.join().unwrap(), Outcome::Exited(2));
+    let (outcome, instance) = running.join().unwrap();
+    assert_eq!(outcome, Outcome::Exited(2));
+    drop(instance);
     let expected = (0..PAGES).filter(|index| !(50..63).contains(&(index % 64)));
     assert!(named.iter().rev().copied().eq(expected), "{named:?}");
     assert_eq!(absent.count(), 0);
