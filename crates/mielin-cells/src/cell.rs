@@ -564,6 +564,13 @@ impl Cell {
             return;
         }
         self.note_live(&mut turn);
+        if self.waits_for().is_some() {
+            // Another node may run it: it is to be stored, and nothing else.
+            turn.place = Place::Waiting;
+            turn.wait = None;
+            turn.deadline = None;
+            return;
+        }
         if turn.paused {
             turn.place = Place::Paused;
             if turn.claimed.is_none() {
@@ -692,6 +699,9 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut turn = lock(&self.cell.turn);
         turn.claimed = None;
+        if self.cell.waits_for().is_some() {
+            return;
+        }
         let state = match turn.place {
             Place::Queued | Place::Running | Place::Throttled => AgentState::Running,
             Place::Waiting => AgentState::Waiting,

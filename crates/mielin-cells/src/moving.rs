@@ -5,6 +5,7 @@
 //! stack: the agent's identity, its logs (what was there before the freeze goes ahead), its host state, its mailbox
 //! and its outbox. A digest over everything that changed hands is compared before the target says that it is ready.
 
+pub(crate) mod doubtful;
 mod follow_up;
 mod frames;
 mod packing;

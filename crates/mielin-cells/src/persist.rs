@@ -21,7 +21,7 @@ use crate::hibernation;
 use crate::ledger::{Departure, Entry};
 use crate::lock::lock;
 use crate::logs::{Home, Logs};
-use crate::moving;
+use crate::moving::{self, doubtful};
 use crate::node::Node;
 use crate::post::Post;
 use crate::private;
@@ -132,6 +132,8 @@ async fn store_one(
 enum Found {
     /// It was stored at a clean stop; the record of it, if there is one.
     Stored(Option<Record>),
+    /// The same, but it may have been handed over before, to a node that had not said so.
+    Doubtful(Record, Departure),
     /// It ended, or was lost when the node stopped without storing it.
     Ended(Record),
     /// The same, but its source may not have let go of it: nobody is told of it before the source has asked.
@@ -170,9 +172,14 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
                 tokio::spawn(moving::follow_up(Arc::downgrade(node), agent, departure));
                 record
             }
-            Found::Stored(record) => {
+            Found::Stored(_) | Found::Doubtful(..) => {
+                let (record, departure) = match found {
+                    Found::Doubtful(record, departure) => (Some(record), Some(departure)),
+                    Found::Stored(record) => (record, None),
+                    _ => (None, None),
+                };
                 let reached = record.as_ref().map_or(Epoch(0), Record::epoch);
-                let Err(error) = revive(node, &home, reached).await else {
+                let Err(error) = revive(node, &home, reached, departure).await else {
                     continue;
                 };
                 let Some(mut record) = record else { continue };
@@ -248,7 +255,10 @@ fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError>
 fn sort(home: &Home, mut record: Record, stored: bool, departure: Option<Departure>) -> Found {
     let agent = home.agent;
     if stored && !record.has_end() {
-        return Found::Stored(Some(record));
+        return match departure {
+            Some(departure) => Found::Doubtful(record, departure),
+            None => Found::Stored(Some(record)),
+        };
     }
     if !record.has_end() {
         let why = match departure {
@@ -298,11 +308,16 @@ pub(crate) fn remove_stored(agent: AgentId, path: &Path) {
 }
 
 /// Makes an agent of what is stored, if that is not older than the agent is known to be.
-async fn revive(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<(), CellsError> {
+async fn revive(
+    node: &Arc<Node>,
+    home: &Home,
+    reached: Epoch,
+    departure: Option<Departure>,
+) -> Result<(), CellsError> {
     let agent = home.agent;
     let reading = {
         let (node, home) = (Arc::clone(node), home.clone());
-        tokio::task::spawn_blocking(move || restore_one(&node, &home, reached))
+        tokio::task::spawn_blocking(move || restore_one(&node, &home, reached, departure))
     };
     let cell = reading
         .await
@@ -314,6 +329,9 @@ async fn revive(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<(), Cel
         remove_stored(agent, &home.directory());
     }
     cell.start();
+    if let Some(departure) = departure {
+        return doubtful::ask_on(node, &cell, departure);
+    }
     fence(node, &agent).await;
     Ok(())
 }
@@ -343,7 +361,13 @@ async fn fence(node: &Arc<Node>, agent: &AgentId) {
     }
 }
 
-fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell>, CellsError> {
+/// One that may live elsewhere sleeps, whether or not it did when it was stored.
+fn restore_one(
+    node: &Arc<Node>,
+    home: &Home,
+    reached: Epoch,
+    departure: Option<Departure>,
+) -> Result<Arc<Cell>, CellsError> {
     let (agent, engine) = (home.agent, node.config.engine);
     let bytes = stored::read(&home.directory().join(SNAPSHOT))?;
     // What it may hold was decided when it was spawned.
@@ -356,7 +380,11 @@ fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell
     }
     let identity = stored.identity(agent)?;
     // Whoever saw the agent before sees a newer one now, if it goes on.
-    let epoch = match stored.sleep() {
+    let sleep = match stored.sleep() {
+        Some(sleep) => Some(hibernation::since(sleep)),
+        None => departure.map(|_| (Duration::ZERO, None)),
+    };
+    let epoch = match sleep {
         Some(_) => stored.epoch(),
         None => stored.epoch().next(),
     };
@@ -366,8 +394,7 @@ fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell
     post.load(epoch, outbox, inbox)
         .map_err(CheckpointError::Messages)?;
     let tally = Arc::new(Tally::resumed(&identity.budget, &stored.tallied()));
-    if let Some(sleep) = stored.sleep() {
-        let (slept, left) = hibernation::since(sleep);
+    if let Some((slept, left)) = sleep {
         let sleeper = Sleeper {
             identity,
             epoch,
@@ -381,11 +408,12 @@ fn restore_one(node: &Arc<Node>, home: &Home, reached: Epoch) -> Result<Arc<Cell
             slept,
             left,
         };
-        return Ok(Cell::asleep(
-            sleeper,
-            node.scheduler.clone(),
-            node.changes.clone(),
-        ));
+        let cell = Cell::asleep(sleeper, node.scheduler.clone(), node.changes.clone());
+        if let Some(departure) = departure {
+            cell.doubt(Some(departure.target()));
+            cell.post.freeze();
+        }
+        return Ok(cell);
     }
     let prepared = stored.prepare(node, &identity.limits)?;
     let services = host_calls(&identity, &logs, &post, &tally);

@@ -132,6 +132,9 @@ impl Cell {
     /// Wakes it soon, unless somebody does already.
     pub(super) fn begin_waking(self: &Arc<Self>) {
         let Some(node) = self.post.node() else { return };
+        if self.waits_for().is_some() {
+            return;
+        }
         if self.waking.try_lock().is_err() {
             return;
         }

@@ -1,5 +1,6 @@
 //! The source's end of a move: does what the coordinator decides.
 
+mod doubt;
 mod ending;
 mod files;
 mod pages;
@@ -11,9 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mielin_mesh::{Features, FrameLimit, MeshError, MeshEvent, RecvHalf};
+use mielin_mesh::{Features, MeshError, MeshEvent, RecvHalf};
 use mielin_mesh_core::limits::PRE_COPY_DOWNTIME_BUDGET;
-use mielin_mesh_core::migration::{Move, Query, QueryReply, SourceAction, SourceInput};
+use mielin_mesh_core::migration::{Move, SourceAction, SourceInput};
 use mielin_mesh_core::{
     AgentId, AgentState, Epoch, MemberState, MigrationCoordinator, MigrationFrame, MigrationPhase,
     MigrationStrategy, NodeId, codec,
@@ -22,6 +23,7 @@ use mielin_safepoint::PAGE_SIZE;
 use mielin_wasm::{BlockStream, DirtyTracker, HostState, Instance, PageSet};
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
+pub(in crate::moving) use self::doubt::ask;
 use self::pages::SentPages;
 use self::serving::Serving;
 use super::frames::{self, Header, Identified, Installed, Offered, Outgoing};
@@ -264,6 +266,7 @@ impl Source {
 
     async fn drive(mut self) -> Result<MoveReport, CellsError> {
         self.enter(self.phase.clone());
+        let node = Arc::clone(&self.node);
         loop {
             while let Some(action) = self.coordinator.poll_action() {
                 self.note_phase();
@@ -278,7 +281,15 @@ impl Source {
             if self.phase.is_final() {
                 return self.report().await;
             }
-            let input = self.next_input().await;
+            if self.phase == MigrationPhase::InDoubt && self.node.is_closing() {
+                // It is stored as it is, and the next life of this node asks on.
+                self.end_serving().await;
+                return Err(CellsError::InDoubt(self.cell().id()));
+            }
+            let input = tokio::select! {
+                input = self.next_input() => input,
+                () = node.closing(), if self.phase == MigrationPhase::InDoubt => continue,
+            };
             let now = self.node.now();
             match input {
                 Some(input) => self.coordinator.handle(now, input),
@@ -471,18 +482,10 @@ impl Source {
                 Ok(bytes) => SourceInput::StateSent { bytes },
                 Err(input) => input,
             }),
-            SourceAction::Query(query) => {
-                let asked = ask(Arc::clone(&self.node), self.target, query);
-                let answer = tokio::time::timeout(QUERY_TIMEOUT, asked).await;
-                if let Ok(Ok(reply)) = answer {
-                    return Some(SourceInput::Answered(reply));
-                }
-                // Where the target does not answer, the table may know that the agent runs: see `relevant`.
-                let agent = self.cell().id();
-                let sought = self.node.sought(&agent);
-                let _ = tokio::time::timeout(QUERY_TIMEOUT, sought).await;
-                Some(SourceInput::QueryFailed)
-            }
+            SourceAction::Query(query) => Some(tokio::select! {
+                answer = doubt::query(Arc::clone(&self.node), self.target, query) => answer,
+                () = self.node.closing() => SourceInput::QueryFailed,
+            }),
             SourceAction::Resume { epoch } => {
                 self.cell().raise_epoch(epoch);
                 self.cell().post.thaw(self.cell().epoch());
@@ -715,33 +718,6 @@ impl Source {
             page_bytes_sent: self.packer.bytes.sent(),
         })
     }
-}
-
-/// Asks the target on a stream of its own what became of an agent.
-pub(super) async fn ask(
-    node: Arc<Node>,
-    target: NodeId,
-    query: Query,
-) -> Result<QueryReply, CellsError> {
-    let lost = |reason: String| CellsError::Unreachable {
-        node: target,
-        reason,
-    };
-    let mut stream = node
-        .mesh
-        .open_stream(&target, wire::MOVES)
-        .await
-        .map_err(|error| lost(error.to_string()))?;
-    stream
-        .send_frame(&codec::encode(&Header::Query(query)), &[])
-        .await
-        .map_err(|error| lost(error.to_string()))?;
-    let frame = stream
-        .recv_frame(FrameLimit::payload(0))
-        .await
-        .map_err(|error| lost(error.to_string()))?;
-    let frame = frame.ok_or_else(|| lost("it gave no answer".to_owned()))?;
-    codec::decode(&frame.header).map_err(|_| wire::malformed("an answer to a query"))
 }
 
 /// Everything of a standing agent but its memory and the contents of its files, which are in the stream.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_cells::{CellsError, MoveOptions, MoveProbe, MoveSide, ProbeAnswer};
+use mielin_cells::{Cells, CellsConfig, CellsError, MoveOptions, MoveProbe, MoveSide, ProbeAnswer};
 use mielin_mesh_core::{AgentState, MigrationPhase, MigrationStrategy};
 use tokio::sync::watch;
 
@@ -137,6 +137,72 @@ async fn an_agent_in_doubt_waits_until_somebody_recovers_it() {
         "the output differs"
     );
     shut_down(nodes).await;
+}
+
+/// A node whose agent may live elsewhere stores what it has of it when it stops, and asks on when it is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_outlives_the_node() {
+    let (killed, mut dead) = watch::channel(false);
+    let probe = MoveProbe(Arc::new(move |side, _, phase| {
+        let runs = matches!(phase, MigrationPhase::Resuming | MigrationPhase::PostCopy);
+        if side == MoveSide::Target && runs {
+            killed.send_replace(true);
+            return ProbeAnswer::Kill;
+        }
+        ProbeAnswer::Continue
+    }));
+    for strategy in [MigrationStrategy::PreCopy, MigrationStrategy::PostCopy] {
+        let mut nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+        dead.mark_unchanged();
+        let agent = nodes[0]
+            .spawn(&programs::compute(1 << 12, 0), "worker")
+            .await;
+        nodes[0].lines(agent, 1).await;
+        let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+        let options = MoveOptions {
+            strategy: Some(strategy),
+            ..MoveOptions::default()
+        };
+        let moving = tokio::spawn(async move { cells.migrate(agent, target, options, None).await });
+        within(dead.changed()).await.unwrap();
+        nodes[1].mesh.shutdown().await;
+        let error = refused(within(moving).await.unwrap());
+        assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+        // Twice, because what is stored must still be there.
+        for _ in 0..2 {
+            assert_eq!(within(nodes[0].cells.shutdown()).await, []);
+            let config = CellsConfig {
+                data_dir: Some(nodes[0].directory.path().join("cells")),
+                ..CellsConfig::default()
+            };
+            let mesh = nodes[0].mesh.clone();
+            nodes[0].cells = Cells::start(config, mesh).await.unwrap();
+            let report = nodes[0].cells.inspect(agent).await.unwrap();
+            let seen = (report.state, report.waits_for, report.epoch.0);
+            assert_eq!(seen, (AgentState::InDoubt, Some(target), 1));
+        }
+        // Nothing wakes it.
+        for error in [
+            refused(nodes[0].cells.checkpoint(agent).await),
+            refused(nodes[0].cells.resume(agent).await),
+        ] {
+            assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+        }
+        let error = refused(nodes[0].cells.terminate(agent).await);
+        assert!(matches!(error, CellsError::Busy { .. }), "{error}");
+        within(nodes[0].cells.recover(agent)).await.unwrap();
+        let lines = nodes[0].stdout(agent).await.lines().count();
+        nodes[0].lines(agent, lines + 1).await;
+        let report = nodes[0].cells.inspect(agent).await.unwrap();
+        assert_eq!((report.epoch.0, report.waits_for), (3, None));
+        let end = Bytes::from_static(b"end");
+        nodes[0].cells.send(agent, end).await.unwrap();
+        within(nodes[0].cells.wait(agent)).await.unwrap();
+        let output = nodes[0].whole_stdout(agent).await;
+        let expected = programs::computed(1 << 12, output.lines().count());
+        assert!(output == expected, "the output differs");
+        shut_down(nodes).await;
+    }
 }
 
 /// An agent that ends in the middle of its move does not go on, and nothing has failed. When that is noticed depends on
