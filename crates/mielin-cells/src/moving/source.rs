@@ -272,7 +272,7 @@ impl Source {
                 self.note_phase();
                 let input = self.act_unless_interrupted(action).await;
                 let now = self.node.now();
-                if let Some(input) = input {
+                if let Some(input) = input.filter(|input| self.is_news(input)) {
                     self.coordinator.handle(now, input);
                 }
                 self.note_phase();
@@ -341,7 +341,8 @@ impl Source {
                         return None;
                     }
                 };
-                noted.err().unwrap_or(SourceInput::Frame(frame))
+                let failure = noted.err().filter(|input| self.is_news(input));
+                failure.unwrap_or(SourceInput::Frame(frame))
             }
             Arrived::Broken => {
                 self.outgoing = None;
@@ -349,6 +350,12 @@ impl Source {
                 SourceInput::ConnectionLost
             }
         })
+    }
+
+    /// A target that says why it gives a move up, and reads no further, breaks what is being sent before its reason has
+    /// been read. Until all of it has, that nothing can be sent is no news: the reader tells when there is no more.
+    fn is_news(&self, input: &SourceInput) -> bool {
+        !matches!(input, SourceInput::ConnectionLost) || self.inputs.is_none()
     }
 
     async fn note_frame(

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_cells::{CellsError, ErrorKind, LogKind, MoveOptions, SpawnRequest};
-use mielin_mesh_core::{AgentId, NodeId};
+use mielin_mesh::{FrameLimit, stream_handler};
+use mielin_mesh_core::{AgentId, MigrationFrame, NodeId, codec};
 use mielin_wasm::{EngineError, Limits};
 
 use crate::nodes::{PATIENCE, mesh, plain_mesh, refused, shut_down, within};
@@ -287,5 +288,48 @@ async fn an_agent_that_arrives_gets_no_more_than_the_node_gives() {
         .await;
         from.cells.terminate(agent).await.unwrap();
     }
+    shut_down(nodes).await;
+}
+
+/// What a target says last counts, also when it stops reading before it says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_for_which_a_target_breaks_off_is_told() {
+    let nodes = plain_mesh(2).await;
+    let (from, to) = (&nodes[0], &nodes[1]);
+    // Frames are those of `moving::frames`, whose header for a message of the protocol has the number 1.
+    const MOVES: u16 = 200;
+    const CORE: u32 = 1;
+    let deaf = stream_handler(|_, stream| async move {
+        let (mut send, mut recv) = stream.split();
+        recv.recv_frame(FrameLimit::payload(1 << 20)).await.unwrap();
+        drop(recv);
+        let accept = MigrationFrame::Accept {
+            need_module: true,
+            post_copy: false,
+        };
+        let failed = MigrationFrame::Failed {
+            reason: "the sky is falling".to_owned(),
+        };
+        for frame in [accept, failed] {
+            let header = codec::encode(&(CORE, frame));
+            send.send_frame(&header, &[]).await.unwrap();
+        }
+        send.finish().unwrap();
+        let _ = send.delivered().await;
+    });
+    to.mesh.serve_streams(MOVES, deaf);
+    let mut request = SpawnRequest::new(programs::echo());
+    // Far more than the transport takes before it is read.
+    request.args = (0..64).map(|_| "x".repeat(1 << 17)).collect();
+    let agent = from.cells.spawn(request).await.unwrap();
+    let moving = from
+        .cells
+        .migrate(agent, to.id(), MoveOptions::default(), None);
+    let error = refused(within(moving).await);
+    assert!(error.to_string().contains("the sky is falling"), "{error}");
+    let line = Bytes::from_static(b"still here");
+    within(from.cells.request(agent, line, PATIENCE))
+        .await
+        .unwrap();
     shut_down(nodes).await;
 }
