@@ -304,6 +304,20 @@ pub enum EngineError {
         /// Its own words.
         reason: String,
     },
+    /// The module would be compiled for minutes.
+    #[error(
+        "compiling the module would take too long: function {function} has {blocks} branches, loops and calls, \
+         and there may be {most} in one function, or fewer in each of several; \
+         split it up, or use a node with wasmi, which does not compile"
+    )]
+    TooMuchWork {
+        /// The largest function.
+        function: u32,
+        /// Its branches, loops and calls, about.
+        blocks: u64,
+        /// The most in the only large function of a module.
+        most: u64,
+    },
     /// Something is larger than the limits allow.
     #[error("{what}: {found} bytes are over the limit of {limit}")]
     OverLimit {

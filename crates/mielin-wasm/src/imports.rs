@@ -24,7 +24,7 @@ pub(crate) fn check_plain(wasm: &[u8]) -> Result<(), EngineError> {
     Seen::of(wasm).map(drop)
 }
 
-fn unreadable(error: wasmparser::Error) -> EngineError {
+pub(crate) fn unreadable(error: wasmparser::Error) -> EngineError {
     EngineError::Shape {
         reason: error.to_string(),
     }

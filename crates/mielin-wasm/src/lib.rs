@@ -57,6 +57,7 @@ mod address;
 mod cache;
 mod capability;
 mod code_cache;
+mod compile_work;
 mod dirty;
 mod engine;
 mod filesystem;

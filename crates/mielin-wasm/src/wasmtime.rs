@@ -22,7 +22,7 @@ use crate::limits::WASM_STACK_BYTES;
 use crate::machine::{self, Adapter, Failure, Growth, Machine};
 use crate::poll_word::Frames;
 use crate::prepared::missing;
-use crate::{CodeCache, EngineError, EngineKind, TrapKind};
+use crate::{CodeCache, EngineError, EngineKind, TrapKind, compile_work};
 
 /// Address space of each memory: all that a 32-bit memory can become.
 const RESERVATION_BYTES: u64 = 4 << 30;
@@ -77,6 +77,7 @@ impl Adapter for Wasmtime {
         wasm: &[u8],
         code: Option<&CodeCache>,
     ) -> Result<InstancePre<Data>, EngineError> {
+        compile_work::check(wasm)?;
         let compiled = match code {
             Some(cache) => cache.module(&self.engine, wasm),
             None => Module::new(&self.engine, wasm),

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, CellsError, MoveOptions, MoveProbe, MoveSide, ProbeAnswer};
-use mielin_mesh_core::{AgentState, MigrationPhase, MigrationStrategy};
+use mielin_mesh::{FrameLimit, stream_handler};
+use mielin_mesh_core::migration::QueryReply;
+use mielin_mesh_core::{
+    AgentState, Epoch, LocationRecord, MigrationPhase, MigrationStrategy, Name, codec,
+};
 use tokio::sync::watch;
 
 use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
@@ -201,6 +205,100 @@ async fn a_doubt_outlives_the_node() {
         let output = nodes[0].whole_stdout(agent).await;
         let expected = programs::computed(1 << 12, output.lines().count());
         assert!(output == expected, "the output differs");
+        shut_down(nodes).await;
+    }
+}
+
+/// A doubt of the node's last life ends with the target's answer, or with a record of the mesh that another node has the
+/// agent: then nothing of it is left here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubt_that_has_outlived_the_node_ends_with_the_agent_elsewhere() {
+    let (killed, mut dead) = watch::channel(false);
+    let probe = MoveProbe(Arc::new(move |side, _, phase| {
+        if side == MoveSide::Target && *phase == MigrationPhase::Resuming {
+            killed.send_replace(true);
+            return ProbeAnswer::Kill;
+        }
+        ProbeAnswer::Continue
+    }));
+    for answers in [true, false] {
+        let mut nodes = mesh(2, |_, config| config.probe = Some(probe.clone())).await;
+        dead.mark_unchanged();
+        let agent = nodes[0]
+            .spawn(&programs::compute(1 << 12, 0), "worker")
+            .await;
+        nodes[0].lines(agent, 1).await;
+        let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
+        let moving = tokio::spawn(async move {
+            cells
+                .migrate(agent, target, MoveOptions::default(), None)
+                .await
+        });
+        within(dead.changed()).await.unwrap();
+        nodes[0]
+            .until(agent, |state, _| *state == AgentState::InDoubt)
+            .await;
+        assert_eq!(within(nodes[0].cells.shutdown()).await, []);
+        let error = refused(within(moving).await.unwrap());
+        assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+        let config = CellsConfig {
+            data_dir: Some(nodes[0].directory.path().join("cells")),
+            ..CellsConfig::default()
+        };
+        nodes[0].cells = Cells::start(config, nodes[0].mesh.clone()).await.unwrap();
+        let home = nodes[0].directory.path().join("cells/agents");
+        let home = home.join(agent.to_string());
+        assert!(home.exists());
+        let report = nodes[0].cells.inspect(agent).await.unwrap();
+        assert_eq!(
+            (report.state, report.waits_for),
+            (AgentState::InDoubt, Some(target))
+        );
+        if answers {
+            // What moves and questions of what became of them are asked by.
+            nodes[1].mesh.serve_streams(
+                200,
+                stream_handler(|_, stream| async move {
+                    let (mut send, mut recv) = stream.split();
+                    recv.recv_frame(FrameLimit::payload(0)).await.unwrap();
+                    let reply = codec::encode(&QueryReply::Running { epoch: Epoch(2) });
+                    send.send_frame(&reply, &[]).await.unwrap();
+                    send.finish().unwrap();
+                    let _ = send.delivered().await;
+                }),
+            );
+        } else {
+            nodes[1]
+                .mesh
+                .announce(LocationRecord {
+                    agent,
+                    name: Name::new("worker".to_owned()).unwrap(),
+                    module: [7; 32],
+                    owner: nodes[0].id(),
+                    started_ms: 1,
+                    node: target,
+                    epoch: Epoch(2),
+                    revision: 1,
+                    state: AgentState::Running,
+                })
+                .unwrap();
+        }
+        within(async {
+            while home.exists() || !nodes[0].cells.residents().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let error = refused(within(nodes[0].cells.recover(agent)).await);
+        assert!(!matches!(error, CellsError::InDoubt(_)), "{error}");
+        // And a later life does not bring it back.
+        assert_eq!(within(nodes[0].cells.shutdown()).await, []);
+        let config = CellsConfig {
+            data_dir: Some(nodes[0].directory.path().join("cells")),
+            ..CellsConfig::default()
+        };
+        nodes[0].cells = Cells::start(config, nodes[0].mesh.clone()).await.unwrap();
+        assert!(nodes[0].cells.residents().is_empty());
         shut_down(nodes).await;
     }
 }

@@ -19,6 +19,12 @@ use super::table_code;
 use super::tail::TailCalls;
 use crate::{InstrumentError, abi};
 
+/// The most types, functions, globals or exports that engines accept in a module: the limits of the JavaScript
+/// embedding, which wasmparser enforces.
+const DEFINITIONS_MAX: u32 = 1_000_000;
+/// The same for segments of either kind.
+const SEGMENTS_MAX: u32 = 100_000;
+
 /// Indices of what the rewriter adds.
 pub(super) struct Layout {
     /// For each import that a table, a reference or an export needs: the function in its place.
@@ -202,18 +208,11 @@ pub(super) fn module(
     types: &[(Vec<Ty>, Vec<Ty>)],
     code: &Code,
 ) -> Result<Vec<u8>, InstrumentError> {
-    let mut module = Module::new();
-    let version = abi::VERSION.to_le_bytes();
-    module.section(&CustomSection {
-        name: abi::SECTION.into(),
-        data: version.as_slice().into(),
-    });
-    module.section(&type_section(program, types));
+    let types = type_section(program, types);
     let mut imports = ImportSection::new();
     for &(from, name, ty) in &program.imports {
         imports.import(from, name, EntityType::Function(ty));
     }
-    module.section(&imports);
     let mut functions = FunctionSection::new();
     program.functions.iter().for_each(|&ty| {
         functions.function(ty);
@@ -227,19 +226,40 @@ pub(super) fn module(
     for &ty in &code.added {
         functions.function(ty);
     }
-    module.section(&functions);
-    module.section(&table_section(program, layout, tails));
-    module.section(&memory_section(program, layout));
-    module.section(&global_section(program, layout)?);
-    module.section(&export_section(program, layout));
-    module.section(&element_section(program, layout, tails)?);
+    let globals = global_section(program, layout)?;
+    let exports = export_section(program, layout);
+    let elements = element_section(program, layout, tails)?;
     let segments = layout.references.arrays.iter();
     let segments: Vec<&Segment> = segments
         .flat_map(|arrays| arrays.segments.values())
         .collect();
-    module.section(&DataCountSection {
-        count: (program.data.len() + 1 + segments.len()) as u32,
+    let data_count = (program.data.len() + 1 + segments.len()) as u32;
+    check_count("types", types.len(), DEFINITIONS_MAX)?;
+    check_count(
+        "functions",
+        imports.len() + functions.len(),
+        DEFINITIONS_MAX,
+    )?;
+    check_count("globals", globals.len(), DEFINITIONS_MAX)?;
+    check_count("exports", exports.len(), DEFINITIONS_MAX)?;
+    check_count("element segments", elements.len(), SEGMENTS_MAX)?;
+    check_count("data segments", data_count, SEGMENTS_MAX)?;
+    let mut module = Module::new();
+    let version = abi::VERSION.to_le_bytes();
+    module.section(&CustomSection {
+        name: abi::SECTION.into(),
+        data: version.as_slice().into(),
     });
+    module
+        .section(&types)
+        .section(&imports)
+        .section(&functions)
+        .section(&table_section(program, layout, tails))
+        .section(&memory_section(program, layout))
+        .section(&globals)
+        .section(&exports)
+        .section(&elements)
+        .section(&DataCountSection { count: data_count });
     if code.any_hints {
         module.section(&code.hints);
     }
@@ -256,6 +276,17 @@ pub(super) fn module(
     module.section(&data);
     module.section(&name_section(program, layout));
     Ok(module.finish())
+}
+
+fn check_count(what: &'static str, count: u32, limit: u32) -> Result<(), InstrumentError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(InstrumentError::TooLarge {
+        function: None,
+        what,
+        limit: limit.into(),
+    })
 }
 
 /// The numbers of an element segment.

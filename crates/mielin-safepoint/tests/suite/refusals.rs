@@ -157,16 +157,18 @@ fn hostile_shapes_neither_overflow_the_stack_nor_take_for_ever() {
         body.extend(std::iter::repeat_n(0x0b, depth + 1));
         body
     };
-    let module = |body: &[u8]| {
+    let module_of = |bodies: usize, body: &[u8]| {
         let mut module = wasm_encoder::Module::new();
         let mut types = wasm_encoder::TypeSection::new();
         types.ty().function([], []);
         let mut functions = wasm_encoder::FunctionSection::new();
-        functions.function(0);
         let mut exports = wasm_encoder::ExportSection::new();
         exports.export("_start", wasm_encoder::ExportKind::Func, 0);
         let mut code = wasm_encoder::CodeSection::new();
-        code.raw(body);
+        for _ in 0..bodies {
+            functions.function(0);
+            code.raw(body);
+        }
         module
             .section(&types)
             .section(&functions)
@@ -174,6 +176,15 @@ fn hostile_shapes_neither_overflow_the_stack_nor_take_for_ever() {
             .section(&code);
         module.finish()
     };
+    let module = |body: &[u8]| module_of(1, body);
+    // As many functions as engines accept, and the rewriter adds some.
+    let error = instrument(&module_of(1_000_000, &[0, 0x0b])).unwrap_err();
+    let expected = InstrumentError::TooLarge {
+        function: None,
+        what: "functions",
+        limit: 1_000_000,
+    };
+    assert_eq!(error, expected);
     // Nested loops: their dispatch tables would grow with the square of the depth.
     let error = instrument(&module(&nest(&[0x03, 0x40]))).unwrap_err();
     assert!(matches!(error, InstrumentError::TooLarge { .. }), "{error}");

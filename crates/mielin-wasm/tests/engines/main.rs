@@ -448,3 +448,35 @@ fn what_the_program_zeroed_stays_zero_in_a_fresh_instance() {
         assert_eq!(target.snapshot().pages, source.snapshot().pages);
     }
 }
+
+/// Cranelift's time can grow with the square of a function's blocks, and nothing stops it.
+#[test]
+fn what_would_be_compiled_for_minutes_is_refused() {
+    let branches = |count: usize| "(br_if 0 (i32.const 0)) ".repeat(count);
+    let one = |count| {
+        let body = branches(count);
+        format!(r#"(module (memory (export "memory") 1) (func (export "_start") (block {body})))"#)
+    };
+    let body = branches(160_000);
+    let three = format!(
+        r#"(module (memory (export "memory") 1) (func) (func (block {body})) (func (block {body}))
+            (func (block {body})) (func (export "_start")))"#
+    );
+    for (text, largest) in [(one(270_000), 0), (three, 3)] {
+        let module = module(&text);
+        let error = engine(EngineKind::Wasmtime).unwrap().prepare(&module, None);
+        let error = error.err().unwrap();
+        assert!(
+            matches!(&error, EngineError::TooMuchWork { function, most: 262_144, .. } if *function == largest),
+            "{error}"
+        );
+        engine(EngineKind::Wasmi)
+            .unwrap()
+            .prepare(&module, None)
+            .unwrap();
+    }
+    let large = module(&one(5_000));
+    for kind in BOTH {
+        engine(kind).unwrap().prepare(&large, None).unwrap();
+    }
+}
