@@ -255,10 +255,13 @@ impl<R: Record> Dht<R> {
         self.remove(now, node);
     }
 
-    /// Whether a record counts under a key.
+    /// Whether a record counts under a key. One that this node itself publishes there needs no proof, which would take
+    /// longer than everything else that is done for it.
     fn counts(&self, record: &R, key: &Key) -> bool {
         let publisher = record.publisher();
-        publisher.is_none_or(|node| !self.shut_out.contains(&node)) && record.is_genuine(key)
+        let own = || self.publishing.record(key, &record.subject()) == Some(record);
+        publisher.is_none_or(|node| !self.shut_out.contains(&node))
+            && (own() || record.is_genuine(key))
     }
 
     /// Notes that nothing can be sent to a node at present.
