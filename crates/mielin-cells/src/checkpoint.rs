@@ -80,16 +80,21 @@ pub(crate) async fn restore(
     // Also of a copy that says so of itself.
     let original = stored.identity(AgentId([0; 16]))?.name;
     let name = match naming {
-        Naming::Kept => Some(original),
+        Naming::Kept => Some(original.clone()),
         Naming::Chosen(name) => Some(name),
         Naming::Like => None,
     };
     if let Some(name) = &name {
         check_name(node, name).await?;
     }
+    let id = new_id(node, stored.snapshot.module);
+    let name = match name {
+        Some(name) => name,
+        None => new_name(node, Some(&original), &id).await,
+    };
     let making = {
         let node = Arc::clone(node);
-        tokio::task::spawn_blocking(move || make(&node, &stored, name))
+        tokio::task::spawn_blocking(move || make(&node, &stored, id, name))
     };
     let cell = making
         .await
@@ -97,10 +102,13 @@ pub(crate) async fn restore(
     bring_in(node, &cell).await
 }
 
-fn make(node: &Arc<Node>, stored: &Stored, name: Option<String>) -> Result<Arc<Cell>, CellsError> {
-    let id = new_id(node, stored.snapshot.module);
+fn make(
+    node: &Arc<Node>,
+    stored: &Stored,
+    id: AgentId,
+    name: String,
+) -> Result<Arc<Cell>, CellsError> {
     let original = stored.identity(id)?;
-    let name = name.unwrap_or_else(|| new_name(node, Some(&original.name), &id));
     let identity = Identity {
         name,
         owner: node.id(),

@@ -51,6 +51,19 @@ impl Modules {
         })
     }
 
+    /// What was handed in last, if it is this.
+    pub(crate) fn at_hand(
+        &self,
+        input: &Bytes,
+        engine: EngineKind,
+        limits: &Limits,
+    ) -> Option<Arc<dyn Prepared>> {
+        let last = lock(&self.last);
+        let (bytes, kept) = last.as_ref()?;
+        let fits = input.len() <= limits.module_bytes;
+        (fits && is_same(bytes, input) && kept.engine == engine).then(|| Arc::clone(&kept.prepared))
+    }
+
     /// Rewrites and compiles; blocks for as long as that takes.
     pub(crate) fn prepare(
         &self,
@@ -60,12 +73,6 @@ impl Modules {
     ) -> Result<Arc<dyn Prepared>, CellsError> {
         if input.len() > limits.module_bytes {
             return Err(too_large(input.len(), limits.module_bytes));
-        }
-        if let Some((bytes, kept)) = &*lock(&self.last)
-            && is_same(bytes, input)
-            && kept.engine == engine
-        {
-            return Ok(Arc::clone(&kept.prepared));
         }
         let hash = ModuleHash::of(input);
         let prepared = match self.find(engine, |kept| kept.input == hash) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mielin_mesh_core::{AgentId, Epoch};
 use mielin_safepoint::ModuleHash;
-use mielin_wasm::{Address, HostState, Limits};
+use mielin_wasm::{Address, HostState, Limits, Prepared};
 
 use crate::cell::{Cell, Identity, Parts, Program};
 use crate::error::CellsError;
@@ -22,21 +22,40 @@ const PUBLISH_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// What memories consist of, by the specification of WebAssembly.
 const WASM_PAGE_BYTES: u64 = 65_536;
 
-/// Makes an agent and starts it. Whatever takes long happens on a thread for blocking work.
+/// Makes an agent and starts it.
 pub(crate) async fn spawn(node: &Arc<Node>, request: SpawnRequest) -> Result<AgentId, CellsError> {
     if node.is_closing() {
         return Err(CellsError::ShuttingDown);
     }
     let limits = limits(node, &request)?;
     check(node, &request, &limits).await?;
-    let making = {
-        let node = Arc::clone(node);
-        tokio::task::spawn_blocking(move || make(&node, request, limits))
+    let prepared = prepare(node, &request, &limits).await?;
+    let id = new_id(node, prepared.module().hash());
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => new_name(node, request.hint.as_deref(), &id).await,
     };
-    let cell = making
-        .await
-        .map_err(|error| CellsError::Internal(error.to_string()))??;
+    let cell = make(node, request, limits, prepared, id, name)?;
     bring_in(node, &cell).await
+}
+
+/// The module, which the last agent had too, or which is rewritten and compiled on a thread for blocking work.
+async fn prepare(
+    node: &Arc<Node>,
+    request: &SpawnRequest,
+    limits: &Limits,
+) -> Result<Arc<dyn Prepared>, CellsError> {
+    let engine = node.config.engine;
+    if let Some(prepared) = node.modules.at_hand(&request.module, engine, limits) {
+        return Ok(prepared);
+    }
+    let preparing = {
+        let (node, module, limits) = (Arc::clone(node), request.module.clone(), limits.clone());
+        tokio::task::spawn_blocking(move || node.modules.prepare(&module, engine, &limits))
+    };
+    preparing
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))?
 }
 
 /// Makes a new agent one of this node's, unless its name is taken, and starts it.
@@ -115,15 +134,26 @@ pub(crate) fn new_id(node: &Node, module: ModuleHash) -> AgentId {
     AgentId::derive(&module.0, &node.id(), &AgentId::new().0)
 }
 
-/// A name that begins like this and that no living agent has. For threads that may block.
-pub(crate) fn new_name(node: &Node, like: Option<&str>, id: &AgentId) -> String {
-    let is_taken = |name: &str| node.runtime.block_on(node.is_taken(name));
-    name::generate(like, &id.0, is_taken)
+/// A name that begins like this and that no living agent has.
+pub(crate) async fn new_name(node: &Node, like: Option<&str>, id: &AgentId) -> String {
+    let mut name = String::new();
+    for candidate in name::candidates(like, &id.0) {
+        name = candidate;
+        if !node.is_taken(&name).await {
+            break;
+        }
+    }
+    name
 }
 
-fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<Cell>, CellsError> {
-    let engine = node.config.engine;
-    let prepared = node.modules.prepare(&request.module, engine, &limits)?;
+fn make(
+    node: &Arc<Node>,
+    request: SpawnRequest,
+    limits: Limits,
+    prepared: Arc<dyn Prepared>,
+    id: AgentId,
+    name: String,
+) -> Result<Arc<Cell>, CellsError> {
     let pages = prepared.module().manifest().memory.minimum_pages;
     let needed = pages.saturating_mul(WASM_PAGE_BYTES);
     if let Some(budget) = request.budget.memory_bytes()
@@ -131,11 +161,6 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
     {
         return Err(CellsError::MemoryBudget { needed, budget });
     }
-    let id = new_id(node, prepared.module().hash());
-    let name = match request.name {
-        Some(name) => name,
-        None => new_name(node, request.hint.as_deref(), &id),
-    };
     let program = request.hint.unwrap_or_else(|| name.clone());
     let env = request
         .env
@@ -171,7 +196,7 @@ fn make(node: &Arc<Node>, request: SpawnRequest, limits: Limits) -> Result<Arc<C
     let parts = Parts {
         identity,
         epoch,
-        engine,
+        engine: node.config.engine,
         prepared,
         logs,
         post,
