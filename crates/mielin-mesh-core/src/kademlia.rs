@@ -255,11 +255,14 @@ impl<R: Record> Dht<R> {
         self.remove(now, node);
     }
 
-    /// Whether a record counts under a key. One that this node itself publishes there needs no proof, which would take
-    /// longer than everything else that is done for it.
+    /// Whether a record counts under a key. One that this node itself publishes there in its own name needs no proof,
+    /// which would take longer than everything else that is done for it.
     fn counts(&self, record: &R, key: &Key) -> bool {
         let publisher = record.publisher();
-        let own = || self.publishing.record(key, &record.subject()) == Some(record);
+        let own = || {
+            publisher == Some(self.local)
+                && self.publishing.record(key, &record.subject()) == Some(record)
+        };
         publisher.is_none_or(|node| !self.shut_out.contains(&node))
             && (own() || record.is_genuine(key))
     }
