@@ -3,102 +3,119 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mielin_hal::HardwareCapabilities;
+use mielin_hal::{Cache, HardwareCapabilities, Memory, PowerStatus, Topology};
 use serde::Serialize;
 
+/// What is not known is `None`.
 #[derive(Serialize)]
 pub(crate) struct Machine {
     pub(crate) architecture: String,
     pub(crate) os: String,
+    /// The processor's name.
+    pub(crate) model: Option<String>,
     pub(crate) features: Vec<String>,
+    /// Length of scalable vectors.
+    pub(crate) vector_bits: Option<u32>,
     /// Processors that this process may use.
-    pub(crate) cores: usize,
-    /// Bytes of memory; `None` where the system does not say.
+    pub(crate) usable_processors: usize,
+    pub(crate) logical_processors: Option<u32>,
+    pub(crate) cores: Option<u32>,
+    pub(crate) packages: Option<u32>,
+    pub(crate) base_hz: Option<u64>,
+    pub(crate) max_hz: Option<u64>,
+    pub(crate) current_hz: Option<u64>,
+    pub(crate) caches: Vec<MachineCache>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) memory_available_bytes: Option<u64>,
+    pub(crate) page_bytes: Option<u64>,
+    pub(crate) huge_page_bytes: Vec<u64>,
     /// Degrees Celsius of the warmest sensor.
     pub(crate) hottest_celsius: Option<f64>,
-    /// Percent of charge; `None` without a battery.
+    /// `mains` or `battery`.
+    pub(crate) power: Option<String>,
+    /// Percent of charge; `None` also without a battery.
     pub(crate) battery_percent: Option<u8>,
-    pub(crate) charging: Option<bool>,
+    /// `charging`, `discharging`, `idle` or `unknown`.
+    pub(crate) battery_charge: Option<String>,
+}
+
+/// Caches of one level, kind and size.
+#[derive(Serialize)]
+pub(crate) struct MachineCache {
+    pub(crate) level: u8,
+    /// `data`, `instruction` or `unified`.
+    pub(crate) kind: String,
+    /// Bytes of one.
+    pub(crate) size_bytes: u64,
+    pub(crate) line_bytes: Option<u32>,
+    pub(crate) ways: Option<u32>,
+    /// Logical processors that share one.
+    pub(crate) shared_by: Option<u32>,
+    pub(crate) instances: Option<u32>,
+}
+
+impl From<&Cache> for MachineCache {
+    fn from(cache: &Cache) -> MachineCache {
+        MachineCache {
+            level: cache.level,
+            kind: cache.kind.to_string(),
+            size_bytes: cache.size_bytes,
+            line_bytes: cache.line_bytes,
+            ways: cache.ways,
+            shared_by: cache.shared_by,
+            instances: cache.instances,
+        }
+    }
 }
 
 impl Machine {
     pub(crate) fn detect() -> Machine {
         let hardware = HardwareCapabilities::detect();
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let battery = battery();
+        let topology = Topology::detect();
+        let memory = Memory::detect();
+        let power = PowerStatus::detect();
         Machine {
             architecture: hardware.architecture().to_string(),
             os: std::env::consts::OS.to_owned(),
+            model: topology.model.map(|model| model.to_string()),
             features: hardware
                 .features()
                 .map(|feature| feature.to_string())
                 .collect(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: meminfo_bytes(&meminfo, "MemTotal:"),
-            memory_available_bytes: meminfo_bytes(&meminfo, "MemAvailable:"),
+            vector_bits: hardware.vector_bits(),
+            usable_processors: std::thread::available_parallelism().map_or(1, usize::from),
+            logical_processors: topology.logical,
+            cores: topology.physical,
+            packages: topology.packages,
+            base_hz: topology.frequency.base_hz,
+            max_hz: topology.frequency.max_hz,
+            current_hz: topology.frequency.current_hz,
+            caches: topology.caches.iter().map(MachineCache::from).collect(),
+            memory_bytes: memory.total_bytes,
+            memory_available_bytes: memory.available_bytes,
+            page_bytes: memory.page_bytes,
+            huge_page_bytes: memory.huge_page_bytes.iter().copied().collect(),
             hottest_celsius: hottest_celsius(),
-            battery_percent: battery.map(|(percent, _)| percent),
-            charging: battery.map(|(_, charging)| charging),
+            power: power.source.map(|source| source.to_string()),
+            battery_percent: power.battery.map(|battery| battery.percent),
+            battery_charge: power.battery.map(|battery| battery.charge.to_string()),
         }
     }
 }
 
-/// Linux writes `MemTotal:   16303428 kB`, and its kB are 1,024 bytes (`proc_meminfo(5)`).
-fn meminfo_bytes(meminfo: &str, field: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix(field))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
-}
-
 /// Linux gives thousandths of a degree in `/sys/class/thermal/thermal_zone*/temp`.
 fn hottest_celsius() -> Option<f64> {
-    let zones = entries("/sys/class/thermal")
-        .filter_map(|zone| read(zone.join("temp"))?.parse::<i32>().ok());
+    let zones = fs::read_dir("/sys/class/thermal").ok()?;
+    let zones = zones
+        .flatten()
+        .filter_map(|zone| read(zone.path().join("temp"))?.parse::<i32>().ok());
     zones
         .max()
         .map(|thousandths| f64::from(thousandths) / 1000.0)
-}
-
-/// Charge of the first battery, and whether the machine draws no power from it.
-fn battery() -> Option<(u8, bool)> {
-    entries("/sys/class/power_supply").find_map(|supply| {
-        if read(supply.join("type"))? != "Battery" {
-            return None;
-        }
-        let percent = read(supply.join("capacity"))?.parse().ok()?;
-        Some((percent, read(supply.join("status"))? != "Discharging"))
-    })
-}
-
-fn entries(dir: &str) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
 }
 
 fn read(path: PathBuf) -> Option<String> {
     fs::read_to_string(path)
         .ok()
         .map(|text| text.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn meminfo_is_read_in_bytes() {
-        let meminfo = "MemTotal:       16303428 kB\nMemFree:          123 kB\n";
-        assert_eq!(meminfo_bytes(meminfo, "MemTotal:"), Some(16_303_428 * 1024));
-        assert_eq!(meminfo_bytes(meminfo, "MemAvailable:"), None);
-    }
-
-    #[test]
-    fn the_machine_has_a_core() {
-        assert!(Machine::detect().cores >= 1);
-    }
 }

@@ -1,26 +1,67 @@
-//! Which machine is this: the architecture and the processor features that numeric kernels and
-//! engines choose their code by.
+//! Which machine is this: the architecture, the processor features that really work here, processors and caches,
+//! memory and power.
 //!
-//! This floor holds no allocation, no threads and no I/O. How many cores and how much memory the
-//! operating system grants is a question for the hosted node (`mielin node info`), not for this crate.
+//! This floor holds no allocation and no threads. Facts come from the processor and from the operating system, by the
+//! way that each of them documents; what nobody says is `None`, never a guess.
 //!
-//! [`detect_architecture`] names the architecture; [`HardwareCapabilities`] adds the features that
-//! really work here.
+//! | type | what it tells |
+//! |---|---|
+//! | [`Architecture`] | by [`detect_architecture`]: the instruction set that this program runs on |
+//! | [`HardwareCapabilities`] | the features that may be used, and the length of scalable vectors |
+//! | [`Topology`] | processors, cores, caches, clock rates |
+//! | [`Memory`] | how much there is, and in which pages |
+//! | [`PowerStatus`] | mains or battery, and its charge |
 //!
 //! ```
-//! use mielin_hal::{CpuFeature, HardwareCapabilities, detect_architecture};
+//! use mielin_hal::{CpuFeature, HardwareCapabilities, Topology, detect_architecture};
 //!
 //! let machine = HardwareCapabilities::detect();
 //! assert_eq!(machine.architecture(), detect_architecture());
 //! if machine.has(CpuFeature::Avx2) {
 //!     // A kernel written for AVX2 may run.
 //! }
+//! if let Some(cache) = Topology::detect().data_cache(2) {
+//!     println!("blocks of {} bytes fit", cache.size_bytes);
+//! }
 //! ```
+//!
+//! The modules [`x86`], [`aarch64`], [`riscv`] and [`cortex_m`] know what registers and lists mean, on every host:
+//! a kernel or a loader can ask about another machine than its own.
+//!
+//! # Features
+//!
+//! - `std` (default): asks the operating system. Without it only the processor is asked.
+//! - `privileged`: the program runs in a privileged mode, so that without `std` identification registers of 64-bit Arm
+//!   may be read. In a program that does not, reading them is an undefined instruction.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(all(test, not(feature = "std")))]
+extern crate std;
+
 mod architecture;
+mod features;
+
+pub mod aarch64;
+pub mod cortex_m;
+pub mod riscv;
+pub mod x86;
+
+mod ask;
 mod capabilities;
+mod few;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod linux;
+mod memory;
+mod power;
+mod topology;
 
 pub use architecture::{Architecture, detect_architecture};
-pub use capabilities::{CpuFeature, HardwareCapabilities};
+pub use capabilities::HardwareCapabilities;
+pub use features::{CpuFeature, FeatureSet};
+pub use few::Few;
+pub use memory::Memory;
+pub use power::{
+    BatteryStatus, Charge, LOW_BATTERY_PERCENT, PowerGauge, PowerSource, PowerStatus, SystemPower,
+};
+pub use topology::{Cache, CacheKind, Frequency, Model, Topology};

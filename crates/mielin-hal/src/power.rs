@@ -1,0 +1,101 @@
+//! Where the power comes from, and how much of it is left.
+
+use core::fmt;
+
+/// Below this charge, and not charging, an agent should leave (DESIGN, "Constants").
+pub const LOW_BATTERY_PERCENT: u8 = 20;
+
+/// How a machine is powered. What is not known is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PowerStatus {
+    /// What it draws from.
+    pub source: Option<PowerSource>,
+    /// Its battery; all of them together, if it has several. `None` also where there is none.
+    pub battery: Option<BatteryStatus>,
+}
+
+/// What a machine draws from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerSource {
+    /// The mains, or anything else that does not run out.
+    Mains,
+    /// Its battery.
+    Battery,
+}
+
+impl fmt::Display for PowerSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mains => "mains",
+            Self::Battery => "battery",
+        })
+    }
+}
+
+/// A battery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatteryStatus {
+    /// Charge in percent of what it holds when it is full.
+    pub percent: u8,
+    /// What becomes of it.
+    pub charge: Charge,
+}
+
+impl BatteryStatus {
+    /// Whether it is time to leave: the charge is low and does not rise.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.percent < LOW_BATTERY_PERCENT && self.charge != Charge::Charging
+    }
+}
+
+/// What becomes of a battery's charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// It rises.
+    Charging,
+    /// It falls.
+    Discharging,
+    /// It stays, because the battery is full or is kept as it is.
+    Idle,
+    /// Nobody says.
+    Unknown,
+}
+
+impl fmt::Display for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Charging => "charging",
+            Self::Discharging => "discharging",
+            Self::Idle => "idle",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// Something that knows how the machine is powered: the operating system, or on bare metal a fuel gauge or a converter.
+pub trait PowerGauge {
+    /// How it is powered at this moment.
+    fn power(&mut self) -> PowerStatus;
+}
+
+/// The operating system's knowledge: on Linux `/sys/class/power_supply`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemPower;
+
+impl PowerGauge for SystemPower {
+    fn power(&mut self) -> PowerStatus {
+        PowerStatus::detect()
+    }
+}
+
+impl PowerStatus {
+    /// Asks the machine: on Linux, with `std`, `/sys/class/power_supply`, less the batteries of mice and the like.
+    #[must_use]
+    pub fn detect() -> Self {
+        #[cfg(all(feature = "std", target_os = "linux"))]
+        return crate::linux::power(std::path::Path::new("/"));
+        #[cfg(not(all(feature = "std", target_os = "linux")))]
+        Self::default()
+    }
+}
