@@ -78,12 +78,17 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 32] = [
+const TARGETS: [Target; 33] = [
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),
     private("data", "mielin-wasm", "filesystem::tests::hostile::data"),
+    private(
+        "device_tree",
+        "mielin-hal",
+        "device_tree::tests::hostile_trees",
+    ),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     private("handed_on", "mielin-mesh", "messages::tests::handed_on"),
     private("hello", "mielin-mesh-wire", "hostile::hello"),

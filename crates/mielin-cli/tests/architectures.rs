@@ -73,6 +73,142 @@ fn ends_well(node: &Node, agent: &str) -> Vec<u8> {
     stdout(node, agent)
 }
 
+/// What `node info` says of the processor under an emulator that plays this one.
+fn machine(mut emulated: Command, model: &str) -> serde_json::Value {
+    let dir = tempfile::tempdir().unwrap();
+    let output = emulated
+        // As QEMU wants it in the environment, for either of its programs.
+        .env("QEMU_CPU", model)
+        .arg("--data-dir")
+        .arg(dir.path())
+        .args(["node", "info", "-o", "json"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{model}: {error}");
+    let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    info["machine"].clone()
+}
+
+/// That the processor has the one features and not the others.
+fn has(machine: &serde_json::Value, model: &str, there: &[&str], absent: &[&str]) {
+    let features: Vec<&str> = machine["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|feature| feature.as_str().unwrap())
+        .collect();
+    for feature in there {
+        assert!(
+            features.contains(feature),
+            "{model} has no {feature}: {features:?}"
+        );
+    }
+    for feature in absent {
+        assert!(
+            !features.contains(feature),
+            "{model} has {feature}: {features:?}"
+        );
+    }
+}
+
+/// What each emulated processor is found to be. That of QEMU 7.2 saves no AVX-512, so Skylake's has none.
+#[test]
+fn processors_are_recognised_for_what_they_are() {
+    let old = ["aes", "neon", "pmull", "sha1", "sha2", "crc"];
+    let newer = ["fp16", "dotprod", "rdm", "lse", "rcpc"];
+    let newest = [
+        "bf16", "i8mm", "fhm", "fcma", "sve2", "sve-i8mm", "sve-bf16", "sme",
+    ];
+    let on_arm = |model: &str,
+                  name: Option<&str>,
+                  vector_bits: Option<u32>,
+                  there: &[&[&str]],
+                  absent: &[&[&str]]| {
+        let machine = machine(mielin_on_arm(), model);
+        assert_eq!(machine["architecture"], "aarch64");
+        assert_eq!(machine["model"].as_str(), name, "{model}");
+        assert_eq!(
+            machine["vector_bits"].as_u64(),
+            vector_bits.map(u64::from),
+            "{model}"
+        );
+        has(
+            &machine,
+            model,
+            &there.concat(),
+            &[&absent.concat()[..], &["avx2", "v", "fpu"]].concat(),
+        );
+    };
+    on_arm(
+        "cortex-a53",
+        Some("Cortex-A53"),
+        None,
+        &[&old],
+        &[&newer, &newest, &["sve"]],
+    );
+    on_arm(
+        "neoverse-n1",
+        Some("Neoverse-N1"),
+        None,
+        &[&old, &newer],
+        &[&newest, &["sve"]],
+    );
+    on_arm(
+        "a64fx",
+        Some("A64FX"),
+        Some(512),
+        &[&old, &["sve", "fcma", "lse"]],
+        &[&["sve2", "dotprod", "sme"]],
+    );
+    on_arm(
+        "max,sve-default-vector-length=16",
+        None,
+        Some(128),
+        &[&old, &newer, &newest],
+        &[],
+    );
+    on_arm(
+        "max,sve=off",
+        None,
+        None,
+        &[&old, &newer, &["bf16", "i8mm"]],
+        &[&["sve", "sve2", "sve-i8mm"]],
+    );
+
+    let avx = ["avx", "avx2", "fma", "f16c"];
+    let avx512 = ["avx512f", "avx512bw", "avx512vnni", "amx-tile"];
+    let bits = ["bmi1", "bmi2", "lzcnt", "movbe"];
+    let on_x86 = |model: &str, there: &[&[&str]], absent: &[&[&str]]| {
+        let program = executable_by("qemu-x86_64-static", &[], env!("CARGO_BIN_EXE_mielin"));
+        let machine = machine(program, model);
+        assert_eq!(machine["architecture"], "x86_64");
+        has(
+            &machine,
+            model,
+            &there.concat(),
+            &[&absent.concat()[..], &["neon", "v"]].concat(),
+        );
+    };
+    on_x86(
+        "qemu64",
+        &[&["sse", "sse2", "sse3"]],
+        &[&avx, &avx512, &bits, &["sse4.2", "aes"]],
+    );
+    on_x86(
+        "Nehalem",
+        &[&["ssse3", "sse4.1", "sse4.2", "popcnt"]],
+        &[&avx, &avx512, &bits],
+    );
+    on_x86(
+        "Haswell",
+        &[&avx, &bits, &["aes", "pclmulqdq"]],
+        &[&avx512, &["adx"]],
+    );
+    on_x86("Skylake-Server", &[&avx, &bits, &["adx"]], &[&avx512]);
+    on_x86("Haswell,xsave=off", &[&bits, &["sse4.2"]], &[&avx, &avx512]);
+}
+
 #[test]
 fn busy_programs_and_their_files_move_between_architectures() {
     let here = Node::found("here");

@@ -17,7 +17,7 @@ pub(crate) use self::aarch64::midr;
 pub(crate) use self::cortex_m::ask;
 #[cfg(any(target_arch = "riscv64", target_arch = "riscv32"))]
 pub(crate) use self::riscv::ask;
-#[cfg(all(target_arch = "x86_64", not(all(feature = "std", target_os = "linux"))))]
+#[cfg(target_arch = "x86_64")]
 pub(crate) use self::x86::Processor;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::x86::ask;

@@ -11,6 +11,7 @@
 //! | [`Topology`] | processors, cores, caches, clock rates |
 //! | [`Memory`] | how much there is, and in which pages |
 //! | [`PowerStatus`] | mains or battery, and its charge |
+//! | [`DeviceTree`] | what firmware tells a kernel of its machine |
 //!
 //! ```
 //! use mielin_hal::{CpuFeature, HardwareCapabilities, Topology, detect_architecture};
@@ -49,6 +50,7 @@ pub mod x86;
 
 mod ask;
 mod capabilities;
+mod device_tree;
 mod few;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod linux;
@@ -58,6 +60,7 @@ mod topology;
 
 pub use architecture::{Architecture, detect_architecture};
 pub use capabilities::HardwareCapabilities;
+pub use device_tree::{DeviceTree, DeviceTreeError, Node};
 pub use features::{CpuFeature, FeatureSet};
 pub use few::Few;
 pub use memory::Memory;

@@ -151,19 +151,18 @@ fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-#[cfg(any(target_arch = "x86_64", test))]
-fn model(cpuinfo: &str) -> Option<Model> {
-    Model::new(field(cpuinfo, "model name")?)
+/// The processor's own word where it has one: under emulation `/proc/cpuinfo` may be the host's.
+#[cfg(target_arch = "x86_64")]
+fn model(_cpuinfo: &str) -> Option<Model> {
+    crate::x86::model(&crate::ask::Processor)
 }
 
-#[cfg(all(target_arch = "aarch64", not(test)))]
-fn model(_: &str) -> Option<Model> {
-    crate::ask::midr()
-        .and_then(crate::aarch64::name)
-        .and_then(Model::new)
+#[cfg(target_arch = "aarch64")]
+fn model(_cpuinfo: &str) -> Option<Model> {
+    Model::new(crate::aarch64::name(crate::ask::midr()?)?)
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", test)))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn model(cpuinfo: &str) -> Option<Model> {
     Model::new(field(cpuinfo, "uarch")?)
 }
