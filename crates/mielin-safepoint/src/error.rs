@@ -25,7 +25,7 @@ impl fmt::Display for FunctionName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feature {
-    /// An instruction of this proposal (`exceptions`, `threads`, `gc`, `relaxed_simd`, ...).
+    /// An instruction of this proposal (`exceptions`, `threads`, `gc`, ...).
     Proposal(&'static str),
     /// A memory with 64-bit addresses, or shared, or with its own page size.
     MemoryKind(&'static str),

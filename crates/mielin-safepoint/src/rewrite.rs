@@ -5,6 +5,7 @@ mod culprit;
 mod function;
 mod graph;
 mod liveness;
+mod pinned;
 mod plan;
 mod program;
 mod references;
@@ -38,6 +39,7 @@ use crate::{InstrumentError, Resumable};
 /// Every [`InstrumentError`] but [`InstrumentError::NotRewritten`] and
 /// [`InstrumentError::Version`].
 pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
+    let wasm = &*pinned::pin(wasm)?;
     let parsed = Program::parse(wasm);
     let mut program = parsed.map_err(|error| culprit::name(wasm, error))?;
     let outlines = program.outlines()?;

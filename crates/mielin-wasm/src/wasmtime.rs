@@ -1,7 +1,7 @@
 //! The engine wasmtime: native code by Cranelift.
 //!
 //! The configuration serves three needs beyond speed. Results are the same on every machine: NaNs
-//! are canonical, relaxed SIMD is off, threads too. Memories never move, so that the poll word and
+//! are canonical, relaxed SIMD (which the rewriter replaces) is off, threads too. Memories never move, so that the poll word and
 //! dirty tracking keep their addresses: each has its whole address range reserved. And nothing but
 //! the polls stops a program: neither fuel nor epochs.
 

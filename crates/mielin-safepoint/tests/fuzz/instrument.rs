@@ -92,12 +92,22 @@ fn seeds() -> Vec<Seed> {
         r#"(module (memory 1) (func (export "_start") (local i32 i32 i32 i32 i32 i32 i32 i32 v128)
             (loop $l (br_if $l (i32.load (i32.const 0))))))"#,
     );
+    let relaxed = wasm(
+        r#"(module (memory 1) (func (export "_start") (local i32) (local $sum v128)
+            (loop $l
+              (local.set $sum (f32x4.relaxed_madd (v128.load (i32.const 0)) (local.get $sum) (local.get $sum)))
+              (local.set $sum (i32x4.relaxed_dot_i8x16_i7x16_add_s
+                (local.get $sum) (local.get $sum) (v128.load (i32.const 16))))
+              (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+            (v128.store (i32.const 0) (local.get $sum))))"#,
+    );
     let endless = wasm(r#"(module (func (export "_start") (loop $l (br $l))))"#);
     vec![
         Seed::good("calls-loops-tables", program),
         Seed::good("several-results", results),
         Seed::good("references-and-tail-calls", references),
         Seed::good("v128-local", many_locals),
+        Seed::good("relaxed-vectors", relaxed),
         Seed::good("endless", endless),
         Seed::bad("no-start", wasm("(module (memory 1))")),
         Seed::bad(

@@ -31,11 +31,6 @@ fn instructions_are_refused_by_function_and_feature() {
             "threads",
         ),
         ("(memory 1 1 shared)", "(atomic.fence)", "threads"),
-        (
-            "",
-            "(drop (i32x4.relaxed_trunc_f32x4_s (v128.const i64x2 0 0)))",
-            "relaxed_simd",
-        ),
         ("", "(drop (ref.i31 (i32.const 1)))", "gc"),
         ("(type $s (struct))", "(drop (struct.new $s))", "gc"),
         (

@@ -204,19 +204,19 @@ modules accepted: 6
 /// What is not or not wholly supported. The scripts contain much of version 2.0 too.
 const OTHERS: &str = "\
 122 files
-passed, moving: 2703
-passed, wasmi: 2703
-passed, wasmtime: 2572
+passed, moving: 2780
+passed, wasmi: 2780
+passed, wasmtime: 2649
 plain fails, moving: 34
 plain fails, wasmi: 34
 plain fails, wasmtime: 165
-of a refused module: 3135
+of a refused module: 3058
 left out, imports from other modules of the script: 291
 left out, linking: 194
 left out, malformed text: 169
 left out, other directives: 26
 left out, references that only a host can give: 25
-modules accepted: 439
+modules accepted: 447
 modules refused, a 64-bit memory: 53
 modules refused, a custom-page-size memory: 11
 modules refused, a shared memory: 8
@@ -224,7 +224,6 @@ modules refused, a type beyond numbers, vectors, funcref and externref: 36
 modules refused, an instruction of the exceptions proposal: 7
 modules refused, an instruction of the function_references proposal: 18
 modules refused, an instruction of the gc proposal: 112
-modules refused, an instruction of the relaxed_simd proposal: 8
 modules refused, an instruction of the threads proposal: 3
 modules refused, an instruction of the wide_arithmetic proposal: 2
 modules refused, more than one memory: 61
