@@ -345,7 +345,14 @@ mod tests {
     /// What the coordinator is told gives the target more time, so a page that it asks for again must not count.
     #[tokio::test]
     async fn a_page_counts_once_however_often_it_is_asked_for() {
-        let program = prepared(r#"(module (memory (export "memory") 4) (func (export "_start")))"#);
+        // It waits for ever: one that ends could have done so before it is held.
+        let program = prepared(
+            r#"(module
+            (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+            (memory (export "memory") 4)
+            (func (export "_start")
+                (drop (call $receive (i32.const 0) (i32.const 64) (i64.const -1) (i32.const 0)))))"#,
+        );
         let scheduler = scheduler(1);
         let cell = agent_of(program, &scheduler);
         let mut left = PageSet::default();
@@ -366,5 +373,6 @@ mod tests {
         assert_eq!(shared.next(&mut batch), None);
         shared.held = None;
         assert_eq!(shared.around(&[10], &mut batch), None);
+        scheduler.close();
     }
 }
