@@ -1,7 +1,7 @@
 //! Which machine is this: the architecture, the processor features that really work here, processors and caches,
 //! memory and power.
 //!
-//! This floor holds no allocation and no threads. Facts come from the processor and from the operating system, by the
+//! This floor has no threads, and without `std` allocates nothing. Facts come from the processor and from the operating system, by the
 //! way that each of them documents; what nobody says is `None`, never a guess.
 //!
 //! | type | what it tells |
@@ -64,7 +64,5 @@ pub use device_tree::{DeviceTree, DeviceTreeError, Node};
 pub use features::{CpuFeature, FeatureSet};
 pub use few::Few;
 pub use memory::Memory;
-pub use power::{
-    BatteryStatus, Charge, LOW_BATTERY_PERCENT, PowerGauge, PowerSource, PowerStatus, SystemPower,
-};
+pub use power::{BatteryStatus, Charge, LOW_BATTERY_PERCENT, PowerSource, PowerStatus};
 pub use topology::{Cache, CacheKind, Frequency, Model, Topology};

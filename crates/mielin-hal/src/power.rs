@@ -73,22 +73,6 @@ impl fmt::Display for Charge {
     }
 }
 
-/// Something that knows how the machine is powered: the operating system, or on bare metal a fuel gauge or a converter.
-pub trait PowerGauge {
-    /// How it is powered at this moment.
-    fn power(&mut self) -> PowerStatus;
-}
-
-/// The operating system's knowledge: on Linux `/sys/class/power_supply`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemPower;
-
-impl PowerGauge for SystemPower {
-    fn power(&mut self) -> PowerStatus {
-        PowerStatus::detect()
-    }
-}
-
 impl PowerStatus {
     /// Asks the machine: on Linux, with `std`, `/sys/class/power_supply`, less the batteries of mice and the like.
     #[must_use]

@@ -13,8 +13,8 @@ const MODEL_BYTES_MAX: usize = 64;
 ///
 /// | system | who is asked |
 /// |---|---|
-/// | Linux, with `std` | `/sys/devices/system/cpu`, `/proc/cpuinfo` |
-/// | x86-64 without `std` | `CPUID`: the name and the caches, but not who shares them |
+/// | Linux, with `std` | `/sys/devices/system/cpu`, `/proc/cpuinfo`; for the name `CPUID` or MIDR_EL1 |
+/// | x86-64 otherwise | `CPUID`: the name and the caches, but not who shares them |
 /// | Cortex-M | CPUID: the name |
 /// | others | nobody |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -256,7 +256,7 @@ impl<R: Record> Dht<R> {
     }
 
     /// Whether a record counts under a key. One that this node itself publishes there in its own name needs no proof,
-    /// which would take longer than everything else that is done for it.
+    /// which took a fifth of the processor's time when many agents were spawned.
     fn counts(&self, record: &R, key: &Key) -> bool {
         let publisher = record.publisher();
         let own = || {

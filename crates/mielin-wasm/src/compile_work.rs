@@ -11,8 +11,8 @@ use wasmparser::{FunctionBody, Operator, Parser, Payload};
 use crate::EngineError;
 use crate::imports::unreadable;
 
-/// The most that the squares of all functions' numbers of blocks may add up to, about a minute's work at the worst: that
-/// of one function with 262,144. (The largest functions of interpreters have some thousands.)
+/// The most that the squares of all functions' numbers of blocks may add up to, about a minute's work where nothing but
+/// blocks makes it: that of one function with 262,144.
 const WORK_MAX: u64 = 1 << 36;
 
 /// Refuses a module that is valid otherwise, naming its largest function.

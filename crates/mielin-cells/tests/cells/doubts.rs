@@ -12,7 +12,7 @@ use mielin_mesh_core::{
 };
 use tokio::sync::watch;
 
-use crate::nodes::{mesh, plain_mesh, refused, shut_down, within};
+use crate::nodes::{Node, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
 /// Agents that end in the middle of their moves, each a little later.
@@ -143,6 +143,16 @@ async fn an_agent_in_doubt_waits_until_somebody_recovers_it() {
     shut_down(nodes).await;
 }
 
+/// The next life of a node's cells, which have shut down.
+async fn start_again(node: &mut Node) {
+    let config = CellsConfig {
+        data_dir: Some(node.directory.path().join("cells")),
+        ..CellsConfig::default()
+    };
+    let mesh = node.mesh.clone();
+    node.cells = Cells::start(config, mesh).await.unwrap();
+}
+
 /// A node whose agent may live elsewhere stores what it has of it when it stops, and asks on when it is started again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doubt_outlives_the_node() {
@@ -175,12 +185,7 @@ async fn a_doubt_outlives_the_node() {
         // Twice, because what is stored must still be there.
         for _ in 0..2 {
             assert_eq!(within(nodes[0].cells.shutdown()).await, []);
-            let config = CellsConfig {
-                data_dir: Some(nodes[0].directory.path().join("cells")),
-                ..CellsConfig::default()
-            };
-            let mesh = nodes[0].mesh.clone();
-            nodes[0].cells = Cells::start(config, mesh).await.unwrap();
+            start_again(&mut nodes[0]).await;
             let report = nodes[0].cells.inspect(agent).await.unwrap();
             let seen = (report.state, report.waits_for, report.epoch.0);
             assert_eq!(seen, (AgentState::InDoubt, Some(target), 1));
@@ -241,11 +246,7 @@ async fn a_doubt_that_has_outlived_the_node_ends_with_the_agent_elsewhere() {
         assert_eq!(within(nodes[0].cells.shutdown()).await, []);
         let error = refused(within(moving).await.unwrap());
         assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
-        let config = CellsConfig {
-            data_dir: Some(nodes[0].directory.path().join("cells")),
-            ..CellsConfig::default()
-        };
-        nodes[0].cells = Cells::start(config, nodes[0].mesh.clone()).await.unwrap();
+        start_again(&mut nodes[0]).await;
         let home = nodes[0].directory.path().join("cells/agents");
         let home = home.join(agent.to_string());
         assert!(home.exists());
@@ -293,11 +294,7 @@ async fn a_doubt_that_has_outlived_the_node_ends_with_the_agent_elsewhere() {
         assert!(!matches!(error, CellsError::InDoubt(_)), "{error}");
         // And a later life does not bring it back.
         assert_eq!(within(nodes[0].cells.shutdown()).await, []);
-        let config = CellsConfig {
-            data_dir: Some(nodes[0].directory.path().join("cells")),
-            ..CellsConfig::default()
-        };
-        nodes[0].cells = Cells::start(config, nodes[0].mesh.clone()).await.unwrap();
+        start_again(&mut nodes[0]).await;
         assert!(nodes[0].cells.residents().is_empty());
         shut_down(nodes).await;
     }

@@ -1,9 +1,9 @@
 //! Replaces relaxed vector instructions, whose results a machine may choose among, by others that choose.
 //!
-//! The choice is one that the specification allows (WebAssembly 3.0, 4.3.5; the proposal's overview): where there are
-//! a strict and a faster meaning, the strict one; products are rounded before they are added; bits select lanes one by
-//! one; a dot product takes both sides as signed, and saturates. So a program computes the same on every machine and
-//! engine, and no engine needs the proposal.
+//! The choice is one that the specification allows (its scripts of the proposal accept it): where there are a strict and
+//! a faster meaning, the strict one; products are rounded before they are added; bits select lanes one by one; a dot
+//! product takes both sides as signed, and saturates. So a program computes the same on every machine and engine, and no
+//! engine needs the proposal.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
