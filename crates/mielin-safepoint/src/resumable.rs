@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -84,6 +85,7 @@ pub struct Manifest {
 #[derive(Clone, Debug)]
 pub struct Resumable {
     bytes: Vec<u8>,
+    original: Option<Arc<[u8]>>,
     hash: ModuleHash,
     manifest: Manifest,
 }
@@ -92,6 +94,19 @@ impl Resumable {
     /// The rewritten module.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The module that it was made of, if that is known. Who does not trust whoever gives it takes this and calls
+    /// [`instrument`](crate::instrument), which makes the same bytes of it.
+    pub fn original(&self) -> Option<&[u8]> {
+        self.original.as_deref()
+    }
+
+    /// Notes what it was made of. Whether that is so is not checked.
+    #[must_use]
+    pub fn with_original(mut self, original: &[u8]) -> Resumable {
+        self.original = Some(original.into());
+        self
     }
 
     /// BLAKE3 of [`bytes`](Self::bytes).
@@ -118,6 +133,7 @@ impl Resumable {
         Ok(Resumable {
             hash: ModuleHash::of(&bytes),
             bytes,
+            original: None,
             manifest,
         })
     }

@@ -17,6 +17,7 @@ mod tail;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use wasmparser::{BinaryReader, FuncToValidate, FunctionBody};
 
@@ -39,6 +40,11 @@ use crate::{InstrumentError, Resumable};
 /// Every [`InstrumentError`] but [`InstrumentError::NotRewritten`] and
 /// [`InstrumentError::Version`].
 pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
+    rewrite(wasm, WORK_MAX)
+}
+
+fn rewrite(wasm: &[u8], work_max: u64) -> Result<Resumable, InstrumentError> {
+    let original = wasm;
     let wasm = &*pinned::pin(wasm)?;
     let parsed = Program::parse(wasm);
     let mut program = parsed.map_err(|error| culprit::name(wasm, error))?;
@@ -56,6 +62,8 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
         drops: &layout.drops,
         references: &layout.references,
         tails: &tails,
+        work: Cell::new(0),
+        work_max,
     };
     let copies = layout.wrappers.is_empty()
         && layout.drops.is_empty()
@@ -122,14 +130,18 @@ pub fn instrument(wasm: &[u8]) -> Result<Resumable, InstrumentError> {
         code.add(index, added);
     }
     let bytes = assemble::module(&program, &layout, &tails, &types.added, &code)?;
-    Resumable::from_rewritten(bytes).map_err(|error| match error {
+    let resumable = Resumable::from_rewritten(bytes).map_err(|error| match error {
         InstrumentError::Invalid { message, offset } => {
             InstrumentError::Internal(format!("{message} (at offset {offset:#x})"))
         }
         other => InstrumentError::Internal(format!("{other}")),
-    })
+    })?;
+    Ok(resumable.with_original(original))
 }
 
+/// Word operations that the analysis of all functions may cost, which is some seconds. One function may cost a
+/// sixteenth of that.
+const WORK_MAX: u64 = 1 << 33;
 /// Most code that a rewritten module may have.
 const MODULE_BYTES_MAX: usize = 1 << 28;
 
@@ -186,4 +198,31 @@ fn added_names(program: &Program<'_>, layout: &Layout) -> BTreeMap<u32, alloc::s
     names.insert(layout.main, "mielin:main".into());
     names.insert(layout.run, crate::abi::ENTRY.into());
     names
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_work_on_all_functions_is_bounded() {
+        let locals = " i32".repeat(640);
+        let table = "0 ".repeat(1_000);
+        let function = format!("(func (local{locals}) (loop (br_table {table} (i32.const 0))))");
+        let module = format!(
+            r#"(module {} (func (export "_start")))"#,
+            function.repeat(10)
+        );
+        let module = wat::parse_str(module).unwrap();
+        // 1,000 targets, 10 words, in at least one pass over each function.
+        let error = rewrite(&module, 60_000).unwrap_err();
+        assert!(
+            matches!(&error, InstrumentError::TooLarge { function: Some(function), what: "steps of analysis", .. }
+                if (1..9).contains(&function.index)),
+            "{error}"
+        );
+        rewrite(&module, 1_000_000).unwrap();
+    }
 }

@@ -14,6 +14,7 @@ mod suspend;
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use wasm_encoder::Encode;
 use wasmparser::{BlockType, BrTable, FuncValidator, Operator, ValType, ValidatorResources};
@@ -43,6 +44,9 @@ pub(super) struct Context<'m, 'a> {
     pub(super) drops: &'m BTreeMap<u32, u32>,
     pub(super) references: &'m References,
     pub(super) tails: &'m TailCalls,
+    /// Word operations that the analysis of the functions so far has taken.
+    pub(super) work: Cell<u64>,
+    pub(super) work_max: u64,
 }
 
 /// Function types for blocks with several results and for functions of the rewriter.
@@ -182,6 +186,10 @@ pub(super) fn rewrite(
     }
     let liveness = liveness::analyse(&plan, ty.params().len(), locals.originals())
         .map_err(|_| too_large("live values", liveness::KEPT_MAX as u64))?;
+    context.work.update(|work| work + liveness.work);
+    if context.work.get() > context.work_max {
+        return Err(too_large("steps of analysis", context.work_max));
+    }
     let base = locals.add(Ty::I32);
     let mut writer = Writer {
         context,

@@ -20,6 +20,8 @@ pub(super) const KEPT_MAX: usize = 500_000;
 pub(super) struct Liveness {
     kept: Vec<u32>,
     ranges: Vec<(usize, usize)>,
+    /// Word operations that this took.
+    pub(super) work: u64,
 }
 
 impl Liveness {
@@ -77,6 +79,7 @@ pub(super) fn analyse(plan: &Plan, params: usize, locals: usize) -> Result<Liven
     let mut liveness = Liveness {
         kept: Vec::new(),
         ranges: vec![(0, 0); plan.points as usize],
+        work: 0,
     };
     analysis.pass(&mut |point, set| liveness.keep(point, set, locals))?;
     if plan.bodies[0].header.is_some() {
@@ -84,6 +87,7 @@ pub(super) fn analyse(plan: &Plan, params: usize, locals: usize) -> Result<Liven
         let current = core::mem::take(&mut analysis.current);
         liveness.keep(0, &current, params)?;
     }
+    liveness.work = analysis.work;
     Ok(liveness)
 }
 

@@ -10,6 +10,11 @@ use crate::rewrite::routines::{at, read_value, write_values};
 /// before its loop.
 pub(super) const CHAIN_MAX: u32 = 8;
 
+/// Values, summed over the calls, that one shared way out writes. Of each value it gets what each of these calls has, and
+/// to bring that together takes Cranelift's register allocator a time that grows with the square of this sum: a function
+/// of 2,000 calls that keep 50 values, 18 s with one way out, 2.7 s with these.
+const SHARED_MAX: usize = 8_000;
+
 /// Reads values of the frame that was removed last, which begins at the address in the local `base`.
 fn read_inline(out: &mut Sink, kept: &Kept, base: u32, is_wanted: impl Fn(&Value) -> bool) {
     let mut offset = 0;
@@ -187,10 +192,12 @@ impl Writer<'_> {
                 exits.entry(lives).or_default().push(*point);
             }
         }
-        exits
-            .into_values()
-            .filter(|points| points.len() > 1)
-            .collect()
+        let shared = exits.into_iter().flat_map(|(lives, points)| {
+            let most = (SHARED_MAX / lives.len().max(1)).max(1);
+            let exits: Vec<_> = points.chunks(most).map(<[u32]>::to_vec).collect();
+            exits
+        });
+        shared.filter(|points| points.len() > 1).collect()
     }
 
     /// What stands before and after a function with such ways out.
