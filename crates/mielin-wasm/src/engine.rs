@@ -304,19 +304,25 @@ pub enum EngineError {
         /// Its own words.
         reason: String,
     },
-    /// The module would be compiled for minutes.
+    /// The module could be compiled for minutes.
     #[error(
-        "compiling the module would take too long: function {function} has {blocks} branches, loops and calls, \
-         and there may be {most} in one function, or fewer in each of several; \
+        "compiling the module could take {seconds} seconds, and {seconds_max} are the most: function {function} has \
+         {blocks} branches, loops and calls, {locals} locals, and {assignments} assignments to them; \
          split it up, or use a node with wasmi, which does not compile"
     )]
     TooMuchWork {
-        /// The largest function.
+        /// The function with the most work, with its size in the rewritten form.
         function: u32,
         /// Its branches, loops and calls, about.
         blocks: u64,
-        /// The most in the only large function of a module.
-        most: u64,
+        /// Its locals.
+        locals: u64,
+        /// Its instructions that change a local.
+        assignments: u64,
+        /// How long compiling could take, estimated for a core of a server of the year 2024.
+        seconds: u64,
+        /// The limit.
+        seconds_max: u64,
     },
     /// Something is larger than the limits allow.
     #[error("{what}: {found} bytes are over the limit of {limit}")]

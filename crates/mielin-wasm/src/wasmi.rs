@@ -54,7 +54,7 @@ impl Wasmi {
             .wasm_wide_arithmetic(false)
             .wasm_custom_page_sizes(false)
             .allow_start_fn(false)
-            .compilation_mode(CompilationMode::LazyTranslation);
+            .compilation_mode(CompilationMode::Eager);
         let engine = ::wasmi::Engine::new(&config);
         let linker = linker(&engine).expect("the host functions have different names");
         Self {

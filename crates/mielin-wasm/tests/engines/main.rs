@@ -449,34 +449,88 @@ fn what_the_program_zeroed_stays_zero_in_a_fresh_instance() {
     }
 }
 
-/// Cranelift's time can grow with the square of a function's blocks, and nothing stops it.
+/// Cranelift's time can grow with the square of what a function has, and nothing stops it.
 #[test]
 fn what_would_be_compiled_for_minutes_is_refused() {
-    let branches = |count: usize| "(br_if 0 (i32.const 0)) ".repeat(count);
-    let one = |count| {
-        let body = branches(count);
-        format!(r#"(module (memory (export "memory") 1) (func (export "_start") (block {body})))"#)
+    let program = |functions: &[String]| {
+        let functions: String = functions
+            .iter()
+            .map(|body| format!("(func {body})"))
+            .collect();
+        module(&format!(
+            r#"(module (memory (export "memory") 1) {functions} (func (export "_start")))"#
+        ))
     };
-    let body = branches(160_000);
-    let three = format!(
-        r#"(module (memory (export "memory") 1) (func) (func (block {body})) (func (block {body}))
-            (func (block {body})) (func (export "_start")))"#
-    );
-    for (text, largest) in [(one(270_000), 0), (three, 3)] {
-        let module = module(&text);
+    let branches = |count| format!("(block {})", "(br_if 0 (i32.const 0)) ".repeat(count));
+    let locals = |count| {
+        format!(
+            "(local{})(loop (br_if 0 (local.get 0)))",
+            " i32".repeat(count)
+        )
+    };
+    let merges = |count, locals| {
+        let sets = (0..count).map(|n| {
+            format!(
+                "(if (i32.const 0) (then (local.set {} (i32.const 1))))",
+                n % locals
+            )
+        });
+        format!(
+            "(local{}){}",
+            " i32".repeat(locals),
+            sets.collect::<String>()
+        )
+    };
+    let hard = [
+        (vec![branches(750_000)], 0),
+        (
+            vec![
+                String::new(),
+                branches(430_000),
+                branches(440_000),
+                branches(430_000),
+            ],
+            2,
+        ),
+        (vec![locals(40_000), locals(45_000), locals(40_000)], 1),
+        (vec![merges(9_000, 500)], 0),
+    ];
+    for (functions, largest) in hard {
+        let module = program(&functions);
         let error = engine(EngineKind::Wasmtime).unwrap().prepare(&module, None);
         let error = error.err().unwrap();
         assert!(
-            matches!(&error, EngineError::TooMuchWork { function, most: 262_144, .. } if *function == largest),
+            matches!(&error, EngineError::TooMuchWork { function, seconds, seconds_max: 72, .. }
+                if *function == largest && (72..200).contains(seconds)),
             "{error}"
         );
-        engine(EngineKind::Wasmi)
-            .unwrap()
-            .prepare(&module, None)
-            .unwrap();
     }
-    let large = module(&one(5_000));
+    let easy = program(&[branches(5_000), locals(500), merges(500, 20)]);
     for kind in BOTH {
-        engine(kind).unwrap().prepare(&large, None).unwrap();
+        engine(kind).unwrap().prepare(&easy, None).unwrap();
     }
+}
+
+/// A program that is moved to another node must not be found to be too much for its engine once it has left.
+#[test]
+fn what_an_engine_does_not_take_it_refuses_before_there_is_an_instance() {
+    let locals = " i64".repeat(33_000);
+    let text = format!(
+        r#"(module (memory (export "memory") 1) (func $large (local{locals}) (local.set 32999 (i64.const 1)))
+            (func (export "_start") (if (i32.load (i32.const 0)) (then (call $large)))))"#
+    );
+    let error = engine(EngineKind::Wasmi)
+        .unwrap()
+        .prepare(&module(&text), None);
+    let error = error.err().unwrap();
+    assert!(
+        matches!(
+            error,
+            EngineError::Refused {
+                engine: EngineKind::Wasmi,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
