@@ -46,11 +46,11 @@ pub(crate) async fn take(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<Bytes, Ce
         let stored = Stored::copy_of(&cell, &held);
         drop(held);
         drop(claim);
-        stored.encode().into()
+        Ok(stored?.encode().into())
     });
     copying
         .await
-        .map_err(|error| CellsError::Internal(error.to_string()))
+        .map_err(|error| CellsError::Internal(error.to_string()))?
 }
 
 /// Takes the program of an agent that the caller has claimed.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mielin_mesh::{Absence, MeshError};
 use mielin_mesh_core::{AgentId, MemberState, NodeId, RollbackReason};
-use mielin_safepoint::InstrumentError;
+use mielin_safepoint::{InstrumentError, ModuleHash};
 use mielin_wasm::EngineError;
 use thiserror::Error;
 
@@ -64,6 +64,17 @@ pub enum CellsError {
     /// The module cannot become an agent.
     #[error("the module was refused: {0}")]
     BadModule(#[from] InstrumentError),
+    /// The module in which an agent was stopped is not what this node's rewriter makes of the agent's program.
+    #[error(
+        "the agent was stopped in module {expected}, and this node makes {found} of its program: \
+         it has another version of the rewriter"
+    )]
+    OtherRewriter {
+        /// The module that the agent was stopped in.
+        expected: ModuleHash,
+        /// What the rewriter of this node makes.
+        found: ModuleHash,
+    },
     /// A checkpoint, or a stored agent, from which no agent can be made.
     #[error("the checkpoint cannot be used: {0}")]
     Checkpoint(#[from] CheckpointError),

@@ -75,7 +75,7 @@ fn store(cell: &Cell, held: &Held, directory: &Path) -> Result<(), CellsError> {
             .time_left()
             .map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
     };
-    let stored = Stored::whole(cell, held).asleep(sleep);
+    let stored = Stored::whole(cell, held)?.asleep(sleep);
     write(&directory.join(SNAPSHOT), &stored.encode()).map_err(CellsError::io("writing a snapshot"))
 }
 
@@ -128,7 +128,7 @@ fn load(node: &Node, cell: &Arc<Cell>) -> Result<(), CellsError> {
     let stored = Stored::decode(&bytes, MEMORY_BYTES_MAX).map_err(damaged)?;
     drop(bytes);
     let limits = &cell.identity.limits;
-    let prepared = stored.prepare(node, limits)?;
+    let prepared = stored.take_back(node)?;
     let services = host_calls(&cell.identity, &cell.logs, &cell.post, &cell.tally);
     let mut instance = prepared.instantiate(HostState::new(Address(agent.0)), services, limits)?;
     stored

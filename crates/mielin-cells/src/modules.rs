@@ -1,11 +1,15 @@
 //! Modules on their way to becoming agents: rewritten once, compiled once, found again by hash.
+//!
+//! A node runs what its own rewriter has made, and nothing that others say has been rewritten: only of that does it
+//! know that it comes to safepoints. So it takes plain modules, from users and from other nodes, and where an agent is
+//! to go on in one, it sees whether the rewriter makes the very module that the agent was stopped in.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use mielin_safepoint::{InstrumentError, ModuleHash, Resumable};
+use mielin_safepoint::{ModuleHash, Resumable, instrument};
 use mielin_wasm::{CodeCache, EngineKind, Limits, Prepared};
 
 use crate::config::CellsConfig;
@@ -25,13 +29,18 @@ pub(crate) struct Modules {
     /// What was handed in last, and what it became. Whoever spawns many agents of a module hands in the same bytes, and
     /// to hash them takes longer than the rest of a spawn.
     last: Mutex<Option<(Bytes, Kept)>>,
+    /// Plain modules that are being made into them, each by whoever has its lock.
+    making: Mutex<HashMap<(ModuleHash, EngineKind), Turn>>,
     /// Their native code on disk.
     code: Option<CodeCache>,
 }
 
+/// Who has it locked makes a module; the others wait for it.
+type Turn = Arc<Mutex<()>>;
+
 #[derive(Clone)]
 struct Kept {
-    /// BLAKE3 of what was handed in, which may be the rewritten module itself.
+    /// BLAKE3 of the plain module.
     input: ModuleHash,
     engine: EngineKind,
     prepared: Arc<dyn Prepared>,
@@ -47,6 +56,7 @@ impl Modules {
         Ok(Modules {
             kept: Mutex::default(),
             last: Mutex::default(),
+            making: Mutex::default(),
             code: code.transpose()?,
         })
     }
@@ -75,10 +85,10 @@ impl Modules {
             return Err(too_large(input.len(), limits.module_bytes));
         }
         let hash = ModuleHash::of(input);
-        let prepared = match self.find(engine, |kept| kept.input == hash) {
-            Some(prepared) => prepared,
-            None => self.rewrite(hash, input, engine, limits)?,
-        };
+        let made = || self.find(engine, |kept| kept.input == hash);
+        let prepared = self.once(hash, engine, made, || {
+            self.compile(hash, &rewrite(input, limits)?, engine)
+        })?;
         let kept = Kept {
             input: hash,
             engine,
@@ -88,42 +98,66 @@ impl Modules {
         Ok(prepared)
     }
 
-    fn rewrite(
-        &self,
-        hash: ModuleHash,
-        input: &Bytes,
-        engine: EngineKind,
-        limits: &Limits,
-    ) -> Result<Arc<dyn Prepared>, CellsError> {
-        let module = match mielin_safepoint::instrument(input) {
-            Err(InstrumentError::AlreadyRewritten) => Resumable::from_rewritten(input.to_vec())?,
-            other => other?,
-        };
-        if module.bytes().len() > limits.module_bytes {
-            return Err(too_large(module.bytes().len(), limits.module_bytes));
-        }
-        self.compile(hash, &module, engine)
-    }
-
     /// A module that this node has already, by the hash of its rewritten form.
     pub(crate) fn known(&self, hash: ModuleHash, engine: EngineKind) -> Option<Arc<dyn Prepared>> {
         self.find(engine, |kept| kept.prepared.module().hash() == hash)
     }
 
-    /// Accepts the rewritten module that a peer sent under this hash; blocks while it compiles.
-    pub(crate) fn accept(
+    /// What an agent goes on in that was stopped in the rewritten module of this hash, made again of the plain one;
+    /// blocks for as long as rewriting and compiling take.
+    pub(crate) fn make_again(
         &self,
         hash: ModuleHash,
-        bytes: Vec<u8>,
+        plain: &[u8],
+        engine: EngineKind,
+        limits: &Limits,
+    ) -> Result<Arc<dyn Prepared>, CellsError> {
+        let input = ModuleHash::of(plain);
+        let made = || self.known(hash, engine);
+        self.once(input, engine, made, || {
+            let module = rewrite(plain, limits)?;
+            let found = module.hash();
+            if found != hash {
+                return Err(CellsError::OtherRewriter {
+                    expected: hash,
+                    found,
+                });
+            }
+            self.compile(input, &module, engine)
+        })
+    }
+
+    /// What was made before, or is made now. Who asks while it is being made waits for that, lest a module that a
+    /// compiler works long on is compiled again with every try to move there.
+    fn once(
+        &self,
+        input: ModuleHash,
+        engine: EngineKind,
+        made: impl Fn() -> Option<Arc<dyn Prepared>>,
+        make: impl FnOnce() -> Result<Arc<dyn Prepared>, CellsError>,
+    ) -> Result<Arc<dyn Prepared>, CellsError> {
+        if let Some(prepared) = made() {
+            return Ok(prepared);
+        }
+        let turn = Arc::clone(lock(&self.making).entry((input, engine)).or_default());
+        let alone = lock(&turn);
+        let prepared = match made() {
+            Some(prepared) => Ok(prepared),
+            None => make(),
+        };
+        drop(alone);
+        drop(turn);
+        lock(&self.making).retain(|_, turn| Arc::strong_count(turn) > 1);
+        prepared
+    }
+
+    /// The same from the rewritten module that this node has kept itself, perhaps when it had another rewriter.
+    pub(crate) fn take_back(
+        &self,
+        kept: Resumable,
         engine: EngineKind,
     ) -> Result<Arc<dyn Prepared>, CellsError> {
-        let module = Resumable::from_rewritten(bytes)?;
-        if module.hash() != hash {
-            return Err(CellsError::Internal(
-                "the module that arrived is not the one announced".to_owned(),
-            ));
-        }
-        self.compile(hash, &module, engine)
+        self.compile(kept.hash(), &kept, engine)
     }
 
     fn compile(
@@ -166,10 +200,63 @@ fn is_same(one: &Bytes, other: &Bytes) -> bool {
     one.as_ptr() == other.as_ptr() && one.len() == other.len()
 }
 
+fn rewrite(plain: &[u8], limits: &Limits) -> Result<Resumable, CellsError> {
+    if plain.len() > limits.module_bytes {
+        return Err(too_large(plain.len(), limits.module_bytes));
+    }
+    let module = instrument(plain)?;
+    if module.bytes().len() > limits.module_bytes {
+        return Err(too_large(module.bytes().len(), limits.module_bytes));
+    }
+    Ok(module)
+}
+
+/// The module that this one was made of.
+pub(crate) fn plain(module: &Resumable) -> Result<Bytes, CellsError> {
+    let plain = module.original().ok_or_else(|| {
+        CellsError::Internal(format!("what module {} was made of is gone", module.hash()))
+    })?;
+    Ok(Bytes::copy_from_slice(plain))
+}
+
 fn too_large(len: usize, max: usize) -> CellsError {
     CellsError::TooLarge {
         what: "the module".to_owned(),
         len: len as u64,
         max: max as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_module_while_it_is_made_waits_for_it() {
+        let modules = Modules::open(&CellsConfig::default()).unwrap();
+        let plain = wat::parse_str(r#"(module (func (export "_start")))"#).unwrap();
+        let (input, module) = (ModuleHash::of(&plain), instrument(&plain).unwrap());
+        let (made, together) = (AtomicUsize::new(0), Barrier::new(4));
+        thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    together.wait();
+                    let known = || modules.known(module.hash(), EngineKind::Wasmi);
+                    let prepared = modules.once(input, EngineKind::Wasmi, known, || {
+                        made.fetch_add(1, Ordering::Relaxed);
+                        modules.compile(input, &module, EngineKind::Wasmi)
+                    });
+                    assert_eq!(prepared.unwrap().module().hash(), module.hash());
+                });
+            }
+        });
+        assert_eq!(made.into_inner(), 1);
+        assert!(lock(&modules.making).is_empty());
     }
 }

@@ -27,7 +27,7 @@ use crate::post::Post;
 use crate::private;
 use crate::record::{Record, RecordError, Remains, write};
 use crate::spawn::host_calls;
-use crate::stored::{self, CheckpointError, Messages, Stored};
+use crate::stored::{self, CheckpointError, Own, Stored};
 use crate::tally::Tally;
 
 pub(crate) const SNAPSHOT: &str = "snapshot";
@@ -118,14 +118,14 @@ async fn store_one(
     })??;
     let cell = Arc::clone(cell);
     let writing = tokio::task::spawn_blocking(move || {
-        let stored = Stored::whole(&cell, &held);
+        let stored = Stored::whole(&cell, &held)?;
         // It is what makes the directory an agent.
         write(&directory.join(SNAPSHOT), &stored.encode())
+            .map_err(CellsError::io("writing a snapshot"))
     });
-    let written = writing
+    writing
         .await
-        .map_err(|error| CellsError::Internal(error.to_string()))?;
-    written.map_err(CellsError::io("writing a snapshot"))
+        .map_err(|error| CellsError::Internal(error.to_string()))?
 }
 
 /// What an earlier run left of an agent.
@@ -372,7 +372,7 @@ fn restore_one(
     let bytes = stored::read(&home.directory().join(SNAPSHOT))?;
     // What it may hold was decided when it was spawned.
     let stored = Stored::decode(&bytes, 1 << 32)?;
-    let Some(Messages { outbox, inbox }) = &stored.messages else {
+    let Some(Own { outbox, inbox, .. }) = &stored.own else {
         return Err(CheckpointError::Copy.into());
     };
     if stored.epoch() < reached {
@@ -415,7 +415,7 @@ fn restore_one(
         }
         return Ok(cell);
     }
-    let prepared = stored.prepare(node, &identity.limits)?;
+    let prepared = stored.take_back(node)?;
     let services = host_calls(&identity, &logs, &post, &tally);
     let mut instance =
         prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;

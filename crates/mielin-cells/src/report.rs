@@ -12,7 +12,7 @@ use crate::budget::{Budget, Measure, Spending};
 /// An agent to be started on this node.
 #[derive(Clone, Debug)]
 pub struct SpawnRequest {
-    /// A WASI preview-1 command, rewritten or not.
+    /// A WASI preview-1 command, as a compiler makes it.
     pub module: Bytes,
     /// The agent's name in the mesh; generated from `hint` when absent.
     pub name: Option<String>,

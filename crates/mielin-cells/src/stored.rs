@@ -1,7 +1,9 @@
 //! An agent as bytes: what a node keeps of one that does not run, and what a checkpoint is.
 //!
-//! It is a [`Snapshot`] with more host sections: what the node knows about the agent, its rewritten module and, where
-//! the bytes are the agent itself and not a copy of it, its outbox and its mailbox.
+//! It is a [`Snapshot`] with more host sections: what the node knows about the agent, its program as a plain
+//! module and, where the bytes are the agent itself and not a copy of it, the rewritten module, its outbox and its
+//! mailbox. A copy may come from anybody, so its module is rewritten again; what the node has kept itself need not be,
+//! so that agents outlive a change of the rewriter.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,13 +13,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mielin_mesh_core::codec::{self, CodecError};
 use mielin_mesh_core::{AgentId, Epoch};
-use mielin_safepoint::{HostSection, ModuleHash, Snapshot, SnapshotError, SnapshotLimits};
+use mielin_safepoint::{
+    HostSection, ModuleHash, Resumable, Snapshot, SnapshotError, SnapshotLimits,
+};
 use mielin_wasm::{DATA_BYTES_MAX, EngineError, Instance, Limits, MODULE_BYTES_MAX, Prepared};
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
 use crate::cell::{Cell, Held, Identity};
 use crate::error::CellsError;
+use crate::modules;
 use crate::moving::Identified;
 use crate::node::Node;
 use crate::report::HostLine;
@@ -26,12 +31,13 @@ use crate::wire;
 
 const ABOUT: &str = "cells:about";
 const MODULE: &str = "cells:module";
+const REWRITTEN: &str = "cells:rewritten";
 const OUTBOX: &str = "cells:outbox";
 const INBOX: &str = "cells:inbox";
 /// Sections with this prefix belong to this crate.
 const PREFIX: &str = "cells:";
 /// Version of all of them.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 
 /// Host state without files, module and messages: the input, and what is said of files.
 const HOST_BYTES_MAX: u64 = 128 << 20;
@@ -132,8 +138,9 @@ pub(crate) struct Sleep {
     pub(crate) left_ms: Option<u64>,
 }
 
-/// Mailbox and outbox as bytes.
-pub(crate) struct Messages {
+/// What an agent has that a copy of it has not.
+pub(crate) struct Own {
+    rewritten: Bytes,
     pub(crate) outbox: Bytes,
     pub(crate) inbox: Bytes,
 }
@@ -145,13 +152,13 @@ pub(crate) struct Stored {
     /// The program; its host sections are those of the engines' side alone.
     pub(crate) snapshot: Snapshot,
     /// `None` in a copy: messages are the original's.
-    pub(crate) messages: Option<Messages>,
+    pub(crate) own: Option<Own>,
 }
 
 impl Stored {
     /// A copy of an agent that stands still; its messages and its log stay with it.
-    pub(crate) fn copy_of(cell: &Cell, held: &Held) -> Stored {
-        Stored {
+    pub(crate) fn copy_of(cell: &Cell, held: &Held) -> Result<Stored, CellsError> {
+        Ok(Stored {
             about: About {
                 identified: Identified::new(&cell.identity),
                 epoch: cell.epoch().0,
@@ -160,22 +167,23 @@ impl Stored {
                 lines: Vec::new(),
                 sleep: None,
             },
-            module: Bytes::copy_from_slice(held.module().bytes()),
+            module: modules::plain(held.module())?,
             snapshot: held.snapshot(),
-            messages: None,
-        }
+            own: None,
+        })
     }
 
     /// All of an agent that stands still but the bytes of its log.
-    pub(crate) fn whole(cell: &Cell, held: &Held) -> Stored {
-        let mut stored = Stored::copy_of(cell, held);
+    pub(crate) fn whole(cell: &Cell, held: &Held) -> Result<Stored, CellsError> {
+        let mut stored = Stored::copy_of(cell, held)?;
         let (outbox, inbox) = cell.post.encode();
-        stored.messages = Some(Messages {
+        stored.own = Some(Own {
+            rewritten: Bytes::copy_from_slice(held.module().bytes()),
             outbox: outbox.into(),
             inbox: inbox.into(),
         });
         stored.about.lines = cell.logs.lines().iter().map(wire::Line::new).collect();
-        stored
+        Ok(stored)
     }
 
     /// The same of one that is to wake up by itself only at the end of its wait.
@@ -196,9 +204,10 @@ impl Stored {
         };
         add(ABOUT, codec::encode(&self.about));
         add(MODULE, self.module.into());
-        if let Some(messages) = self.messages {
-            add(OUTBOX, messages.outbox.into());
-            add(INBOX, messages.inbox.into());
+        if let Some(own) = self.own {
+            add(REWRITTEN, own.rewritten.into());
+            add(OUTBOX, own.outbox.into());
+            add(INBOX, own.inbox.into());
         }
         snapshot.encode()
     }
@@ -221,9 +230,10 @@ impl Stored {
         snapshot.host = host;
         let about = take(&mut own, ABOUT)?;
         let module: Bytes = take(&mut own, MODULE)?.into();
-        let has_messages = own.iter().any(|section| section.name == OUTBOX);
-        let messages = match has_messages {
-            true => Some(Messages {
+        let is_whole = own.iter().any(|section| section.name == REWRITTEN);
+        let whole = match is_whole {
+            true => Some(Own {
+                rewritten: take(&mut own, REWRITTEN)?.into(),
                 outbox: take(&mut own, OUTBOX)?.into(),
                 inbox: take(&mut own, INBOX)?.into(),
             }),
@@ -232,10 +242,6 @@ impl Stored {
         if !own.is_empty() {
             return Err(CheckpointError::Unknown);
         }
-        let (named, found) = (snapshot.module, ModuleHash::of(&module));
-        if named != found {
-            return Err(CheckpointError::OtherModule { named, found });
-        }
         Ok(Stored {
             about: codec::decode(&about).map_err(|reason| CheckpointError::Malformed {
                 section: ABOUT,
@@ -243,7 +249,7 @@ impl Stored {
             })?,
             module,
             snapshot,
-            messages,
+            own: whole,
         })
     }
 
@@ -274,24 +280,30 @@ impl Stored {
         lines.map(wire::Line::into_host_line).collect()
     }
 
-    /// Its module, compiled; blocks for as long as that takes.
+    /// The module of a copy, whoever has made it, rewritten and compiled; blocks for as long as that takes.
     pub(crate) fn prepare(
         &self,
         node: &Node,
         limits: &Limits,
     ) -> Result<Arc<dyn Prepared>, CellsError> {
-        if self.module.len() > limits.module_bytes {
-            return Err(CellsError::TooLarge {
-                what: "the module".to_owned(),
-                len: self.module.len() as u64,
-                max: limits.module_bytes as u64,
-            });
-        }
         let (hash, engine) = (self.snapshot.module, node.config.engine);
-        match node.modules.known(hash, engine) {
-            Some(prepared) => Ok(prepared),
-            None => node.modules.accept(hash, self.module.to_vec(), engine),
+        node.modules.make_again(hash, &self.module, engine, limits)
+    }
+
+    /// The module of an agent that this node has kept, compiled; blocks for as long as that takes.
+    pub(crate) fn take_back(&self, node: &Node) -> Result<Arc<dyn Prepared>, CellsError> {
+        let (named, engine) = (self.snapshot.module, node.config.engine);
+        if let Some(prepared) = node.modules.known(named, engine) {
+            return Ok(prepared);
         }
+        let own = self.own.as_ref().ok_or(CheckpointError::Copy)?;
+        let kept = Resumable::from_rewritten(own.rewritten.to_vec())?;
+        let found = kept.hash();
+        if named != found {
+            return Err(CheckpointError::OtherModule { named, found }.into());
+        }
+        let kept = kept.with_original(&self.module);
+        node.modules.take_back(kept, engine)
     }
 
     /// Puts the program into a fresh instance of its module.
@@ -346,7 +358,7 @@ fn bytes_max(memory_bytes: u64) -> u64 {
 }
 
 fn host_bytes_max() -> u64 {
-    HOST_BYTES_MAX + DATA_BYTES_MAX + MODULE_BYTES_MAX as u64
+    HOST_BYTES_MAX + DATA_BYTES_MAX + 2 * MODULE_BYTES_MAX as u64
 }
 
 /// Takes the one section of this name out.

@@ -6,6 +6,7 @@ use std::{fmt, io};
 use mielin_cells::{BudgetError, CellsError, ErrorKind};
 use mielin_mesh::MeshError;
 use mielin_mesh_core::MemberState;
+use mielin_safepoint::InstrumentError;
 use mielin_wasm::EngineError;
 use serde::{Deserialize, Serialize};
 
@@ -197,6 +198,18 @@ impl From<CellsError> for Failure {
             }
             CellsError::Engine(EngineError::OverLimit { .. }) => {
                 "make it smaller; the limit is the node's"
+            }
+            CellsError::BadModule(InstrumentError::AlreadyRewritten) => {
+                "give it the module as it was before `mielin wasm instrument`: a node makes it resumable itself"
+            }
+            CellsError::OtherRewriter { .. } => {
+                "use a node with the version of mielin that the agent was stopped under"
+            }
+            CellsError::BadModule(InstrumentError::ReservedExport(_)) => {
+                "give that export another name"
+            }
+            CellsError::BadModule(InstrumentError::Unsupported { .. }) => {
+                "build it for `wasm32-wasip1` without the feature that is named"
             }
             CellsError::BadModule(_) | CellsError::Engine(_) => {
                 "an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it"

@@ -368,7 +368,7 @@ async fn what_cannot_be_woken_can_be_stored_and_given_up() {
     scarce.refusals.store(usize::MAX, Ordering::Relaxed);
     assert!(cell.hold_live().await.is_err());
     let held = cell.hold().await.unwrap();
-    let bytes = Stored::whole(&cell, &held).encode();
+    let bytes = Stored::whole(&cell, &held).unwrap().encode();
     held.retire();
     assert!(!cell.lives());
     let stored = Stored::decode(&bytes, 1 << 20).unwrap();

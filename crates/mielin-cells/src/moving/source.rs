@@ -35,6 +35,7 @@ use crate::error::CellsError;
 use crate::hibernation;
 use crate::ledger::Departure;
 use crate::lock::lock;
+use crate::modules;
 use crate::node::Node;
 use crate::report::{LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime};
 use crate::tally::Tally;
@@ -213,7 +214,7 @@ impl Source {
             agent: cell.id(),
             epoch: cell.epoch(),
             module: module.hash().0,
-            module_bytes: module.bytes().len() as u64,
+            module_bytes: modules::plain(module)?.len() as u64,
             memory_bytes,
             nonzero_bytes,
             strategy: options.strategy,
@@ -449,8 +450,9 @@ impl Source {
                 self.send(Header::Core(frame), tail).await.err()
             }
             SourceAction::SendModule => {
-                let module = match self.cell().prepared() {
-                    Ok(prepared) => Bytes::copy_from_slice(prepared.module().bytes()),
+                let prepared = self.cell().prepared();
+                let module = match prepared.and_then(|prepared| modules::plain(prepared.module())) {
+                    Ok(module) => module,
                     Err(error) => return Some(self.failed(&error)),
                 };
                 let bytes = module.len() as u64;

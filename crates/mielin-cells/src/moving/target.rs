@@ -506,7 +506,7 @@ impl Target {
                 None => {
                     fits("the module", module.len() as u64, module_bytes)?;
                     node.modules
-                        .accept(hash, module.into(), node.config.engine)?
+                        .make_again(hash, &module, node.config.engine, &limits)?
                 }
             };
             // The host state arrives with the frozen state.

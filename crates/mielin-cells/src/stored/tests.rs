@@ -47,7 +47,8 @@ fn stored(messages: bool) -> Stored {
             }],
         },
         module,
-        messages: messages.then(|| Messages {
+        own: messages.then(|| Own {
+            rewritten: Bytes::from_static(b"a resumable module"),
             outbox: Bytes::from_static(b"out"),
             inbox: Bytes::from_static(b"in"),
         }),

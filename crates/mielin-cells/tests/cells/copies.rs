@@ -26,7 +26,7 @@ async fn ask(node: &Node, agent: AgentId, command: &str) -> String {
 }
 
 /// A checkpoint with something in it changed, and its hash made right again.
-fn changed(checkpoint: &[u8], change: impl FnOnce(&mut Snapshot)) -> Bytes {
+pub(crate) fn changed(checkpoint: &[u8], change: impl FnOnce(&mut Snapshot)) -> Bytes {
     let limits = SnapshotLimits {
         host_bytes: 1 << 30,
         ..SnapshotLimits::default()
@@ -202,10 +202,7 @@ async fn bad_checkpoints_are_refused_and_no_agent_is_left_behind() {
 
     let other = changed(&good, |snapshot| snapshot.module = ModuleHash([7; 32]));
     check(node, other, |error| {
-        matches!(
-            error,
-            CellsError::Checkpoint(CheckpointError::OtherModule { .. })
-        )
+        matches!(error, CellsError::OtherRewriter { .. })
     })
     .await;
     let large = changed(&good, |snapshot| snapshot.memory_bytes = 2 << 20);
@@ -321,39 +318,34 @@ async fn checkpoints_with_foreign_parts_are_refused() {
         matches!(error, CellsError::Checkpoint(CheckpointError::Grants))
     })
     .await;
-    let module = |bytes: Vec<u8>| {
+    let module = |hash: ModuleHash, bytes: &[u8]| {
         changed(&good, |snapshot| {
-            snapshot.module = ModuleHash::of(&bytes);
+            snapshot.module = hash;
             let found = snapshot.host.iter_mut().find(|s| s.name == "cells:module");
-            found.unwrap().bytes = bytes;
+            found.unwrap().bytes = bytes.to_vec();
         })
     };
-    // A module that was not rewritten, and one for another version of the rewriter.
-    let plain = module(programs::echo());
-    check(node, plain, |error| {
+    // A module that says that it comes to safepoints, and does not.
+    let deaf = programs::deaf();
+    check(node, module(ModuleHash::of(&deaf), &deaf), |error| {
         matches!(
             error,
-            CellsError::BadModule(InstrumentError::NotRewritten(_))
+            CellsError::BadModule(InstrumentError::AlreadyRewritten)
         )
     })
     .await;
-    let rewritten = mielin_safepoint::instrument(&programs::echo()).unwrap();
-    let mark = [abi::SECTION.as_bytes(), &abi::VERSION.to_le_bytes()].concat();
-    let mut bytes = rewritten.bytes().to_vec();
-    let at = bytes.windows(mark.len()).position(|window| window == mark);
-    bytes[at.unwrap() + abi::SECTION.len()] += 1;
-    check(node, module(bytes), |error| {
-        matches!(
-            error,
-            CellsError::BadModule(InstrumentError::Version { .. })
-        )
-    })
-    .await;
-    // Another program than the one whose state this is.
-    let other = mielin_safepoint::instrument(&programs::compute(1 << 18, 0)).unwrap();
-    check(node, module(other.bytes().to_vec()), |error| {
+    // Another program than the one whose state this is, and one that does not become what the state is of.
+    let plain = programs::compute(1 << 18, 0);
+    let other = mielin_safepoint::instrument(&plain).unwrap();
+    check(node, module(other.hash(), &plain), |error| {
         matches!(error, CellsError::Checkpoint(CheckpointError::Unfit(_)))
     })
+    .await;
+    check(
+        node,
+        module(ModuleHash([7; 32]), &plain),
+        |error| matches!(error, CellsError::OtherRewriter { found, .. } if *found == other.hash()),
+    )
     .await;
     shut_down(nodes).await;
 }

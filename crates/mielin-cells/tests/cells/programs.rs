@@ -31,6 +31,35 @@ fn program(memory_pages: u32, body: &str) -> Vec<u8> {
     wat::parse_str(&text).unwrap()
 }
 
+/// Says of itself that it has been rewritten, and counts for ever without a poll.
+pub(crate) fn deaf() -> Vec<u8> {
+    let text = r#"(module
+        (@custom "mielin.safepoint" (before first) "\02\00\00\00")
+        (memory (export "memory") 1 1)
+        (memory (export "mielin:frames") 64 64)
+        (global (export "mielin:mode") (mut i32) (i32.const 0))
+        (func $run (export "mielin:run") (export "_start")
+            (loop $again
+                (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.const 1)))
+                (br $again))))"#;
+    let deaf = wat::parse_str(text).unwrap();
+    // Nothing but the missing polls tells it from one that was rewritten.
+    mielin_safepoint::Resumable::from_rewritten(deaf.clone()).unwrap();
+    deaf
+}
+
+/// Calls a function of more locals than wasmi takes once a message has come, and exits with 5.
+pub(crate) fn large_when_told() -> Vec<u8> {
+    let locals = " i64".repeat(33_000);
+    let body = format!(
+        r#"(func $large (result i32) (local{locals}) (local.set 32999 (i64.const 5)) (i32.wrap_i64 (local.get 32999)))
+        (func (export "_start")
+            (drop (call $receive (i32.const 1024) (i32.const 4096) (i64.const -1) (i32.const 16)))
+            (call $proc_exit (call $large)))"#
+    );
+    program(1, &body)
+}
+
 /// Says hello and exits with 3.
 pub(crate) fn hello() -> Vec<u8> {
     program(

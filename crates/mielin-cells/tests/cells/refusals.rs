@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use mielin_cells::{CellsError, ErrorKind, LogKind, MoveOptions, SpawnRequest};
 use mielin_mesh::{FrameLimit, stream_handler};
-use mielin_mesh_core::{AgentId, MigrationFrame, NodeId, codec};
-use mielin_wasm::{EngineError, Limits};
+use mielin_mesh_core::{AgentId, AgentState, MigrationFrame, NodeId, codec};
+use mielin_safepoint::InstrumentError;
+use mielin_wasm::{EngineError, EngineKind, Limits};
 
 use crate::nodes::{PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
@@ -29,6 +30,14 @@ async fn bad_modules_are_refused() {
         assert!(matches!(error, CellsError::BadModule(_)), "{error}");
         assert_eq!(error.kind(), ErrorKind::Refused);
     }
+    let error = refused(cells.spawn(SpawnRequest::new(programs::deaf())).await);
+    assert!(
+        matches!(
+            error,
+            CellsError::BadModule(InstrumentError::AlreadyRewritten)
+        ),
+        "{error}"
+    );
     let stranger =
         wat(r#"(module (import "env" "magic" (func)) (memory 1) (func (export "_start")))"#);
     let error = refused(cells.spawn(SpawnRequest::new(stranger)).await);
@@ -331,5 +340,46 @@ async fn the_reason_for_which_a_target_breaks_off_is_told() {
     within(from.cells.request(agent, line, PATIENCE))
         .await
         .unwrap();
+    shut_down(nodes).await;
+}
+
+/// Engines differ in what they take, and one that translated a function when it is first called would find out when the
+/// agent has left its source.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_stays_whose_module_the_other_engine_does_not_take() {
+    let nodes = mesh(2, |index, config| {
+        config.engine = [EngineKind::Wasmtime, EngineKind::Wasmi][index];
+    })
+    .await;
+    let module = programs::large_when_told();
+    let request = SpawnRequest::new(module.clone());
+    let error = refused(nodes[1].cells.spawn(request).await);
+    assert!(
+        matches!(error, CellsError::Engine(EngineError::Refused { .. })),
+        "{error}"
+    );
+    let agent = nodes[0].spawn(&module, "large").await;
+    nodes[0]
+        .until(agent, |state, _| *state == AgentState::Waiting)
+        .await;
+    let moved = nodes[0]
+        .cells
+        .migrate(agent, nodes[1].id(), MoveOptions::default(), None);
+    let error = refused(within(moved).await);
+    assert!(
+        error.to_string().contains("wasmi refuses the module"),
+        "{error}"
+    );
+    let report = nodes[0].cells.inspect(agent).await.unwrap();
+    assert_eq!((report.state, report.epoch.0), (AgentState::Waiting, 1));
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"now"))
+        .await
+        .unwrap();
+    assert_eq!(
+        within(nodes[0].cells.wait(agent)).await.unwrap().exit_code,
+        5
+    );
     shut_down(nodes).await;
 }

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_cells::{Cells, CellsConfig, CellsError, EXIT_LOST, EXIT_TERMINATED, MoveOptions};
+use mielin_cells::{
+    Cells, CellsConfig, CellsError, EXIT_LOST, EXIT_TERMINATED, ErrorKind, MoveOptions,
+};
 use mielin_mesh_core::{AgentId, AgentState};
+use mielin_safepoint::ModuleHash;
 use mielin_wasm::EngineKind;
 
+use crate::copies;
 use crate::nodes::{Node, PATIENCE, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
@@ -452,4 +456,37 @@ async fn a_hibernated_agent_that_lives_elsewhere_is_given_up() {
     assert_eq!(ask(&node, agent, "stop").await, "stop");
     assert_eq!(other.whole_stdout(agent).await, "stop\n");
     shut_down(vec![node, other]).await;
+}
+
+/// What the node has kept is rewritten no more, so its agents outlive another rewriter. Other nodes do not take its word.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_another_rewriter_wakes_and_stays_where_it_is() {
+    let nodes = plain_mesh(2).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    assert_eq!(ask(&nodes[0], agent, "one").await, "one");
+    nodes[0].cells.hibernate(agent).await.unwrap();
+    let kept = snapshot(&nodes[0], agent);
+    let changed = copies::changed(&std::fs::read(&kept).unwrap(), |snapshot| {
+        let mut sections = snapshot.host.iter_mut();
+        let rewritten = sections.find(|section| section.name == "cells:rewritten");
+        let bytes = &mut rewritten.unwrap().bytes;
+        // A custom section at its end.
+        bytes.extend([0, 2, 1, b'x']);
+        snapshot.module = ModuleHash::of(bytes);
+    });
+    std::fs::write(&kept, changed).unwrap();
+    assert_eq!(ask(&nodes[1], agent, "two").await, "two");
+    let moved = nodes[0]
+        .cells
+        .migrate(agent, nodes[1].id(), MoveOptions::default(), None);
+    let error = refused(within(moved).await);
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(
+        error
+            .to_string()
+            .contains("another version of the rewriter"),
+        "{error}"
+    );
+    assert_eq!(ask(&nodes[1], agent, "three").await, "three");
+    shut_down(nodes).await;
 }

@@ -41,9 +41,8 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
     check_module(&source, &module)?;
     let resumable = rewrite(&module).map_err(|error| {
         Failure::refused(format!("{source} cannot be made resumable: {error}")).hint(match error {
-            InstrumentError::AlreadyRewritten => {
-                "use it as it is: `mielin agent spawn` takes it like any other"
-            }
+            InstrumentError::AlreadyRewritten => "use it as it is",
+            InstrumentError::ReservedExport(_) => "give that export another name",
             InstrumentError::Unsupported { .. } => {
                 "build it for `wasm32-wasip1` without the feature that is named"
             }

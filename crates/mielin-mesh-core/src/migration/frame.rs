@@ -17,9 +17,9 @@ pub struct Offer {
     pub agent: AgentId,
     /// Its epoch at the source.
     pub epoch: Epoch,
-    /// The hash of its module.
+    /// The hash of its module, as it was made resumable.
     pub module: [u8; 32],
-    /// The module's length.
+    /// The length of the module that this was made of, which is what is sent.
     pub module_bytes: u64,
     /// The size of its linear memory.
     pub memory_bytes: u64,
@@ -44,9 +44,9 @@ pub enum MigrationFrame {
         /// Why.
         reason: String,
     },
-    /// Source: the module. Tail: its bytes.
+    /// Source: the module, from which the target makes the resumable one itself. Tail: its bytes.
     Module,
-    /// Target: compiled and instantiated.
+    /// Target: it is the one that was offered, compiled and instantiated.
     Prepared,
     /// Source: pages. Tail: a [`PageBatch`] of `count`.
     Pages {
