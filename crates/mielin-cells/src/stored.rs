@@ -107,6 +107,9 @@ pub enum CheckpointError {
         /// The hash of the bytes.
         found: ModuleHash,
     },
+    /// What the agent is called there is no name.
+    #[error("the agent in it is called {0:?}, which is not a name")]
+    Name(String),
     /// What the program holds differs from what the node knows about it.
     #[error("the grants of its program are not those of the agent")]
     Grants,
@@ -255,7 +258,11 @@ impl Stored {
 
     /// Who the agent is, under this id.
     pub(crate) fn identity(&self, id: AgentId) -> Result<Identity, CellsError> {
-        self.about.identified.clone().into_identity(id)
+        let identity = self.about.identified.clone().into_identity(id);
+        identity.map_err(|error| match error {
+            CellsError::BadName(name) => CheckpointError::Name(name).into(),
+            error => error,
+        })
     }
 
     pub(crate) fn epoch(&self) -> Epoch {

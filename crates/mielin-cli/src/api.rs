@@ -492,7 +492,7 @@ pub(crate) enum MoveLine {
     /// A phase begins.
     Progress(MoveStep),
     /// The agent has moved.
-    Done(Moved),
+    Done(Box<Moved>),
     /// It has not.
     Error(Failure),
 }
@@ -504,12 +504,21 @@ pub(crate) struct MoveStep {
     pub(crate) elapsed_us: u64,
 }
 
-/// A completed move.
+/// A completed move, which is what `agent migrate -o json` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Moved {
-    #[serde(flatten)]
-    pub(crate) summary: MoveSummary,
     pub(crate) agent: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// What was done.
+    pub(crate) strategy: String,
+    /// What was asked for, if that was anything else. Where memory may not follow the agent it is copied before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked: Option<String>,
+    pub(crate) downtime_us: u64,
+    pub(crate) total_us: u64,
+    pub(crate) bytes: u64,
+    pub(crate) rounds: u32,
     /// 4 KiB pages sent in each round, the last one while the agent was frozen.
     pub(crate) pages: Vec<u64>,
     pub(crate) phases: Vec<PhaseLine>,
@@ -533,18 +542,6 @@ pub(crate) struct Moved {
     pub(crate) page_bytes: u64,
     #[serde(default)]
     pub(crate) page_bytes_sent: u64,
-}
-
-/// What `agent migrate -o json` prints.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct MoveSummary {
-    pub(crate) from: String,
-    pub(crate) to: String,
-    pub(crate) strategy: String,
-    pub(crate) downtime_us: u64,
-    pub(crate) total_us: u64,
-    pub(crate) bytes: u64,
-    pub(crate) rounds: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -627,33 +624,5 @@ mod tests {
         assert_eq!(path_segment("counter-1.b_c"), "counter-1.b_c");
         assert_eq!(path_segment("a/b ?ö"), "a%2Fb%20%3F%C3%B6");
         assert_eq!(path_segment(".."), "%2E%2E");
-    }
-
-    #[test]
-    fn a_move_is_one_flat_object() {
-        let moved = Moved {
-            summary: MoveSummary {
-                from: "a".into(),
-                to: "b".into(),
-                strategy: "stop-copy".into(),
-                downtime_us: 1,
-                total_us: 2,
-                bytes: 3,
-                rounds: 0,
-            },
-            agent: "c".into(),
-            pages: vec![1],
-            phases: Vec::new(),
-            tracker: "none".into(),
-            target_resume_us: 0,
-            followed: 0,
-            faults: 0,
-            unchanged: 0,
-            throttled_percent: 0,
-            page_bytes: 0,
-            page_bytes_sent: 0,
-        };
-        let line = serde_json::to_value(MoveLine::Done(moved)).expect("serializes");
-        assert_eq!(line["done"]["downtime_us"], 1);
     }
 }

@@ -202,13 +202,24 @@ fn agents_move_while_they_work_and_every_node_knows() {
         assert_eq!(
             keys(&moved),
             [
+                "agent",
                 "bytes",
                 "downtime_us",
+                "faults",
+                "followed",
                 "from",
+                "page_bytes",
+                "page_bytes_sent",
+                "pages",
+                "phases",
                 "rounds",
                 "strategy",
+                "target_resume_us",
+                "throttled_percent",
                 "to",
-                "total_us"
+                "total_us",
+                "tracker",
+                "unchanged"
             ]
         );
         assert_eq!(

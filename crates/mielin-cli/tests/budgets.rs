@@ -183,6 +183,7 @@ fn budgets_that_are_none_are_refused_with_what_to_write() {
             "cpu=10",
             "a time with ms, s, m or h, such as 10s, or a share",
         ),
+        ("", "`` is not a budget"),
         ("cpu=150%", "1% to 100%"),
         ("cpu=0s", "`0s` is not an amount of cpu"),
         ("messages=-1", "such as 1000 or 5M"),

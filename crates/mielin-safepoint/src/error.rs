@@ -27,6 +27,8 @@ impl fmt::Display for FunctionName {
 pub enum Feature {
     /// An instruction of this proposal (`exceptions`, `threads`, `gc`, ...).
     Proposal(&'static str),
+    /// A type, a tag or the form of a section that this proposal adds.
+    Definition(&'static str),
     /// A memory with 64-bit addresses, or shared, or with its own page size.
     MemoryKind(&'static str),
     /// More than one memory.
@@ -48,6 +50,7 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Feature::Proposal(name) => write!(f, "an instruction of the {name} proposal"),
+            Feature::Definition(name) => write!(f, "a definition of the {name} proposal"),
             Feature::MemoryKind(kind) => write!(f, "a {kind} memory"),
             Feature::SeveralMemories => write!(f, "more than one memory"),
             Feature::Import { kind, module, name } => {

@@ -1,7 +1,7 @@
 //! Copies of agents: checkpoints, and new agents that are made of them.
 
 use bytes::Bytes;
-use mielin_cells::{CellsError, CheckpointError, EXIT_TRAPPED, MoveOptions};
+use mielin_cells::{CellsError, CheckpointError, EXIT_TRAPPED, ErrorKind, MoveOptions};
 use mielin_mesh_core::{AgentId, AgentState};
 use mielin_safepoint::{InstrumentError, ModuleHash, Snapshot, SnapshotError, SnapshotLimits, abi};
 use mielin_wasm::{EngineError, EngineKind, HostState, Limits};
@@ -288,6 +288,17 @@ async fn checkpoints_with_foreign_parts_are_refused() {
             error,
             CellsError::Checkpoint(CheckpointError::Malformed { .. })
         )
+    })
+    .await;
+    let named = changed(&good, |snapshot| {
+        let found = snapshot.host.iter_mut().find(|s| s.name == "cells:about");
+        let bytes = &mut found.unwrap().bytes;
+        let name = bytes.windows(4).position(|window| window == b"echo");
+        bytes[name.unwrap()] = b'/';
+    });
+    check(node, named, |error| {
+        matches!(error, CellsError::Checkpoint(CheckpointError::Name(name)) if name == "/cho")
+            && error.kind() == ErrorKind::Refused
     })
     .await;
     let host = changed(&good, |snapshot| {

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use hyper::Method;
-use mielin_cells::Budget;
+use mielin_cells::{Budget, BudgetError};
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_wasm::Limits;
 use serde::Serialize;
@@ -14,8 +14,8 @@ use super::copies;
 use super::top::{self, budgets};
 use super::wasm::read_module;
 use crate::api::{
-    AgentDetails, AgentList, Delivered, Done, Ended, MeshStatus, Message, Migrate, MoveLine,
-    MoveSummary, Moved, Spawn, Spawned, Usage,
+    AgentDetails, AgentList, Delivered, Done, Ended, MeshStatus, Message, Migrate, MoveLine, Moved,
+    Spawn, Spawned, Usage,
 };
 use crate::args::{AgentCommand, LogsArgs, MigrateArgs, SendArgs, SpawnArgs, StrategyChoice};
 use crate::client::{Client, JsonLines, agent_path, next_data};
@@ -114,6 +114,9 @@ async fn list(client: &Client, output: Output) -> Result<(), Failure> {
 }
 
 async fn spawn(client: &Client, arguments: SpawnArgs, output: Output) -> Result<(), Failure> {
+    if arguments.budget.iter().any(String::is_empty) {
+        return Err(BudgetError::Form(String::new()).into());
+    }
     let budget = arguments.budget.join(",");
     budget.parse::<Budget>()?;
     let request = Spawn {
@@ -318,7 +321,7 @@ async fn migrate(client: &Client, arguments: &MigrateArgs, output: Output) -> Re
         },
     )
     .await?;
-    output.result::<MoveSummary>(&moved.summary, |_| moved_text(&moved, &arguments.node))
+    output.result(&moved, |moved| moved_text(moved, &arguments.node))
 }
 
 /// Moves an agent and tells `progress` each phase and the bytes sent until then.
@@ -343,7 +346,7 @@ pub(crate) async fn move_agent(
     while let Some(line) = lines.next::<MoveLine>().await? {
         match line {
             MoveLine::Progress(step) => progress(&step.phase, step.bytes),
-            MoveLine::Done(moved) => return Ok(moved),
+            MoveLine::Done(moved) => return Ok(*moved),
             MoveLine::Error(failure) => return Err(failure),
         }
     }
@@ -354,19 +357,14 @@ pub(crate) async fn move_agent(
 }
 
 fn moved_text(moved: &Moved, node: &str) -> String {
-    let summary = &moved.summary;
     let mut text = format!(
         "moved to {node} ({}): down for {}, {} in all, {} sent, {} {}\n\n",
-        summary.strategy,
-        format_us(summary.downtime_us),
-        format_us(summary.total_us),
-        format_bytes(summary.bytes),
-        summary.rounds,
-        if summary.rounds == 1 {
-            "round"
-        } else {
-            "rounds"
-        },
+        moved.strategy,
+        format_us(moved.downtime_us),
+        format_us(moved.total_us),
+        format_bytes(moved.bytes),
+        moved.rounds,
+        if moved.rounds == 1 { "round" } else { "rounds" },
     );
     let rows: Vec<_> = moved
         .phases
@@ -374,6 +372,11 @@ fn moved_text(moved: &Moved, node: &str) -> String {
         .map(|phase| [phase.phase.clone(), format_us(phase.us)])
         .collect();
     text.push_str(&table(&["PHASE", "TIME"], &rows));
+    if let Some(asked) = &moved.asked {
+        text.push_str(&format!(
+            "\nnot {asked}: the target does not let memory follow an agent that runs\n"
+        ));
+    }
     if moved.followed > 0 {
         text.push_str(&format!(
             "\n{} pages followed it, and it waited for {} of them\n",

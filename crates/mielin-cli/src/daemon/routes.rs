@@ -15,7 +15,7 @@ use mielin_cells::{
     SpawnRequest,
 };
 use mielin_mesh::{Departure, MeshService, Path as MeshPath};
-use mielin_mesh_core::{AgentId, NodeId};
+use mielin_mesh_core::{AgentId, MigrationStrategy, NodeId};
 use mielin_wasm::{Address, Capability, Grants, Target};
 use tokio::sync::mpsc;
 
@@ -400,9 +400,10 @@ async fn migrate(
     let (progress, steps) = mpsc::unbounded_channel();
     // The move goes on if the client goes away.
     tokio::spawn(async move {
+        let asked = options.strategy;
         let moving = state.cells.migrate(agent, node, options, Some(progress));
         let line = match with_progress(moving, steps, &writer).await {
-            Ok(report) => api::MoveLine::Done(moved_line(report)),
+            Ok(report) => api::MoveLine::Done(Box::new(moved_line(report, asked))),
             Err(error) => api::MoveLine::Error(error.into()),
         };
         let _ = writer.write_line(&line).await;
@@ -440,22 +441,23 @@ async fn tell_step(step: MoveProgress, writer: &Writer) {
     let _ = writer.write_line(&api::MoveLine::Progress(step)).await;
 }
 
-fn moved_line(report: MoveReport) -> api::Moved {
+fn moved_line(report: MoveReport, asked: Option<MigrationStrategy>) -> api::Moved {
     let phases = report.phases.into_iter().map(|time| api::PhaseLine {
         phase: time.phase,
         us: time.us,
     });
     api::Moved {
-        summary: api::MoveSummary {
-            from: report.from.to_string(),
-            to: report.to.to_string(),
-            strategy: strategy_name(report.strategy),
-            downtime_us: report.downtime_us,
-            total_us: report.total_us,
-            bytes: report.bytes,
-            rounds: report.rounds,
-        },
         agent: report.agent.to_string(),
+        from: report.from.to_string(),
+        to: report.to.to_string(),
+        strategy: strategy_name(report.strategy),
+        asked: asked
+            .filter(|asked| *asked != report.strategy)
+            .map(strategy_name),
+        downtime_us: report.downtime_us,
+        total_us: report.total_us,
+        bytes: report.bytes,
+        rounds: report.rounds,
         pages: report.pages,
         phases: phases.collect(),
         tracker: report.tracker,

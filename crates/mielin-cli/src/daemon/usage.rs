@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use mielin_cells::{AgentDirectory, AgentReport, AgentSummary, CellsError, Spending};
-use mielin_mesh_core::NodeId;
+use mielin_mesh_core::{AgentState, NodeId};
 use tokio::task::JoinSet;
 
 use super::NodeState;
@@ -102,7 +102,11 @@ pub(super) fn used(report: &AgentReport) -> api::Usage {
     api::Usage {
         throttled: report.throttled,
         cpu_us: counters.cpu_ns / 1000,
-        memory_bytes: report.memory_bytes,
+        // The memory of one that is hibernated is on the disk.
+        memory_bytes: match report.state {
+            AgentState::Hibernated => 0,
+            _ => report.memory_bytes,
+        },
         memory_bytes_max: report.memory_bytes_max,
         messages_received: counters.received,
         messages_sent: counters.sent,

@@ -145,7 +145,7 @@ fn moves_table(moves: &[MoveRow]) -> String {
     let rows: Vec<_> = moves
         .iter()
         .map(|row| {
-            let summary = &row.moved.summary;
+            let summary = &row.moved;
             [
                 row.name.clone(),
                 format!("{} → {}", row.from_name, row.to_name),

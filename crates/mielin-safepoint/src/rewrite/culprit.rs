@@ -14,7 +14,8 @@ pub(super) fn name(wasm: &[u8], error: InstrumentError) -> InstrumentError {
     match error {
         InstrumentError::Unsupported {
             function: None,
-            feature: Feature::Proposal(_) | Feature::Type | Feature::MemoryKind(_),
+            feature:
+                Feature::Proposal(_) | Feature::Definition(_) | Feature::Type | Feature::MemoryKind(_),
         } => find(wasm).unwrap_or(error),
         other => other,
     }

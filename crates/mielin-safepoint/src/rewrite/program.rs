@@ -176,7 +176,7 @@ impl<'a> Program<'a> {
                     self.data.push(DataSegment { raw, passive });
                 }
             }
-            Payload::TagSection(_) => return Err(unsupported(Feature::Proposal("exceptions"))),
+            Payload::TagSection(_) => return Err(unsupported(Feature::Definition("exceptions"))),
             Payload::CustomSection(section) => {
                 if section.name() == abi::SECTION {
                     return Err(InstrumentError::AlreadyRewritten);
@@ -196,10 +196,10 @@ impl<'a> Program<'a> {
         let explicit = group.is_explicit_rec_group();
         for ty in group.into_types() {
             let wasmparser::CompositeInnerType::Func(function) = &ty.composite_type.inner else {
-                return Err(unsupported(Feature::Proposal("gc")));
+                return Err(unsupported(Feature::Definition("gc")));
             };
             if explicit || ty.supertype_idx.is_some() || !ty.is_final || ty.composite_type.shared {
-                return Err(unsupported(Feature::Proposal("gc")));
+                return Err(unsupported(Feature::Definition("gc")));
             }
             if function
                 .params()
@@ -216,7 +216,7 @@ impl<'a> Program<'a> {
 
     fn imports(&mut self, imports: Imports<'a>) -> Result<(), InstrumentError> {
         let Imports::Single(_, import) = imports else {
-            return Err(unsupported(Feature::Proposal("compact imports")));
+            return Err(unsupported(Feature::Definition("compact imports")));
         };
         let kind = match import.ty {
             TypeRef::Func(ty) => {

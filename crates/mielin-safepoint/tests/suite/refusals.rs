@@ -68,8 +68,8 @@ fn modules_are_refused_by_feature() {
             "(import \"env\" \"f\" (func (result externref)))",
             "the imported function of references \"env\" \"f\"",
         ),
-        ("(type (struct))", "an instruction of the gc proposal"),
-        ("(tag)", "an instruction of the exceptions proposal"),
+        ("(type (struct))", "a definition of the gc proposal"),
+        ("(tag)", "a definition of the exceptions proposal"),
         (
             "(table i64 1 funcref)",
             "a type beyond numbers, vectors, funcref and externref",
