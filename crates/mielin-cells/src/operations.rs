@@ -30,7 +30,7 @@ const LOG_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a caller may take to say what it wants.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an agent that was told to end may take to, before it counts as one that lives.
+/// How long an agent that was told to stop or to end may take to, before it counts as one that runs or lives.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An agent that is not here.
@@ -254,7 +254,31 @@ pub(crate) async fn recover(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Ce
 /// Stops the agent; one that is hibernated is woken, because a paused one is in memory.
 pub(crate) async fn pause(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
     hibernation::wake(node, cell).await?;
-    cell.pause()
+    cell.pause()?;
+    until_off_processor(
+        cell,
+        END_TIMEOUT,
+        "it is paused when it comes to a safepoint",
+    )
+    .await
+}
+
+/// Waits for an agent that was told to stop. A program comes to a safepoint within microseconds, or is in a long stretch of
+/// code without one, or in a long call of its node.
+async fn until_off_processor(
+    cell: &Arc<Cell>,
+    limit: Duration,
+    otherwise: &str,
+) -> Result<(), CellsError> {
+    let mut standing = cell.watch();
+    let standing = standing.wait_for(|standing| standing.state != AgentState::Running);
+    match tokio::time::timeout(limit, standing).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(CellsError::Busy {
+            agent: cell.id(),
+            doing: otherwise.to_owned(),
+        }),
+    }
 }
 
 /// Lets the agent go on.
@@ -265,11 +289,12 @@ pub(crate) async fn resume(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Cel
 
 /// Ends the agent.
 pub(crate) async fn terminate(cell: &Arc<Cell>) -> Result<(), CellsError> {
-    let cell = Arc::clone(cell);
+    let killed = Arc::clone(cell);
     // The end of an agent that rests is written to the disk before this is over.
-    tokio::task::spawn_blocking(move || cell.kill())
+    tokio::task::spawn_blocking(move || killed.kill())
         .await
-        .map_err(|error| CellsError::Internal(error.to_string()))?
+        .map_err(|error| CellsError::Internal(error.to_string()))??;
+    until_off_processor(cell, END_TIMEOUT, "it ends when it comes to a safepoint").await
 }
 
 /// Forgets an ended agent and deletes its files. One that was told to end is waited for.
@@ -430,5 +455,38 @@ pub(crate) async fn ask(
                 return Ok((answer, pieces.freeze()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::cell::tests::{agent_of, prepared, scheduler, until};
+
+    #[tokio::test]
+    async fn an_agent_that_comes_to_no_safepoint_is_not_said_to_stand() {
+        let scheduler = scheduler(1);
+        let spin = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))"#;
+        let cell = agent_of(prepared(spin), &scheduler);
+        until("it does not run", || {
+            cell.watch().borrow().state == AgentState::Running
+        });
+        // Nobody has told it to stop.
+        let error = until_off_processor(&cell, Duration::ZERO, "it runs on").await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.ends_with("is busy: it runs on; try again when that is over"),
+            "{error}"
+        );
+        cell.pause().unwrap();
+        until_off_processor(&cell, Duration::from_secs(60), "")
+            .await
+            .unwrap();
+        assert_eq!(cell.watch().borrow().state, AgentState::Paused);
+        terminate(&cell).await.unwrap();
+        assert!(cell.end().is_some());
+        scheduler.close();
     }
 }
