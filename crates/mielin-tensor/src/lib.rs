@@ -1,8 +1,10 @@
 //! Numeric kernels over shaped arrays.
 //!
 //! This floor is `no_std` with `alloc`. It does no I/O and starts no threads. A [`Tensor`] owns
-//! its elements: 32-bit floats, row-major, without strides. [`TensorOps`] holds the arithmetic,
-//! written as plain scalar loops; kernels for particular processors are not part of this crate yet.
+//! its elements: 32-bit floats, row-major, without strides. [`TensorOps`] holds the arithmetic.
+//!
+//! The matrix product, [`matmul`](matmul()), works on matrices that somebody else owns, [`MatRef`] and [`MatMut`], with any strides, by
+//! the kernels of the fastest [`Backend`] that the processor supports.
 //!
 //! ```
 //! use mielin_tensor::{Tensor, TensorOps};
@@ -16,9 +18,17 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
+mod backend;
+mod matmul;
+mod matrix;
 mod ops;
 mod tensor;
 
+pub use backend::Backend;
+pub use matmul::matmul;
+pub use matrix::{MatMut, MatRef, MatrixError};
 pub use ops::TensorOps;
 pub use tensor::{ShapeError, Tensor};

@@ -1,5 +1,7 @@
-//! Arithmetic on tensors, in scalar loops that the compiler can vectorize.
+//! Arithmetic on tensors: the matrix product by its kernels, the rest in loops that the compiler can vectorize.
 
+use crate::matmul::matmul;
+use crate::matrix::{MatMut, MatRef};
 use crate::tensor::{ShapeError, Tensor};
 
 /// Arithmetic whose operands must have fitting shapes. There is no broadcasting.
@@ -24,7 +26,7 @@ pub trait TensorOps: Sized {
     fn scale(&self, factor: f32) -> Self;
 
     /// `c[i, j] = Σ a[i, p] · b[p, j]` for `a` of shape `[m, k]` and `b` of shape `[k, n]`.
-    /// The sum runs over `p` in ascending order, so results are reproducible.
+    /// It is computed by [`matmul`](crate::matmul()), with what that says of the order of sums.
     ///
     /// # Errors
     /// [`ShapeError::MatMul`] if an operand is not a matrix or the inner lengths differ.
@@ -60,17 +62,11 @@ impl TensorOps for Tensor {
             return Err(matmul_error(self, other));
         }
         let mut product = Self::zeros(&[rows, columns]).into_vec();
-        if inner > 0 && columns > 0 {
-            // The order i, p, j walks all three matrices along their rows.
-            let rows_of_a = self.as_slice().chunks_exact(inner);
-            for (out, a) in product.chunks_exact_mut(columns).zip(rows_of_a) {
-                for (&factor, b) in a.iter().zip(other.as_slice().chunks_exact(columns)) {
-                    for (c, &b) in out.iter_mut().zip(b) {
-                        *c += factor * b;
-                    }
-                }
-            }
-        }
+        let a = MatRef::row_major(self.as_slice(), rows, inner);
+        let b = MatRef::row_major(other.as_slice(), inner, columns);
+        let c = MatMut::row_major(&mut product, rows, columns);
+        let multiplied = a.and_then(|a| matmul(a, b?, &mut c?));
+        multiplied.expect("tensors have the elements of their shapes, and these fit together");
         Self::from_vec(product, &[rows, columns])
     }
 

@@ -1,0 +1,98 @@
+//! Which instructions the kernels use.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use mielin_hal::{CpuFeature, HardwareCapabilities};
+
+/// A set of kernels, written for the vector instructions of a processor.
+///
+/// Nobody chooses one for a processor that cannot run it: [`Backend::active`] finds out what this one can do, and the
+/// kernels ask it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// Plain Rust, for every processor.
+    Scalar,
+    /// Vectors of 128 bits of 64-bit Arm.
+    Neon,
+    /// Vectors of 256 bits and fused multiply-add of x86-64.
+    Avx2,
+    /// Vectors of 512 bits of x86-64.
+    Avx512,
+}
+
+impl Backend {
+    /// From the simplest to the fastest.
+    pub const ALL: [Backend; 4] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
+
+    /// What the kernels of this process use: the fastest that the processor and its operating system support, or, with
+    /// the feature `std`, the one that the environment variable `MIELIN_TENSOR_BACKEND` names, if they support that. It is
+    /// found out once.
+    #[must_use]
+    pub fn active() -> Backend {
+        /// One more than the index in `ALL`; 0 before it is known.
+        static ACTIVE: AtomicU8 = AtomicU8::new(0);
+        let index = match ACTIVE.load(Ordering::Relaxed) {
+            0 => {
+                let chosen = chosen().unwrap_or_else(fastest);
+                let index = Self::ALL.iter().position(|backend| *backend == chosen);
+                let known = index.map_or(1, |index| index as u8 + 1);
+                ACTIVE.store(known, Ordering::Relaxed);
+                known
+            }
+            known => known,
+        };
+        Self::ALL[usize::from(index) - 1]
+    }
+
+    /// Whether this processor can run its kernels.
+    #[must_use]
+    pub fn is_supported(self) -> bool {
+        let machine = HardwareCapabilities::detect();
+        let has = |features: &[CpuFeature]| features.iter().all(|feature| machine.has(*feature));
+        match self {
+            Self::Scalar => true,
+            Self::Neon => cfg!(target_arch = "aarch64") && has(&[CpuFeature::Neon]),
+            Self::Avx2 => cfg!(target_arch = "x86_64") && has(&[CpuFeature::Avx2, CpuFeature::Fma]),
+            Self::Avx512 => {
+                let needed = [CpuFeature::Avx512f, CpuFeature::Avx2, CpuFeature::Fma];
+                cfg!(target_arch = "x86_64") && has(&needed)
+            }
+        }
+    }
+
+    /// As `MIELIN_TENSOR_BACKEND` has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Neon => "neon",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn fastest() -> Backend {
+    let mut supported = Backend::ALL.into_iter().rev();
+    let fastest = supported.find(|backend| backend.is_supported());
+    fastest.unwrap_or(Backend::Scalar)
+}
+
+#[cfg(feature = "std")]
+fn chosen() -> Option<Backend> {
+    let name = std::env::var("MIELIN_TENSOR_BACKEND").ok()?;
+    let named = Backend::ALL.into_iter().find(|it| it.name() == name)?;
+    named.is_supported().then_some(named)
+}
+
+#[cfg(not(feature = "std"))]
+fn chosen() -> Option<Backend> {
+    None
+}

@@ -1,0 +1,339 @@
+//! Matrix × matrix.
+//!
+//! A kernel computes a block of the product in registers: some rows of the left factor, element by element, times a few
+//! vectors of the right one. Around it the loops of Goto and van de Geijn (*Anatomy of High-Performance Matrix
+//! Multiplication*, ACM TOMS 34, 2008) keep what is used again in the caches: a block of the right factor, brought into
+//! the order in which the kernel reads it, and a block of the left one, which is read where it is.
+//!
+//! Each element of the product is summed over ascending indices, in blocks of [`DEPTH`]. Every backend does that with one
+//! fused multiply-add for each term but the scalar one, which rounds twice; so results of one backend are the same from run
+//! to run, and those of different ones differ in the last bits.
+
+#![allow(
+    unsafe_code,
+    reason = "kernels read and write through pointers; the bounds are checked once, here"
+)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+mod scratch;
+#[cfg(test)]
+mod tests;
+
+use crate::backend::Backend;
+use crate::matrix::{MatMut, MatRef, MatrixError};
+
+/// Rows of the right factor in a block: with a kernel's columns they stay in the first-level cache.
+const DEPTH: usize = 256;
+/// Rows of the left factor in a block, which stays in the second-level cache.
+const BLOCK_ROWS: usize = 256;
+/// Columns of the right factor in a block, which stays in the last-level cache.
+const BLOCK_COLUMNS: usize = 3_072;
+/// From a row to the next in a copied block of the left factor: not a power of two, so that rows are in different lines of
+/// a cache.
+const LEFT_STRIDE: usize = DEPTH + 16;
+/// A factor of so many elements is read where it is: it is in the caches anyway.
+const DIRECT_ELEMENTS: usize = 128 * 128;
+/// A block of the left factor is copied if that many columns are multiplied with it.
+const COPY_COLUMNS: usize = 256;
+
+/// `c = a · b`.
+///
+/// # Errors
+/// [`MatrixError::Product`] if the shapes do not fit together.
+pub fn matmul(
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    c: &mut MatMut<'_, f32>,
+) -> Result<(), MatrixError> {
+    matmul_by(Backend::active(), a, b, c)
+}
+
+fn matmul_by(
+    backend: Backend,
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    c: &mut MatMut<'_, f32>,
+) -> Result<(), MatrixError> {
+    let ([rows, depth], [other_depth, columns]) = (a.shape(), b.shape());
+    if depth != other_depth || c.shape() != [rows, columns] {
+        return Err(MatrixError::Product {
+            left: a.shape(),
+            right: b.shape(),
+            product: c.shape(),
+        });
+    }
+    if rows == 0 || columns == 0 {
+        return Ok(());
+    }
+    if depth == 0 {
+        for row in 0..rows {
+            let row = c.row(row);
+            c.elements_mut()[row].fill(0.0);
+        }
+        return Ok(());
+    }
+    match backend {
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx512 => match avx512::Avx512::new() {
+            Some(kernel) => multiply(kernel, a, b, c),
+            None => multiply(scalar::Scalar, a, b, c),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx2 => match avx2::Avx2::new() {
+            Some(kernel) => multiply(kernel, a, b, c),
+            None => multiply(scalar::Scalar, a, b, c),
+        },
+        #[cfg(target_arch = "aarch64")]
+        Backend::Neon => match neon::Neon::new() {
+            Some(kernel) => multiply(kernel, a, b, c),
+            None => multiply(scalar::Scalar, a, b, c),
+        },
+        _ => multiply(scalar::Scalar, a, b, c),
+    }
+    Ok(())
+}
+
+/// Whether the processor can run the kernels of a backend.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn proved(backend: Backend) -> bool {
+    backend == Backend::active() || backend.is_supported()
+}
+
+/// A block of the product, and where its factors are.
+#[derive(Clone, Copy)]
+struct Tile {
+    /// At most [`Kernel::ROWS`], and not 0.
+    rows: usize,
+    /// At most [`Kernel::COLUMNS`], and not 0.
+    columns: usize,
+    /// Terms of each sum.
+    depth: usize,
+    /// The element of the left factor in row `i` and column `p` is at `i * a_row + p * a_step`.
+    a: *const f32,
+    a_row: usize,
+    a_step: usize,
+    /// The element of the right factor in row `p` and column `j` is at `p * b_step + j`.
+    b: *const f32,
+    b_step: usize,
+    /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
+    c: *mut f32,
+    c_row: usize,
+    /// Whether the sums are added to what is there, or take its place.
+    adds: bool,
+}
+
+/// What multiplies a block. That there is one shows that the processor has its instructions.
+trait Kernel: Copy {
+    /// Most rows of a block.
+    const ROWS: usize;
+    /// Most columns of a block.
+    const COLUMNS: usize;
+
+    /// Computes a block.
+    ///
+    /// # Safety
+    /// Every element that [`Tile`] names may be read, those of the product written, and nobody else accesses the latter.
+    unsafe fn multiply(self, tile: Tile);
+}
+
+fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut MatMut<'_, f32>) {
+    let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
+    let [b_row, b_column] = b.strides();
+    let few = rows <= 2 * K::ROWS;
+    if b_column == 1 && (few || depth * columns <= DIRECT_ELEMENTS) {
+        let right = Right {
+            elements: b.elements().as_ptr(),
+            step: b_row,
+            panel: K::COLUMNS,
+        };
+        let block = Block {
+            first_row: 0,
+            rows,
+            terms: depth,
+            first_column: 0,
+            columns,
+            adds: false,
+        };
+        // SAFETY: `a`, `b` and `c` hold all of the elements of their shapes, as they were made, and the shapes fit together.
+        unsafe { multiply_block(kernel, Left::of(a), right, c, block) };
+        return;
+    }
+    let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(K::COLUMNS));
+    let copies = columns >= COPY_COLUMNS && rows * depth > DIRECT_ELEMENTS;
+    let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
+    scratch::with(left_elements + DEPTH.min(depth) * panels, |scratch| {
+        let (copied, packed) = scratch.split_at_mut(left_elements);
+        for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
+            let width = BLOCK_COLUMNS.min(columns - first_column);
+            for first_term in (0..depth).step_by(DEPTH) {
+                let terms = DEPTH.min(depth - first_term);
+                let right = part(b, [first_term, first_column], [terms, width]);
+                let right = pack(right, K::COLUMNS, packed);
+                for first_row in (0..rows).step_by(BLOCK_ROWS) {
+                    let block = Block {
+                        first_row,
+                        rows: BLOCK_ROWS.min(rows - first_row),
+                        terms,
+                        first_column,
+                        columns: width,
+                        adds: first_term > 0,
+                    };
+                    let left = part(a, [first_row, first_term], [block.rows, terms]);
+                    let left = match copies {
+                        true => copy(left, copied),
+                        false => Left::of(left),
+                    };
+                    // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
+                    unsafe { multiply_block(kernel, left, right, c, block) };
+                }
+            }
+        }
+    });
+}
+
+/// Some rows and columns of a matrix that has these.
+fn part<'a>(matrix: MatRef<'a, f32>, first: [usize; 2], shape: [usize; 2]) -> MatRef<'a, f32> {
+    let strides = matrix.strides();
+    let from = first[0] * strides[0] + first[1] * strides[1];
+    MatRef::new(&matrix.elements()[from..], shape, strides).expect("it is inside of the matrix")
+}
+
+/// A part of the product, and the terms of its sums that are computed.
+#[derive(Clone, Copy)]
+struct Block {
+    first_row: usize,
+    rows: usize,
+    terms: usize,
+    first_column: usize,
+    columns: usize,
+    /// Whether there are sums already, to which these are added.
+    adds: bool,
+}
+
+/// The rows and terms of a block in the left factor.
+#[derive(Clone, Copy)]
+struct Left {
+    elements: *const f32,
+    /// From a row to the next.
+    row: usize,
+    /// From a term to the next.
+    step: usize,
+}
+
+impl Left {
+    fn of(matrix: MatRef<'_, f32>) -> Left {
+        let [row, step] = matrix.strides();
+        Left {
+            elements: matrix.elements().as_ptr(),
+            row,
+            step,
+        }
+    }
+}
+
+/// The terms and columns of a block in the right factor, in panels of as many columns as a kernel takes.
+#[derive(Clone, Copy)]
+struct Right {
+    elements: *const f32,
+    /// From a term to the next, in a panel.
+    step: usize,
+    /// From a panel to the next.
+    panel: usize,
+}
+
+/// # Safety
+/// The block is a part of `c`; `left` has its rows and terms, `right` its terms and columns.
+unsafe fn multiply_block<K: Kernel>(
+    kernel: K,
+    left: Left,
+    right: Right,
+    c: &mut MatMut<'_, f32>,
+    block: Block,
+) {
+    let c_row = c.row_stride();
+    let product = c.elements_mut().as_mut_ptr();
+    for (panel, column) in (0..block.columns).step_by(K::COLUMNS).enumerate() {
+        for row in (0..block.rows).step_by(K::ROWS) {
+            let (i, j) = (block.first_row + row, block.first_column + column);
+            // SAFETY: the row, the term and the column are inside of the block, and so inside of what the pointers
+            // belong to. `c` is borrowed for writing.
+            unsafe {
+                kernel.multiply(Tile {
+                    rows: K::ROWS.min(block.rows - row),
+                    columns: K::COLUMNS.min(block.columns - column),
+                    depth: block.terms,
+                    a: left.elements.add(row * left.row),
+                    a_row: left.row,
+                    a_step: left.step,
+                    b: right.elements.add(panel * right.panel),
+                    b_step: right.step,
+                    c: product.add(i * c_row + j),
+                    c_row,
+                    adds: block.adds,
+                });
+            }
+        }
+    }
+}
+
+/// Copies a block of the left factor, so that its rows lie close together: in a large matrix each is in a page of its own, and
+/// all may want the same few lines of a cache.
+fn copy(a: MatRef<'_, f32>, copied: &mut [f32]) -> Left {
+    let ([rows, terms], [row_stride, column_stride]) = (a.shape(), a.strides());
+    if row_stride == 1 && column_stride != 1 {
+        for (term, out) in copied.chunks_exact_mut(BLOCK_ROWS).enumerate().take(terms) {
+            let from = term * column_stride;
+            out[..rows].copy_from_slice(&a.elements()[from..from + rows]);
+        }
+        return Left {
+            elements: copied.as_ptr(),
+            row: 1,
+            step: BLOCK_ROWS,
+        };
+    }
+    for (row, out) in copied.chunks_exact_mut(LEFT_STRIDE).enumerate().take(rows) {
+        let from = &a.elements()[row * row_stride..];
+        if column_stride == 1 {
+            out[..terms].copy_from_slice(&from[..terms]);
+        } else {
+            for (term, out) in out.iter_mut().enumerate().take(terms) {
+                *out = from[term * column_stride];
+            }
+        }
+    }
+    Left {
+        elements: copied.as_ptr(),
+        row: LEFT_STRIDE,
+        step: 1,
+    }
+}
+
+/// Copies a block of the right factor into panels of `width` columns, in which the elements of a row lie together.
+fn pack(b: MatRef<'_, f32>, width: usize, packed: &mut [f32]) -> Right {
+    let ([rows, columns], [row_stride, column_stride]) = (b.shape(), b.strides());
+    let panels = packed.chunks_exact_mut(rows * width);
+    for (column, panel) in (0..columns).step_by(width).zip(panels) {
+        let taken = width.min(columns - column);
+        for (row, out) in panel.chunks_exact_mut(width).enumerate() {
+            let from = &b.elements()[row * row_stride + column * column_stride..];
+            if column_stride == 1 {
+                out[..taken].copy_from_slice(&from[..taken]);
+            } else {
+                for (offset, out) in out.iter_mut().enumerate().take(taken) {
+                    *out = from[offset * column_stride];
+                }
+            }
+        }
+    }
+    Right {
+        elements: packed.as_ptr(),
+        step: width,
+        panel: rows * width,
+    }
+}
