@@ -27,6 +27,34 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// The same without printing.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let (mut cargo, output) = cargo(workspace)?;
+    cargo.args([
+        "build",
+        "--locked",
+        "--package",
+        "mielin-cli",
+        "--bin",
+        "mielin",
+    ]);
+    run_command(cargo.args(["--profile", PROFILE]))?;
+    Ok(output.join(PROFILE).join("mielin"))
+}
+
+/// Runs the unit tests of the tensor kernels on the emulated processor.
+///
+/// # Errors
+/// As for [`run`], or a test failed.
+pub(crate) fn test_kernels(workspace: &Workspace) -> Result<()> {
+    let (mut cargo, _) = cargo(workspace)?;
+    let runner = format!("{EMULATOR} -L /usr/aarch64-linux-gnu");
+    cargo
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner)
+        .args(["test", "--locked", "--package", "mielin-tensor", "--lib"]);
+    run_command(&mut cargo)
+}
+
+/// Cargo for this target, and the folder in which it puts its profiles.
+fn cargo(workspace: &Workspace) -> Result<(Command, PathBuf)> {
     for program in [C_COMPILER, ARCHIVER, EMULATOR] {
         if let Err(why) = capture(Command::new(program).arg("--version")) {
             Target::Aarch64.install(&format!("no tools for 64-bit Arm ({why:#})"))?;
@@ -45,17 +73,8 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", C_COMPILER)
         .env("CC_aarch64_unknown_linux_gnu", C_COMPILER)
         .env("AR_aarch64_unknown_linux_gnu", ARCHIVER)
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "mielin-cli",
-            "--bin",
-            "mielin",
-        ])
-        .args(["--profile", PROFILE, "--target", triple]);
-    run_command(&mut cargo)?;
-    Ok(output.join(triple).join(PROFILE).join("mielin"))
+        .env("CARGO_BUILD_TARGET", triple);
+    Ok((cargo, output.join(triple)))
 }
 
 /// Optimised a little: unoptimised it would be ten to fifty times slower under emulation, and with all

@@ -63,6 +63,9 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         let test = ["test", "--workspace", "--locked", "--test", "architectures"];
         run(workspace.cargo().args(test))
     })?;
+    steps.step("tensor kernels on 64-bit Arm", || {
+        aarch64::test_kernels(workspace)
+    })?;
     steps.step("a sample of the fault matrix", || faults::sample(workspace))
 }
 
