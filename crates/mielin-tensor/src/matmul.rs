@@ -39,6 +39,12 @@ const BLOCK_COLUMNS: usize = 3_072;
 const LEFT_STRIDE: usize = DEPTH + 16;
 /// A factor of so many elements is read where it is: it is in the caches anyway.
 const DIRECT_ELEMENTS: usize = 128 * 128;
+/// Rows of a large right factor that are read at a time when it is read only once: as many streams as a processor reads
+/// ahead of.
+const STREAMS: usize = 16;
+/// The same where the product has so few rows that they are computed one after the other.
+const TERMS: usize = 8;
+const COMBINED_ROWS: usize = 2;
 /// A block of the left factor is copied if that many columns are multiplied with it.
 const COPY_COLUMNS: usize = 256;
 
@@ -128,6 +134,26 @@ struct Tile {
     adds: bool,
 }
 
+/// A block of the product of a few rows and columns that are contiguous.
+#[derive(Clone, Copy)]
+struct DotTile {
+    /// At most [`Kernel::DOT_ROWS`], and not 0.
+    rows: usize,
+    /// At most [`Kernel::DOT_COLUMNS`], and not 0.
+    columns: usize,
+    /// Terms of each sum.
+    depth: usize,
+    /// The element of the left factor in row `i` and column `p` is at `i * a_row + p`.
+    a: *const f32,
+    a_row: usize,
+    /// The element of the right factor in row `p` and column `j` is at `p + j * b_column`.
+    b: *const f32,
+    b_column: usize,
+    /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
+    c: *mut f32,
+    c_row: usize,
+}
+
 /// What multiplies a block. That there is one shows that the processor has its instructions.
 trait Kernel: Copy {
     /// Most rows of a block.
@@ -140,28 +166,82 @@ trait Kernel: Copy {
     /// # Safety
     /// Every element that [`Tile`] names may be read, those of the product written, and nobody else accesses the latter.
     unsafe fn multiply(self, tile: Tile);
+
+    /// Computes a block of one row and any number of columns, of at most [`TERMS`] terms: along the rows of the right
+    /// factor, for which it is read just once.
+    ///
+    /// # Safety
+    /// As for [`multiply`](Self::multiply).
+    unsafe fn combine(self, tile: Tile) {
+        let columns = tile.columns;
+        for column in (0..columns).step_by(Self::COLUMNS) {
+            // SAFETY: as for this function.
+            unsafe {
+                self.multiply(Tile {
+                    columns: Self::COLUMNS.min(columns - column),
+                    b: tile.b.add(column),
+                    c: tile.c.add(column),
+                    ..tile
+                });
+            }
+        }
+    }
+
+    /// Most rows of a block of [`dot`](Self::dot).
+    const DOT_ROWS: usize;
+    /// Most columns of a block of [`dot`](Self::dot).
+    const DOT_COLUMNS: usize;
+
+    /// Computes a block whose right factor has its columns contiguous, as its left one has its rows.
+    ///
+    /// # Safety
+    /// As for [`multiply`](Self::multiply).
+    unsafe fn dot(self, tile: DotTile);
 }
 
 fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut MatMut<'_, f32>) {
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     let [b_row, b_column] = b.strides();
     let few = rows <= 2 * K::ROWS;
+    if few && b_row == 1 && b_column != 1 && a.strides()[1] == 1 {
+        return multiply_columns(kernel, a, b, c);
+    }
     if b_column == 1 && (few || depth * columns <= DIRECT_ELEMENTS) {
-        let right = Right {
-            elements: b.elements().as_ptr(),
-            step: b_row,
-            panel: K::COLUMNS,
+        // What is read once is read as it lies.
+        let is_large = depth * columns > DIRECT_ELEMENTS;
+        let combines = is_large && rows <= COMBINED_ROWS;
+        let terms_max = match is_large {
+            true if combines => TERMS,
+            true => STREAMS,
+            false => depth,
         };
-        let block = Block {
-            first_row: 0,
-            rows,
-            terms: depth,
-            first_column: 0,
-            columns,
-            adds: false,
-        };
-        // SAFETY: `a`, `b` and `c` hold all of the elements of their shapes, as they were made, and the shapes fit together.
-        unsafe { multiply_block(kernel, Left::of(a), right, c, block) };
+        for first_term in (0..depth).step_by(terms_max) {
+            let terms = terms_max.min(depth - first_term);
+            let right = Right {
+                elements: part(b, [first_term, 0], [terms, columns])
+                    .elements()
+                    .as_ptr(),
+                step: b_row,
+                panel: K::COLUMNS,
+            };
+            let block = Block {
+                first_row: 0,
+                rows,
+                terms,
+                first_column: 0,
+                columns,
+                adds: first_term > 0,
+            };
+            let left = Left::of(part(a, [0, first_term], [rows, terms]));
+            // SAFETY: `left`, `right` and `c` hold all of the elements of their shapes, as they were made, and the shapes
+            // fit together.
+            unsafe {
+                match combines {
+                    true => combine_block(kernel, left, right, c, block),
+                    false => multiply_block(kernel, left, right, c, block),
+                }
+            }
+        }
         return;
     }
     let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(K::COLUMNS));
@@ -195,6 +275,39 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
             }
         }
     });
+}
+
+/// A few rows times columns that are contiguous: each sum of products is computed along both.
+fn multiply_columns<K: Kernel>(
+    kernel: K,
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    c: &mut MatMut<'_, f32>,
+) {
+    let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
+    let ([a_row, _], [_, b_column]) = (a.strides(), b.strides());
+    let c_row = c.row_stride();
+    let (left, right) = (a.elements().as_ptr(), b.elements().as_ptr());
+    let product = c.elements_mut().as_mut_ptr();
+    for column in (0..columns).step_by(K::DOT_COLUMNS) {
+        for row in (0..rows).step_by(K::DOT_ROWS) {
+            // SAFETY: row and column are inside of what `a`, `b` and `c` hold, as they were made, and their shapes fit
+            // together. `c` is borrowed for writing.
+            unsafe {
+                kernel.dot(DotTile {
+                    rows: K::DOT_ROWS.min(rows - row),
+                    columns: K::DOT_COLUMNS.min(columns - column),
+                    depth,
+                    a: left.add(row * a_row),
+                    a_row,
+                    b: right.add(column * b_column),
+                    b_column,
+                    c: product.add(row * c_row + column),
+                    c_row,
+                });
+            }
+        }
+    }
 }
 
 /// Some rows and columns of a matrix that has these.
@@ -278,6 +391,39 @@ unsafe fn multiply_block<K: Kernel>(
                     adds: block.adds,
                 });
             }
+        }
+    }
+}
+
+/// The same row by row, of at most [`TERMS`] terms, where the right factor is not in panels.
+///
+/// # Safety
+/// As for [`multiply_block`].
+unsafe fn combine_block<K: Kernel>(
+    kernel: K,
+    left: Left,
+    right: Right,
+    c: &mut MatMut<'_, f32>,
+    block: Block,
+) {
+    let c_row = c.row_stride();
+    let product = c.elements_mut().as_mut_ptr();
+    for row in 0..block.rows {
+        // SAFETY: the row is inside of the block. `c` is borrowed for writing.
+        unsafe {
+            kernel.combine(Tile {
+                rows: 1,
+                columns: block.columns,
+                depth: block.terms,
+                a: left.elements.add(row * left.row),
+                a_row: left.row,
+                a_step: left.step,
+                b: right.elements,
+                b_step: right.step,
+                c: product.add(row * c_row),
+                c_row,
+                adds: block.adds,
+            });
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Vectors of 128 bits of 64-bit Arm: 8 rows times 2 vectors are 16 sums in registers, with 2 vectors of the right factor
 //! and one element of the left, of 32 registers.
 
-use core::arch::aarch64::{float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_n_f32, vld1q_f32, vst1q_f32};
+use core::arch::aarch64::{
+    float32x4_t, vaddq_f32, vaddvq_f32, vdupq_n_f32, vfmaq_f32, vfmaq_n_f32, vld1q_f32, vst1q_f32,
+};
 
-use super::{Kernel, Tile};
+use super::{DotTile, Kernel, Tile};
 use crate::backend::Backend;
 
 #[derive(Clone, Copy)]
@@ -22,6 +24,8 @@ impl Neon {
 impl Kernel for Neon {
     const ROWS: usize = 8;
     const COLUMNS: usize = VECTORS * LANES;
+    const DOT_ROWS: usize = 1;
+    const DOT_COLUMNS: usize = 4;
 
     unsafe fn multiply(self, tile: Tile) {
         // SAFETY: there is a `Neon`, so the processor has the instructions; the rest is the caller's promise.
@@ -37,6 +41,41 @@ impl Kernel for Neon {
                 (8, true) => block::<8>(tile),
                 _ => narrow(tile),
             }
+        }
+    }
+
+    unsafe fn dot(self, tile: DotTile) {
+        // SAFETY: there is a `Neon`, so the processor has the instructions; the rest is the caller's promise.
+        unsafe {
+            match tile.columns {
+                1 => dots::<1>(tile),
+                2 => dots::<2>(tile),
+                3 => dots::<3>(tile),
+                _ => dots::<4>(tile),
+            }
+        }
+    }
+}
+
+/// Sums of products along a row and `C` columns.
+#[target_feature(enable = "neon")]
+unsafe fn dots<const C: usize>(tile: DotTile) {
+    let mut sums = [vdupq_n_f32(0.0); C];
+    // SAFETY: terms and columns are inside of the tile.
+    unsafe {
+        let whole = tile.depth / LANES * LANES;
+        for p in (0..whole).step_by(LANES) {
+            let left = vld1q_f32(tile.a.add(p));
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = vfmaq_f32(*sum, left, vld1q_f32(tile.b.add(j * tile.b_column + p)));
+            }
+        }
+        for (j, sum) in sums.iter().enumerate() {
+            let mut total = vaddvq_f32(*sum);
+            for p in whole..tile.depth {
+                total += *tile.a.add(p) * *tile.b.add(j * tile.b_column + p);
+            }
+            *tile.c.add(j) = total;
         }
     }
 }

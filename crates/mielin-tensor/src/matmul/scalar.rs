@@ -1,6 +1,6 @@
 //! Plain Rust. The compiler may use what the target has in every processor.
 
-use super::{Kernel, Tile};
+use super::{DotTile, Kernel, Tile};
 
 #[derive(Clone, Copy)]
 pub(super) struct Scalar;
@@ -11,6 +11,8 @@ const COLUMNS: usize = 8;
 impl Kernel for Scalar {
     const ROWS: usize = ROWS;
     const COLUMNS: usize = COLUMNS;
+    const DOT_ROWS: usize = 1;
+    const DOT_COLUMNS: usize = 1;
 
     unsafe fn multiply(self, tile: Tile) {
         let mut sums = [[0.0_f32; COLUMNS]; ROWS];
@@ -30,6 +32,17 @@ impl Kernel for Scalar {
                 let c = unsafe { &mut *tile.c.add(i * tile.c_row + j) };
                 *c = if tile.adds { *c + sum } else { *sum };
             }
+        }
+    }
+
+    unsafe fn dot(self, tile: DotTile) {
+        let mut sums = [0.0_f32; COLUMNS];
+        // SAFETY: there are so many terms in the row and in the column, and one sum.
+        unsafe {
+            for p in 0..tile.depth {
+                sums[p % COLUMNS] += *tile.a.add(p) * *tile.b.add(p);
+            }
+            *tile.c = sums.iter().sum();
         }
     }
 }

@@ -78,6 +78,7 @@ fn all_small_shapes_and_layouts() {
 fn shapes_of_several_blocks() {
     let shapes = [
         [1, 700, 300],
+        [2, 513, 260],
         [9, 513, 260],
         [300, 257, 129],
         [257, 300, 50],
