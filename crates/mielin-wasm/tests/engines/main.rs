@@ -534,3 +534,37 @@ fn what_an_engine_does_not_take_it_refuses_before_there_is_an_instance() {
         "{error}"
     );
 }
+
+/// As a program does that catches its allocator's failures. wasmi's own `memory.grow` used up the native stack.
+#[test]
+fn a_program_may_ask_in_vain_for_memory_as_often_as_it_likes() {
+    let wat = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1 4) (table 1 funcref) (elem (i32.const 0) $grow)
+        (func $grow (param $pages i32) (result i32) (memory.grow (local.get $pages)))
+        (func (export "_start") (local $turns i32)
+            (if (i32.ne (memory.grow (i32.const 2)) (i32.const 1)) (then (unreachable)))
+            (loop $again
+                (if (i32.ne (memory.grow (i32.const 2)) (i32.const -1)) (then (unreachable)))
+                (if (i32.ne (call $grow (i32.const -1)) (i32.const -1)) (then (unreachable)))
+                (local.set $turns (i32.add (local.get $turns) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $turns) (i32.const 100000))))
+            (if (i32.ne (call_indirect (param i32) (result i32) (i32.const 1) (i32.const 0)) (i32.const 3))
+                (then (unreachable)))
+            (call $exit (i32.add (memory.size) (i32.const 40)))))"#;
+    let no_imports = r#"(module (memory (export "memory") 1 2)
+        (func (export "_start") (loop $again
+            (br_if $again (i32.eq (memory.grow (i32.const 1)) (i32.const 1)))
+            (br_if $again (i32.ne (memory.size) (i32.const 2))))))"#;
+    for kind in BOTH {
+        assert_eq!(instance(kind, wat).run(), Outcome::Exited(44), "{kind}");
+        assert_eq!(
+            instance(kind, no_imports).run(),
+            Outcome::Exited(0),
+            "{kind}"
+        );
+        let plain = engine(kind).unwrap();
+        let plain = plain.prepare_plain(&wat::parse_str(wat).unwrap()).unwrap();
+        let ran = plain.run(host(), Arc::new(Node::default()), &Limits::default());
+        assert_eq!(ran.unwrap(), Outcome::Exited(44), "{kind}");
+    }
+}
