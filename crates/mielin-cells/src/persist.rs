@@ -25,7 +25,7 @@ use crate::moving::{self, doubtful};
 use crate::node::Node;
 use crate::post::Post;
 use crate::private;
-use crate::record::{Record, RecordError, Remains, write};
+use crate::record::{Record, RecordError, Remains, unfinished, write};
 use crate::spawn::host_calls;
 use crate::stored::{self, CheckpointError, Own, Stored};
 use crate::tally::Tally;
@@ -226,7 +226,12 @@ fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError>
         let Some(home) = node.home(&agent) else {
             continue;
         };
-        let stored = home.directory().join(SNAPSHOT).exists();
+        let snapshot = home.directory().join(SNAPSHOT);
+        // The node was killed while it wrote it.
+        if fs::remove_file(unfinished(&snapshot)).is_ok() {
+            tracing::info!(%agent, "a snapshot that was not finished is deleted");
+        }
+        let stored = snapshot.exists();
         let sorted = match entry.record {
             Some(Ok(record)) => {
                 if record.has_end() {

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mielin_mesh_core::codec::{self, CodecError};
 use mielin_mesh_core::{AgentId, Epoch};
@@ -215,15 +215,28 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
             File::open(above)?.sync_all()?;
         }
     }
-    let unfinished = path.with_extension("unfinished");
-    let mut file = private::create_file().truncate(true).open(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
+    let unfinished = unfinished(path);
+    let written = write_all(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));
+    if let Err(error) = written {
+        // It has what is left of the disk.
+        let _ = fs::remove_file(&unfinished);
+        return Err(error);
+    }
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// What there is of a file while it is written, and afterwards if its node was killed meanwhile.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("unfinished")
+}
+
+fn write_all(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = private::create_file().truncate(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -233,6 +246,19 @@ mod tests {
     use mielin_fuzz::{Seed, Target};
 
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        write(&path, b"whole").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        // A folder cannot be replaced by a file.
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        write(&taken, b"never").unwrap_err();
+        assert!(!unfinished(&taken).exists());
+    }
 
     fn record() -> Record {
         Record::sample()

@@ -192,8 +192,11 @@ impl From<CellsError> for Failure {
             }
             CellsError::MemoryBudget { needed, .. } => {
                 // Memory comes in pieces of 64 KiB.
-                let least = needed.div_ceil(1024);
-                let hint = format!("give it at least --budget memory={least}KiB");
+                let least = match needed.div_ceil(1024) {
+                    kib if kib % 1024 == 0 => format!("{}MiB", kib / 1024),
+                    kib => format!("{kib}KiB"),
+                };
+                let hint = format!("give it at least --budget memory={least}");
                 return Failure::of(error.kind().into(), error.to_string()).hint(hint);
             }
             CellsError::Engine(EngineError::OverLimit { .. }) => {
@@ -208,6 +211,9 @@ impl From<CellsError> for Failure {
             CellsError::BadModule(InstrumentError::ReservedExport(_)) => {
                 "give that export another name"
             }
+            CellsError::Engine(EngineError::Refused { .. }) => {
+                "those are the engine's words; a node with the other one (`--engine`) may take it"
+            }
             CellsError::BadModule(InstrumentError::Unsupported { .. }) => {
                 "build it for `wasm32-wasip1` without the feature that is named"
             }
@@ -217,7 +223,7 @@ impl From<CellsError> for Failure {
             CellsError::Checkpoint(_) => {
                 "name a file that `mielin agent checkpoint` of this version wrote, or write it again"
             }
-            CellsError::TooLarge { .. } => "make it smaller, or give it in parts as messages",
+            CellsError::TooLarge { .. } => "make it smaller; the limit is the node's",
             CellsError::Full { .. } => {
                 "end an agent or move it to another node, or spawn on another node"
             }

@@ -40,6 +40,9 @@ fn a_checkpoint_is_a_private_file_and_becomes_an_agent() {
     assert_eq!(keys(&restored), ["agent"]);
     assert_eq!(ask(&first, "copy", "b"), "2: b");
     assert_eq!(ask(&first, "counter", "three"), "3: three");
+    let line = ["agent", "restore", "-", "--name", "piped"];
+    support::run_in_with(&first.dir, &line, fs::File::open(&path).unwrap()).ok();
+    assert_eq!(ask(&second, "piped", "b"), "2: b");
 
     // Nothing is left of attempts that fail.
     let folder = tempfile::tempdir().unwrap();

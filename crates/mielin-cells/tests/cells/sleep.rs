@@ -184,7 +184,11 @@ async fn a_hibernated_agent_wakes_at_the_end_of_its_wait() {
     node.lines(restarted, 1).await;
     node.cells.hibernate(restarted).await.unwrap();
     assert_eq!(state(&node, restarted).await, AgentState::Hibernated);
+    // As if it had been written once more when the node was killed.
+    let unfinished = snapshot(&node, long).with_extension("unfinished");
+    std::fs::write(&unfinished, b"half").unwrap();
     node = killed_and_restarted(node, EngineKind::Wasmi).await;
+    assert!(!unfinished.exists());
     assert_eq!(
         within(node.cells.wait(restarted)).await.unwrap().exit_code,
         5

@@ -295,9 +295,9 @@ Examples:
   mielin agent restore counter.checkpoint
   mielin agent restore counter.checkpoint --name counter-2")]
 pub(crate) struct RestoreArgs {
-    /// A file that `mielin agent checkpoint` wrote
+    /// A file that `mielin agent checkpoint` wrote; `-` reads standard input
     pub(crate) file: PathBuf,
-    /// The new agent's name [default: that of the original, if nobody has it]
+    /// The new agent's name; needed if another agent has that of the original [default: that of the original]
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]

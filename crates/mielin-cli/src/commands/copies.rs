@@ -1,5 +1,7 @@
 //! `mielin agent checkpoint`, `restore` and `clone`.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use hyper::Method;
 use serde::Serialize;
@@ -9,8 +11,8 @@ use crate::args::{CheckpointArgs, CloneArgs, RestoreArgs};
 use crate::client::{Client, agent_path, next_data};
 use crate::duration::format_bytes;
 use crate::failure::Failure;
-use crate::input::read_file;
-use crate::out_file::{OutFile, is_stdout};
+use crate::input::{read_file, read_stdin};
+use crate::out_file::{OutFile, STANDARD, is_stdout};
 use crate::output::Output;
 
 /// What `mielin -o json agent checkpoint` prints.
@@ -54,7 +56,10 @@ pub(super) async fn restore(
     arguments: &RestoreArgs,
     output: Output,
 ) -> Result<(), Failure> {
-    let checkpoint = read_file(&arguments.file, "checkpoint", CHECKPOINT_BYTES_MAX)?;
+    let checkpoint = match arguments.file == Path::new(STANDARD) {
+        true => read_stdin("checkpoint", CHECKPOINT_BYTES_MAX)?,
+        false => read_file(&arguments.file, "checkpoint", CHECKPOINT_BYTES_MAX)?,
+    };
     let path = match &arguments.name {
         Some(name) => format!("/v1/checkpoints?name={}", path_segment(name)),
         None => "/v1/checkpoints".to_owned(),

@@ -40,7 +40,11 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
     };
     check_module(&source, &module)?;
     let resumable = rewrite(&module).map_err(|error| {
-        Failure::refused(format!("{source} cannot be made resumable: {error}")).hint(match error {
+        let why = match error {
+            InstrumentError::Unsupported { .. } => format!("{source}: {error}"),
+            _ => format!("{source} cannot be made resumable: {error}"),
+        };
+        Failure::refused(why).hint(match error {
             InstrumentError::AlreadyRewritten => "use it as it is",
             InstrumentError::ReservedExport(_) => "give that export another name",
             InstrumentError::Unsupported { .. } => {
