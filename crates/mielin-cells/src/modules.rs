@@ -18,6 +18,8 @@ use crate::lock::lock;
 
 /// Rewritten modules kept after their last agent has gone, so that spawning again or coming back costs nothing.
 const KEPT_MAX: usize = 32;
+/// Bytes of these; their native code takes some times as much.
+const KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// The folder of native code in the node's data directory.
 const CODE: &str = "code";
@@ -168,14 +170,15 @@ impl Modules {
     ) -> Result<Arc<dyn Prepared>, CellsError> {
         let prepared = mielin_wasm::engine(engine)?.prepare(module, self.code.as_ref())?;
         let mut kept = lock(&self.kept);
-        if kept.len() == KEPT_MAX {
-            kept.pop_front();
-        }
         kept.push_back(Kept {
             input,
             engine,
             prepared: Arc::clone(&prepared),
         });
+        let len = |kept: &Kept| kept.prepared.module().bytes().len();
+        while kept.len() > KEPT_MAX || kept.iter().map(len).sum::<usize>() > KEPT_BYTES_MAX {
+            kept.pop_front();
+        }
         Ok(prepared)
     }
 
@@ -236,6 +239,31 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn modules_are_kept_by_number_and_by_size() {
+        let modules = Modules::open(&CellsConfig::default()).unwrap();
+        let limits = Limits::default();
+        let program = |name: usize, bytes: usize| {
+            let data = "x".repeat(bytes);
+            let text = format!(
+                r#"(module (memory (export "memory") 256) (data (i32.const {name}) "{data}") (func (export "_start")))"#
+            );
+            Bytes::from(wat::parse_str(text).unwrap())
+        };
+        for name in 0..KEPT_MAX + 3 {
+            modules
+                .prepare(&program(name, 1), EngineKind::Wasmi, &limits)
+                .unwrap();
+        }
+        assert_eq!(lock(&modules.kept).len(), KEPT_MAX);
+        for name in 0..4 {
+            modules
+                .prepare(&program(name, 9 << 20), EngineKind::Wasmi, &limits)
+                .unwrap();
+        }
+        assert_eq!(lock(&modules.kept).len(), 3);
+    }
 
     #[test]
     fn who_asks_for_a_module_while_it_is_made_waits_for_it() {

@@ -1,19 +1,16 @@
-//! Compiled modules, kept by their hash.
+//! Compiled modules that somebody holds, found by their hash.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use mielin_safepoint::{ModuleHash, Resumable};
 
 use crate::{EngineError, Prepared};
 
-/// Beyond this many, modules that no instance maker holds are forgotten.
-const KEPT: usize = 64;
-
 /// Compiled modules of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
-    modules: Mutex<HashMap<ModuleHash, Arc<dyn Prepared>>>,
+    modules: Mutex<HashMap<ModuleHash, Weak<dyn Prepared>>>,
 }
 
 impl Cache {
@@ -25,18 +22,20 @@ impl Cache {
         compile: impl FnOnce() -> Result<Arc<dyn Prepared>, EngineError>,
     ) -> Result<Arc<dyn Prepared>, EngineError> {
         let hash = module.hash();
-        if let Some(prepared) = self.lock().get(&hash) {
-            return Ok(Arc::clone(prepared));
+        if let Some(prepared) = self.lock().get(&hash).and_then(Weak::upgrade) {
+            return Ok(prepared);
         }
         let prepared = compile()?;
         let mut modules = self.lock();
-        if modules.len() >= KEPT {
-            modules.retain(|_, prepared| Arc::strong_count(prepared) > 1);
+        if let Some(other) = modules.get(&hash).and_then(Weak::upgrade) {
+            return Ok(other);
         }
-        Ok(Arc::clone(modules.entry(hash).or_insert(prepared)))
+        modules.retain(|_, prepared| prepared.strong_count() > 0);
+        modules.insert(hash, Arc::downgrade(&prepared));
+        Ok(prepared)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleHash, Arc<dyn Prepared>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleHash, Weak<dyn Prepared>>> {
         self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
