@@ -1,16 +1,20 @@
-//! Compiled modules that somebody holds, found by their hash.
+//! Compiled modules, kept by their hash.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mielin_safepoint::{ModuleHash, Resumable};
 
 use crate::{EngineError, Prepared};
 
+/// Beyond this many, or this many bytes of WebAssembly, modules that no instance maker holds are forgotten.
+const KEPT: usize = 64;
+const KEPT_BYTES: usize = 32 << 20;
+
 /// Compiled modules of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
-    modules: Mutex<HashMap<ModuleHash, Weak<dyn Prepared>>>,
+    modules: Mutex<HashMap<ModuleHash, Arc<dyn Prepared>>>,
 }
 
 impl Cache {
@@ -22,20 +26,19 @@ impl Cache {
         compile: impl FnOnce() -> Result<Arc<dyn Prepared>, EngineError>,
     ) -> Result<Arc<dyn Prepared>, EngineError> {
         let hash = module.hash();
-        if let Some(prepared) = self.lock().get(&hash).and_then(Weak::upgrade) {
-            return Ok(prepared);
+        if let Some(prepared) = self.lock().get(&hash) {
+            return Ok(Arc::clone(prepared));
         }
         let prepared = compile()?;
         let mut modules = self.lock();
-        if let Some(other) = modules.get(&hash).and_then(Weak::upgrade) {
-            return Ok(other);
+        let bytes: usize = modules.values().map(|it| it.module().bytes().len()).sum();
+        if modules.len() >= KEPT || bytes + module.bytes().len() > KEPT_BYTES {
+            modules.retain(|_, prepared| Arc::strong_count(prepared) > 1);
         }
-        modules.retain(|_, prepared| prepared.strong_count() > 0);
-        modules.insert(hash, Arc::downgrade(&prepared));
-        Ok(prepared)
+        Ok(Arc::clone(modules.entry(hash).or_insert(prepared)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleHash, Weak<dyn Prepared>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleHash, Arc<dyn Prepared>>> {
         self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,8 +17,8 @@ pub trait Engine: Send + Sync {
     /// Which one this is.
     fn kind(&self) -> EngineKind;
 
-    /// Checks a module's imports and shape and compiles it. For as long as somebody holds the compiled module,
-    /// preparing the same one again costs a look-up. Native code is taken from
+    /// Checks a module's imports and shape and compiles it. Compiled modules are kept in memory by
+    /// their hash, so preparing the same one again costs a look-up. Native code is taken from
     /// `code` if that has it, and kept there otherwise; an engine that makes none does not look.
     ///
     /// # Errors
