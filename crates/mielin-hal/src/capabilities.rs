@@ -12,7 +12,7 @@ use crate::riscv::Isa;
 ///
 /// | architecture | who is asked |
 /// |---|---|
-/// | x86-64 | `CPUID` and `XCR0` |
+/// | x86-64 | `CPUID` and `XCR0`; on Linux the kernel's list, too, for instructions that it switches off where they are broken |
 /// | 64-bit Arm | `AT_HWCAP` on Linux, the standard library on other systems, with the feature `privileged` and without `std` the identification registers and CPACR_EL1 |
 /// | RISC-V | `riscv_hwprobe`, or `AT_HWCAP` of older kernels; on bare metal the device tree, see [`HardwareCapabilities::of_isa`] |
 /// | Cortex-M | the identification registers and CPACR, by privileged code |

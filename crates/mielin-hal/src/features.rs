@@ -189,6 +189,14 @@ impl FeatureSet {
         }
     }
 
+    /// Those of these features that are not among the others.
+    #[must_use]
+    pub const fn without(self, others: FeatureSet) -> FeatureSet {
+        FeatureSet {
+            bits: self.bits & !others.bits,
+        }
+    }
+
     /// The features, in the order of [`CpuFeature::ALL`].
     pub fn iter(self) -> impl Iterator<Item = CpuFeature> {
         CpuFeature::ALL

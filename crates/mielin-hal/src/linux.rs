@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::string::String;
 use std::vec::Vec;
 
+#[cfg(target_arch = "x86_64")]
+use crate::features::{CpuFeature, FeatureSet};
 use crate::few::Few;
 use crate::memory::Memory;
 use crate::power::{BatteryStatus, Charge, PowerSource, PowerStatus};
@@ -149,6 +151,23 @@ fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = line.split_once(':')?;
         (key.trim() == name).then(|| value.trim())
     })
+}
+
+/// Instructions that the kernel switches off in processors in which they are known to be broken. `CPUID` may go on naming
+/// them in a virtual machine; the kernel's list does not.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn switched_off(root: &Path) -> FeatureSet {
+    const SOMETIMES: [(CpuFeature, &str); 2] = [
+        (CpuFeature::Rdrand, "rdrand"),
+        (CpuFeature::Rdseed, "rdseed"),
+    ];
+    let cpuinfo = read(root.join("proc/cpuinfo")).unwrap_or_default();
+    let Some(flags) = field(&cpuinfo, "flags") else {
+        return FeatureSet::EMPTY;
+    };
+    let is_off = |name: &str| flags.split_whitespace().all(|flag| flag != name);
+    let off = SOMETIMES.into_iter().filter(|(_, name)| is_off(name));
+    off.map(|(feature, _)| feature).collect()
 }
 
 /// The processor's own word where it has one: under emulation `/proc/cpuinfo` may be the host's.

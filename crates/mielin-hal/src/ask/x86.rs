@@ -28,8 +28,11 @@ impl Cpuid for Processor {
 }
 
 pub(crate) fn ask() -> Answer {
+    let features = x86::features(&Processor, cfg!(target_feature = "sse2"));
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    let features = features.without(crate::linux::switched_off(std::path::Path::new("/")));
     Answer {
-        features: x86::features(&Processor, cfg!(target_feature = "sse2")),
+        features,
         vector_bits: None,
     }
 }

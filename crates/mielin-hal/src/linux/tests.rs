@@ -317,3 +317,22 @@ fn a_battery_is_low_below_a_fifth_and_not_charging() {
     assert!(is_low(19, Charge::Discharging) && is_low(0, Charge::Unknown));
     assert!(!is_low(20, Charge::Discharging) && !is_low(19, Charge::Charging));
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_the_kernel_has_switched_off_is_not_there() {
+    let off = |flags: &str| {
+        let root = Root::new("off", &[("proc/cpuinfo", flags)]);
+        switched_off(&root.0)
+    };
+    let both: FeatureSet = [CpuFeature::Rdrand, CpuFeature::Rdseed]
+        .into_iter()
+        .collect();
+    assert_eq!(off("flags\t\t: fpu rdrand rdseed avx2"), FeatureSet::EMPTY);
+    let seed = FeatureSet::from_iter([CpuFeature::Rdseed]);
+    assert_eq!(off("flags\t\t: fpu rdrand rdseed_not"), seed);
+    assert_eq!(off("flags\t\t: fpu"), both);
+    // Where the kernel says nothing, as under another one, the processor is believed.
+    assert_eq!(off("model name: something"), FeatureSet::EMPTY);
+    assert!(!both.without(both).contains(CpuFeature::Rdrand));
+}
