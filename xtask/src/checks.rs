@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{aarch64, agents, faults, licences, quickjs, tidy};
+use crate::{aarch64, agents, bare, faults, licences, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -53,6 +53,9 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("tests of the workspace", || {
         run(workspace.cargo().args(["test", "--workspace", "--locked"]))
+    })?;
+    steps.step("crates without a standard library", || {
+        bare::check(workspace)
     })?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;

@@ -22,6 +22,7 @@
 
 mod aarch64;
 mod agents;
+mod bare;
 mod bench;
 mod checks;
 mod command;

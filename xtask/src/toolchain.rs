@@ -133,6 +133,15 @@ pub(crate) fn setup_rust(workspace: &Workspace, target: Target) -> Result<Rust> 
     sysroot::find_or_build(workspace, target)
 }
 
+/// A cargo and a compiler with the source of its library, from which parts of that can be built for any target.
+pub(crate) fn setup_source() -> Result<(PathBuf, PathBuf)> {
+    if let Some(missing) = sysroot::missing(Target::Aarch64) {
+        let why = format!("no Rust compiler with the source of its library ({missing})");
+        Target::Aarch64.install(&why)?;
+    }
+    Ok(sysroot::with_source())
+}
+
 /// The same for C alone.
 pub(crate) fn setup_c(workspace: &Workspace) -> Result<C> {
     match C::find(workspace) {

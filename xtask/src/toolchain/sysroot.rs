@@ -44,6 +44,11 @@ impl Target {
     }
 }
 
+/// The cargo and the compiler from whose library the sysroots are built.
+pub(super) fn with_source() -> (PathBuf, PathBuf) {
+    (CARGO.into(), RUSTC.into())
+}
+
 /// The first thing that the build lacks, if it lacks any.
 pub(super) fn missing(target: Target) -> Option<String> {
     let source = PathBuf::from("/usr/lib/rustlib/src/rust/library/std/Cargo.toml");
