@@ -25,10 +25,14 @@ mod backend;
 mod matmul;
 mod matrix;
 mod ops;
+mod parallel;
 mod tensor;
 
 pub use backend::Backend;
 pub use matmul::matmul;
 pub use matrix::{MatMut, MatRef, MatrixError};
 pub use ops::TensorOps;
+#[cfg(feature = "std")]
+pub use parallel::Threads;
+pub use parallel::{Parallel, matmul_parallel};
 pub use tensor::{ShapeError, Tensor};

@@ -311,7 +311,11 @@ fn multiply_columns<K: Kernel>(
 }
 
 /// Some rows and columns of a matrix that has these.
-fn part<'a>(matrix: MatRef<'a, f32>, first: [usize; 2], shape: [usize; 2]) -> MatRef<'a, f32> {
+pub(crate) fn part<'a>(
+    matrix: MatRef<'a, f32>,
+    first: [usize; 2],
+    shape: [usize; 2],
+) -> MatRef<'a, f32> {
     let strides = matrix.strides();
     let from = first[0] * strides[0] + first[1] * strides[1];
     MatRef::new(&matrix.elements()[from..], shape, strides).expect("it is inside of the matrix")
