@@ -30,6 +30,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
             .env("RUSTC", &rustc)
             // What builds the library from its source is not stable.
             .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUSTFLAGS", "-Dwarnings")
             .env("CARGO_TARGET_DIR", workspace.output().join("bare"))
             .args(["check", "--quiet", "--locked", "-Zbuild-std=core,alloc"])
             .args(["--package", "mielin-hal", "--package", "mielin-tensor"])

@@ -12,7 +12,7 @@ impl Kernel for Scalar {
     const ROWS: usize = ROWS;
     const COLUMNS: usize = COLUMNS;
     const DOT_ROWS: usize = 1;
-    const DOT_COLUMNS: usize = 1;
+    const DOT_COLUMNS: usize = COLUMNS;
 
     unsafe fn multiply(self, tile: Tile) {
         let mut sums = [[0.0_f32; COLUMNS]; ROWS];
@@ -36,13 +36,18 @@ impl Kernel for Scalar {
     }
 
     unsafe fn dot(self, tile: DotTile) {
-        let mut sums = [0.0_f32; COLUMNS];
-        // SAFETY: there are so many terms in the row and in the column, and one sum.
-        unsafe {
-            for p in 0..tile.depth {
-                sums[p % COLUMNS] += *tile.a.add(p) * *tile.b.add(p);
+        for i in 0..tile.rows {
+            for j in 0..tile.columns {
+                let mut sum = 0.0;
+                // SAFETY: row, term and column are inside of the tile.
+                unsafe {
+                    for p in 0..tile.depth {
+                        let left = *tile.a.add(i * tile.a_row + p);
+                        sum += left * *tile.b.add(j * tile.b_column + p);
+                    }
+                    *tile.c.add(i * tile.c_row + j) = sum;
+                }
             }
-            *tile.c = sums.iter().sum();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Memory for packed operands.
 
+#[cfg(feature = "std")]
 use alloc::vec::Vec;
 
 /// As long as a cache line, and aligned like one.
