@@ -219,11 +219,13 @@ left out, references that only a host can give: 25
 modules accepted: 447
 modules refused, a 64-bit memory: 53
 modules refused, a custom-page-size memory: 11
+modules refused, a definition of the exceptions proposal: 1
+modules refused, a definition of the gc proposal: 33
 modules refused, a shared memory: 8
 modules refused, a type beyond numbers, vectors, funcref and externref: 36
-modules refused, an instruction of the exceptions proposal: 7
+modules refused, an instruction of the exceptions proposal: 6
 modules refused, an instruction of the function_references proposal: 18
-modules refused, an instruction of the gc proposal: 112
+modules refused, an instruction of the gc proposal: 79
 modules refused, an instruction of the threads proposal: 3
 modules refused, an instruction of the wide_arithmetic proposal: 2
 modules refused, more than one memory: 61
