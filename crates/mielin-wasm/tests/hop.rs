@@ -166,8 +166,10 @@ fn check(case: &Case) {
     );
     let module = instrument(&case.plain).unwrap();
     let mut random = StdRng::seed_from_u64(seed);
-    let mut total = 0;
-    for round in 0..3 {
+    let (mut total, mut round) = (0, 0);
+    // On a loaded machine the first slice may last until the program ends.
+    while round < 3 || total < case.hops / 2 {
+        assert!(round < 100, "{}: {total} hops prove too little", case.name);
         let (outcome, output, hops) = hopping_run(case, &module, &mut random);
         let place = format!(
             "{}, seed {seed}, round {round}, after {hops} hops",
@@ -175,12 +177,8 @@ fn check(case: &Case) {
         );
         assert_eq!((outcome, output), expected, "{place}");
         total += hops;
+        round += 1;
     }
-    assert!(
-        total >= case.hops / 2,
-        "{}: {total} hops prove too little",
-        case.name
-    );
 }
 
 fn repository() -> PathBuf {
