@@ -512,7 +512,7 @@ pub(crate) struct Moved {
     pub(crate) to: String,
     /// What was done.
     pub(crate) strategy: String,
-    /// What was asked for, if that was anything else. Where memory may not follow the agent it is copied before.
+    /// What was asked for, if that was anything else: the target does not let memory follow, or none was left to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) asked: Option<String>,
     pub(crate) downtime_us: u64,

@@ -462,3 +462,34 @@ fn an_instrumented_file_is_the_module_that_agents_run() {
             .contains("as it was before `mielin wasm instrument`")
     );
 }
+
+#[test]
+fn a_move_that_was_asked_for_and_not_done_is_named() {
+    let here = Node::found("here");
+    // Its engine does not let memory follow.
+    let interpreted = here.join_with("interpreted", "core", &["--engine", "wasmi"]);
+    here.spawn(&[&sample("counter.wasm"), "--name", "counter"]);
+    let line = [
+        "agent",
+        "migrate",
+        "counter",
+        "interpreted",
+        "--strategy",
+        "post-copy",
+    ];
+    let moved = here.json(&line);
+    assert_eq!(moved["to"], interpreted.id());
+    assert_eq!(
+        (&moved["strategy"], &moved["asked"]),
+        (&"pre-copy".into(), &"post-copy".into())
+    );
+    let back = here.json(&[
+        "agent",
+        "migrate",
+        "counter",
+        "here",
+        "--strategy",
+        "pre-copy",
+    ]);
+    assert!(back["asked"].is_null(), "{back}");
+}

@@ -5,9 +5,11 @@
 //! Multiplication*, ACM TOMS 34, 2008) keep what is used again in the caches: a block of the right factor, brought into
 //! the order in which the kernel reads it, and a block of the left one, which is read where it is.
 //!
-//! Each element of the product is summed over ascending indices, in blocks of [`DEPTH`]. Every backend does that with one
-//! fused multiply-add for each term but the scalar one, which rounds twice; so results of one backend are the same from run
-//! to run, and those of different ones differ in the last bits.
+//! The order in which the terms of an element are added depends on shapes, layouts and the backend, and on nothing else: so results of
+//! one backend are the same from run to run, on any number of threads, and those of different ones differ in the last bits. It
+//! is that of ascending indices, with a sum of its own for each [`DEPTH`], [`STREAMS`] or [`TERMS`] of them; where few rows are multiplied with
+//! contiguous columns, there are as many sums as a vector has elements, which are added in the end. Vectors multiply and
+//! add with one rounding, the scalar backend with two.
 
 #![allow(
     unsafe_code,
@@ -206,11 +208,11 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
     if few && b_row == 1 && b_column != 1 && a.strides()[1] == 1 {
         return multiply_columns(kernel, a, b, c);
     }
-    if b_column == 1 && (few || depth * columns <= DIRECT_ELEMENTS) {
+    let right_is_large = is_large(depth, columns);
+    if b_column == 1 && (few || !right_is_large) {
         // What is read once is read as it lies.
-        let is_large = depth * columns > DIRECT_ELEMENTS;
-        let combines = is_large && rows <= COMBINED_ROWS;
-        let terms_max = match is_large {
+        let combines = right_is_large && rows <= COMBINED_ROWS;
+        let terms_max = match right_is_large {
             true if combines => TERMS,
             true => STREAMS,
             false => depth,
@@ -245,7 +247,7 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
         return;
     }
     let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(K::COLUMNS));
-    let copies = columns >= COPY_COLUMNS && rows * depth > DIRECT_ELEMENTS;
+    let copies = columns >= COPY_COLUMNS && is_large(rows, depth);
     let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
     scratch::with(left_elements + DEPTH.min(depth) * panels, |scratch| {
         let (copied, packed) = scratch.split_at_mut(left_elements);
@@ -275,6 +277,11 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
             }
         }
     });
+}
+
+/// Whether a factor is not in the caches anyway. It can have any number of rows or columns that are the same elements again.
+const fn is_large(rows: usize, columns: usize) -> bool {
+    rows.saturating_mul(columns) > DIRECT_ELEMENTS
 }
 
 /// A few rows times columns that are contiguous: each sum of products is computed along both.

@@ -374,7 +374,7 @@ fn moved_text(moved: &Moved, node: &str) -> String {
     text.push_str(&table(&["PHASE", "TIME"], &rows));
     if let Some(asked) = &moved.asked {
         text.push_str(&format!(
-            "\nnot {asked}: the target does not let memory follow an agent that runs\n"
+            "\nnot {asked}: none of its memory was left to follow it, or the target does not let memory follow\n"
         ));
     }
     if moved.followed > 0 {

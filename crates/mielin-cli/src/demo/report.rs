@@ -145,16 +145,16 @@ fn moves_table(moves: &[MoveRow]) -> String {
     let rows: Vec<_> = moves
         .iter()
         .map(|row| {
-            let summary = &row.moved;
+            let moved = &row.moved;
             [
                 row.name.clone(),
                 format!("{} → {}", row.from_name, row.to_name),
-                summary.strategy.clone(),
-                summary.rounds.to_string(),
-                row.moved.pages.iter().sum::<u64>().to_string(),
-                format_bytes(summary.bytes),
-                format_us(summary.downtime_us),
-                format_us(summary.total_us),
+                moved.strategy.clone(),
+                moved.rounds.to_string(),
+                moved.pages.iter().sum::<u64>().to_string(),
+                format_bytes(moved.bytes),
+                format_us(moved.downtime_us),
+                format_us(moved.total_us),
             ]
         })
         .collect();

@@ -121,6 +121,19 @@ fn strides_may_repeat_elements() {
     }
 }
 
+/// Elements that are there again and again take no memory, and their number is not multiplied with another one.
+#[test]
+fn a_product_of_rows_without_end_is_told_by_its_shape() {
+    let endless = MatRef::new(&[1.0], [1, usize::MAX], [0, 0]).unwrap();
+    let other = MatRef::new(&[1.0], [usize::MAX, 3], [0, 0]).unwrap();
+    let left = MatRef::new(&[2.0], [1, 0], [0, 0]).unwrap();
+    let mut out = [0.0; 3];
+    let mut c = MatMut::row_major(&mut out, 1, 3).unwrap();
+    assert!(matmul(left, other, &mut c).is_err());
+    assert!(matmul(endless, endless, &mut c).is_err());
+    assert!(is_large(usize::MAX, 3) && !is_large(128, 128));
+}
+
 #[test]
 fn nothing_and_what_is_not_a_number() {
     for backend in supported() {
