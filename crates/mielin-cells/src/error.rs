@@ -79,7 +79,7 @@ pub enum CellsError {
     #[error("the checkpoint cannot be used: {0}")]
     Checkpoint(#[from] CheckpointError),
     /// A hibernated agent whose file is damaged. It goes on sleeping.
-    #[error("agent {agent} cannot be woken from {}: {reason}", path.display())]
+    #[error("agent {} cannot be woken from {}: {reason}", agent.short(), path.display())]
     Unwakeable {
         /// The agent.
         agent: AgentId,
@@ -116,7 +116,7 @@ pub enum CellsError {
         max: u64,
     },
     /// The agent is in the middle of something else.
-    #[error("agent {agent} is busy: {doing}; try again when that is over")]
+    #[error("agent {} is busy: {doing}; try again when that is over", agent.short())]
     Busy {
         /// The agent.
         agent: AgentId,
@@ -124,13 +124,13 @@ pub enum CellsError {
         doing: String,
     },
     /// The agent has ended; only its logs and exit code are left.
-    #[error("agent {0} has ended")]
+    #[error("agent {} has ended", .0.short())]
     Ended(AgentId),
     /// The agent lives, so it cannot be removed.
-    #[error("agent {0} has not ended")]
+    #[error("agent {} has not ended", .0.short())]
     Alive(AgentId),
     /// A move to the node where the agent already is.
-    #[error("agent {agent} is already on node {node}")]
+    #[error("agent {} is already on node {}", agent.short(), node.short())]
     SameNode {
         /// The agent.
         agent: AgentId,
@@ -141,10 +141,10 @@ pub enum CellsError {
     #[error("the mesh could not be asked: {0}")]
     Mesh(#[from] MeshError),
     /// Moves are switched off on this node.
-    #[error("moves are switched off on node {0}")]
+    #[error("moves are switched off on node {}", .0.short())]
     MigrationOff(NodeId),
     /// The node does not answer.
-    #[error("node {node} does not answer: {reason}")]
+    #[error("node {} does not answer: {reason}", node.short())]
     Unreachable {
         /// The node.
         node: NodeId,
@@ -155,7 +155,7 @@ pub enum CellsError {
     #[error("{}", gone(.0))]
     Gone(Absence),
     /// Nothing happened within the time allowed. A message may still arrive.
-    #[error("no answer from agent {agent} within {after_ms} ms")]
+    #[error("no answer from agent {} within {after_ms} ms", agent.short())]
     TimedOut {
         /// The agent.
         agent: AgentId,
@@ -163,7 +163,7 @@ pub enum CellsError {
         after_ms: u64,
     },
     /// The move did not happen; the agent goes on where it was, unless it lives elsewhere with a higher epoch.
-    #[error("the move to node {node} was rolled back: {reason}{}", afterwards(.reason))]
+    #[error("the move to node {} was rolled back: {reason}{}", node.short(), afterwards(.reason))]
     RolledBack {
         /// Where the agent was to go.
         node: NodeId,
@@ -172,11 +172,17 @@ pub enum CellsError {
     },
     /// The hand-over was under way when the target was lost; the agent stays frozen until its fate is known.
     #[error(
-        "the outcome of the move of agent {0} is in doubt; it stays frozen until the target answers"
+        "whether agent {} has moved to node {} is in doubt; it stays frozen until that node answers",
+        .agent.short(), .node.short()
     )]
-    InDoubt(AgentId),
+    InDoubt {
+        /// The agent.
+        agent: AgentId,
+        /// The node that may have it.
+        node: NodeId,
+    },
     /// The receiver's mailbox stayed full.
-    #[error("the mailbox of agent {0} is full")]
+    #[error("the mailbox of agent {} is full", .0.short())]
     MailboxFull(AgentId),
     /// Another node answered with an error.
     #[error("{message}")]
@@ -193,7 +199,7 @@ pub enum CellsError {
     #[error("the agent's node keeps nothing on its disk")]
     NoDisk,
     /// The agent does not wait for a node that may have it.
-    #[error("agent {0} is not in doubt")]
+    #[error("agent {} is not in doubt", .0.short())]
     NotInDoubt(AgentId),
     /// A file operation failed.
     #[error("{what}: {source}")]
@@ -251,7 +257,7 @@ impl CellsError {
             CellsError::Unreachable { .. }
             | CellsError::Gone(_)
             | CellsError::TimedOut { .. }
-            | CellsError::InDoubt(_) => ErrorKind::Unreachable,
+            | CellsError::InDoubt { .. } => ErrorKind::Unreachable,
             CellsError::RolledBack { reason, .. } => rolled_back(reason),
             CellsError::Remote { kind, .. } => *kind,
             CellsError::Io { .. } | CellsError::Ledger { .. } | CellsError::Internal(_) => {
@@ -332,6 +338,16 @@ mod tests {
                     .ends_with("the agent goes on at its source")
             );
         }
-        assert_eq!(CellsError::InDoubt(agent).kind(), ErrorKind::Unreachable);
+        let node = NodeId([2; 32]);
+        let doubt = CellsError::InDoubt { agent, node };
+        let Answer::Failed(failure) =
+            Answer::decode(&Answer::Failed(Failure::new(&doubt)).encode()).unwrap()
+        else {
+            panic!("another answer than was sent");
+        };
+        let heard = failure.into_error(agent);
+        assert_eq!(heard.kind(), ErrorKind::Unreachable);
+        assert_eq!(heard.to_string(), doubt.to_string());
+        assert!(heard.to_string().contains(&node.short()), "{heard}");
     }
 }

@@ -91,8 +91,11 @@ pub(crate) async fn wake(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Cells
         if !cell.is_asleep() {
             return Ok(());
         }
-        if cell.waits_for().is_some() {
-            return Err(CellsError::InDoubt(cell.id()));
+        if let Some(target) = cell.waits_for() {
+            return Err(CellsError::InDoubt {
+                agent: cell.id(),
+                node: target,
+            });
         }
         // A node that stops has seen, under this lock, that the agent sleeps.
         if node.is_closing() {

@@ -238,16 +238,20 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
 
 /// Lets an agent in doubt go on here, because its user knows that the other node has not got it.
 pub(crate) async fn recover(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
-    let doubt = lock(&node.doubts).get(&cell.id()).cloned();
-    let Some(doubt) = doubt else {
-        return Err(CellsError::NotInDoubt(cell.id()));
+    let agent = cell.id();
+    let doubt = lock(&node.doubts).get(&agent).cloned();
+    let (Some(doubt), Some(target)) = (doubt, cell.waits_for()) else {
+        return Err(CellsError::NotInDoubt(agent));
     };
     let mut standing = cell.watch();
     doubt.notify_one();
     let settled = standing.wait_for(|standing| standing.state != AgentState::InDoubt);
     match tokio::time::timeout(CALL_TIMEOUT, settled).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(CellsError::InDoubt(cell.id())),
+        Ok(Err(_)) | Err(_) => Err(CellsError::InDoubt {
+            agent,
+            node: target,
+        }),
     }
 }
 

@@ -183,7 +183,7 @@ pub(crate) enum Failure {
         node: [u8; 32],
         reason: RollbackReason,
     },
-    InDoubt,
+    InDoubt([u8; 32]),
     Other {
         class: u8,
         message: String,
@@ -387,7 +387,7 @@ impl Failure {
                 node: node.0,
                 reason: reason.clone(),
             },
-            CellsError::InDoubt(_) => Failure::InDoubt,
+            CellsError::InDoubt { node, .. } => Failure::InDoubt(node.0),
             other => Failure::Other {
                 class: class_number(other.kind()),
                 message: other.to_string(),
@@ -410,7 +410,10 @@ impl Failure {
                 node: NodeId(node),
                 reason,
             },
-            Failure::InDoubt => CellsError::InDoubt(agent),
+            Failure::InDoubt(node) => CellsError::InDoubt {
+                agent,
+                node: NodeId(node),
+            },
             Failure::Other { class, message } => CellsError::Remote {
                 kind: class_from_number(class),
                 message,

@@ -131,9 +131,10 @@ impl Failure {
                 Class::Refused,
                 "`ls -ld` shows who may; use another path, or run as a user who may",
             ),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                (Class::Internal, "make room there, or use another path")
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+                Class::Internal,
+                "make room on that file system and try again",
+            ),
             _ => (Class::Internal, INTERNAL_HINT),
         };
         Failure::of(class, format!("{what}: {}", describe(error))).hint(hint)
@@ -231,7 +232,9 @@ impl From<CellsError> for Failure {
             CellsError::NoDisk => "start that node with a data directory",
             CellsError::NotInDoubt(_) => "`mielin agent inspect` shows its state",
             CellsError::Alive(_) => "end it first with `mielin agent terminate`",
-            CellsError::Ended(_) => "`mielin agent logs` still prints what it wrote",
+            CellsError::Ended(_) => {
+                "`mielin agent wait` says how, and `mielin agent logs` prints what it wrote"
+            }
             CellsError::SameNode { .. } => "choose another node; `mielin mesh status` shows them",
             CellsError::Unreachable { .. } => {
                 "`mielin mesh status` shows who is there; try again when the node is"
@@ -255,7 +258,7 @@ impl From<CellsError> for Failure {
             CellsError::RolledBack { .. } => {
                 "try again, or choose another node; `mielin mesh status` shows them"
             }
-            CellsError::InDoubt(_) => {
+            CellsError::InDoubt { .. } => {
                 "it is frozen until the target answers: bring that node back, or, if it is gone for good, let the agent go \
                  on with `mielin agent recover`"
             }

@@ -116,9 +116,20 @@ fn report_usage(error: &clap::Error) -> ExitCode {
             .collect::<Vec<_>>()
             .join(" "),
     };
-    let failure = Failure::usage(message).hint("`mielin --help` shows the commands");
+    let hint = format!("`{} --help` shows what there is", command_of(&text));
+    let failure = Failure::usage(message).hint(hint);
     Output::new(Format::Json).failure(&failure);
     ExitCode::from(failure.class.exit_code())
+}
+
+/// The command whose usage clap shows, such as `mielin agent spawn`.
+fn command_of(text: &str) -> String {
+    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let words = usage.unwrap_or("mielin").split_whitespace();
+    words
+        .take_while(|word| !word.starts_with(['[', '<', '-']))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether the command line, which could not be parsed, asks for JSON.

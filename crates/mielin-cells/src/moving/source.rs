@@ -102,7 +102,7 @@ pub(crate) async fn move_agent(
     };
     tokio::select! {
         result = outcome => result.map_err(|_| CellsError::Internal("the move was abandoned".to_owned()))?,
-        () = lost_patience => Err(CellsError::InDoubt(agent)),
+        () = lost_patience => Err(CellsError::InDoubt { agent, node: target }),
     }
 }
 
@@ -285,7 +285,10 @@ impl Source {
             if self.phase == MigrationPhase::InDoubt && self.node.is_closing() {
                 // It is stored as it is, and the next life of this node asks on.
                 self.end_serving().await;
-                return Err(CellsError::InDoubt(self.cell().id()));
+                return Err(CellsError::InDoubt {
+                    agent: self.cell().id(),
+                    node: self.target,
+                });
             }
             let input = tokio::select! {
                 input = self.next_input() => input,

@@ -120,7 +120,7 @@ async fn an_agent_in_doubt_waits_until_somebody_recovers_it() {
     // Nobody answers there any more; now membership notices, too.
     nodes[1].mesh.shutdown().await;
     let error = refused(within(moving).await.unwrap());
-    assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+    assert!(matches!(error, CellsError::InDoubt { .. }), "{error}");
     let report = nodes[0].cells.inspect(agent).await.unwrap();
     assert_eq!(report.state, AgentState::InDoubt);
     assert_eq!(report.waits_for, Some(target));
@@ -181,7 +181,7 @@ async fn a_doubt_outlives_the_node() {
         within(dead.changed()).await.unwrap();
         nodes[1].mesh.shutdown().await;
         let error = refused(within(moving).await.unwrap());
-        assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+        assert!(matches!(error, CellsError::InDoubt { .. }), "{error}");
         // Twice, because what is stored must still be there.
         for _ in 0..2 {
             assert_eq!(within(nodes[0].cells.shutdown()).await, []);
@@ -195,7 +195,7 @@ async fn a_doubt_outlives_the_node() {
             refused(nodes[0].cells.checkpoint(agent).await),
             refused(nodes[0].cells.resume(agent).await),
         ] {
-            assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+            assert!(matches!(error, CellsError::InDoubt { .. }), "{error}");
         }
         let error = refused(nodes[0].cells.terminate(agent).await);
         assert!(matches!(error, CellsError::Busy { .. }), "{error}");
@@ -245,7 +245,7 @@ async fn a_doubt_that_has_outlived_the_node_ends_with_the_agent_elsewhere() {
             .await;
         assert_eq!(within(nodes[0].cells.shutdown()).await, []);
         let error = refused(within(moving).await.unwrap());
-        assert!(matches!(error, CellsError::InDoubt(_)), "{error}");
+        assert!(matches!(error, CellsError::InDoubt { .. }), "{error}");
         start_again(&mut nodes[0]).await;
         let home = nodes[0].directory.path().join("cells/agents");
         let home = home.join(agent.to_string());
@@ -291,7 +291,7 @@ async fn a_doubt_that_has_outlived_the_node_ends_with_the_agent_elsewhere() {
         })
         .await;
         let error = refused(within(nodes[0].cells.recover(agent)).await);
-        assert!(!matches!(error, CellsError::InDoubt(_)), "{error}");
+        assert!(!matches!(error, CellsError::InDoubt { .. }), "{error}");
         // And a later life does not bring it back.
         assert_eq!(within(nodes[0].cells.shutdown()).await, []);
         start_again(&mut nodes[0]).await;

@@ -212,7 +212,7 @@ async fn goes_on(nodes: &[Node], doomed: Doomed, options: MoveOptions) {
             );
         }
         // On a slow machine the asker may lose patience before the target is back.
-        CellsError::InDoubt(_) => assert!(runs_in(phase), "{phase}: {error}"),
+        CellsError::InDoubt { .. } => assert!(runs_in(phase), "{phase}: {error}"),
         _ => panic!("{phase}: {error}"),
     }
     let lines = nodes[0].stdout(agent).await.lines().count();

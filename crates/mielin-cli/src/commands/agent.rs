@@ -358,7 +358,7 @@ pub(crate) async fn move_agent(
 
 fn moved_text(moved: &Moved, node: &str) -> String {
     let mut text = format!(
-        "moved to {node} ({}): down for {}, {} in all, {} sent, {} {}\n\n",
+        "moved to {node} ({}): down for {}, {} in all, {} sent, pages in {} {}\n\n",
         moved.strategy,
         format_us(moved.downtime_us),
         format_us(moved.total_us),
