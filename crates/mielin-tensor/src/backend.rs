@@ -13,6 +13,8 @@ use mielin_hal::{CpuFeature, HardwareCapabilities};
 pub enum Backend {
     /// Plain Rust, for every processor.
     Scalar,
+    /// Vectors of 128 bits of WebAssembly, if the crate is compiled for a target that has them.
+    Simd128,
     /// Vectors of 128 bits of 64-bit Arm.
     Neon,
     /// Vectors of 256 bits and fused multiply-add of x86-64.
@@ -23,7 +25,13 @@ pub enum Backend {
 
 impl Backend {
     /// From the simplest to the fastest.
-    pub const ALL: [Backend; 4] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
+    pub const ALL: [Backend; 5] = [
+        Self::Scalar,
+        Self::Simd128,
+        Self::Neon,
+        Self::Avx2,
+        Self::Avx512,
+    ];
 
     /// What the kernels of this process use: the fastest that the processor and its operating system support, or, with
     /// the feature `std`, the one that the environment variable `MIELIN_TENSOR_BACKEND` names, if they support that. It is
@@ -52,6 +60,7 @@ impl Backend {
         let has = |features: &[CpuFeature]| features.iter().all(|feature| machine.has(*feature));
         match self {
             Self::Scalar => true,
+            Self::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             Self::Neon => cfg!(target_arch = "aarch64") && has(&[CpuFeature::Neon]),
             Self::Avx2 => cfg!(target_arch = "x86_64") && has(&[CpuFeature::Avx2, CpuFeature::Fma]),
             Self::Avx512 => {
@@ -66,6 +75,7 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Simd128 => "simd128",
             Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",

@@ -22,17 +22,25 @@ extern crate alloc;
 extern crate std;
 
 mod backend;
+mod elementary;
+mod elementwise;
 mod matmul;
 mod matrix;
+mod normalise;
 mod ops;
 mod parallel;
+mod reduce;
+mod simd;
 mod tensor;
 
 pub use backend::Backend;
+pub use elementwise::{Binary, LengthError, Unary, axpy, scale};
 pub use matmul::matmul;
 pub use matrix::{MatMut, MatRef, MatrixError};
+pub use normalise::{layer_norm, rms_norm, softmax};
 pub use ops::TensorOps;
 #[cfg(feature = "std")]
 pub use parallel::Threads;
 pub use parallel::{Parallel, matmul_parallel};
+pub use reduce::{argmax, dot, max, mean, sum};
 pub use tensor::{ShapeError, Tensor};

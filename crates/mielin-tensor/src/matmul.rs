@@ -16,19 +16,16 @@
     reason = "kernels read and write through pointers; the bounds are checked once, here"
 )]
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg(target_arch = "aarch64")]
-mod neon;
-mod scalar;
+mod blocks;
 mod scratch;
 #[cfg(test)]
 mod tests;
 
+use blocks::{Combination, DotTile, Dots, Product, Tile, columns_of};
+
 use crate::backend::Backend;
 use crate::matrix::{MatMut, MatRef, MatrixError};
+use crate::simd::{self, Kernel, Simd};
 
 /// Rows of the right factor in a block: with a kernel's columns they stay in the first-level cache.
 const DEPTH: usize = 256;
@@ -86,127 +83,32 @@ fn matmul_by(
         }
         return Ok(());
     }
-    match backend {
-        #[cfg(target_arch = "x86_64")]
-        Backend::Avx512 => match avx512::Avx512::new() {
-            Some(kernel) => multiply(kernel, a, b, c),
-            None => multiply(scalar::Scalar, a, b, c),
-        },
-        #[cfg(target_arch = "x86_64")]
-        Backend::Avx2 => match avx2::Avx2::new() {
-            Some(kernel) => multiply(kernel, a, b, c),
-            None => multiply(scalar::Scalar, a, b, c),
-        },
-        #[cfg(target_arch = "aarch64")]
-        Backend::Neon => match neon::Neon::new() {
-            Some(kernel) => multiply(kernel, a, b, c),
-            None => multiply(scalar::Scalar, a, b, c),
-        },
-        _ => multiply(scalar::Scalar, a, b, c),
-    }
+    simd::run(backend, Multiply { a, b, c });
     Ok(())
 }
 
-/// Whether the processor can run the kernels of a backend.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn proved(backend: Backend) -> bool {
-    backend == Backend::active() || backend.is_supported()
+struct Multiply<'a, 'b, 'c> {
+    a: MatRef<'a, f32>,
+    b: MatRef<'b, f32>,
+    c: &'a mut MatMut<'c, f32>,
 }
 
-/// A block of the product, and where its factors are.
-#[derive(Clone, Copy)]
-struct Tile {
-    /// At most [`Kernel::ROWS`], and not 0.
-    rows: usize,
-    /// At most [`Kernel::COLUMNS`], and not 0.
-    columns: usize,
-    /// Terms of each sum.
-    depth: usize,
-    /// The element of the left factor in row `i` and column `p` is at `i * a_row + p * a_step`.
-    a: *const f32,
-    a_row: usize,
-    a_step: usize,
-    /// The element of the right factor in row `p` and column `j` is at `p * b_step + j`.
-    b: *const f32,
-    b_step: usize,
-    /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
-    c: *mut f32,
-    c_row: usize,
-    /// Whether the sums are added to what is there, or take its place.
-    adds: bool,
-}
+impl Kernel for Multiply<'_, '_, '_> {
+    type Output = ();
 
-/// A block of the product of a few rows and columns that are contiguous.
-#[derive(Clone, Copy)]
-struct DotTile {
-    /// At most [`Kernel::DOT_ROWS`], and not 0.
-    rows: usize,
-    /// At most [`Kernel::DOT_COLUMNS`], and not 0.
-    columns: usize,
-    /// Terms of each sum.
-    depth: usize,
-    /// The element of the left factor in row `i` and column `p` is at `i * a_row + p`.
-    a: *const f32,
-    a_row: usize,
-    /// The element of the right factor in row `p` and column `j` is at `p + j * b_column`.
-    b: *const f32,
-    b_column: usize,
-    /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
-    c: *mut f32,
-    c_row: usize,
-}
-
-/// What multiplies a block. That there is one shows that the processor has its instructions.
-trait Kernel: Copy {
-    /// Most rows of a block.
-    const ROWS: usize;
-    /// Most columns of a block.
-    const COLUMNS: usize;
-
-    /// Computes a block.
-    ///
-    /// # Safety
-    /// Every element that [`Tile`] names may be read, those of the product written, and nobody else accesses the latter.
-    unsafe fn multiply(self, tile: Tile);
-
-    /// Computes a block of one row and any number of columns, of at most [`TERMS`] terms: along the rows of the right
-    /// factor, for which it is read just once.
-    ///
-    /// # Safety
-    /// As for [`multiply`](Self::multiply).
-    unsafe fn combine(self, tile: Tile) {
-        let columns = tile.columns;
-        for column in (0..columns).step_by(Self::COLUMNS) {
-            // SAFETY: as for this function.
-            unsafe {
-                self.multiply(Tile {
-                    columns: Self::COLUMNS.min(columns - column),
-                    b: tile.b.add(column),
-                    c: tile.c.add(column),
-                    ..tile
-                });
-            }
-        }
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        multiply(simd, self.a, self.b, self.c);
     }
-
-    /// Most rows of a block of [`dot`](Self::dot).
-    const DOT_ROWS: usize;
-    /// Most columns of a block of [`dot`](Self::dot).
-    const DOT_COLUMNS: usize;
-
-    /// Computes a block whose right factor has its columns contiguous, as its left one has its rows.
-    ///
-    /// # Safety
-    /// As for [`multiply`](Self::multiply).
-    unsafe fn dot(self, tile: DotTile);
 }
 
-fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut MatMut<'_, f32>) {
+fn multiply<S: Simd>(simd: S, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut MatMut<'_, f32>) {
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     let [b_row, b_column] = b.strides();
-    let few = rows <= 2 * K::ROWS;
+    let width = columns_of::<S>();
+    let few = rows <= 2 * S::PRODUCT[0];
     if few && b_row == 1 && b_column != 1 && a.strides()[1] == 1 {
-        return multiply_columns(kernel, a, b, c);
+        return multiply_columns(simd, a, b, c);
     }
     let right_is_large = is_large(depth, columns);
     if b_column == 1 && (few || !right_is_large) {
@@ -224,7 +126,7 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
                     .elements()
                     .as_ptr(),
                 step: b_row,
-                panel: K::COLUMNS,
+                panel: width,
             };
             let block = Block {
                 first_row: 0,
@@ -239,31 +141,31 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
             // fit together.
             unsafe {
                 match combines {
-                    true => combine_block(kernel, left, right, c, block),
-                    false => multiply_block(kernel, left, right, c, block),
+                    true => combine_block(simd, left, right, c, block),
+                    false => multiply_block(simd, left, right, c, block),
                 }
             }
         }
         return;
     }
-    let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(K::COLUMNS));
+    let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(width));
     let copies = columns >= COPY_COLUMNS && is_large(rows, depth);
     let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
     scratch::with(left_elements + DEPTH.min(depth) * panels, |scratch| {
         let (copied, packed) = scratch.split_at_mut(left_elements);
         for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
-            let width = BLOCK_COLUMNS.min(columns - first_column);
+            let taken = BLOCK_COLUMNS.min(columns - first_column);
             for first_term in (0..depth).step_by(DEPTH) {
                 let terms = DEPTH.min(depth - first_term);
-                let right = part(b, [first_term, first_column], [terms, width]);
-                let right = pack(right, K::COLUMNS, packed);
+                let right = part(b, [first_term, first_column], [terms, taken]);
+                let right = pack(right, width, packed);
                 for first_row in (0..rows).step_by(BLOCK_ROWS) {
                     let block = Block {
                         first_row,
                         rows: BLOCK_ROWS.min(rows - first_row),
                         terms,
                         first_column,
-                        columns: width,
+                        columns: taken,
                         adds: first_term > 0,
                     };
                     let left = part(a, [first_row, first_term], [block.rows, terms]);
@@ -272,7 +174,7 @@ fn multiply<K: Kernel>(kernel: K, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mu
                         false => Left::of(left),
                     };
                     // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
-                    unsafe { multiply_block(kernel, left, right, c, block) };
+                    unsafe { multiply_block(simd, left, right, c, block) };
                 }
             }
         }
@@ -285,8 +187,8 @@ const fn is_large(rows: usize, columns: usize) -> bool {
 }
 
 /// A few rows times columns that are contiguous: each sum of products is computed along both.
-fn multiply_columns<K: Kernel>(
-    kernel: K,
+fn multiply_columns<S: Simd>(
+    simd: S,
     a: MatRef<'_, f32>,
     b: MatRef<'_, f32>,
     c: &mut MatMut<'_, f32>,
@@ -296,14 +198,14 @@ fn multiply_columns<K: Kernel>(
     let c_row = c.row_stride();
     let (left, right) = (a.elements().as_ptr(), b.elements().as_ptr());
     let product = c.elements_mut().as_mut_ptr();
-    for column in (0..columns).step_by(K::DOT_COLUMNS) {
-        for row in (0..rows).step_by(K::DOT_ROWS) {
+    for column in (0..columns).step_by(S::DOTS[1]) {
+        for row in (0..rows).step_by(S::DOTS[0]) {
             // SAFETY: row and column are inside of what `a`, `b` and `c` hold, as they were made, and their shapes fit
             // together. `c` is borrowed for writing.
             unsafe {
-                kernel.dot(DotTile {
-                    rows: K::DOT_ROWS.min(rows - row),
-                    columns: K::DOT_COLUMNS.min(columns - column),
+                simd.call(Dots::new(DotTile {
+                    rows: S::DOTS[0].min(rows - row),
+                    columns: S::DOTS[1].min(columns - column),
                     depth,
                     a: left.add(row * a_row),
                     a_row,
@@ -311,7 +213,7 @@ fn multiply_columns<K: Kernel>(
                     b_column,
                     c: product.add(row * c_row + column),
                     c_row,
-                });
+                }));
             }
         }
     }
@@ -373,8 +275,8 @@ struct Right {
 
 /// # Safety
 /// The block is a part of `c`; `left` has its rows and terms, `right` its terms and columns.
-unsafe fn multiply_block<K: Kernel>(
-    kernel: K,
+unsafe fn multiply_block<S: Simd>(
+    simd: S,
     left: Left,
     right: Right,
     c: &mut MatMut<'_, f32>,
@@ -382,15 +284,15 @@ unsafe fn multiply_block<K: Kernel>(
 ) {
     let c_row = c.row_stride();
     let product = c.elements_mut().as_mut_ptr();
-    for (panel, column) in (0..block.columns).step_by(K::COLUMNS).enumerate() {
-        for row in (0..block.rows).step_by(K::ROWS) {
+    for (panel, column) in (0..block.columns).step_by(columns_of::<S>()).enumerate() {
+        for row in (0..block.rows).step_by(S::PRODUCT[0]) {
             let (i, j) = (block.first_row + row, block.first_column + column);
             // SAFETY: the row, the term and the column are inside of the block, and so inside of what the pointers
             // belong to. `c` is borrowed for writing.
             unsafe {
-                kernel.multiply(Tile {
-                    rows: K::ROWS.min(block.rows - row),
-                    columns: K::COLUMNS.min(block.columns - column),
+                simd.call(Product::new(Tile {
+                    rows: S::PRODUCT[0].min(block.rows - row),
+                    columns: columns_of::<S>().min(block.columns - column),
                     depth: block.terms,
                     a: left.elements.add(row * left.row),
                     a_row: left.row,
@@ -400,7 +302,7 @@ unsafe fn multiply_block<K: Kernel>(
                     c: product.add(i * c_row + j),
                     c_row,
                     adds: block.adds,
-                });
+                }));
             }
         }
     }
@@ -410,8 +312,8 @@ unsafe fn multiply_block<K: Kernel>(
 ///
 /// # Safety
 /// As for [`multiply_block`].
-unsafe fn combine_block<K: Kernel>(
-    kernel: K,
+unsafe fn combine_block<S: Simd>(
+    simd: S,
     left: Left,
     right: Right,
     c: &mut MatMut<'_, f32>,
@@ -422,7 +324,7 @@ unsafe fn combine_block<K: Kernel>(
     for row in 0..block.rows {
         // SAFETY: the row is inside of the block. `c` is borrowed for writing.
         unsafe {
-            kernel.combine(Tile {
+            simd.call(Combination::new(Tile {
                 rows: 1,
                 columns: block.columns,
                 depth: block.terms,
@@ -434,7 +336,7 @@ unsafe fn combine_block<K: Kernel>(
                 c: product.add(row * c_row),
                 c_row,
                 adds: block.adds,
-            });
+            }));
         }
     }
 }

@@ -1,0 +1,172 @@
+//! Exponentials and what is made of them, on vectors.
+//!
+//! The polynomials are minimax ones, found by Remez's algorithm for the relative error of the result, with coefficients
+//! rounded to floats. What each function is off by was measured on every float; `unary` states it.
+
+use crate::simd::Simd;
+
+const LOG2_E: f32 = core::f32::consts::LOG2_E;
+/// The first bits of ln 2: times a whole number below 2¹⁵ there is nothing to round.
+const LN_2_FIRST: f32 = 355.0 / 512.0;
+/// What it lacks.
+const LN_2_REST: f32 = -2.121_944_4e-4;
+
+/// (eʳ - 1 - r) / r² for |r| ≤ ln 2 / 2; off by less than 3.1e-9 of eʳ.
+const EXP: [f32; 5] = [
+    0.499_999_93,
+    0.166_665_2,
+    0.041_668_396,
+    0.008_368_797,
+    0.001_381_443_3,
+];
+
+/// (tanh √u - √u) / √u³ for u ≤ 0.625²; off by less than 4.4e-9 of tanh √u.
+const TANH: [f32; 5] = [
+    -0.333_332_8,
+    0.133_314_42,
+    -0.053_739_715,
+    0.020_639_086,
+    -0.005_704_986_4,
+];
+/// Up to here it is used.
+const TANH_SMALL: f32 = 0.625;
+
+/// exp(t² / 2) · Φ(-t) in w = 3 / (3 + t) for t up to 14, where Φ is the normal distribution; off by less than 7.8e-9 of it.
+const TAIL: [f32; 10] = [
+    5.667_451_7e-6,
+    0.132_825_84,
+    0.134_819_98,
+    0.105_741_58,
+    0.141_875_6,
+    -0.099_389_784,
+    0.280_544_7,
+    -0.322_182_77,
+    0.153_239_22,
+    -0.027_480_002,
+];
+/// From here on Φ(-t) is less than the smallest float, also times t.
+const TAIL_END: f32 = 15.0;
+
+#[inline(always)]
+fn polynomial<S: Simd>(simd: S, coefficients: &[f32], x: S::Floats) -> S::Floats {
+    let (last, others) = coefficients.split_last().expect("it has coefficients");
+    let highest = simd.splat(*last);
+    others.iter().rev().fold(highest, |value, coefficient| {
+        simd.mul_add(value, x, simd.splat(*coefficient))
+    })
+}
+
+/// eˣ as a factor near 1 and a power of two. What is not a number gives anything.
+#[inline(always)]
+fn exp_parts<S: Simd>(simd: S, x: S::Floats) -> (S::Floats, S::Floats) {
+    // Beyond these it is 0 or infinity whatever it is.
+    let x = simd.max(simd.min(x, simd.splat(100.0)), simd.splat(-120.0));
+    let exponent = simd.round(simd.mul(x, simd.splat(LOG2_E)));
+    let r = simd.mul_add(exponent, simd.splat(-LN_2_FIRST), x);
+    let r = simd.mul_add(exponent, simd.splat(-LN_2_REST), r);
+    let rest = simd.mul_add(polynomial(simd, &EXP, r), simd.mul(r, r), r);
+    (simd.add(rest, simd.splat(1.0)), exponent)
+}
+
+/// Times a power of two, in two steps: so the result may be subnormal, and is rounded once.
+#[inline(always)]
+fn scale<S: Simd>(simd: S, x: S::Floats, exponent: S::Floats) -> S::Floats {
+    let half = simd.round(simd.mul(exponent, simd.splat(0.5)));
+    let rest = simd.sub(exponent, half);
+    simd.mul(
+        simd.mul(x, simd.power_of_two(half)),
+        simd.power_of_two(rest),
+    )
+}
+
+/// `result`, but what was not a number stays so.
+#[inline(always)]
+fn unless_nan<S: Simd>(simd: S, x: S::Floats, result: S::Floats) -> S::Floats {
+    simd.select(simd.is_nan(x), x, result)
+}
+
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    let (factor, exponent) = exp_parts(simd, x);
+    unless_nan(simd, x, scale(simd, factor, exponent))
+}
+
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    let magnitude = simd.abs(x);
+    let squared = simd.mul(x, x);
+    let small = simd.mul_add(simd.mul(polynomial(simd, &TANH, squared), squared), x, x);
+    let (one, two) = (simd.splat(1.0), simd.splat(2.0));
+    let doubled = exp(simd, simd.add(magnitude, magnitude));
+    let large = simd.sub(one, simd.div(two, simd.add(doubled, one)));
+    let is_negative = simd.less(x, simd.splat(0.0));
+    let large = simd.select(is_negative, simd.sub(simd.splat(0.0), large), large);
+    let is_small = simd.less(magnitude, simd.splat(TANH_SMALL));
+    unless_nan(simd, x, simd.select(is_small, small, large))
+}
+
+/// 1 / (1 + e⁻ˣ).
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    let one = simd.splat(1.0);
+    let power = exp(simd, simd.sub(simd.splat(0.0), simd.abs(x)));
+    let above = simd.div(one, simd.add(one, power));
+    let is_negative = simd.less(x, simd.splat(0.0));
+    let sigmoid = simd.select(is_negative, simd.mul(power, above), above);
+    unless_nan(simd, x, sigmoid)
+}
+
+/// x · sigmoid(x), which is -0 where that is less than the smallest float.
+#[inline(always)]
+pub(crate) fn silu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+    let (factor, exponent) = exp_parts(simd, simd.sub(zero, simd.abs(x)));
+    let power = scale(simd, factor, exponent);
+    let above = simd.div(one, simd.add(one, power));
+    // Infinity times zero is not wanted, and the power alone is subnormal before the product is.
+    let finite = simd.max(x, simd.splat(-200.0));
+    let below = simd.mul(simd.mul(finite, factor), above);
+    let below = scale(simd, below, exponent);
+    let is_negative = simd.less(x, zero);
+    unless_nan(simd, x, simd.select(is_negative, below, simd.mul(x, above)))
+}
+
+/// x · Φ(x).
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    let (one, three) = (simd.splat(1.0), simd.splat(3.0));
+    let t = simd.min(simd.abs(x), simd.splat(TAIL_END));
+    let shape = polynomial(simd, &TAIL, simd.div(three, simd.add(three, t)));
+    // What the square loses when it is rounded is not small beside 1 when it is exponentiated.
+    let squared = simd.mul(t, t);
+    let lost = simd.lost(t, t, squared);
+    let (factor, exponent) = exp_parts(simd, simd.mul(squared, simd.splat(-0.5)));
+    let factor = simd.mul_add(simd.mul(lost, simd.splat(-0.5)), factor, factor);
+    let tail = simd.mul(shape, factor);
+    let below = simd.mul(simd.max(x, simd.splat(-TAIL_END)), tail);
+    let below = scale(simd, below, exponent);
+    let above = simd.mul(x, simd.sub(one, scale(simd, tail, exponent)));
+    let is_negative = simd.less(x, simd.splat(0.0));
+    unless_nan(simd, x, simd.select(is_negative, below, above))
+}
+
+/// x · sigmoid(√(8/π) · (x + 0.044715 · x³)).
+#[inline(always)]
+pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    const FIRST: f32 = 1.595_769;
+    const THIRD: f32 = FIRST * 0.044_715;
+    // Beyond it the result is 0 or x; the cube must not become infinite.
+    let end = simd.splat(30.0);
+    let near = simd.max(simd.min(x, end), simd.sub(simd.splat(0.0), end));
+    let squared = simd.mul(near, near);
+    let slope = simd.mul_add(squared, simd.splat(THIRD), simd.splat(FIRST));
+    let share = sigmoid(simd, simd.mul(near, slope));
+    let finite = simd.max(x, simd.splat(-30.0));
+    unless_nan(simd, x, simd.mul(finite, share))
+}
+
+/// The larger one of x and 0.
+#[inline(always)]
+pub(crate) fn relu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
+    unless_nan(simd, x, simd.max(x, simd.splat(0.0)))
+}

@@ -1,0 +1,307 @@
+//! Blocks of a product in registers.
+
+use super::TERMS;
+use crate::simd::{Kernel, Simd};
+
+/// A block of the product, and where its factors are.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// At most as many as [`Simd::PRODUCT`] says, and not 0.
+    pub(super) rows: usize,
+    /// At most as many as that many vectors have, and not 0.
+    pub(super) columns: usize,
+    /// Terms of each sum.
+    pub(super) depth: usize,
+    /// The element of the left factor in row `i` and column `p` is at `i * a_row + p * a_step`.
+    pub(super) a: *const f32,
+    pub(super) a_row: usize,
+    pub(super) a_step: usize,
+    /// The element of the right factor in row `p` and column `j` is at `p * b_step + j`.
+    pub(super) b: *const f32,
+    pub(super) b_step: usize,
+    /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
+    pub(super) c: *mut f32,
+    pub(super) c_row: usize,
+    /// Whether the sums are added to what is there, or take its place.
+    pub(super) adds: bool,
+}
+
+/// A block of the product of a few rows and columns that are contiguous.
+#[derive(Clone, Copy)]
+pub(super) struct DotTile {
+    /// At most as many as [`Simd::DOTS`] says, and not 0.
+    pub(super) rows: usize,
+    /// At most as many as [`Simd::DOTS`] says, and not 0.
+    pub(super) columns: usize,
+    /// Terms of each sum.
+    pub(super) depth: usize,
+    /// The element of the left factor in row `i` and column `p` is at `i * a_row + p`.
+    pub(super) a: *const f32,
+    pub(super) a_row: usize,
+    /// The element of the right factor in row `p` and column `j` is at `p + j * b_column`.
+    pub(super) b: *const f32,
+    pub(super) b_column: usize,
+    /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
+    pub(super) c: *mut f32,
+    pub(super) c_row: usize,
+}
+
+/// Columns of a block.
+pub(super) const fn columns_of<S: Simd>() -> usize {
+    S::PRODUCT[1] * S::LANES
+}
+
+/// Computes a block.
+pub(super) struct Product(Tile);
+
+/// Computes a block of one row and any number of columns, of at most [`TERMS`] terms: along the rows of the right factor, for which
+/// it is read just once.
+pub(super) struct Combination(Tile);
+
+/// Computes a block whose right factor has its columns contiguous, as its left one has its rows.
+pub(super) struct Dots(DotTile);
+
+impl Product {
+    /// # Safety
+    /// Every element that the tile names may be read, those of the product written, and nobody else accesses the latter.
+    pub(super) unsafe fn new(tile: Tile) -> Product {
+        Product(tile)
+    }
+}
+
+impl Combination {
+    /// # Safety
+    /// As for [`Product::new`].
+    pub(super) unsafe fn new(tile: Tile) -> Combination {
+        Combination(tile)
+    }
+}
+
+impl Dots {
+    /// # Safety
+    /// As for [`Product::new`].
+    pub(super) unsafe fn new(tile: DotTile) -> Dots {
+        Dots(tile)
+    }
+}
+
+impl Kernel for Product {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        const { assert!(S::PRODUCT[0] <= 8 && S::PRODUCT[1] <= 3) };
+        let tile = self.0;
+        // SAFETY: the promise when this was made.
+        unsafe {
+            match tile.columns.div_ceil(S::LANES) {
+                1 => of_rows::<S, 1>(simd, tile),
+                2 => of_rows::<S, 2>(simd, tile),
+                _ if S::PRODUCT[1] == 3 => of_rows::<S, 3>(simd, tile),
+                _ => unreachable!("a block has no more columns"),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn of_rows<S: Simd, const V: usize>(simd: S, tile: Tile) {
+    // SAFETY: as for this function.
+    unsafe {
+        match tile.rows {
+            1 => product::<S, 1, V>(simd, tile),
+            2 => product::<S, 2, V>(simd, tile),
+            3 => product::<S, 3, V>(simd, tile),
+            4 => product::<S, 4, V>(simd, tile),
+            5 if S::PRODUCT[0] >= 5 => product::<S, 5, V>(simd, tile),
+            6 if S::PRODUCT[0] >= 6 => product::<S, 6, V>(simd, tile),
+            7 if S::PRODUCT[0] >= 7 => product::<S, 7, V>(simd, tile),
+            _ if S::PRODUCT[0] >= 8 => product::<S, 8, V>(simd, tile),
+            _ => unreachable!("a block has no more rows"),
+        }
+    }
+}
+
+/// `R` rows times `V` vectors, the last of which may have fewer elements.
+#[inline(always)]
+unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) {
+    let mut sums = [[simd.splat(0.0); V]; R];
+    let (mut a, mut b) = (tile.a, tile.b);
+    let last = tile.columns - (V - 1) * S::LANES;
+    // SAFETY: rows, terms and columns are inside of the tile.
+    unsafe {
+        if last == S::LANES {
+            for _ in 0..tile.depth {
+                let mut right = [simd.splat(0.0); V];
+                for (v, right) in right.iter_mut().enumerate() {
+                    *right = simd.read(b.add(v * S::LANES));
+                }
+                add_products(simd, &mut sums, &right, a, tile.a_row);
+                (a, b) = (a.wrapping_add(tile.a_step), b.wrapping_add(tile.b_step));
+            }
+        } else {
+            for _ in 0..tile.depth {
+                let mut right = [simd.splat(0.0); V];
+                for (v, right) in right.iter_mut().enumerate().take(V - 1) {
+                    *right = simd.read(b.add(v * S::LANES));
+                }
+                right[V - 1] = simd.read_some(b.add((V - 1) * S::LANES), last, 0.0);
+                add_products(simd, &mut sums, &right, a, tile.a_row);
+                (a, b) = (a.wrapping_add(tile.a_step), b.wrapping_add(tile.b_step));
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            let c = tile.c.add(i * tile.c_row);
+            for (v, sum) in sums.iter().enumerate() {
+                let c = c.add(v * S::LANES);
+                if v < V - 1 || last == S::LANES {
+                    let sum = match tile.adds {
+                        true => simd.add(simd.read(c), *sum),
+                        false => *sum,
+                    };
+                    simd.write(c, sum);
+                } else {
+                    let sum = match tile.adds {
+                        true => simd.add(simd.read_some(c, last, 0.0), *sum),
+                        false => *sum,
+                    };
+                    simd.write_some(c, last, sum);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_products<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::Floats; V]; R],
+    right: &[S::Floats; V],
+    a: *const f32,
+    a_row: usize,
+) {
+    for (i, sums) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller has so many rows.
+        let left = simd.splat(unsafe { *a.add(i * a_row) });
+        for (sum, right) in sums.iter_mut().zip(right) {
+            *sum = simd.mul_add(left, *right, *sum);
+        }
+    }
+}
+
+impl Kernel for Combination {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let tile = self.0;
+        let whole = tile.columns / S::LANES * S::LANES;
+        let last = tile.columns - whole;
+        // SAFETY: terms and columns are inside of the tile, as was promised when this was made.
+        unsafe {
+            let mut left = [simd.splat(0.0); TERMS];
+            for (p, left) in left.iter_mut().enumerate().take(tile.depth) {
+                *left = simd.splat(*tile.a.add(p * tile.a_step));
+            }
+            for column in (0..whole).step_by(S::LANES) {
+                let (b, c) = (tile.b.add(column), tile.c.add(column));
+                let mut sum = match tile.adds {
+                    true => simd.read(c),
+                    false => simd.splat(0.0),
+                };
+                if tile.depth == TERMS {
+                    for (p, left) in left.iter().enumerate() {
+                        sum = simd.mul_add(*left, simd.read(b.add(p * tile.b_step)), sum);
+                    }
+                } else {
+                    for (p, left) in left.iter().enumerate().take(tile.depth) {
+                        sum = simd.mul_add(*left, simd.read(b.add(p * tile.b_step)), sum);
+                    }
+                }
+                simd.write(c, sum);
+            }
+            if last > 0 {
+                let (b, c) = (tile.b.add(whole), tile.c.add(whole));
+                let mut sum = match tile.adds {
+                    true => simd.read_some(c, last, 0.0),
+                    false => simd.splat(0.0),
+                };
+                for (p, left) in left.iter().enumerate().take(tile.depth) {
+                    let right = simd.read_some(b.add(p * tile.b_step), last, 0.0);
+                    sum = simd.mul_add(*left, right, sum);
+                }
+                simd.write_some(c, last, sum);
+            }
+        }
+    }
+}
+
+impl Kernel for Dots {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        const { assert!(S::DOTS[0] <= 4 && S::DOTS[1] == 4) };
+        let tile = self.0;
+        // SAFETY: the promise when this was made.
+        unsafe {
+            match tile.rows {
+                1 => dots_of_columns::<S, 1>(simd, tile),
+                2 => dots_of_columns::<S, 2>(simd, tile),
+                3 if S::DOTS[0] >= 3 => dots_of_columns::<S, 3>(simd, tile),
+                _ if S::DOTS[0] >= 4 => dots_of_columns::<S, 4>(simd, tile),
+                _ => unreachable!("a block has no more rows"),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dots_of_columns<S: Simd, const R: usize>(simd: S, tile: DotTile) {
+    // SAFETY: as for this function.
+    unsafe {
+        match tile.columns {
+            1 => dots::<S, R, 1>(simd, tile),
+            2 => dots::<S, R, 2>(simd, tile),
+            3 => dots::<S, R, 3>(simd, tile),
+            _ => dots::<S, R, 4>(simd, tile),
+        }
+    }
+}
+
+/// Sums of products along `R` rows and `C` columns.
+#[inline(always)]
+unsafe fn dots<S: Simd, const R: usize, const C: usize>(simd: S, tile: DotTile) {
+    let mut sums = [[simd.splat(0.0); C]; R];
+    let whole = tile.depth / S::LANES * S::LANES;
+    let last = tile.depth - whole;
+    // SAFETY: rows, terms and columns are inside of the tile.
+    unsafe {
+        for p in (0..whole).step_by(S::LANES) {
+            let mut right = [simd.splat(0.0); C];
+            for (j, right) in right.iter_mut().enumerate() {
+                *right = simd.read(tile.b.add(j * tile.b_column + p));
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let left = simd.read(tile.a.add(i * tile.a_row + p));
+                for (sum, right) in sums.iter_mut().zip(&right) {
+                    *sum = simd.mul_add(left, *right, *sum);
+                }
+            }
+        }
+        if last > 0 {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let left = simd.read_some(tile.a.add(i * tile.a_row + whole), last, 0.0);
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    let right = tile.b.add(j * tile.b_column + whole);
+                    *sum = simd.mul_add(left, simd.read_some(right, last, 0.0), *sum);
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
+                *tile.c.add(i * tile.c_row + j) = simd.sum(*sum);
+            }
+        }
+    }
+}

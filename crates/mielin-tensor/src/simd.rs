@@ -1,0 +1,185 @@
+//! Vectors of 32-bit floats, as each backend has them, and kernels that are written once for all of them.
+//!
+//! A kernel is a value with a function [`Kernel::run`] that is generic over [`Simd`]. [`Simd::call`] compiles it inside of a
+//! function for which the compiler may use the instructions of that backend; so what a kernel calls must be
+//! `#[inline(always)]`, or it would be compiled without them. [`run`] calls it for the backend that is asked for.
+//!
+//! Whoever holds a value of a type that is [`Simd`] has a processor with its instructions: making one finds that out. That is
+//! why their functions are safe to call.
+
+#![allow(
+    unsafe_code,
+    reason = "instructions of a processor, which are called where it was found to have them"
+)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::backend::Backend;
+
+/// A vector unit. That there is a value shows that the processor has it.
+pub(crate) trait Simd: Copy {
+    /// Elements of a vector.
+    const LANES: usize;
+    /// Rows and vectors of a block of a matrix product that fit the registers, with what is multiplied.
+    const PRODUCT: [usize; 2];
+    /// Rows and columns of a block of sums of products along both that fit the registers.
+    const DOTS: [usize; 2];
+
+    /// [`LANES`](Self::LANES) floats.
+    type Floats: Copy;
+    /// A truth value for each of as many floats.
+    type Mask: Copy;
+    /// As many sums in twice the precision.
+    type Sums: Copy;
+
+    /// Runs a kernel where the compiler may use the instructions of this backend.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// The same element everywhere.
+    fn splat(self, element: f32) -> Self::Floats;
+
+    /// Reads a vector.
+    ///
+    /// # Safety
+    /// [`LANES`](Self::LANES) elements may be read from there.
+    unsafe fn read(self, from: *const f32) -> Self::Floats;
+    /// Reads the first `count` elements of a vector, of which there are at most [`LANES`](Self::LANES); the others are `rest`.
+    ///
+    /// # Safety
+    /// `count` elements may be read from there.
+    unsafe fn read_some(self, from: *const f32, count: usize, rest: f32) -> Self::Floats;
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// [`LANES`](Self::LANES) elements may be written there.
+    unsafe fn write(self, to: *mut f32, floats: Self::Floats);
+    /// Writes the first `count` elements, of which there are at most [`LANES`](Self::LANES).
+    ///
+    /// # Safety
+    /// `count` elements may be written there.
+    unsafe fn write_some(self, to: *mut f32, count: usize, floats: Self::Floats);
+
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a · b + c`, rounded once, or twice where the backend has no such instruction.
+    fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// What `product`, which is the rounded `a · b`, lacks of it, as long as neither is subnormal or too large.
+    fn lost(self, a: Self::Floats, b: Self::Floats, product: Self::Floats) -> Self::Floats;
+    /// The larger one of each two. If one is not a number, either of them.
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The smaller one of each two. If one is not a number, either of them.
+    fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// Rounds to whole numbers, halves to even ones; for magnitudes below 2²².
+    fn round(self, a: Self::Floats) -> Self::Floats;
+    fn sqrt(self, a: Self::Floats) -> Self::Floats;
+    /// Two to the power of each, which are whole numbers from -126 to 127.
+    fn power_of_two(self, exponents: Self::Floats) -> Self::Floats;
+
+    fn less(self, a: Self::Floats, b: Self::Floats) -> Self::Mask;
+    fn is_equal(self, a: Self::Floats, b: Self::Floats) -> Self::Mask;
+    fn is_nan(self, a: Self::Floats) -> Self::Mask;
+    fn any(self, mask: Self::Mask) -> bool;
+    /// `yes` where the mask is set, else `no`.
+    fn select(self, mask: Self::Mask, yes: Self::Floats, no: Self::Floats) -> Self::Floats;
+
+    /// The sum of the elements: of the first and the second half, one by one, until one is left.
+    fn sum(self, floats: Self::Floats) -> f32;
+    /// The largest element. If one is not a number, any of them.
+    fn largest(self, floats: Self::Floats) -> f32;
+
+    fn no_sums(self) -> Self::Sums;
+    /// Adds elements to sums of twice the precision.
+    fn add_to_sums(self, sums: Self::Sums, floats: Self::Floats) -> Self::Sums;
+    fn total(self, sums: Self::Sums) -> f64;
+
+    /// Reads a vector from the beginning of a slice.
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::Floats {
+        assert!(from.len() >= Self::LANES);
+        // SAFETY: there are as many.
+        unsafe { self.read(from.as_ptr()) }
+    }
+
+    /// Reads a vector from the beginning of a slice; what it lacks is `rest`.
+    #[inline(always)]
+    fn load_some(self, from: &[f32], rest: f32) -> Self::Floats {
+        match from.len() >= Self::LANES {
+            true => self.load(from),
+            // SAFETY: there are so many.
+            false => unsafe { self.read_some(from.as_ptr(), from.len(), rest) },
+        }
+    }
+
+    /// Writes a vector to the beginning of a slice.
+    #[inline(always)]
+    fn store(self, to: &mut [f32], floats: Self::Floats) {
+        assert!(to.len() >= Self::LANES);
+        // SAFETY: there are as many.
+        unsafe { self.write(to.as_mut_ptr(), floats) }
+    }
+
+    /// Writes as much of a vector as a slice has room for.
+    #[inline(always)]
+    fn store_some(self, to: &mut [f32], floats: Self::Floats) {
+        match to.len() >= Self::LANES {
+            true => self.store(to, floats),
+            // SAFETY: there are so many.
+            false => unsafe { self.write_some(to.as_mut_ptr(), to.len(), floats) },
+        }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: Self::Floats) -> Self::Floats {
+        self.max(a, self.sub(self.splat(0.0), a))
+    }
+}
+
+/// A computation that is written once for all backends.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// Implementations are `#[inline(always)]`, as is what they call.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Runs a kernel by a backend, or by [`Backend::Scalar`] if the processor has not got that one.
+pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
+    match backend {
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx512 => match avx512::Avx512::new() {
+            Some(simd) => simd.call(kernel),
+            None => portable::Portable.call(kernel),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx2 => match avx2::Avx2::new() {
+            Some(simd) => simd.call(kernel),
+            None => portable::Portable.call(kernel),
+        },
+        #[cfg(target_arch = "aarch64")]
+        Backend::Neon => match neon::Neon::new() {
+            Some(simd) => simd.call(kernel),
+            None => portable::Portable.call(kernel),
+        },
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Backend::Simd128 => simd128::Simd128.call(kernel),
+        _ => portable::Portable.call(kernel),
+    }
+}
+
+/// Whether the processor and its operating system have what a backend needs.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn proved(backend: Backend) -> bool {
+    backend == Backend::active() || backend.is_supported()
+}

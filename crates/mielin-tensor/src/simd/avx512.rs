@@ -1,0 +1,189 @@
+//! Vectors of 512 bits of x86-64.
+
+use core::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+use crate::backend::Backend;
+
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    /// The vectors, if this processor has them.
+    pub(super) fn new() -> Option<Avx512> {
+        super::proved(Backend::Avx512).then_some(Avx512(()))
+    }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma")]
+fn run<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+const LANES: usize = 16;
+
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    ((1_u32 << count) - 1) as u16
+}
+
+// SAFETY (for all blocks below): there is an `Avx512`, so the processor has the instructions. What is read and written is what
+// the caller promised; a mask leaves the rest alone.
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason holds for all of them, and stands above"
+)]
+impl Simd for Avx512 {
+    const LANES: usize = LANES;
+    // 24 sums, 3 vectors of the right factor and an element of the left one, of 32 registers.
+    const PRODUCT: [usize; 2] = [8, 3];
+    const DOTS: [usize; 2] = [4, 4];
+
+    type Floats = __m512;
+    type Mask = __mmask16;
+    type Sums = [__m512d; 2];
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        unsafe { run(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn splat(self, element: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(element) }
+    }
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_some(self, from: *const f32, count: usize, rest: f32) -> __m512 {
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(rest), first(count), from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32, floats: __m512) {
+        unsafe { _mm512_storeu_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_some(self, to: *mut f32, count: usize, floats: __m512) {
+        unsafe { _mm512_mask_storeu_ps(to, first(count), floats) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn lost(self, a: __m512, b: __m512, product: __m512) -> __m512 {
+        unsafe { _mm512_fmsub_ps(a, b, product) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, exponents: __m512) -> __m512 {
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(exponents), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
+    }
+
+    #[inline(always)]
+    fn less(self, a: __m512, b: __m512) -> __mmask16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+    }
+
+    #[inline(always)]
+    fn is_equal(self, a: __m512, b: __m512) -> __mmask16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
+    }
+
+    #[inline(always)]
+    fn is_nan(self, a: __m512) -> __mmask16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a) }
+    }
+
+    #[inline(always)]
+    fn any(self, mask: __mmask16) -> bool {
+        mask != 0
+    }
+
+    #[inline(always)]
+    fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(mask, no, yes) }
+    }
+
+    #[inline(always)]
+    fn sum(self, floats: __m512) -> f32 {
+        unsafe { _mm512_reduce_add_ps(floats) }
+    }
+
+    #[inline(always)]
+    fn largest(self, floats: __m512) -> f32 {
+        unsafe { _mm512_reduce_max_ps(floats) }
+    }
+
+    #[inline(always)]
+    fn no_sums(self) -> [__m512d; 2] {
+        unsafe { [_mm512_setzero_pd(); 2] }
+    }
+
+    #[inline(always)]
+    fn add_to_sums(self, [low, high]: [__m512d; 2], floats: __m512) -> [__m512d; 2] {
+        unsafe {
+            let upper = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(floats));
+            [
+                _mm512_add_pd(low, _mm512_cvtps_pd(_mm512_castps512_ps256(floats))),
+                _mm512_add_pd(high, _mm512_cvtps_pd(_mm256_castpd_ps(upper))),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn total(self, [low, high]: [__m512d; 2]) -> f64 {
+        unsafe { _mm512_reduce_add_pd(_mm512_add_pd(low, high)) }
+    }
+}

@@ -1,0 +1,194 @@
+//! Vectors of 128 bits of 64-bit Arm.
+
+use core::arch::aarch64::*;
+
+use super::{Kernel, Simd};
+use crate::backend::Backend;
+
+#[derive(Clone, Copy)]
+pub(super) struct Neon(());
+
+impl Neon {
+    /// The vectors, if this processor has them.
+    pub(super) fn new() -> Option<Neon> {
+        super::proved(Backend::Neon).then_some(Neon(()))
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn run<K: Kernel>(simd: Neon, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+const LANES: usize = 4;
+
+// SAFETY (for all blocks below): there is a `Neon`, so the processor has the instructions. What is read and written is what
+// the caller promised.
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "one reason holds for all of them, and stands above"
+)]
+impl Simd for Neon {
+    const LANES: usize = LANES;
+    // 24 sums, 3 vectors of the right factor and an element of the left one, of 32 registers.
+    const PRODUCT: [usize; 2] = [8, 3];
+    const DOTS: [usize; 2] = [4, 4];
+
+    type Floats = float32x4_t;
+    type Mask = uint32x4_t;
+    type Sums = [float64x2_t; 2];
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        unsafe { run(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn splat(self, element: f32) -> float32x4_t {
+        unsafe { vdupq_n_f32(element) }
+    }
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32) -> float32x4_t {
+        unsafe { vld1q_f32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_some(self, from: *const f32, count: usize, rest: f32) -> float32x4_t {
+        let mut floats = [rest; LANES];
+        unsafe {
+            core::ptr::copy_nonoverlapping(from, floats.as_mut_ptr(), count);
+            vld1q_f32(floats.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32, floats: float32x4_t) {
+        unsafe { vst1q_f32(to, floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_some(self, to: *mut f32, count: usize, floats: float32x4_t) {
+        let mut all = [0.0; LANES];
+        unsafe {
+            vst1q_f32(all.as_mut_ptr(), floats);
+            core::ptr::copy_nonoverlapping(all.as_ptr(), to, count);
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vaddq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vsubq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vmulq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vdivq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        unsafe { vfmaq_f32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn lost(self, a: float32x4_t, b: float32x4_t, product: float32x4_t) -> float32x4_t {
+        unsafe { vfmaq_f32(vnegq_f32(product), a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vmaxq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vminq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn round(self, a: float32x4_t) -> float32x4_t {
+        unsafe { vrndnq_f32(a) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: float32x4_t) -> float32x4_t {
+        unsafe { vsqrtq_f32(a) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, exponents: float32x4_t) -> float32x4_t {
+        unsafe {
+            let biased = vaddq_s32(vcvtq_s32_f32(exponents), vdupq_n_s32(127));
+            vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+        }
+    }
+
+    #[inline(always)]
+    fn less(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
+        unsafe { vcltq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn is_equal(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
+        unsafe { vceqq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn is_nan(self, a: float32x4_t) -> uint32x4_t {
+        unsafe { vmvnq_u32(vceqq_f32(a, a)) }
+    }
+
+    #[inline(always)]
+    fn any(self, mask: uint32x4_t) -> bool {
+        unsafe { vmaxvq_u32(mask) != 0 }
+    }
+
+    #[inline(always)]
+    fn select(self, mask: uint32x4_t, yes: float32x4_t, no: float32x4_t) -> float32x4_t {
+        unsafe { vbslq_f32(mask, yes, no) }
+    }
+
+    #[inline(always)]
+    fn sum(self, floats: float32x4_t) -> f32 {
+        unsafe {
+            let two = vadd_f32(vget_low_f32(floats), vget_high_f32(floats));
+            vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self, floats: float32x4_t) -> f32 {
+        unsafe { vmaxvq_f32(floats) }
+    }
+
+    #[inline(always)]
+    fn no_sums(self) -> [float64x2_t; 2] {
+        unsafe { [vdupq_n_f64(0.0); 2] }
+    }
+
+    #[inline(always)]
+    fn add_to_sums(self, [low, high]: [float64x2_t; 2], floats: float32x4_t) -> [float64x2_t; 2] {
+        unsafe {
+            [
+                vaddq_f64(low, vcvt_f64_f32(vget_low_f32(floats))),
+                vaddq_f64(high, vcvt_high_f64_f32(floats)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn total(self, [low, high]: [float64x2_t; 2]) -> f64 {
+        unsafe { vaddvq_f64(vaddq_f64(low, high)) }
+    }
+}

@@ -1,0 +1,208 @@
+//! Plain Rust: vectors are arrays, for which the compiler may use what every processor of the target has.
+
+use core::array;
+
+use super::{Kernel, Simd};
+
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+const LANES: usize = 4;
+
+/// Adding and subtracting it leaves no room for digits after the point.
+const ROUNDER: f32 = (3 << 22) as f32;
+
+#[inline(always)]
+fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
+    array::from_fn(f)
+}
+
+#[inline(always)]
+fn test(f: impl Fn(usize) -> bool) -> [bool; LANES] {
+    array::from_fn(f)
+}
+
+impl Simd for Portable {
+    const LANES: usize = LANES;
+    const PRODUCT: [usize; 2] = [4, 2];
+    const DOTS: [usize; 2] = [2, 4];
+
+    type Floats = [f32; LANES];
+    type Mask = [bool; LANES];
+    type Sums = [f64; LANES];
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn splat(self, element: f32) -> [f32; LANES] {
+        [element; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const f32) -> [f32; LANES] {
+        // SAFETY: the caller's promise; floats may lie at any address that is a multiple of theirs.
+        unsafe { from.cast::<[f32; LANES]>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn read_some(self, from: *const f32, count: usize, rest: f32) -> [f32; LANES] {
+        let mut floats = [rest; LANES];
+        for (lane, float) in floats.iter_mut().enumerate().take(count) {
+            // SAFETY: the caller's promise.
+            *float = unsafe { *from.add(lane) };
+        }
+        floats
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32, floats: [f32; LANES]) {
+        // SAFETY: as for reading.
+        unsafe { to.cast::<[f32; LANES]>().write(floats) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_some(self, to: *mut f32, count: usize, floats: [f32; LANES]) {
+        for (lane, float) in floats.iter().enumerate().take(count) {
+            // SAFETY: the caller's promise.
+            unsafe { *to.add(lane) = *float };
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| a[lane] - b[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| a[lane] * b[lane])
+    }
+
+    #[inline(always)]
+    fn div(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| a[lane] / b[lane])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| a[lane] * b[lane] + c[lane])
+    }
+
+    #[inline(always)]
+    fn lost(self, a: [f32; LANES], b: [f32; LANES], product: [f32; LANES]) -> [f32; LANES] {
+        // A product of two floats is exact in twice the precision.
+        each(|lane| (f64::from(a[lane]) * f64::from(b[lane]) - f64::from(product[lane])) as f32)
+    }
+
+    #[inline(always)]
+    fn max(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| if a[lane] > b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn min(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| if a[lane] < b[lane] { a[lane] } else { b[lane] })
+    }
+
+    #[inline(always)]
+    fn round(self, a: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| (a[lane] + ROUNDER) - ROUNDER)
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| square_root(a[lane]))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, exponents: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| f32::from_bits(((exponents[lane] as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn less(self, a: [f32; LANES], b: [f32; LANES]) -> [bool; LANES] {
+        test(|lane| a[lane] < b[lane])
+    }
+
+    #[inline(always)]
+    fn is_equal(self, a: [f32; LANES], b: [f32; LANES]) -> [bool; LANES] {
+        test(|lane| a[lane] == b[lane])
+    }
+
+    #[inline(always)]
+    fn is_nan(self, a: [f32; LANES]) -> [bool; LANES] {
+        test(|lane| a[lane].is_nan())
+    }
+
+    #[inline(always)]
+    fn any(self, mask: [bool; LANES]) -> bool {
+        mask.contains(&true)
+    }
+
+    #[inline(always)]
+    fn select(self, mask: [bool; LANES], yes: [f32; LANES], no: [f32; LANES]) -> [f32; LANES] {
+        each(|lane| if mask[lane] { yes[lane] } else { no[lane] })
+    }
+
+    #[inline(always)]
+    fn sum(self, [a, b, c, d]: [f32; LANES]) -> f32 {
+        (a + c) + (b + d)
+    }
+
+    #[inline(always)]
+    fn largest(self, floats: [f32; LANES]) -> f32 {
+        floats.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    #[inline(always)]
+    fn no_sums(self) -> [f64; LANES] {
+        [0.0; LANES]
+    }
+
+    #[inline(always)]
+    fn add_to_sums(self, sums: [f64; LANES], floats: [f32; LANES]) -> [f64; LANES] {
+        array::from_fn(|lane| sums[lane] + f64::from(floats[lane]))
+    }
+
+    #[inline(always)]
+    fn total(self, [a, b, c, d]: [f64; LANES]) -> f64 {
+        (a + c) + (b + d)
+    }
+}
+
+/// Rounded correctly; the library without an operating system has none.
+fn square_root(a: f32) -> f32 {
+    #[cfg(feature = "std")]
+    {
+        a.sqrt()
+    }
+    #[cfg(not(feature = "std"))]
+    {
+        // A NaN, a zero, infinity or a negative number.
+        if !(a > 0.0 && a < f32::INFINITY) {
+            return if a < 0.0 { f32::NAN } else { a };
+        }
+        // Half of the exponent is a guess that is right to three bits; each of Newton's steps doubles the right ones, and in
+        // twice the precision the last rounding is the right one, for no square root lies near the middle of two floats.
+        let (a, scale) = match a < f32::MIN_POSITIVE {
+            true => (
+                f64::from(a) * f64::from(1_u32 << 24),
+                1.0 / f64::from(1_u32 << 12),
+            ),
+            false => (f64::from(a), 1.0),
+        };
+        let mut root = f64::from_bits((a.to_bits() >> 1) + (0x1FF8 << 48));
+        for _ in 0..5 {
+            root = 0.5 * (root + a / root);
+        }
+        (root * scale) as f32
+    }
+}

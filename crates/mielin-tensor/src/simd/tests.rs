@@ -1,0 +1,113 @@
+#![allow(clippy::unwrap_used)]
+
+use alloc::vec::Vec;
+
+use super::*;
+
+/// Numbers between -1 and 1 that look random.
+pub(crate) fn numbers(count: usize, mut seed: u32) -> Vec<f32> {
+    let mut next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+pub(crate) fn supported() -> impl Iterator<Item = Backend> {
+    Backend::ALL.into_iter().filter(|it| it.is_supported())
+}
+
+/// Holds every operation against the same in plain Rust, element by element.
+struct Operations;
+
+impl Kernel for Operations {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let all = |floats: S::Floats| {
+            let mut elements = [0.0; 64];
+            simd.store(&mut elements, floats);
+            elements[..S::LANES].to_vec()
+        };
+        let (a, b, c) = (numbers(64, 1), numbers(64, 2), numbers(64, 3));
+        let (x, y, z) = (simd.load(&a), simd.load(&b), simd.load(&c));
+        let check = |found: S::Floats, of: &dyn Fn(usize) -> f32| {
+            let expected: Vec<f32> = (0..S::LANES).map(of).collect();
+            assert_eq!(all(found), expected);
+        };
+        check(simd.splat(2.5), &|_| 2.5);
+        check(simd.add(x, y), &|i| a[i] + b[i]);
+        check(simd.sub(x, y), &|i| a[i] - b[i]);
+        check(simd.mul(x, y), &|i| a[i] * b[i]);
+        check(simd.div(x, y), &|i| a[i] / b[i]);
+        check(simd.max(x, y), &|i| a[i].max(b[i]));
+        check(simd.min(x, y), &|i| a[i].min(b[i]));
+        check(simd.abs(x), &|i| a[i].abs());
+        check(simd.sqrt(simd.abs(x)), &|i| a[i].abs().sqrt());
+        let many = simd.mul(x, simd.splat(1_000.0));
+        check(simd.round(many), &|i| (a[i] * 1_000.0).round_ties_even());
+        let halves = [-2.5_f32, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 126.0].repeat(8);
+        let rounded = simd.round(simd.load(&halves));
+        check(rounded, &|i| halves[i].round_ties_even());
+        check(simd.power_of_two(rounded), &|i| {
+            2_f32.powi(halves[i].round_ties_even() as i32)
+        });
+        let lost = simd.lost(x, y, simd.mul(x, y));
+        check(lost, &|i| {
+            (f64::from(a[i]) * f64::from(b[i]) - f64::from(a[i] * b[i])) as f32
+        });
+        let sums = all(simd.mul_add(x, y, z));
+        for (i, sum) in sums.iter().enumerate() {
+            let once = (f64::from(a[i]) * f64::from(b[i]) + f64::from(c[i])) as f32;
+            assert!(*sum == once || *sum == a[i] * b[i] + c[i], "{sum} {once}");
+        }
+        check(simd.select(simd.less(x, y), x, z), &|i| {
+            if a[i] < b[i] { a[i] } else { c[i] }
+        });
+        let odd: Vec<f32> = (0..64)
+            .map(|i| if i % 2 == 1 { f32::NAN } else { a[i] })
+            .collect();
+        let odd_floats = simd.load(&odd);
+        check(simd.select(simd.is_nan(odd_floats), y, z), &|i| {
+            if i % 2 == 1 { b[i] } else { c[i] }
+        });
+        check(simd.select(simd.is_equal(odd_floats, x), y, z), &|i| {
+            if i % 2 == 0 { b[i] } else { c[i] }
+        });
+        assert!(simd.any(simd.is_nan(odd_floats)) && !simd.any(simd.is_nan(x)));
+        assert_eq!(
+            simd.largest(x),
+            a[..S::LANES].iter().copied().fold(-1.0, f32::max)
+        );
+        let mut halved = a[..S::LANES].to_vec();
+        while halved.len() > 1 {
+            let (first, second) = halved.split_at(halved.len() / 2);
+            halved = first.iter().zip(second).map(|(a, b)| a + b).collect();
+        }
+        assert_eq!(simd.sum(x), halved[0]);
+        let sums = simd.add_to_sums(simd.add_to_sums(simd.no_sums(), x), y);
+        let exact: f64 = (0..S::LANES)
+            .map(|i| f64::from(a[i]) + f64::from(b[i]))
+            .sum();
+        assert!((simd.total(sums) - exact).abs() < 1e-12);
+        for count in 0..=S::LANES {
+            check(simd.load_some(&a[..count], 9.0), &|i| {
+                if i < count { a[i] } else { 9.0 }
+            });
+            let mut to = [7.0; 64];
+            simd.store_some(&mut to[..count], x);
+            let expected: Vec<f32> = (0..64)
+                .map(|i| if i < count { a[i] } else { 7.0 })
+                .collect();
+            assert_eq!(to.to_vec(), expected);
+        }
+    }
+}
+
+#[test]
+fn operations_of_every_backend() {
+    for backend in supported() {
+        run(backend, Operations);
+    }
+}
