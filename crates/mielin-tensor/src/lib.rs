@@ -21,26 +21,34 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod attention;
 mod backend;
 mod elementary;
 mod elementwise;
+mod embedding;
 mod matmul;
 mod matrix;
 mod normalise;
 mod ops;
 mod parallel;
 mod reduce;
+mod rotary;
 mod simd;
 mod tensor;
 
+pub use attention::{Attention, Mask, attention};
 pub use backend::Backend;
 pub use elementwise::{Binary, LengthError, Unary, axpy, scale};
-pub use matmul::matmul;
+pub use embedding::{LookupError, embedding};
+pub use matmul::{Fused, matmul, matmul_with};
 pub use matrix::{MatMut, MatRef, MatrixError};
 pub use normalise::{layer_norm, rms_norm, softmax};
 pub use ops::TensorOps;
+#[cfg(feature = "rayon")]
+pub use parallel::Rayon;
 #[cfg(feature = "std")]
 pub use parallel::Threads;
-pub use parallel::{Parallel, matmul_parallel};
+pub use parallel::{Alone, Parallel};
 pub use reduce::{argmax, dot, max, mean, sum};
+pub use rotary::{RotaryPairs, RotaryTable};
 pub use tensor::{ShapeError, Tensor};

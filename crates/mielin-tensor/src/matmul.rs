@@ -18,12 +18,16 @@
 
 mod blocks;
 mod scratch;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use blocks::{Combination, DotTile, Dots, Product, Tile, columns_of};
+pub use shared::matmul_with;
+
+use blocks::{Combination, DotTile, Dots, Finish, Product, Tile, columns_of};
 
 use crate::backend::Backend;
+use crate::elementwise::Unary;
 use crate::matrix::{MatMut, MatRef, MatrixError};
 use crate::simd::{self, Kernel, Simd};
 
@@ -47,6 +51,23 @@ const COMBINED_ROWS: usize = 2;
 /// A block of the left factor is copied if that many columns are multiplied with it.
 const COPY_COLUMNS: usize = 256;
 
+/// What is done with each element of a product while it is at hand. The default is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fused<'a> {
+    /// Whether the product is added to what is there, which is lost otherwise.
+    pub accumulate: bool,
+    /// What is added to each column: one element for each.
+    pub bias: Option<&'a [f32]>,
+    /// What is applied to the sum of these.
+    pub function: Option<Unary>,
+}
+
+impl Fused<'_> {
+    fn is_more_than_sums(&self) -> bool {
+        self.bias.is_some() || self.function.is_some()
+    }
+}
+
 /// `c = a · b`.
 ///
 /// # Errors
@@ -56,14 +77,38 @@ pub fn matmul(
     b: MatRef<'_, f32>,
     c: &mut MatMut<'_, f32>,
 ) -> Result<(), MatrixError> {
-    matmul_by(Backend::active(), a, b, c)
+    matmul_by(Backend::active(), a, b, Fused::default(), c)
 }
 
-fn matmul_by(
+pub(crate) fn matmul_by(
     backend: Backend,
     a: MatRef<'_, f32>,
     b: MatRef<'_, f32>,
+    fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
+) -> Result<(), MatrixError> {
+    expect_product(a, b, fused, c)?;
+    let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
+    if rows == 0 || columns == 0 {
+        return Ok(());
+    }
+    if depth == 0 && !fused.accumulate {
+        for row in 0..rows {
+            let row = c.row(row);
+            c.elements_mut()[row].fill(0.0);
+        }
+    }
+    simd::run(backend, Multiply { a, b, fused, c });
+    Ok(())
+}
+
+/// # Errors
+/// [`MatrixError::Product`], [`MatrixError::Bias`].
+pub(crate) fn expect_product(
+    a: MatRef<'_, f32>,
+    b: MatRef<'_, f32>,
+    fused: Fused<'_>,
+    c: &MatMut<'_, f32>,
 ) -> Result<(), MatrixError> {
     let ([rows, depth], [other_depth, columns]) = (a.shape(), b.shape());
     if depth != other_depth || c.shape() != [rows, columns] {
@@ -73,23 +118,19 @@ fn matmul_by(
             product: c.shape(),
         });
     }
-    if rows == 0 || columns == 0 {
-        return Ok(());
+    match fused.bias {
+        Some(bias) if bias.len() != columns => Err(MatrixError::Bias {
+            given: bias.len(),
+            columns,
+        }),
+        _ => Ok(()),
     }
-    if depth == 0 {
-        for row in 0..rows {
-            let row = c.row(row);
-            c.elements_mut()[row].fill(0.0);
-        }
-        return Ok(());
-    }
-    simd::run(backend, Multiply { a, b, c });
-    Ok(())
 }
 
 struct Multiply<'a, 'b, 'c> {
     a: MatRef<'a, f32>,
     b: MatRef<'b, f32>,
+    fused: Fused<'a>,
     c: &'a mut MatMut<'c, f32>,
 }
 
@@ -98,56 +139,67 @@ impl Kernel for Multiply<'_, '_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        multiply(simd, self.a, self.b, self.c);
+        let ([rows, depth], [_, columns]) = (self.a.shape(), self.b.shape());
+        let few = rows <= 2 * S::PRODUCT[0];
+        let ([_, a_column], [b_row, b_column]) = (self.a.strides(), self.b.strides());
+        if depth == 0 {
+            finish(simd, self.fused, [0, 0], [rows, columns], self.c);
+        } else if few && b_row == 1 && b_column != 1 && a_column == 1 {
+            multiply_columns(simd, self);
+        } else if b_column == 1 && (few || !is_large(depth, columns)) {
+            multiply_in_place(simd, self);
+        } else {
+            multiply_packed(simd, self);
+        }
     }
 }
 
-fn multiply<S: Simd>(simd: S, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut MatMut<'_, f32>) {
+/// Reads the right factor as it lies: it is in the caches, or is read once.
+fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
+    let Multiply { a, b, fused, c } = product;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
-    let [b_row, b_column] = b.strides();
-    let width = columns_of::<S>();
-    let few = rows <= 2 * S::PRODUCT[0];
-    if few && b_row == 1 && b_column != 1 && a.strides()[1] == 1 {
-        return multiply_columns(simd, a, b, c);
-    }
     let right_is_large = is_large(depth, columns);
-    if b_column == 1 && (few || !right_is_large) {
-        // What is read once is read as it lies.
-        let combines = right_is_large && rows <= COMBINED_ROWS;
-        let terms_max = match right_is_large {
-            true if combines => TERMS,
-            true => STREAMS,
-            false => depth,
+    let combines = right_is_large && rows <= COMBINED_ROWS;
+    let terms_max = match right_is_large {
+        true if combines => TERMS,
+        true => STREAMS,
+        false => depth,
+    };
+    for first_term in (0..depth).step_by(terms_max) {
+        let terms = terms_max.min(depth - first_term);
+        let right = Right {
+            elements: part(b, [first_term, 0], [terms, columns])
+                .elements()
+                .as_ptr(),
+            step: b.strides()[0],
+            panel: columns_of::<S>(),
         };
-        for first_term in (0..depth).step_by(terms_max) {
-            let terms = terms_max.min(depth - first_term);
-            let right = Right {
-                elements: part(b, [first_term, 0], [terms, columns])
-                    .elements()
-                    .as_ptr(),
-                step: b_row,
-                panel: width,
-            };
-            let block = Block {
-                first_row: 0,
-                rows,
-                terms,
-                first_column: 0,
-                columns,
-                adds: first_term > 0,
-            };
-            let left = Left::of(part(a, [0, first_term], [rows, terms]));
-            // SAFETY: `left`, `right` and `c` hold all of the elements of their shapes, as they were made, and the shapes
-            // fit together.
-            unsafe {
-                match combines {
-                    true => combine_block(simd, left, right, c, block),
-                    false => multiply_block(simd, left, right, c, block),
-                }
+        let block = Block {
+            first_row: 0,
+            rows,
+            terms,
+            first_column: 0,
+            columns,
+            adds: fused.accumulate || first_term > 0,
+            is_last: first_term + terms == depth,
+        };
+        let left = Left::of(part(a, [0, first_term], [rows, terms]));
+        // SAFETY: `left`, `right` and `c` hold all of the elements of their shapes, as they were made, and the shapes fit
+        // together.
+        unsafe {
+            match combines {
+                true => combine_block(simd, left, right, fused, c, block),
+                false => multiply_block(simd, left, right, fused, c, block),
             }
         }
-        return;
     }
+}
+
+/// Copies blocks of the right factor into panels, and of the left one if it is used often enough.
+fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
+    let Multiply { a, b, fused, c } = product;
+    let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
+    let width = columns_of::<S>();
     let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(width));
     let copies = columns >= COPY_COLUMNS && is_large(rows, depth);
     let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
@@ -166,7 +218,8 @@ fn multiply<S: Simd>(simd: S, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut Ma
                         terms,
                         first_column,
                         columns: taken,
-                        adds: first_term > 0,
+                        adds: fused.accumulate || first_term > 0,
+                        is_last: first_term + terms == depth,
                     };
                     let left = part(a, [first_row, first_term], [block.rows, terms]);
                     let left = match copies {
@@ -174,11 +227,32 @@ fn multiply<S: Simd>(simd: S, a: MatRef<'_, f32>, b: MatRef<'_, f32>, c: &mut Ma
                         false => Left::of(left),
                     };
                     // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
-                    unsafe { multiply_block(simd, left, right, c, block) };
+                    unsafe { multiply_block(simd, left, right, fused, c, block) };
                 }
             }
         }
     });
+}
+
+/// Does what remains to be done with some rows and columns of the product.
+fn finish<S: Simd>(
+    simd: S,
+    fused: Fused<'_>,
+    [row, column]: [usize; 2],
+    [rows, columns]: [usize; 2],
+    c: &mut MatMut<'_, f32>,
+) {
+    if fused.is_more_than_sums() {
+        let row_stride = c.row_stride();
+        simd.call(Finish {
+            fused,
+            column,
+            rows,
+            columns,
+            row_stride,
+            elements: &mut c.elements_mut()[row * row_stride + column..],
+        });
+    }
 }
 
 /// Whether a factor is not in the caches anyway. It can have any number of rows or columns that are the same elements again.
@@ -187,12 +261,8 @@ const fn is_large(rows: usize, columns: usize) -> bool {
 }
 
 /// A few rows times columns that are contiguous: each sum of products is computed along both.
-fn multiply_columns<S: Simd>(
-    simd: S,
-    a: MatRef<'_, f32>,
-    b: MatRef<'_, f32>,
-    c: &mut MatMut<'_, f32>,
-) {
+fn multiply_columns<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
+    let Multiply { a, b, fused, c } = product;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     let ([a_row, _], [_, b_column]) = (a.strides(), b.strides());
     let c_row = c.row_stride();
@@ -213,10 +283,12 @@ fn multiply_columns<S: Simd>(
                     b_column,
                     c: product.add(row * c_row + column),
                     c_row,
+                    adds: fused.accumulate,
                 }));
             }
         }
     }
+    finish(simd, fused, [0, 0], [rows, columns], c);
 }
 
 /// Some rows and columns of a matrix that has these.
@@ -240,6 +312,8 @@ struct Block {
     columns: usize,
     /// Whether there are sums already, to which these are added.
     adds: bool,
+    /// Whether the sums are complete with these.
+    is_last: bool,
 }
 
 /// The rows and terms of a block in the left factor.
@@ -279,36 +353,41 @@ unsafe fn multiply_block<S: Simd>(
     simd: S,
     left: Left,
     right: Right,
+    fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
     block: Block,
 ) {
     let c_row = c.row_stride();
-    let product = c.elements_mut().as_mut_ptr();
     for (panel, column) in (0..block.columns).step_by(columns_of::<S>()).enumerate() {
         for row in (0..block.rows).step_by(S::PRODUCT[0]) {
             let (i, j) = (block.first_row + row, block.first_column + column);
+            let rows = S::PRODUCT[0].min(block.rows - row);
+            let columns = columns_of::<S>().min(block.columns - column);
             // SAFETY: the row, the term and the column are inside of the block, and so inside of what the pointers
             // belong to. `c` is borrowed for writing.
             unsafe {
                 simd.call(Product::new(Tile {
-                    rows: S::PRODUCT[0].min(block.rows - row),
-                    columns: columns_of::<S>().min(block.columns - column),
+                    rows,
+                    columns,
                     depth: block.terms,
                     a: left.elements.add(row * left.row),
                     a_row: left.row,
                     a_step: left.step,
                     b: right.elements.add(panel * right.panel),
                     b_step: right.step,
-                    c: product.add(i * c_row + j),
+                    c: c.elements_mut().as_mut_ptr().add(i * c_row + j),
                     c_row,
                     adds: block.adds,
                 }));
+            }
+            if block.is_last {
+                finish(simd, fused, [i, j], [rows, columns], c);
             }
         }
     }
 }
 
-/// The same row by row, of at most [`TERMS`] terms, where the right factor is not in panels.
+/// The same row by row, of at most [`TERMS`] terms, where the right factor is not in panels and the block has all columns.
 ///
 /// # Safety
 /// As for [`multiply_block`].
@@ -316,11 +395,11 @@ unsafe fn combine_block<S: Simd>(
     simd: S,
     left: Left,
     right: Right,
+    fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
     block: Block,
 ) {
     let c_row = c.row_stride();
-    let product = c.elements_mut().as_mut_ptr();
     for row in 0..block.rows {
         // SAFETY: the row is inside of the block. `c` is borrowed for writing.
         unsafe {
@@ -333,10 +412,13 @@ unsafe fn combine_block<S: Simd>(
                 a_step: left.step,
                 b: right.elements,
                 b_step: right.step,
-                c: product.add(row * c_row),
+                c: c.elements_mut().as_mut_ptr().add(row * c_row),
                 c_row,
                 adds: block.adds,
             }));
+        }
+        if block.is_last {
+            finish(simd, fused, [row, 0], [1, block.columns], c);
         }
     }
 }

@@ -42,6 +42,13 @@ pub enum MatrixError {
         /// Elements from one row to the next.
         row_stride: usize,
     },
+    /// There must be an element for each column of the product.
+    Bias {
+        /// Elements there are.
+        given: usize,
+        /// Columns of the product.
+        columns: usize,
+    },
     /// The factors and the product do not fit together: `[m, k]` × `[k, n]` gives `[m, n]`.
     Product {
         /// The left factor.
@@ -70,6 +77,10 @@ impl fmt::Display for MatrixError {
             } => write!(
                 f,
                 "rows of {columns} elements overlap that begin {row_stride} elements apart"
+            ),
+            Self::Bias { given, columns } => write!(
+                f,
+                "a bias of {given} elements does not fit a product of {columns} columns"
             ),
             Self::Product {
                 left,

@@ -29,8 +29,8 @@ fn bound(function: Unary) -> f64 {
         Unary::Tanh => 2.0,
         Unary::Sigmoid => 3.0,
         Unary::Silu => 4.0,
-        Unary::Gelu => 7.0,
-        Unary::GeluTanh => 160.0,
+        Unary::Gelu => 8.0,
+        Unary::GeluTanh => 320.0,
         _ => 0.0,
     }
 }

@@ -1,6 +1,6 @@
 //! Blocks of a product in registers.
 
-use super::TERMS;
+use super::{Fused, TERMS};
 use crate::simd::{Kernel, Simd};
 
 /// A block of the product, and where its factors are.
@@ -44,6 +44,8 @@ pub(super) struct DotTile {
     /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
     pub(super) c: *mut f32,
     pub(super) c_row: usize,
+    /// Whether the sums are added to what is there, or take its place.
+    pub(super) adds: bool,
 }
 
 /// Columns of a block.
@@ -300,7 +302,44 @@ unsafe fn dots<S: Simd, const R: usize, const C: usize>(simd: S, tile: DotTile) 
         }
         for (i, sums) in sums.iter().enumerate() {
             for (j, sum) in sums.iter().enumerate() {
-                *tile.c.add(i * tile.c_row + j) = simd.sum(*sum);
+                let (c, sum) = (tile.c.add(i * tile.c_row + j), simd.sum(*sum));
+                *c = if tile.adds { *c + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// What remains to be done with elements of the product when their sums are complete.
+pub(super) struct Finish<'a> {
+    pub(super) fused: Fused<'a>,
+    /// Of the first element.
+    pub(super) column: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// From a row to the next.
+    pub(super) row_stride: usize,
+    /// From the first element on.
+    pub(super) elements: &'a mut [f32],
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let bias = self.fused.bias.map(|bias| &bias[self.column..]);
+        for row in 0..self.rows {
+            let row = row * self.row_stride;
+            let row = &mut self.elements[row..row + self.columns];
+            for (at, floats) in row.chunks_mut(S::LANES).enumerate() {
+                let mut sum = simd.load_some(floats, 0.0);
+                if let Some(bias) = bias {
+                    sum = simd.add(sum, simd.load_some(&bias[at * S::LANES..], 0.0));
+                }
+                if let Some(function) = self.fused.function {
+                    sum = function.of(simd, sum);
+                }
+                simd.store_some(floats, sum);
             }
         }
     }

@@ -5,19 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-
-/// Numbers between -1 and 1 that look random.
-fn numbers(count: usize, mut seed: u32) -> Vec<f32> {
-    let mut next = || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 8) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-fn supported() -> impl Iterator<Item = Backend> {
-    Backend::ALL.into_iter().filter(|it| it.is_supported())
-}
+use crate::simd::tests::{numbers, supported};
 
 /// Compares with sums in `f64`. An error is at most that of as many additions as there are terms, each rounded, of
 /// products that are each rounded (Higham, *Accuracy and Stability of Numerical Algorithms*, section 3.1).
@@ -26,7 +14,7 @@ fn check(backend: Backend, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
     let row_stride = columns + 3;
     let mut out = vec![f32::NAN; rows * row_stride + 1];
     let mut c = MatMut::new(&mut out, [rows, columns], row_stride).unwrap();
-    matmul_by(backend, a, b, &mut c).unwrap();
+    matmul_by(backend, a, b, Fused::default(), &mut c).unwrap();
     let element = |matrix: MatRef<'_, f32>, i: usize, j: usize| {
         let [row, column] = matrix.strides();
         f64::from(matrix.elements()[i * row + j * column])
@@ -140,7 +128,14 @@ fn nothing_and_what_is_not_a_number() {
         let mut out = [7.0; 6];
         let mut c = MatMut::row_major(&mut out, 2, 3).unwrap();
         let a = MatRef::row_major(&[], 2, 0).unwrap();
-        matmul_by(backend, a, MatRef::row_major(&[], 0, 3).unwrap(), &mut c).unwrap();
+        matmul_by(
+            backend,
+            a,
+            MatRef::row_major(&[], 0, 3).unwrap(),
+            Fused::default(),
+            &mut c,
+        )
+        .unwrap();
         assert_eq!(out, [0.0; 6], "an empty sum is 0");
         let mut none = MatMut::row_major(&mut out, 0, 3).unwrap();
         let a = MatRef::row_major(&[], 0, 2).unwrap();
@@ -148,6 +143,7 @@ fn nothing_and_what_is_not_a_number() {
             backend,
             a,
             MatRef::row_major(&[1.0; 6], 2, 3).unwrap(),
+            Fused::default(),
             &mut none,
         )
         .unwrap();
@@ -156,7 +152,14 @@ fn nothing_and_what_is_not_a_number() {
         let mut c = MatMut::row_major(&mut out, 1, 2).unwrap();
         let a = MatRef::row_major(&[0.0, 1.0], 1, 2).unwrap();
         let b = [f32::INFINITY, 1.0, 1.0, f32::MIN_POSITIVE / 4.0];
-        matmul_by(backend, a, MatRef::row_major(&b, 2, 2).unwrap(), &mut c).unwrap();
+        matmul_by(
+            backend,
+            a,
+            MatRef::row_major(&b, 2, 2).unwrap(),
+            Fused::default(),
+            &mut c,
+        )
+        .unwrap();
         assert!(out[0].is_nan(), "{backend}");
         assert_eq!(out[1], f32::MIN_POSITIVE / 4.0, "{backend}");
     }
@@ -210,6 +213,7 @@ fn a_backend_gives_the_same_bits_again() {
                 backend,
                 a,
                 MatRef::row_major(&right, 300, 90).unwrap(),
+                Fused::default(),
                 &mut c,
             )
             .unwrap();
@@ -217,4 +221,73 @@ fn a_backend_gives_the_same_bits_again() {
         };
         assert_eq!(product(), product());
     }
+}
+
+/// In every path: few rows, columns that are contiguous, factors that are packed, and no terms at all.
+#[test]
+fn what_is_fused_is_what_comes_after() {
+    let shapes = [
+        [1, 300, 100],
+        [3, 7, 5],
+        [20, 40, 60],
+        [3, 600, 300],
+        [70, 300, 200],
+        [2, 0, 5],
+    ];
+    for backend in supported() {
+        for [rows, depth, columns] in shapes {
+            let (left, right) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+            let (bias, before) = (numbers(columns, 3), numbers(rows * columns, 4));
+            let a = MatRef::row_major(&left, rows, depth).unwrap();
+            let plain = MatRef::row_major(&right, depth, columns).unwrap();
+            let transposed = MatRef::row_major(&right, columns, depth)
+                .unwrap()
+                .transposed();
+            for b in [plain, transposed] {
+                let product = |fused: Fused<'_>| {
+                    let mut out = before.clone();
+                    let mut c = MatMut::row_major(&mut out, rows, columns).unwrap();
+                    matmul_by(backend, a, b, fused, &mut c).unwrap();
+                    out
+                };
+                let alone = product(Fused::default());
+                let sums = product(Fused {
+                    accumulate: true,
+                    ..Fused::default()
+                });
+                for ((sum, before), alone) in sums.iter().zip(&before).zip(&alone) {
+                    assert!((sum - (before + alone)).abs() <= 1e-5, "{backend} {sum}");
+                }
+                let function = Some(Unary::Gelu);
+                let fused = product(Fused {
+                    accumulate: true,
+                    bias: Some(&bias),
+                    function,
+                });
+                let mut expected = sums;
+                for row in expected.chunks_mut(columns) {
+                    row.iter_mut()
+                        .zip(&bias)
+                        .for_each(|(sum, bias)| *sum += bias);
+                }
+                Unary::Gelu.apply_by(backend, None, &mut expected);
+                assert_eq!(fused, expected, "{backend} {rows} {depth} {columns}");
+            }
+        }
+    }
+    let mut out = [0.0; 4];
+    let mut c = MatMut::row_major(&mut out, 2, 2).unwrap();
+    let a = MatRef::row_major(&[1.0; 4], 2, 2).unwrap();
+    let fused = Fused {
+        bias: Some(&[1.0; 3]),
+        ..Fused::default()
+    };
+    let error = matmul_by(Backend::Scalar, a, a, fused, &mut c).unwrap_err();
+    assert_eq!(
+        error,
+        MatrixError::Bias {
+            given: 3,
+            columns: 2
+        }
+    );
 }

@@ -119,7 +119,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn sqrt(self, a: [f32; LANES]) -> [f32; LANES] {
-        each(|lane| square_root(a[lane]))
+        each(|lane| libm::sqrtf(a[lane]))
     }
 
     #[inline(always)]
@@ -175,34 +175,5 @@ impl Simd for Portable {
     #[inline(always)]
     fn total(self, [a, b, c, d]: [f64; LANES]) -> f64 {
         (a + c) + (b + d)
-    }
-}
-
-/// Rounded correctly; the library without an operating system has none.
-fn square_root(a: f32) -> f32 {
-    #[cfg(feature = "std")]
-    {
-        a.sqrt()
-    }
-    #[cfg(not(feature = "std"))]
-    {
-        // A NaN, a zero, infinity or a negative number.
-        if !(a > 0.0 && a < f32::INFINITY) {
-            return if a < 0.0 { f32::NAN } else { a };
-        }
-        // Half of the exponent is a guess that is right to three bits; each of Newton's steps doubles the right ones, and in
-        // twice the precision the last rounding is the right one, for no square root lies near the middle of two floats.
-        let (a, scale) = match a < f32::MIN_POSITIVE {
-            true => (
-                f64::from(a) * f64::from(1_u32 << 24),
-                1.0 / f64::from(1_u32 << 12),
-            ),
-            false => (f64::from(a), 1.0),
-        };
-        let mut root = f64::from_bits((a.to_bits() >> 1) + (0x1FF8 << 48));
-        for _ in 0..5 {
-            root = 0.5 * (root + a / root);
-        }
-        (root * scale) as f32
     }
 }
