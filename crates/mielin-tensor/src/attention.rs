@@ -4,15 +4,13 @@
 //! weights of all keys are never held (Milakov and Gimelshein, *Online normalizer calculation for softmax*, arXiv:1805.02867; Rabe and
 //! Staats, *Self-attention Does Not Need O(n²) Memory*, arXiv:2112.05682).
 
-use alloc::boxed::Box;
 use alloc::vec;
-use alloc::vec::Vec;
 
 use crate::backend::Backend;
 use crate::elementary::exp;
 use crate::matmul::{Fused, matmul_by, part};
 use crate::matrix::{MatMut, MatRef, MatrixError};
-use crate::parallel::Parallel;
+use crate::parallel::{Parallel, share_rows};
 use crate::reduce::largest;
 use crate::simd::{self, Kernel, Simd};
 
@@ -100,32 +98,10 @@ fn attention_by(
         .saturating_mul(keys)
         .saturating_mul(width.saturating_add(value_width));
     let blocks = queries.div_ceil(QUERIES);
-    let parts = parallel
-        .threads()
-        .min(blocks)
-        .min(products / PRODUCTS_MIN)
-        .max(1);
-    let row_stride = to.row_stride();
-    let mut rest = to.elements_mut();
-    let mut works: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(parts);
-    for number in 0..parts {
-        let first = blocks * number / parts * QUERIES;
-        let end = queries.min(blocks * (number + 1) / parts * QUERIES);
-        let len = match number + 1 == parts {
-            true => rest.len(),
-            false => (end - first) * row_stride,
-        };
-        let (mine, others) = rest.split_at_mut(len);
-        rest = others;
-        let mut rows = MatMut::new(mine, [end - first, value_width], row_stride)?;
-        works.push(Box::new(move || {
-            attend(backend, factors, first, &mut rows).expect("the shapes were compared");
-        }));
-    }
-    match parts {
-        1 => works.into_iter().for_each(|work| work()),
-        _ => parallel.run(works),
-    }
+    let parts = parallel.threads().min(blocks).min(products / PRODUCTS_MIN);
+    share_rows(parallel, parts, QUERIES, to, |first, to| {
+        attend(backend, factors, first, to).expect("the shapes were compared");
+    });
     Ok(())
 }
 

@@ -19,7 +19,7 @@ pub enum Backend {
     Neon,
     /// Vectors of 256 bits and fused multiply-add of x86-64.
     Avx2,
-    /// Vectors of 512 bits of x86-64.
+    /// Vectors of 512 bits of x86-64 (AVX-512F, BW, DQ and VL), with products of bytes where the processor has them (VNNI).
     Avx512,
 }
 
@@ -64,7 +64,14 @@ impl Backend {
             Self::Neon => cfg!(target_arch = "aarch64") && has(&[CpuFeature::Neon]),
             Self::Avx2 => cfg!(target_arch = "x86_64") && has(&[CpuFeature::Avx2, CpuFeature::Fma]),
             Self::Avx512 => {
-                let needed = [CpuFeature::Avx512f, CpuFeature::Avx2, CpuFeature::Fma];
+                let needed = [
+                    CpuFeature::Avx512f,
+                    CpuFeature::Avx512bw,
+                    CpuFeature::Avx512dq,
+                    CpuFeature::Avx512vl,
+                    CpuFeature::Avx2,
+                    CpuFeature::Fma,
+                ];
                 cfg!(target_arch = "x86_64") && has(&needed)
             }
         }

@@ -17,11 +17,14 @@
 )]
 
 mod blocks;
+mod bytes;
 mod scratch;
 mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::matmul_i8;
+pub(crate) use bytes::matmul_i8_by;
 pub use shared::matmul_with;
 
 use blocks::{Combination, DotTile, Dots, Finish, Product, Tile, columns_of};
@@ -87,7 +90,7 @@ pub(crate) fn matmul_by(
     fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
 ) -> Result<(), MatrixError> {
-    expect_product(a, b, fused, c)?;
+    expect_product(a.shape(), b.shape(), c.shape(), fused)?;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     if rows == 0 || columns == 0 {
         return Ok(());
@@ -105,23 +108,22 @@ pub(crate) fn matmul_by(
 /// # Errors
 /// [`MatrixError::Product`], [`MatrixError::Bias`].
 pub(crate) fn expect_product(
-    a: MatRef<'_, f32>,
-    b: MatRef<'_, f32>,
+    left: [usize; 2],
+    right: [usize; 2],
+    product: [usize; 2],
     fused: Fused<'_>,
-    c: &MatMut<'_, f32>,
 ) -> Result<(), MatrixError> {
-    let ([rows, depth], [other_depth, columns]) = (a.shape(), b.shape());
-    if depth != other_depth || c.shape() != [rows, columns] {
+    if left[1] != right[0] || product != [left[0], right[1]] {
         return Err(MatrixError::Product {
-            left: a.shape(),
-            right: b.shape(),
-            product: c.shape(),
+            left,
+            right,
+            product,
         });
     }
     match fused.bias {
-        Some(bias) if bias.len() != columns => Err(MatrixError::Bias {
+        Some(bias) if bias.len() != right[1] => Err(MatrixError::Bias {
             given: bias.len(),
-            columns,
+            columns: right[1],
         }),
         _ => Ok(()),
     }
@@ -203,35 +205,38 @@ fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(width));
     let copies = columns >= COPY_COLUMNS && is_large(rows, depth);
     let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
-    scratch::with(left_elements + DEPTH.min(depth) * panels, |scratch| {
-        let (copied, packed) = scratch.split_at_mut(left_elements);
-        for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
-            let taken = BLOCK_COLUMNS.min(columns - first_column);
-            for first_term in (0..depth).step_by(DEPTH) {
-                let terms = DEPTH.min(depth - first_term);
-                let right = part(b, [first_term, first_column], [terms, taken]);
-                let right = pack(right, width, packed);
-                for first_row in (0..rows).step_by(BLOCK_ROWS) {
-                    let block = Block {
-                        first_row,
-                        rows: BLOCK_ROWS.min(rows - first_row),
-                        terms,
-                        first_column,
-                        columns: taken,
-                        adds: fused.accumulate || first_term > 0,
-                        is_last: first_term + terms == depth,
-                    };
-                    let left = part(a, [first_row, first_term], [block.rows, terms]);
-                    let left = match copies {
-                        true => copy(left, copied),
-                        false => Left::of(left),
-                    };
-                    // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
-                    unsafe { multiply_block(simd, left, right, fused, c, block) };
+    scratch::with(
+        left_elements + DEPTH.min(depth) * panels,
+        |scratch: &mut [f32]| {
+            let (copied, packed) = scratch.split_at_mut(left_elements);
+            for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
+                let taken = BLOCK_COLUMNS.min(columns - first_column);
+                for first_term in (0..depth).step_by(DEPTH) {
+                    let terms = DEPTH.min(depth - first_term);
+                    let right = part(b, [first_term, first_column], [terms, taken]);
+                    let right = pack(right, width, packed);
+                    for first_row in (0..rows).step_by(BLOCK_ROWS) {
+                        let block = Block {
+                            first_row,
+                            rows: BLOCK_ROWS.min(rows - first_row),
+                            terms,
+                            first_column,
+                            columns: taken,
+                            adds: fused.accumulate || first_term > 0,
+                            is_last: first_term + terms == depth,
+                        };
+                        let left = part(a, [first_row, first_term], [block.rows, terms]);
+                        let left = match copies {
+                            true => copy(left, copied),
+                            false => Left::of(left),
+                        };
+                        // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
+                        unsafe { multiply_block(simd, left, right, fused, c, block) };
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 /// Does what remains to be done with some rows and columns of the product.
@@ -292,11 +297,11 @@ fn multiply_columns<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
 }
 
 /// Some rows and columns of a matrix that has these.
-pub(crate) fn part<'a>(
-    matrix: MatRef<'a, f32>,
+pub(crate) fn part<T>(
+    matrix: MatRef<'_, T>,
     first: [usize; 2],
     shape: [usize; 2],
-) -> MatRef<'a, f32> {
+) -> MatRef<'_, T> {
     let strides = matrix.strides();
     let from = first[0] * strides[0] + first[1] * strides[1];
     MatRef::new(&matrix.elements()[from..], shape, strides).expect("it is inside of the matrix")

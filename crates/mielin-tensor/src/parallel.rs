@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::matrix::MatMut;
+
 /// Something that does several things at the same time: a pool of threads, or the cores of a kernel.
 pub trait Parallel: Sync {
     /// How many at most are done at the same time; 1 if there is but one.
@@ -10,6 +12,39 @@ pub trait Parallel: Sync {
 
     /// Does all of these, and returns when they are done.
     fn run<'work>(&self, works: Vec<Box<dyn FnOnce() + Send + 'work>>);
+}
+
+/// Shares the rows of a matrix out in so many parts, each of a multiple of `step` rows but the last. `work` is called with a part
+/// and the number of its first row.
+pub(crate) fn share_rows<T: Send>(
+    parallel: &dyn Parallel,
+    parts: usize,
+    step: usize,
+    matrix: &mut MatMut<'_, T>,
+    work: impl Fn(usize, &mut MatMut<'_, T>) + Sync,
+) {
+    if parts <= 1 {
+        return work(0, matrix);
+    }
+    let ([rows, columns], row_stride) = (matrix.shape(), matrix.row_stride());
+    let steps = rows.div_ceil(step);
+    let mut rest = matrix.elements_mut();
+    let mut works: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(parts);
+    for number in 0..parts {
+        let first = steps * number / parts * step;
+        let end = rows.min(steps * (number + 1) / parts * step);
+        let len = match number + 1 == parts {
+            true => rest.len(),
+            false => (end - first) * row_stride,
+        };
+        let (mine, others) = rest.split_at_mut(len);
+        rest = others;
+        let part = MatMut::new(mine, [end - first, columns], row_stride);
+        let mut part = part.expect("it is a part of a matrix with this stride");
+        let work = &work;
+        works.push(Box::new(move || work(first, &mut part)));
+    }
+    parallel.run(works);
 }
 
 /// The thread that calls, and no other one.

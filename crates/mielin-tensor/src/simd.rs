@@ -35,8 +35,15 @@ pub(crate) trait Simd: Copy {
     /// Rows and columns of a block of sums of products along both that fit the registers.
     const DOTS: [usize; 2];
 
+    /// How many products of bytes a lane adds up in one step: 4, or 2 where they are widened first.
+    const TERMS: usize;
+    /// Whether bytes of the left factor are taken as if 128 were added to each.
+    const LEFT_IS_UNSIGNED: bool;
+
     /// [`LANES`](Self::LANES) floats.
     type Floats: Copy;
+    /// As many integers of 32 bits.
+    type Integers: Copy;
     /// A truth value for each of as many floats.
     type Mask: Copy;
     /// As many sums in twice the precision.
@@ -104,6 +111,36 @@ pub(crate) trait Simd: Copy {
     fn add_to_sums(self, sums: Self::Sums, floats: Self::Floats) -> Self::Sums;
     fn total(self, sums: Self::Sums) -> f64;
 
+    fn splat_integer(self, element: i32) -> Self::Integers;
+    /// Reads a vector.
+    ///
+    /// # Safety
+    /// [`LANES`](Self::LANES) elements may be read from there.
+    unsafe fn read_integers(self, from: *const i32) -> Self::Integers;
+    /// Writes a vector.
+    ///
+    /// # Safety
+    /// [`LANES`](Self::LANES) elements may be written there.
+    unsafe fn write_integers(self, to: *mut i32, integers: Self::Integers);
+    /// Adds, modulo 2³², to each sum the products of [`TERMS`](Self::TERMS) bytes of a lane on the left with as many on the right: four signed
+    /// bytes, of which those on the left are unsigned with [`LEFT_IS_UNSIGNED`](Self::LEFT_IS_UNSIGNED), or two bytes that were widened to 16
+    /// bits each.
+    fn add_products(
+        self,
+        sums: Self::Integers,
+        left: Self::Integers,
+        right: Self::Integers,
+    ) -> Self::Integers;
+    /// Reads [`TERMS`](Self::TERMS) bytes for each lane, as they are on the right.
+    ///
+    /// # Safety
+    /// As many bytes may be read from there.
+    unsafe fn read_bytes(self, from: *const i8) -> Self::Integers;
+    /// Bytes as they are on the right, as they are on the left.
+    fn to_left(self, right: Self::Integers) -> Self::Integers;
+    /// Rounded to the nearest float.
+    fn to_floats(self, integers: Self::Integers) -> Self::Floats;
+
     /// Reads a vector from the beginning of a slice.
     #[inline(always)]
     fn load(self, from: &[f32]) -> Self::Floats {
@@ -120,6 +157,20 @@ pub(crate) trait Simd: Copy {
             // SAFETY: there are so many.
             false => unsafe { self.read_some(from.as_ptr(), from.len(), rest) },
         }
+    }
+
+    /// Reads integers from the beginning of a slice, as floats; what it lacks is 0.
+    #[inline(always)]
+    fn load_integers(self, from: &[i32]) -> Self::Floats {
+        if from.len() >= Self::LANES {
+            // SAFETY: there are as many.
+            return self.to_floats(unsafe { self.read_integers(from.as_ptr()) });
+        }
+        let mut padded = [0; 16];
+        padded[..from.len()].copy_from_slice(from);
+        const { assert!(Self::LANES <= 16) };
+        // SAFETY: there are as many.
+        self.to_floats(unsafe { self.read_integers(padded.as_ptr()) })
     }
 
     /// Writes a vector to the beginning of a slice.
@@ -158,9 +209,13 @@ pub(crate) trait Kernel {
 pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
     match backend {
         #[cfg(target_arch = "x86_64")]
-        Backend::Avx512 => match avx512::Avx512::new() {
-            Some(simd) => simd.call(kernel),
-            None => portable::Portable.call(kernel),
+        Backend::Avx512 => match (
+            avx512::Avx512::<true>::new(),
+            avx512::Avx512::<false>::new(),
+        ) {
+            (Some(simd), _) => simd.call(kernel),
+            (None, Some(simd)) => simd.call(kernel),
+            (None, None) => portable::Portable.call(kernel),
         },
         #[cfg(target_arch = "x86_64")]
         Backend::Avx2 => match avx2::Avx2::new() {

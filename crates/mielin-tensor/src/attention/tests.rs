@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use alloc::vec::Vec;
+
 use super::*;
 use crate::parallel::Alone;
 use crate::simd::tests::{numbers, supported};

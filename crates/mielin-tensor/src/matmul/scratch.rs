@@ -6,10 +6,16 @@ use alloc::vec::Vec;
 /// As long as a cache line, and aligned like one.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+struct Line([u32; 16]);
 
-/// Gives room for so many elements, aligned to 64 bytes, with anything in them.
-pub(super) fn with<R>(elements: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+/// Floats, or integers of 32 bits.
+pub(crate) trait Word: Copy {}
+
+impl Word for f32 {}
+impl Word for i32 {}
+
+/// Gives room for so many elements, aligned to 64 bytes, with anything in them. `work` does not ask for more.
+pub(crate) fn with<T: Word, R>(elements: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
     let lines = elements.div_ceil(16);
     #[cfg(feature = "std")]
     {
@@ -18,19 +24,21 @@ pub(super) fn with<R>(elements: usize, work: impl FnOnce(&mut [f32]) -> R) -> R 
         }
         KEPT.with_borrow_mut(|kept| {
             if kept.len() < lines {
-                kept.resize(lines, Line([0.0; 16]));
+                kept.resize(lines, Line([0; 16]));
             }
             work(&mut as_elements(kept)[..elements])
         })
     }
     #[cfg(not(feature = "std"))]
     {
-        let mut lines = alloc::vec![Line([0.0; 16]); lines];
+        let mut lines = alloc::vec![Line([0; 16]); lines];
         work(&mut as_elements(&mut lines)[..elements])
     }
 }
 
-fn as_elements(lines: &mut [Line]) -> &mut [f32] {
-    // SAFETY: a line is 16 floats and nothing else, so that many lines are 16 times as many floats.
+fn as_elements<T: Word>(lines: &mut [Line]) -> &mut [T] {
+    const { assert!(size_of::<T>() == 4 && align_of::<T>() <= 64) };
+    // SAFETY: a line is 16 words and nothing else, so that many lines are 16 times as many of a type that is a word, of which
+    // all bits mean something.
     unsafe { core::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 16) }
 }

@@ -1,12 +1,9 @@
 //! Products whose rows are shared out among threads.
 
-use alloc::boxed::Box;
-use alloc::vec::Vec;
-
 use super::{Fused, expect_product, matmul_by, part};
 use crate::backend::Backend;
 use crate::matrix::{MatMut, MatRef, MatrixError};
-use crate::parallel::Parallel;
+use crate::parallel::{Parallel, share_rows};
 
 /// Rows that a thread gets at least: with fewer, starting it takes longer than the rows.
 const ROWS_MIN: usize = 72;
@@ -28,7 +25,7 @@ pub fn matmul_with(
     fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
 ) -> Result<(), MatrixError> {
-    expect_product(a, b, fused, c)?;
+    expect_product(a.shape(), b.shape(), c.shape(), fused)?;
     let backend = Backend::active();
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     let products = rows.saturating_mul(depth).saturating_mul(columns);
@@ -36,32 +33,10 @@ pub fn matmul_with(
         .threads()
         .min(rows / ROWS_MIN)
         .min(products / PRODUCTS_MIN);
-    if parts <= 1 {
-        return matmul_by(backend, a, b, fused, c);
-    }
-    let row_stride = c.row_stride();
-    let mut rest = c.elements_mut();
-    let mut works: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(parts);
-    let mut first = 0;
-    for number in 1..=parts {
-        let end = match number == parts {
-            true => rows,
-            false => rows * number / parts / ROWS_STEP * ROWS_STEP,
-        };
-        let len = match number == parts {
-            true => rest.len(),
-            false => (end - first) * row_stride,
-        };
-        let (mine, others) = rest.split_at_mut(len);
-        rest = others;
-        let left = part(a, [first, 0], [end - first, depth]);
-        let mut product = MatMut::new(mine, [end - first, columns], row_stride)?;
-        works.push(Box::new(move || {
-            matmul_by(backend, left, b, fused, &mut product).expect("the shapes were compared");
-        }));
-        first = end;
-    }
-    parallel.run(works);
+    share_rows(parallel, parts, ROWS_STEP, c, |first, c| {
+        let rows = part(a, [first, 0], [c.shape()[0], depth]);
+        matmul_by(backend, rows, b, fused, c).expect("the shapes were compared");
+    });
     Ok(())
 }
 
@@ -72,7 +47,9 @@ mod tests {
     use core::num::NonZeroUsize;
     use core::sync::atomic::{AtomicUsize, Ordering};
 
+    use alloc::boxed::Box;
     use alloc::vec;
+    use alloc::vec::Vec;
 
     use super::*;
     use crate::parallel::Threads;

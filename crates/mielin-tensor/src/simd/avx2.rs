@@ -56,7 +56,11 @@ impl Simd for Avx2 {
     const PRODUCT: [usize; 2] = [6, 2];
     const DOTS: [usize; 2] = [2, 4];
 
+    const TERMS: usize = 2;
+    const LEFT_IS_UNSIGNED: bool = false;
+
     type Floats = __m256;
+    type Integers = __m256i;
     type Mask = __m256;
     type Sums = [__m256d; 2];
 
@@ -223,5 +227,40 @@ impl Simd for Avx2 {
             );
             _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)))
         }
+    }
+
+    #[inline(always)]
+    fn splat_integer(self, element: i32) -> __m256i {
+        unsafe { _mm256_set1_epi32(element) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_integers(self, from: *const i32) -> __m256i {
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_integers(self, to: *mut i32, integers: __m256i) {
+        unsafe { _mm256_storeu_si256(to.cast(), integers) }
+    }
+
+    #[inline(always)]
+    fn add_products(self, sums: __m256i, left: __m256i, right: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(left, right)) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const i8) -> __m256i {
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) }
+    }
+
+    #[inline(always)]
+    fn to_left(self, right: __m256i) -> __m256i {
+        right
+    }
+
+    #[inline(always)]
+    fn to_floats(self, integers: __m256i) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(integers) }
     }
 }

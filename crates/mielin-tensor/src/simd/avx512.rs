@@ -2,21 +2,30 @@
 
 use core::arch::x86_64::*;
 
+use mielin_hal::{CpuFeature, HardwareCapabilities};
+
 use super::{Kernel, Simd};
 use crate::backend::Backend;
 
+/// With the instructions that multiply bytes, or without.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const BYTES: bool>(());
 
-impl Avx512 {
+impl<const BYTES: bool> Avx512<BYTES> {
     /// The vectors, if this processor has them.
-    pub(super) fn new() -> Option<Avx512> {
-        super::proved(Backend::Avx512).then_some(Avx512(()))
+    pub(super) fn new() -> Option<Avx512<BYTES>> {
+        let has = !BYTES || HardwareCapabilities::detect().has(CpuFeature::Avx512vnni);
+        (has && super::proved(Backend::Avx512)).then_some(Avx512(()))
     }
 }
 
-#[target_feature(enable = "avx512f,avx2,fma")]
-fn run<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+fn run<K: Kernel>(simd: Avx512<false>, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn run_bytes<K: Kernel>(simd: Avx512<true>, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
@@ -33,19 +42,26 @@ fn first(count: usize) -> __mmask16 {
     clippy::undocumented_unsafe_blocks,
     reason = "one reason holds for all of them, and stands above"
 )]
-impl Simd for Avx512 {
+impl<const BYTES: bool> Simd for Avx512<BYTES> {
     const LANES: usize = LANES;
     // 24 sums, 3 vectors of the right factor and an element of the left one, of 32 registers.
     const PRODUCT: [usize; 2] = [8, 3];
     const DOTS: [usize; 2] = [4, 4];
 
+    const TERMS: usize = if BYTES { 4 } else { 2 };
+    const LEFT_IS_UNSIGNED: bool = BYTES;
+
     type Floats = __m512;
+    type Integers = __m512i;
     type Mask = __mmask16;
     type Sums = [__m512d; 2];
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        unsafe { run(self, kernel) }
+        match BYTES {
+            true => unsafe { run_bytes(Avx512(()), kernel) },
+            false => unsafe { run(Avx512(()), kernel) },
+        }
     }
 
     #[inline(always)]
@@ -185,5 +201,55 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn total(self, [low, high]: [__m512d; 2]) -> f64 {
         unsafe { _mm512_reduce_add_pd(_mm512_add_pd(low, high)) }
+    }
+
+    #[inline(always)]
+    fn splat_integer(self, element: i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(element) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_integers(self, from: *const i32) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_integers(self, to: *mut i32, integers: __m512i) {
+        unsafe { _mm512_storeu_si512(to.cast(), integers) }
+    }
+
+    #[inline(always)]
+    fn add_products(self, sums: __m512i, left: __m512i, right: __m512i) -> __m512i {
+        unsafe {
+            match BYTES {
+                true => _mm512_dpbusd_epi32(sums, left, right),
+                false => _mm512_add_epi32(sums, _mm512_madd_epi16(left, right)),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const i8) -> __m512i {
+        unsafe {
+            match BYTES {
+                true => _mm512_loadu_si512(from.cast()),
+                false => _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn to_left(self, right: __m512i) -> __m512i {
+        unsafe {
+            match BYTES {
+                true => _mm512_xor_si512(right, _mm512_set1_epi8(i8::MIN)),
+                false => right,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, integers: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(integers) }
     }
 }

@@ -34,7 +34,11 @@ impl Simd for Neon {
     const PRODUCT: [usize; 2] = [8, 3];
     const DOTS: [usize; 2] = [4, 4];
 
+    const TERMS: usize = 2;
+    const LEFT_IS_UNSIGNED: bool = false;
+
     type Floats = float32x4_t;
+    type Integers = int32x4_t;
     type Mask = uint32x4_t;
     type Sums = [float64x2_t; 2];
 
@@ -190,5 +194,44 @@ impl Simd for Neon {
     #[inline(always)]
     fn total(self, [low, high]: [float64x2_t; 2]) -> f64 {
         unsafe { vaddvq_f64(vaddq_f64(low, high)) }
+    }
+
+    #[inline(always)]
+    fn splat_integer(self, element: i32) -> int32x4_t {
+        unsafe { vdupq_n_s32(element) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_integers(self, from: *const i32) -> int32x4_t {
+        unsafe { vld1q_s32(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_integers(self, to: *mut i32, integers: int32x4_t) {
+        unsafe { vst1q_s32(to, integers) }
+    }
+
+    #[inline(always)]
+    fn add_products(self, sums: int32x4_t, left: int32x4_t, right: int32x4_t) -> int32x4_t {
+        unsafe {
+            let (left, right) = (vreinterpretq_s16_s32(left), vreinterpretq_s16_s32(right));
+            let low = vmull_s16(vget_low_s16(left), vget_low_s16(right));
+            vaddq_s32(sums, vpaddq_s32(low, vmull_high_s16(left, right)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const i8) -> int32x4_t {
+        unsafe { vreinterpretq_s32_s16(vmovl_s8(vld1_s8(from))) }
+    }
+
+    #[inline(always)]
+    fn to_left(self, right: int32x4_t) -> int32x4_t {
+        right
+    }
+
+    #[inline(always)]
+    fn to_floats(self, integers: int32x4_t) -> float32x4_t {
+        unsafe { vcvtq_f32_s32(integers) }
     }
 }

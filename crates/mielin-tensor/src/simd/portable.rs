@@ -27,7 +27,11 @@ impl Simd for Portable {
     const PRODUCT: [usize; 2] = [4, 2];
     const DOTS: [usize; 2] = [2, 4];
 
+    const TERMS: usize = 2;
+    const LEFT_IS_UNSIGNED: bool = false;
+
     type Floats = [f32; LANES];
+    type Integers = [i32; LANES];
     type Mask = [bool; LANES];
     type Sums = [f64; LANES];
 
@@ -175,5 +179,56 @@ impl Simd for Portable {
     #[inline(always)]
     fn total(self, [a, b, c, d]: [f64; LANES]) -> f64 {
         (a + c) + (b + d)
+    }
+
+    #[inline(always)]
+    fn splat_integer(self, element: i32) -> [i32; LANES] {
+        [element; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn read_integers(self, from: *const i32) -> [i32; LANES] {
+        // SAFETY: as for floats.
+        unsafe { from.cast::<[i32; LANES]>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn write_integers(self, to: *mut i32, integers: [i32; LANES]) {
+        // SAFETY: as for floats.
+        unsafe { to.cast::<[i32; LANES]>().write(integers) }
+    }
+
+    #[inline(always)]
+    fn add_products(
+        self,
+        sums: [i32; LANES],
+        left: [i32; LANES],
+        right: [i32; LANES],
+    ) -> [i32; LANES] {
+        array::from_fn(|lane| {
+            let first = i32::from(left[lane] as i16) * i32::from(right[lane] as i16);
+            let second = (left[lane] >> 16) * (right[lane] >> 16);
+            sums[lane].wrapping_add(first).wrapping_add(second)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const i8) -> [i32; LANES] {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { from.cast::<[i8; 2 * LANES]>().read() };
+        array::from_fn(|lane| {
+            let (first, second) = (i32::from(bytes[2 * lane]), i32::from(bytes[2 * lane + 1]));
+            first & 0xFFFF | second << 16
+        })
+    }
+
+    #[inline(always)]
+    fn to_left(self, right: [i32; LANES]) -> [i32; LANES] {
+        right
+    }
+
+    #[inline(always)]
+    fn to_floats(self, integers: [i32; LANES]) -> [f32; LANES] {
+        each(|lane| integers[lane] as f32)
     }
 }

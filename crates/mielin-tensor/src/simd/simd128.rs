@@ -20,7 +20,11 @@ impl Simd for Simd128 {
     const PRODUCT: [usize; 2] = [6, 2];
     const DOTS: [usize; 2] = [2, 4];
 
+    const TERMS: usize = 2;
+    const LEFT_IS_UNSIGNED: bool = false;
+
     type Floats = v128;
+    type Integers = v128;
     type Mask = v128;
     type Sums = [v128; 2];
 
@@ -181,6 +185,41 @@ impl Simd for Simd128 {
     fn total(self, [low, high]: [v128; 2]) -> f64 {
         let two = f64x2_add(low, high);
         f64x2_extract_lane::<0>(two) + f64x2_extract_lane::<1>(two)
+    }
+
+    #[inline(always)]
+    fn splat_integer(self, element: i32) -> v128 {
+        i32x4_splat(element)
+    }
+
+    #[inline(always)]
+    unsafe fn read_integers(self, from: *const i32) -> v128 {
+        unsafe { v128_load(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn write_integers(self, to: *mut i32, integers: v128) {
+        unsafe { v128_store(to.cast(), integers) }
+    }
+
+    #[inline(always)]
+    fn add_products(self, sums: v128, left: v128, right: v128) -> v128 {
+        i32x4_add(sums, i32x4_dot_i16x8(left, right))
+    }
+
+    #[inline(always)]
+    unsafe fn read_bytes(self, from: *const i8) -> v128 {
+        unsafe { i16x8_load_extend_i8x8(from) }
+    }
+
+    #[inline(always)]
+    fn to_left(self, right: v128) -> v128 {
+        right
+    }
+
+    #[inline(always)]
+    fn to_floats(self, integers: v128) -> v128 {
+        f32x4_convert_i32x4(integers)
     }
 }
 
