@@ -98,6 +98,97 @@ uint32_t mielin_log(uint32_t level, const char *text, uint32_t length);
 MIELIN_IMPORT("capabilities")
 uint32_t mielin_capabilities(char *buffer, uint32_t capacity, uint32_t *length);
 
+/* Kernels of the node for matrices, in place on the agent's memory. All need the
+ * capability `tensor`. docs/AGENT_ABI.md says what each does, and when it gives
+ * EINVAL, EFAULT or EMSGSIZE; nothing was written then. */
+enum mielin_type { MIELIN_F32 = 0, MIELIN_I8 = 1, MIELIN_I32 = 2 };
+
+/* The element in row i and column j is elements[i * row_stride + j * column_stride]. */
+typedef struct mielin_matrix {
+    const void *elements;   /* aligned as their type is */
+    uint32_t type;          /* enum mielin_type */
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t row_stride;    /* in elements */
+    uint32_t column_stride; /* in elements */
+} mielin_matrix;
+
+_Static_assert(sizeof(mielin_matrix) == 24, "the layout of docs/AGENT_ABI.md");
+
+enum mielin_function {
+    MIELIN_EXP = 1,
+    MIELIN_TANH = 2,
+    MIELIN_SIGMOID = 3,
+    MIELIN_SILU = 4,
+    MIELIN_GELU = 5,
+    MIELIN_GELU_TANH = 6,
+    MIELIN_RELU = 7
+};
+
+enum mielin_operation {
+    MIELIN_ADD = 0,
+    MIELIN_SUB = 1,
+    MIELIN_MUL = 2,
+    MIELIN_DIV = 3,
+    MIELIN_MAX = 4,
+    MIELIN_MIN = 5
+};
+
+enum mielin_reduction {
+    MIELIN_ROW_SUM = 0,
+    MIELIN_ROW_MEAN = 1,
+    MIELIN_ROW_MAX = 2,
+    MIELIN_ROW_ARGMAX = 3
+};
+
+/* c = function(a * b + bias), or function(c + a * b + bias) if accumulate is 1.
+ * bias is a row or NULL; function 0 is none. */
+MIELIN_IMPORT("tensor_matmul")
+uint32_t mielin_tensor_matmul(const mielin_matrix *a, const mielin_matrix *b,
+                              const mielin_matrix *c, const mielin_matrix *bias,
+                              uint32_t function, uint32_t accumulate);
+
+/* c = a * b of i8, in i32. */
+MIELIN_IMPORT("tensor_matmul_i8")
+uint32_t mielin_tensor_matmul_i8(const mielin_matrix *a, const mielin_matrix *b,
+                                 const mielin_matrix *c);
+
+/* to = function(from), element by element; both may be the same. */
+MIELIN_IMPORT("tensor_map")
+uint32_t mielin_tensor_map(uint32_t function, const mielin_matrix *from,
+                           const mielin_matrix *to);
+
+/* to = operation(a, b), element by element; a and to may be the same. */
+MIELIN_IMPORT("tensor_zip")
+uint32_t mielin_tensor_zip(uint32_t operation, const mielin_matrix *a,
+                           const mielin_matrix *b, const mielin_matrix *to);
+
+/* One element for each row. */
+MIELIN_IMPORT("tensor_reduce")
+uint32_t mielin_tensor_reduce(uint32_t reduction, const mielin_matrix *from,
+                              const mielin_matrix *to);
+
+/* Each row becomes its softmax. */
+MIELIN_IMPORT("tensor_softmax")
+uint32_t mielin_tensor_softmax(const mielin_matrix *x);
+
+/* Layer norm of each row; RMS norm if offset is NULL. epsilon: the bits of a float. */
+MIELIN_IMPORT("tensor_norm")
+uint32_t mielin_tensor_norm(const mielin_matrix *x, const mielin_matrix *gain,
+                            const mielin_matrix *offset, uint32_t epsilon);
+
+/* softmax(scale * queries * keys^T) * values. scale: the bits of a float. Query i
+ * sees the keys up to i + past; if past is negative, all. */
+MIELIN_IMPORT("tensor_attention")
+uint32_t mielin_tensor_attention(const mielin_matrix *queries, const mielin_matrix *keys,
+                                 const mielin_matrix *values, const mielin_matrix *to,
+                                 uint32_t scale, int32_t past);
+
+/* Row i of to becomes the row of the table that numbers[i] names. */
+MIELIN_IMPORT("tensor_embedding")
+uint32_t mielin_tensor_embedding(const mielin_matrix *table, const mielin_matrix *numbers,
+                                 const mielin_matrix *to);
+
 #ifdef __cplusplus
 }
 #endif

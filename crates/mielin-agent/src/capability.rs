@@ -15,6 +15,8 @@ pub enum Capability {
     Message,
     /// Sending to this agent.
     MessageTo(AgentAddress),
+    /// The node's kernels for matrices.
+    Tensor,
     /// One that this version of the crate does not know, as the node writes it.
     Other(String),
 }
@@ -25,6 +27,7 @@ impl Capability {
             "clock" => Self::Clock,
             "random" => Self::Random,
             "message" => Self::Message,
+            "tensor" => Self::Tensor,
             _ => match text.strip_prefix("message:").map(str::parse) {
                 Some(Ok(address)) => Self::MessageTo(address),
                 _ => Self::Other(text.to_owned()),
@@ -66,9 +69,10 @@ mod tests {
             Capability::read("message:x"),
             Capability::Other("message:x".into())
         );
+        assert_eq!(Capability::read("tensor"), Capability::Tensor);
         assert_eq!(
-            Capability::read("tensor"),
-            Capability::Other("tensor".into())
+            Capability::read("teleport"),
+            Capability::Other("teleport".into())
         );
     }
 }

@@ -26,6 +26,7 @@ mod error;
 #[allow(unsafe_code)]
 mod ffi;
 mod message;
+pub mod tensor;
 
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub enum Level {
 }
 
 /// The version of the import module that this crate speaks.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The version of the import module that the node provides.
 ///

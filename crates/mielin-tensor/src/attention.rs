@@ -94,6 +94,9 @@ fn attention_by(
     if to.shape() != [queries, value_width] {
         return Err(product([queries, keys], [keys, value_width], to.shape()));
     }
+    if queries == 0 || value_width == 0 {
+        return Ok(());
+    }
     let products = queries
         .saturating_mul(keys)
         .saturating_mul(width.saturating_add(value_width));

@@ -60,6 +60,9 @@ pub fn embedding<T: Copy>(
             rows,
         });
     }
+    if width == 0 {
+        return Ok(());
+    }
     let [row_stride, column_stride] = table.strides();
     for (at, row) in numbers.iter().enumerate() {
         let from = *row as usize * row_stride;
@@ -105,6 +108,9 @@ mod tests {
         embedding(plain, &[0, u32::MAX], &mut to).unwrap_err();
         let error = embedding(plain, &[0], &mut to).unwrap_err();
         assert!(matches!(error, LookupError::Shape(_)), "{error}");
+        let empty = MatRef::<i32>::new(&[], [3, 0], [2, 1]).unwrap();
+        let mut to = MatMut::<i32>::new(&mut [], [2, 0], 2).unwrap();
+        embedding(empty, &[0, 2], &mut to).unwrap();
         embedding(plain, &[], &mut MatMut::row_major(&mut [], 0, 2).unwrap()).unwrap();
     }
 }

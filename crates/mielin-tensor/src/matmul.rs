@@ -304,7 +304,9 @@ pub(crate) fn part<T>(
 ) -> MatRef<'_, T> {
     let strides = matrix.strides();
     let from = first[0] * strides[0] + first[1] * strides[1];
-    MatRef::new(&matrix.elements()[from..], shape, strides).expect("it is inside of the matrix")
+    // Without elements it may begin behind the last one.
+    let elements = matrix.elements().get(from..).unwrap_or_default();
+    MatRef::new(elements, shape, strides).expect("it is inside of the matrix")
 }
 
 /// A part of the product, and the terms of its sums that are computed.

@@ -152,6 +152,20 @@ impl<'a, T> MatRef<'a, T> {
         }
     }
 
+    /// Some of its rows; `None` if it has not got all of them.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>) -> Option<Self> {
+        if rows.start > rows.end || rows.end > self.rows {
+            return None;
+        }
+        let from = rows.start.saturating_mul(self.row_stride);
+        Some(Self {
+            elements: self.elements.get(from..).unwrap_or_default(),
+            rows: rows.len(),
+            ..*self
+        })
+    }
+
     /// Rows and columns.
     #[must_use]
     pub const fn shape(&self) -> [usize; 2] {
@@ -233,7 +247,10 @@ impl<'a, T> MatMut<'a, T> {
 
     /// Where the elements of a row are in the slice.
     pub(crate) fn row(&self, row: usize) -> Range<usize> {
-        let start = row * self.row_stride;
-        start..start + self.columns
+        match self.columns {
+            // Rows without elements may begin behind the last one.
+            0 => 0..0,
+            columns => row * self.row_stride..row * self.row_stride + columns,
+        }
     }
 }

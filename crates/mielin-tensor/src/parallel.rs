@@ -23,10 +23,10 @@ pub(crate) fn share_rows<T: Send>(
     matrix: &mut MatMut<'_, T>,
     work: impl Fn(usize, &mut MatMut<'_, T>) + Sync,
 ) {
-    if parts <= 1 {
+    let ([rows, columns], row_stride) = (matrix.shape(), matrix.row_stride());
+    if parts <= 1 || columns == 0 {
         return work(0, matrix);
     }
-    let ([rows, columns], row_stride) = (matrix.shape(), matrix.row_stride());
     let steps = rows.div_ceil(step);
     let mut rest = matrix.elements_mut();
     let mut works: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(parts);

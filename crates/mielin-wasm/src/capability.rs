@@ -21,6 +21,8 @@ pub enum Capability {
     Message(Target),
     /// `data` or `data:SIZE`: a file system of its own, `/data`, that holds so many bytes.
     Data(DataBytes),
+    /// `tensor`: the node's kernels for matrices.
+    Tensor,
 }
 
 /// The size of a program's `/data`. As text a number of bytes, or of `KiB`, `MiB` or `GiB`; at most
@@ -86,7 +88,7 @@ pub enum Target {
 /// A text that names no capability.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no capability is called {text:?}; there are clock, random, message, message:ADDRESS (32 hexadecimal digits), data and data:SIZE (such as 16MiB, at most 512MiB)"
+    "no capability is called {text:?}; there are clock, random, message, message:ADDRESS (32 hexadecimal digits), data, data:SIZE (such as 16MiB, at most 512MiB) and tensor"
 )]
 pub struct CapabilityError {
     /// The text that was refused.
@@ -109,6 +111,7 @@ impl fmt::Display for Capability {
             Self::Message(Target::Any) => f.write_str("message"),
             Self::Message(Target::One(address)) => write!(f, "message:{address}"),
             Self::Data(bytes) => write!(f, "data:{bytes}"),
+            Self::Tensor => f.write_str("tensor"),
         }
     }
 }
@@ -123,6 +126,7 @@ impl FromStr for Capability {
             "random" => Ok(Self::Random),
             "message" => Ok(Self::Message(Target::Any)),
             "data" => Ok(Self::Data(DataBytes::default())),
+            "tensor" => Ok(Self::Tensor),
             _ => {
                 if let Some(bytes) = text.strip_prefix("data:") {
                     return bytes.parse().map(Self::Data).map_err(|_| refused());

@@ -8,6 +8,7 @@ pub(crate) mod errno;
 mod guest;
 pub(crate) mod mielin;
 pub(crate) mod table;
+pub(crate) mod tensor;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wasi;
@@ -38,7 +39,10 @@ pub(crate) struct Call<'a> {
     pub(crate) state: &'a mut HostState,
     pub(crate) services: &'a dyn Services,
     pub(crate) limits: &'a Limits,
+    stop: Option<&'a StopHandle>,
     suspend: Option<Wait>,
+    /// Whether the program is suspended though it waits for nothing.
+    yields: bool,
 }
 
 /// A host call that does not return to the program. Engines carry it through the program's native
@@ -122,10 +126,17 @@ impl Context {
                 state: &mut self.host,
                 services: &*self.services,
                 limits: &self.limits,
+                stop: self.stop.as_ref(),
                 suspend: None,
+                yields: false,
             };
             let reply = body(&mut call).reply();
+            let yields = call.yields;
             self.waiting = call.suspend;
+            if let (true, Some(stop)) = (yields, &self.stop) {
+                stop.unwind();
+                return (reply, true);
+            }
             let Some(wait) = self.waiting else {
                 return (reply, false);
             };
@@ -150,6 +161,17 @@ impl Call<'_> {
         }
         self.services.denied(&capability, call);
         Err(Errno::Notcapable)
+    }
+
+    /// Whether the program is asked to stop.
+    fn is_interrupted(&self) -> bool {
+        self.stop.is_some_and(StopHandle::is_requested)
+    }
+
+    /// Lets a program stop that is asked to, in the middle of this call, which it issues again when it goes on.
+    fn yield_with(&mut self, pending: Pending) {
+        self.state.pending = Some(pending);
+        self.yields = true;
     }
 
     /// Suspends the program; when it goes on it issues this call again, with the same arguments,

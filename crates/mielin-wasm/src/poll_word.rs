@@ -110,6 +110,14 @@ impl StopHandle {
         }
     }
 
+    /// The same, but asked to stop.
+    #[cfg(test)]
+    pub(crate) fn requested() -> Self {
+        let handle = Self::gone();
+        handle.shared.lock().requested = true;
+        handle
+    }
+
     /// Asks for a stop. Returns at once, except while the program is entering its saved frames,
     /// which takes microseconds.
     pub fn request(&self) {
@@ -140,6 +148,14 @@ impl StopHandle {
             thread::yield_now();
         }
         self.shared.lock().requested = true;
+    }
+
+    /// Whether the program, which is in a host call, is asked to stop.
+    pub(crate) fn is_requested(&self) -> bool {
+        let state = self.shared.lock();
+        let flag = state.word.as_ref().map(|word| word.flag());
+        state.requested
+            || flag.is_some_and(|flag| flag.load(Ordering::Acquire) != abi::RUNNING as u32)
     }
 
     /// Starts an unwind from inside a host call. A request that comes at the same time is met by

@@ -56,6 +56,8 @@ pub(crate) enum Pending {
     Receive { deadline_ns: Option<u64> },
     /// `mielin.send`, waiting for room.
     Send,
+    /// A tensor function, of which so many rows are done.
+    Tensor { rows: u64 },
 }
 
 /// How a program ended.

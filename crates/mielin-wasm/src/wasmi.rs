@@ -89,7 +89,7 @@ fn refused(error: Error) -> EngineError {
 }
 
 fn linker(engine: &::wasmi::Engine) -> Result<Linker<Data>, Error> {
-    use host::{mielin, wasi};
+    use host::{mielin, tensor, wasi};
     let mut linker = Linker::new(engine);
     macro_rules! link {
         ($($module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {$(

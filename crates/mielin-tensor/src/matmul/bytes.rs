@@ -493,5 +493,7 @@ mod tests {
         matmul_i8(a, a, &mut c).unwrap_err();
         matmul_i8(a, a.transposed(), &mut c).unwrap();
         assert_eq!(out, [3, 3, 3, 3, 0, 0]);
+        let none = MatRef::new(&[], [3, 0], [2, 1]).unwrap();
+        matmul_i8(a, none, &mut MatMut::new(&mut [], [2, 0], 2).unwrap()).unwrap();
     }
 }

@@ -21,6 +21,15 @@ impl<'a> Guest<'a> {
         start..start.saturating_add(len as usize)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// All of it, for functions that find out themselves what is inside. The kernel is not given any of it.
+    pub(super) fn all_mut(&mut self) -> &mut [u8] {
+        self.memory
+    }
+
     pub(super) fn bytes(&self, pointer: u32, len: u32) -> Result<&[u8], Errno> {
         let bytes = self.memory.get(Self::range(pointer, len));
         bytes.inspect(|bytes| touch(bytes)).ok_or(Errno::Fault)

@@ -1,4 +1,4 @@
-//! The import module `mielin`, version 1. `docs/AGENT_ABI.md` is its contract.
+//! The import module `mielin`, version 2, but for its tensor functions. `docs/AGENT_ABI.md` is its contract.
 
 use super::Call;
 use super::errno::Errno;
@@ -6,7 +6,7 @@ use crate::services::{Level, MessageKind, Receive, SendError};
 use crate::state::Pending;
 use crate::{Address, Capability, Target, Wait};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Layout of what [`receive`] writes beside the payload.
 const RECEIVED_BYTES: u32 = 40;

@@ -5,6 +5,7 @@ mod files;
 mod messages;
 mod program;
 mod streams;
+mod tensor;
 mod time;
 
 use std::collections::VecDeque;
@@ -228,7 +229,7 @@ fn every_function_of_the_list_links_on_both_engines() {
         .iter()
         .filter(|function| function.module != "mielin")
         .count();
-    assert_eq!((wasi, HOST_FUNCTIONS.len()), (46, 53));
+    assert_eq!((wasi, HOST_FUNCTIONS.len()), (46, 62));
     let wat =
         format!(r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#);
     let module = mielin_safepoint::instrument(&wat::parse_str(wat).unwrap()).unwrap();

@@ -225,6 +225,10 @@ impl HostState {
                 out.u64(deadline_ns);
             }
             Some(Pending::Send) => out.u8(4),
+            Some(Pending::Tensor { rows }) => {
+                out.u8(5);
+                out.u64(rows);
+            }
         }
         out.len(self.unanswered.len());
         for (from, sequence) in &self.unanswered {
@@ -289,6 +293,7 @@ impl HostState {
                 deadline_ns: Some(bytes.u64()?),
             }),
             4 => Some(Pending::Send),
+            5 => Some(Pending::Tensor { rows: bytes.u64()? }),
             _ => return Err(bytes.malformed("an unknown pending call")),
         };
         let unanswered = bytes.list(|bytes| Ok((Address(bytes.array()?), bytes.u64()?)))?;

@@ -97,6 +97,7 @@ fn every_field_survives() {
             deadline_ns: Some(u64::MAX),
         }),
         Some(Pending::Send),
+        Some(Pending::Tensor { rows: 7 }),
     ];
     let others = [TrapKind::Other("a fault of the engine".into())];
     let traps = TrapKind::NUMBERED.into_iter().chain(others);

@@ -87,6 +87,15 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("wasi_snapshot_preview1", "path_rename", "iiiiii"),
     ("wasi_snapshot_preview1", "path_symlink", "iiiii"),
     ("wasi_snapshot_preview1", "path_unlink_file", "iii"),
+    ("mielin", "tensor_matmul", "iiiiii"),
+    ("mielin", "tensor_matmul_i8", "iii"),
+    ("mielin", "tensor_map", "iii"),
+    ("mielin", "tensor_zip", "iiii"),
+    ("mielin", "tensor_reduce", "iii"),
+    ("mielin", "tensor_softmax", "i"),
+    ("mielin", "tensor_norm", "iiii"),
+    ("mielin", "tensor_attention", "iiiiii"),
+    ("mielin", "tensor_embedding", "iii"),
     ("wasi_snapshot_preview1", "proc_exit", "i"),
 ];
 
@@ -209,7 +218,8 @@ fn limits() -> Limits {
 }
 
 fn run(input: &[u8]) -> bool {
-    let grants = ["clock", "random", "message", "data:64KiB"].map(|text| text.parse().unwrap());
+    let grants =
+        ["clock", "random", "message", "data:64KiB", "tensor"].map(|text| text.parse().unwrap());
     let host = HostState::new(Address([7; 16]))
         .with_args(["program", "argument"])
         .with_env(["NAME=value"])
@@ -235,6 +245,44 @@ fn run(input: &[u8]) -> bool {
     let again = Snapshot::decode(&snapshot.encode(), &SnapshotLimits::default()).unwrap();
     assert!(HostState::from_sections(&again.host).is_ok());
     matches!(outcome, Outcome::Exited(_))
+}
+
+/// Descriptions of matrices, 32 bytes apart from 1024 on: two rows of two floats at 2048 and at 2064, a row of two at 2080, their
+/// transpose, bytes and integers.
+fn matrices() -> Vec<u8> {
+    let descriptions: [[u32; 6]; 7] = [
+        [2048, 0, 2, 2, 2, 1],
+        [2064, 0, 2, 2, 2, 1],
+        [2080, 0, 1, 2, 2, 1],
+        [2048, 0, 2, 2, 1, 2],
+        [2096, 1, 2, 2, 2, 1],
+        [2112, 2, 2, 2, 2, 1],
+        [2064, 0, 2, 1, 1, 1],
+    ];
+    let mut bytes = vec![0; 1024];
+    for (description, place) in descriptions.iter().zip(bytes.chunks_exact_mut(32)) {
+        for (word, place) in description.iter().zip(place.chunks_exact_mut(4)) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    bytes.extend_from_slice(&1.5_f32.to_le_bytes().repeat(40));
+    bytes
+}
+
+fn tensors(record: &dyn Fn(&str, &[u64]) -> Vec<u8>) -> Vec<Vec<u8>> {
+    let [a, c, row, turned, bytes, integers, column] = [0, 1, 2, 3, 4, 5, 6].map(|n| 1024 + 32 * n);
+    vec![
+        record("tensor_matmul", &[a, turned, c, row, 5, 1]),
+        record("tensor_matmul_i8", &[bytes, bytes, integers]),
+        record("tensor_map", &[1, a, c]),
+        record("tensor_zip", &[3, c, a, c]),
+        record("tensor_reduce", &[2, a, column]),
+        record("tensor_softmax", &[c]),
+        record("tensor_norm", &[c, row, row, 0]),
+        record("tensor_attention", &[a, a, turned, c, 1 << 29, 0]),
+        record("tensor_embedding", &[a, row, c]),
+        record("", &[]),
+    ]
 }
 
 fn seeds() -> Vec<Seed> {
@@ -300,6 +348,7 @@ fn seeds() -> Vec<Seed> {
                 b"a line",
             ),
         ),
+        Seed::good("tensors", data(&tensors(&record), &matrices())),
         Seed::good(
             "files",
             data(

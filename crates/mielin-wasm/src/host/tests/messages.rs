@@ -165,7 +165,7 @@ fn unanswered_messages_are_bounded() {
 fn the_small_calls_of_mielin() {
     let mut bench = Bench::new(&["clock", "message"]);
     let (version, _) = bench.context.call(&mut bench.memory, mielin::abi_version);
-    assert_eq!(version.unwrap(), 1);
+    assert_eq!(version.unwrap(), 2);
     assert_eq!(bench.call(|call| mielin::self_id(call, 0)), 0);
     assert_eq!(&bench.memory[..16], [7; 16]);
     assert_eq!(bench.call(|call| mielin::self_id(call, END - 15)), 21);
