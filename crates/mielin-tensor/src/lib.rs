@@ -1,7 +1,8 @@
 //! Numeric kernels over shaped arrays.
 //!
-//! This floor is `no_std` with `alloc`. It does no I/O and starts no threads. A [`Tensor`] owns
-//! its elements: 32-bit floats, row-major, without strides. [`TensorOps`] holds the arithmetic.
+//! This floor is `no_std` with `alloc`. It does no I/O and starts no threads. A [`Tensor`] owns its elements, floats of 32 or 16 bits
+//! or integers ([`Element`]), in row-major order. [`TensorView`] and [`TensorViewMut`] are parts of a tensor, or of any slice, with
+//! any strides. [`TensorOps`] holds the arithmetic, with the broadcasting of NumPy.
 //!
 //! The matrix product, [`matmul`](matmul()), works on matrices that somebody else owns, [`MatRef`] and [`MatMut`], with any strides, by
 //! the kernels of the fastest [`Backend`] that the processor supports.
@@ -21,36 +22,53 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
-mod attention;
 mod backend;
+mod matrix;
+mod parallel;
+mod simd;
+
+mod attention;
 mod elementary;
 mod elementwise;
 mod embedding;
 mod matmul;
-mod matrix;
 mod normalise;
-mod ops;
-mod parallel;
 mod quantised;
 mod reduce;
 mod rotary;
-mod simd;
-mod tensor;
 
-pub use attention::{Attention, Mask, attention};
+mod display;
+mod element;
+mod error;
+mod layout;
+mod ops;
+mod shape;
+mod tensor;
+mod view;
+mod view_mut;
+
 pub use backend::Backend;
-pub use elementwise::{Binary, LengthError, Unary, axpy, scale};
-pub use embedding::{LookupError, embedding};
-pub use matmul::{Fused, matmul, matmul_i8, matmul_with};
 pub use matrix::{MatMut, MatRef, MatrixError};
-pub use normalise::{layer_norm, rms_norm, softmax};
-pub use ops::TensorOps;
 #[cfg(feature = "rayon")]
 pub use parallel::Rayon;
 #[cfg(feature = "std")]
 pub use parallel::Threads;
 pub use parallel::{Alone, Parallel};
+
+pub use attention::{Attention, Mask, attention};
+pub use elementwise::{Binary, LengthError, Unary, axpy, scale};
+pub use embedding::{LookupError, embedding};
+pub use matmul::{Fused, matmul, matmul_i8, matmul_with};
+pub use normalise::{layer_norm, rms_norm, softmax};
 pub use quantised::{NotFinite, Quantised, matmul_quantised};
 pub use reduce::{argmax, dot, max, mean, sum};
 pub use rotary::{RotaryPairs, RotaryTable};
-pub use tensor::{ShapeError, Tensor};
+
+pub use element::{Element, ElementType};
+pub use error::ShapeError;
+pub use half::{bf16, f16};
+pub use ops::{Reduced, TensorOps};
+pub use shape::{RANK_MAX, Shape, broadcast_shapes};
+pub use tensor::Tensor;
+pub use view::{Iter, TensorView};
+pub use view_mut::TensorViewMut;

@@ -1,59 +1,125 @@
-//! The shaped array itself: construction, shape and element access.
+//! Arrays that own their elements.
+
+#[cfg(test)]
+mod tests;
 
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// A dense array of `f32` in row-major order: the last index varies fastest.
+use crate::display::write_elements;
+use crate::element::{Element, convert};
+use crate::error::ShapeError;
+use crate::layout::Layout;
+use crate::shape::Shape;
+use crate::view::TensorView;
+use crate::view_mut::TensorViewMut;
+
+/// An array of up to eight axes that owns its elements, in row-major order: the last index varies fastest.
 ///
-/// A tensor with an empty shape is a scalar and has one element. A dimension may be zero; the
-/// tensor then has no elements.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    shape: Vec<usize>,
-    elements: Vec<f32>,
+/// A tensor with an empty shape is a scalar and has one element. A length may be 0; the tensor then has no elements.
+///
+/// Two tensors are equal if their shapes are, and their elements, of which a NaN is equal to nothing.
+///
+/// [`Display`](fmt::Display) writes what NumPy prints: columns are aligned, lines have at most 75 characters, and of a tensor
+/// with more than 1000 elements each axis is cut down to its first and last three indices.
+#[derive(Clone, PartialEq)]
+pub struct Tensor<T = f32> {
+    shape: Shape,
+    elements: Vec<T>,
 }
 
-impl Tensor {
-    /// A tensor of this shape in which every element is 0.
+impl Tensor<f32> {
+    /// A tensor of this shape in which every element is 0. [`Tensor::try_zeros`] makes one of any type, and does not panic.
     ///
     /// # Panics
-    /// If the number of elements overflows the address space.
+    /// If [`Shape::new`] refuses the shape, or its elements have more than `isize::MAX` bytes.
     #[must_use]
     pub fn zeros(shape: &[usize]) -> Self {
-        Self::filled(shape, 0.0)
+        Self::of_one_value(shape, 0.0)
     }
 
-    /// A tensor of this shape in which every element is 1.
+    /// A tensor of this shape in which every element is 1. [`Tensor::filled`] makes one of any type, and does not panic.
     ///
     /// # Panics
-    /// If the number of elements overflows the address space.
+    /// If [`Shape::new`] refuses the shape, or its elements have more than `isize::MAX` bytes.
     #[must_use]
     pub fn ones(shape: &[usize]) -> Self {
-        Self::filled(shape, 1.0)
+        Self::of_one_value(shape, 1.0)
     }
 
+    /// By `vec!`, which gets zeros from the system without writing them.
+    fn of_one_value(shape: &[usize], value: f32) -> Self {
+        let shape = Shape::new(shape).expect("the elements of a tensor can be counted");
+        Self {
+            shape,
+            elements: vec![value; shape.element_count()],
+        }
+    }
+}
+
+impl<T: Element> Tensor<T> {
     /// Gives a shape to elements that lie in row-major order. Copies nothing.
     ///
     /// # Errors
-    /// [`ShapeError::ElementCount`] if the shape asks for another number of elements.
-    pub fn from_vec(elements: Vec<f32>, shape: &[usize]) -> Result<Self, ShapeError> {
-        if element_count(shape) != Some(elements.len()) {
+    /// [`ShapeError::ElementCount`] if the shape asks for another number of elements; what [`Shape::new`] refuses.
+    pub fn from_vec(elements: Vec<T>, shape: &[usize]) -> Result<Self, ShapeError> {
+        let shape = Shape::new(shape)?;
+        if shape.element_count() != elements.len() {
             return Err(ShapeError::ElementCount {
-                shape: shape.to_vec(),
+                shape: shape.lengths().to_vec(),
                 given: elements.len(),
             });
         }
+        Ok(Self { shape, elements })
+    }
+
+    /// A tensor of this shape in which every element is 0.
+    ///
+    /// # Errors
+    /// As for [`filled`](Self::filled).
+    pub fn try_zeros(shape: &[usize]) -> Result<Self, ShapeError> {
+        Self::filled(shape, T::ZERO)
+    }
+
+    /// A tensor of this shape in which every element is the same.
+    ///
+    /// # Errors
+    /// What [`Shape::new`] refuses; [`ShapeError::Memory`] if there is no memory.
+    pub fn filled(shape: &[usize], value: T) -> Result<Self, ShapeError> {
+        let shape = Shape::new(shape)?;
+        let mut elements = reserved(shape)?;
+        elements.resize(shape.element_count(), value);
+        Ok(Self { shape, elements })
+    }
+
+    /// A tensor of this shape with these elements in row-major order, of which there must be enough.
+    ///
+    /// # Errors
+    /// [`ShapeError::Memory`] if there is no memory.
+    pub(crate) fn collect(
+        shape: Shape,
+        elements: impl Iterator<Item = T>,
+    ) -> Result<Self, ShapeError> {
+        let mut collected = reserved(shape)?;
+        collected.extend(elements.take(shape.element_count()));
+        assert_eq!(collected.len(), shape.element_count(), "there are enough");
         Ok(Self {
-            shape: shape.to_vec(),
-            elements,
+            shape,
+            elements: collected,
         })
     }
 
-    /// The length of each dimension, slowest first.
+    /// The length of each axis, slowest first.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        self.shape.lengths()
+    }
+
+    /// The number of axes.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.shape.rank()
     }
 
     /// The number of elements.
@@ -62,7 +128,7 @@ impl Tensor {
         self.elements.len()
     }
 
-    /// Whether some dimension is zero.
+    /// Whether some length is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.elements.is_empty()
@@ -70,162 +136,87 @@ impl Tensor {
 
     /// The element at this index, or `None` if the index has another rank or lies outside.
     #[must_use]
-    pub fn get(&self, index: &[usize]) -> Option<f32> {
-        self.offset(index).map(|offset| self.elements[offset])
+    pub fn get(&self, index: &[usize]) -> Option<T> {
+        self.view().get(index)
     }
 
     /// The place of the element at this index, for writing.
     #[must_use]
-    pub fn get_mut(&mut self, index: &[usize]) -> Option<&mut f32> {
-        self.offset(index).map(|offset| &mut self.elements[offset])
+    pub fn get_mut(&mut self, index: &[usize]) -> Option<&mut T> {
+        let offset = Layout::row_major(self.shape).offset_of(index)?;
+        self.elements.get_mut(offset)
     }
 
     /// All elements in row-major order.
     #[must_use]
-    pub fn as_slice(&self) -> &[f32] {
+    pub fn as_slice(&self) -> &[T] {
         &self.elements
+    }
+
+    /// All elements in row-major order, for writing.
+    #[must_use]
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.elements
     }
 
     /// Gives up the shape and hands out the elements in row-major order.
     #[must_use]
-    pub fn into_vec(self) -> Vec<f32> {
+    pub fn into_vec(self) -> Vec<T> {
         self.elements
+    }
+
+    /// All elements, to read.
+    #[must_use]
+    pub fn view(&self) -> TensorView<'_, T> {
+        TensorView::of_layout(&self.elements, Layout::row_major(self.shape))
+    }
+
+    /// All elements, to write.
+    #[must_use]
+    pub fn view_mut(&mut self) -> TensorViewMut<'_, T> {
+        TensorViewMut::of_layout(&mut self.elements, Layout::row_major(self.shape))
     }
 
     /// The same elements under another shape of equal size. Copies nothing.
     ///
     /// # Errors
-    /// [`ShapeError::ElementCount`] if the new shape asks for another number of elements.
+    /// [`ShapeError::ElementCount`] if the new shape asks for another number of elements; what [`Shape::new`] refuses.
     pub fn reshape(self, shape: &[usize]) -> Result<Self, ShapeError> {
         Self::from_vec(self.elements, shape)
     }
 
-    fn filled(shape: &[usize], value: f32) -> Self {
-        let count = element_count(shape).expect("the number of elements fits the address space");
-        Self {
-            shape: shape.to_vec(),
-            elements: vec![value; count],
-        }
-    }
-
-    fn offset(&self, index: &[usize]) -> Option<usize> {
-        if index.len() != self.shape.len() {
-            return None;
-        }
-        let mut offset = 0;
-        for (&i, &length) in index.iter().zip(&self.shape) {
-            if i >= length {
-                return None;
-            }
-            // Cannot overflow: the result is below the element count, which was checked.
-            offset = offset * length + i;
-        }
-        Some(offset)
+    /// The same shape with elements of another type.
+    ///
+    /// To a float: the nearest one, of two the one whose last bit is 0; what is beyond the largest is infinite. To an integer:
+    /// without what stands behind the point; what is beyond the least or the largest becomes these, and NaN becomes 0.
+    ///
+    /// # Errors
+    /// [`ShapeError::Memory`] if there is no memory.
+    pub fn to<U: Element>(&self) -> Result<Tensor<U>, ShapeError> {
+        Tensor::collect(self.shape, self.elements.iter().map(|it| convert(*it)))
     }
 }
 
-/// Two shapes do not fit each other, or a shape does not fit its elements. No tensor was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ShapeError {
-    /// The shape asks for another number of elements than were given.
-    ElementCount {
-        /// The shape that was asked for.
-        shape: Vec<usize>,
-        /// How many elements there were.
-        given: usize,
-    },
-    /// An element-wise operation was asked of tensors of different shapes.
-    Mismatch {
-        /// The shape of the left operand.
-        left: Vec<usize>,
-        /// The shape of the right operand.
-        right: Vec<usize>,
-    },
-    /// A matrix product needs shapes `[m, k]` and `[k, n]`.
-    MatMul {
-        /// The shape of the left operand.
-        left: Vec<usize>,
-        /// The shape of the right operand.
-        right: Vec<usize>,
-    },
+/// An empty vector with room for the elements of a shape.
+fn reserved<T: Element>(shape: Shape) -> Result<Vec<T>, ShapeError> {
+    let mut elements = Vec::new();
+    match elements.try_reserve_exact(shape.element_count()) {
+        Ok(()) => Ok(elements),
+        Err(_) => Err(ShapeError::Memory {
+            elements: shape.element_count(),
+            element_type: T::TYPE,
+        }),
+    }
 }
 
-impl fmt::Display for ShapeError {
+impl<T: Element> fmt::Display for Tensor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ElementCount { shape, given } => {
-                write!(f, "{given} elements do not fill the shape {shape:?}")
-            }
-            Self::Mismatch { left, right } => {
-                write!(f, "the shapes {left:?} and {right:?} differ")
-            }
-            Self::MatMul { left, right } => write!(
-                f,
-                "a matrix product needs [m, k] and [k, n], not {left:?} and {right:?}"
-            ),
-        }
+        write_elements(f, self.view())
     }
 }
 
-impl core::error::Error for ShapeError {}
-
-/// The product of the dimensions, unless it (or a part of it, which matters when another
-/// dimension is zero) overflows.
-fn element_count(shape: &[usize]) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(1_usize, |count, &length| count.checked_mul(length))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-
-    #[test]
-    fn index_is_row_major() {
-        let mut tensor = Tensor::from_vec(vec![0., 1., 2., 3., 4., 5.], &[2, 3]).expect("fits");
-        assert_eq!(tensor.get(&[0, 2]), Some(2.0));
-        assert_eq!(tensor.get(&[1, 0]), Some(3.0));
-        *tensor.get_mut(&[1, 2]).expect("inside") = 9.0;
-        assert_eq!(tensor.as_slice(), [0., 1., 2., 3., 4., 9.]);
-    }
-
-    #[test]
-    fn an_index_outside_is_none() {
-        let tensor = Tensor::zeros(&[2, 3]);
-        for index in [
-            &[2, 0][..],
-            &[0, 3],
-            &[0],
-            &[0, 0, 0],
-            &[],
-            &[usize::MAX, usize::MAX],
-        ] {
-            assert_eq!(tensor.get(index), None, "{index:?}");
-        }
-    }
-
-    #[test]
-    fn scalars_and_empty_tensors() {
-        assert_eq!(Tensor::ones(&[]).get(&[]), Some(1.0));
-        let empty = Tensor::zeros(&[3, 0]);
-        assert!(empty.is_empty());
-        assert_eq!(empty.get(&[0, 0]), None);
-    }
-
-    #[test]
-    fn a_shape_must_fit_its_elements() {
-        let error = Tensor::from_vec(vec![1.0; 5], &[2, 3]).expect_err("5 is not 6");
-        assert_eq!(
-            error,
-            ShapeError::ElementCount {
-                shape: vec![2, 3],
-                given: 5
-            }
-        );
-        // The product wraps to 0 if it is not checked.
-        assert!(Tensor::from_vec(vec![], &[1 << 32, 1 << 32]).is_err());
+impl<T: Element> fmt::Debug for Tensor<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.view())
     }
 }

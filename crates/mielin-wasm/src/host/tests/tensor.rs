@@ -350,6 +350,6 @@ fn programs_multiply_on_both_engines() {
             stops += 1;
         }
         assert_eq!(instance.run(), crate::Outcome::Exited(0), "{kind}");
-        assert_eq!((stops, *desk.calls.lock().unwrap()), (4, 5), "{kind}");
+        assert_eq!((stops, *desk.calls.lock().unwrap()), (3, 5), "{kind}");
     }
 }

@@ -1,0 +1,74 @@
+//! Many elements to one. What goes over the elements of one lane is a function of its own.
+
+use crate::element::Element;
+use crate::element::arithmetic::Arithmetic;
+use crate::error::ShapeError;
+use crate::ops::Reduced;
+use crate::tensor::Tensor;
+use crate::view::TensorView;
+
+pub(super) fn sum<T: Element>(view: TensorView<'_, T>) -> T::Sum {
+    let sum = match view.as_slice() {
+        Some(elements) => T::sum(elements.iter().copied()),
+        None => T::sum(view.iter()),
+    };
+    T::Sum::from_f64(sum)
+}
+
+pub(super) fn mean<T: Element>(view: TensorView<'_, T>) -> T::Mean {
+    let sum = view.iter().fold(0.0, |sum, element| sum + element.to_f64());
+    T::Mean::from_f64(sum / view.len() as f64)
+}
+
+pub(super) fn max<T: Element>(view: TensorView<'_, T>) -> Option<T> {
+    let greatest = |a: T, b: T| if b.exceeds(a) { b } else { a };
+    match view.as_slice() {
+        Some(elements) => elements.iter().copied().reduce(greatest),
+        None => view.iter().reduce(greatest),
+    }
+}
+
+pub(super) fn argmax<T: Element>(view: TensorView<'_, T>) -> Option<usize> {
+    let elements = view.iter().enumerate();
+    let greatest = elements.reduce(|a, b| if b.1.exceeds(a.1) { b } else { a });
+    greatest.map(|(index, _)| index)
+}
+
+/// What `f` makes of the elements that differ only in their index along an axis. It makes nothing of none.
+pub(super) fn along<T: Element, U: Element>(
+    view: TensorView<'_, T>,
+    axis: usize,
+    reduced: Reduced,
+    f: impl Fn(TensorView<'_, T>) -> Option<U>,
+) -> Result<Tensor<U>, ShapeError> {
+    let shape = view.layout().shape();
+    let length = shape.length(axis)?;
+    let result = match reduced {
+        Reduced::Dropped => shape.without(axis),
+        Reduced::Kept => shape.shortened(axis, 1),
+    };
+    let lanes = || view.parts(&[axis]);
+    if length == 0 && lanes().next().is_some_and(|lane| f(lane).is_none()) {
+        return Err(ShapeError::NoElements {
+            axis,
+            shape: view.shape().to_vec(),
+        });
+    }
+    Tensor::collect(result, lanes().filter_map(f))
+}
+
+pub(super) fn argmax_along<T: Element>(
+    view: TensorView<'_, T>,
+    axis: usize,
+    reduced: Reduced,
+) -> Result<Tensor<i32>, ShapeError> {
+    let length = view.layout().shape().length(axis)?;
+    if i32::try_from(length).is_err() {
+        return Err(ShapeError::Overflow {
+            shape: view.shape().to_vec(),
+        });
+    }
+    along(view, axis, reduced, |lane| {
+        argmax(lane).map(|index| index as i32)
+    })
+}
