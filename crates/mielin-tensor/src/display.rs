@@ -104,25 +104,23 @@ impl Page {
     ) -> fmt::Result {
         // Each pair of brackets around this one takes a column, as does the one at the end.
         let width = LINE_WIDTH - (indent - 1) - 1;
-        let mut column = indent;
-        for (at, index) in shown(row.shape()[0], self.is_cut).enumerate() {
+        let mut line = String::new();
+        let mut words = shown(row.shape()[0], self.is_cut).peekable();
+        while let Some(index) = words.next() {
             let word = match index {
                 Some(index) => self.columns.text(row.get(&[index]).expect("it is inside")),
                 None => String::from("..."),
             };
-            let separator = usize::from(at > 0);
-            let is_first_of_line = column == indent;
-            if !is_first_of_line && column + separator + word.len() > width {
-                write!(f, "\n{:indent$}", "")?;
-                column = indent;
-            } else if at > 0 {
-                f.write_char(' ')?;
-                column += 1;
+            if !line.is_empty() && indent + line.len() + word.len() > width {
+                write!(f, "{}\n{:indent$}", line.trim_end_matches(' '), "")?;
+                line.clear();
             }
-            f.write_str(&word)?;
-            column += word.len();
+            line += &word;
+            if words.peek().is_some() {
+                line.push(' ');
+            }
         }
-        Ok(())
+        f.write_str(&line)
     }
 }
 
@@ -220,10 +218,11 @@ impl Columns {
                 after,
                 exponent,
             } => {
-                let (digits, power) = scientific(element);
+                // To as many digits as the number with the most of them needs.
+                let (digits, power) = parsed(&format!("{value:.after$e}"));
                 let (whole, fraction) = split(&digits);
                 let (sign, power) = signed(power);
-                format!("{whole:>before$}.{fraction:0<after$}e{sign}{power:0>exponent$}")
+                format!("{whole:>before$}.{fraction}e{sign}{power:0>exponent$}")
             }
         }
     }
@@ -245,10 +244,14 @@ fn needs_exponents<T: Element>(finite: impl Iterator<Item = T>) -> bool {
         };
         (least, greatest)
     });
-    let too_large = T::from_f64((0..T::DECIMALS).fold(1.0, |power, _| power * 10.0));
-    !too_large.exceeds(greatest)
+    greatest.to_f64() >= too_large::<T>()
         || least.undercuts(T::from_f64(1e-4))
         || greatest.div(least).exceeds(T::from_f64(1e3))
+}
+
+/// From where on not every digit before the point is known.
+fn too_large<T: Element>() -> f64 {
+    (0..T::DECIMALS).fold(1.0, |power, _| power * 10.0)
 }
 
 /// Before and after the point.
@@ -280,7 +283,12 @@ fn positional<T: Element>(element: T) -> String {
 
 /// The same with one digit before the point, and the power of ten to multiply with.
 fn scientific<T: Element>(element: T) -> (String, i32) {
-    let text = fewest(element, |value, decimals| format!("{value:.decimals$e}"));
+    parsed(&fewest(element, |value, decimals| {
+        format!("{value:.decimals$e}")
+    }))
+}
+
+fn parsed(text: &str) -> (String, i32) {
     let (digits, power) = text.split_once('e').expect("it has an exponent");
     let power = power.parse().expect("the exponent is a number");
     (String::from(digits), power)
@@ -304,15 +312,13 @@ fn scalar_text<T: Element>(scalar: T) -> String {
     if !value.is_finite() {
         return String::from(infinite(value));
     }
-    if value != 0.0 && !(1e-4..1e16).contains(&value.abs()) {
-        let (digits, power) = scientific(scalar);
+    let (digits, power) = scientific(scalar);
+    // Not as in arrays: there, the limit is rounded to the type.
+    if value != 0.0 && !(1e-4..too_large::<T>()).contains(&value.abs()) {
         let (sign, power) = signed(power);
         return format!("{digits}e{sign}{power:0>2}");
     }
-    // As many digits as are needed, however small it is.
-    let (digits, power) = scientific(scalar);
     let decimals = split(&digits).1.len() as i32 - power;
-    let rounded: f64 = format!("{digits}e{power}").parse().expect("it is a number");
     let decimals = usize::try_from(decimals).unwrap_or(0).max(1);
-    format!("{rounded:.decimals$}")
+    format!("{value:.decimals$}")
 }

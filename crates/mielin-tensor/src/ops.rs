@@ -153,22 +153,19 @@ pub trait TensorOps: Sized {
         axis: usize,
         reduced: Reduced,
     ) -> Result<Tensor<<Self::Element as Element>::Sum>, ShapeError> {
-        reduction::along(self.operand(), axis, reduced, |lane| {
-            Some(reduction::sum(lane))
-        })
+        reduction::along(self.operand(), axis, reduced, reduction::sum)
     }
 
     /// The [greatest](TensorOps::max) of the elements that differ only in their index along an axis.
     ///
     /// # Errors
-    /// [`ShapeError::NoElements`] if the axis has the length 0 and the result has elements; [`ShapeError::Axis`],
-    /// [`ShapeError::Memory`].
+    /// [`ShapeError::NoElements`] if the axis has the length 0; [`ShapeError::Axis`], [`ShapeError::Memory`].
     fn max_along(
         &self,
         axis: usize,
         reduced: Reduced,
     ) -> Result<Tensor<Self::Element>, ShapeError> {
-        reduction::along(self.operand(), axis, reduced, reduction::max)
+        reduction::max_along(self.operand(), axis, reduced)
     }
 
     /// The index along an axis of the [first greatest](TensorOps::argmax) of the elements that differ only in it.
@@ -188,9 +185,7 @@ pub trait TensorOps: Sized {
         axis: usize,
         reduced: Reduced,
     ) -> Result<Tensor<<Self::Element as Element>::Mean>, ShapeError> {
-        reduction::along(self.operand(), axis, reduced, |lane| {
-            Some(reduction::mean(lane))
-        })
+        reduction::along(self.operand(), axis, reduced, reduction::mean)
     }
 }
 

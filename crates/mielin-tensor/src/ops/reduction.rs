@@ -34,27 +34,31 @@ pub(super) fn argmax<T: Element>(view: TensorView<'_, T>) -> Option<usize> {
     greatest.map(|(index, _)| index)
 }
 
-/// What `f` makes of the elements that differ only in their index along an axis. It makes nothing of none.
+/// What `f` makes of the elements that differ only in their index along an axis.
 pub(super) fn along<T: Element, U: Element>(
     view: TensorView<'_, T>,
     axis: usize,
     reduced: Reduced,
-    f: impl Fn(TensorView<'_, T>) -> Option<U>,
+    f: impl Fn(TensorView<'_, T>) -> U,
 ) -> Result<Tensor<U>, ShapeError> {
     let shape = view.layout().shape();
-    let length = shape.length(axis)?;
+    shape.length(axis)?;
     let result = match reduced {
         Reduced::Dropped => shape.without(axis),
         Reduced::Kept => shape.shortened(axis, 1),
     };
-    let lanes = || view.parts(&[axis]);
-    if length == 0 && lanes().next().is_some_and(|lane| f(lane).is_none()) {
-        return Err(ShapeError::NoElements {
-            axis,
-            shape: view.shape().to_vec(),
-        });
-    }
-    Tensor::collect(result, lanes().filter_map(f))
+    Tensor::collect(result, view.parts(&[axis]).map(f))
+}
+
+pub(super) fn max_along<T: Element>(
+    view: TensorView<'_, T>,
+    axis: usize,
+    reduced: Reduced,
+) -> Result<Tensor<T>, ShapeError> {
+    nonzero_length(&view, axis)?;
+    along(view, axis, reduced, |lane| {
+        max(lane).expect("the axis has elements")
+    })
 }
 
 pub(super) fn argmax_along<T: Element>(
@@ -62,13 +66,22 @@ pub(super) fn argmax_along<T: Element>(
     axis: usize,
     reduced: Reduced,
 ) -> Result<Tensor<i32>, ShapeError> {
-    let length = view.layout().shape().length(axis)?;
-    if i32::try_from(length).is_err() {
+    if i32::try_from(nonzero_length(&view, axis)?).is_err() {
         return Err(ShapeError::Overflow {
             shape: view.shape().to_vec(),
         });
     }
     along(view, axis, reduced, |lane| {
-        argmax(lane).map(|index| index as i32)
+        argmax(lane).expect("the axis has elements") as i32
     })
+}
+
+fn nonzero_length<T: Element>(view: &TensorView<'_, T>, axis: usize) -> Result<usize, ShapeError> {
+    match view.layout().shape().length(axis)? {
+        0 => Err(ShapeError::NoElements {
+            axis,
+            shape: view.shape().to_vec(),
+        }),
+        length => Ok(length),
+    }
 }
