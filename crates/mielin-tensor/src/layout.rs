@@ -253,7 +253,7 @@ impl Layout {
     /// Whether two indices could name the same element.
     ///
     /// They cannot if each step is longer than all shorter ones together can reach. Strides that interlock, as `[3, 2]` for
-    /// `[2, 2]`, are thought to overlap though they do not: to find that out is as hard as a knapsack problem.
+    /// `[2, 3]`, are thought to overlap though they do not: to find that out is as hard as a knapsack problem.
     pub(crate) fn may_overlap(&self) -> bool {
         if self.element_count() == 0 {
             return false;

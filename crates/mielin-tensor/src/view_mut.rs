@@ -30,7 +30,7 @@ impl<'a, T: Element> TensorViewMut<'a, T> {
     /// stride says, backwards if it is negative.
     ///
     /// Each step must be longer than all shorter ones together reach. Some strides that interlock without meeting are
-    /// refused by that, such as `[3, 2]` for the shape `[2, 2]`.
+    /// refused by that, such as `[3, 2]` for the shape `[2, 3]`.
     ///
     /// # Errors
     /// [`ShapeError::Overlap`] if two indices could name the same element; as for [`TensorView::new`].
