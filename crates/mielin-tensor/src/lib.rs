@@ -13,6 +13,9 @@
 //! let a = Tensor::from_vec(vec![1.0, 2.0, 3.0, 4.0], &[2, 2])?;
 //! let b = Tensor::ones(&[2, 1]);
 //! assert_eq!(a.matmul(&b)?.as_slice(), [3.0, 7.0]);
+//!
+//! let first_column = a.view().slice(1, 0..1)?;
+//! assert_eq!(a.sub(&first_column)?.as_slice(), [0.0, 1.0, 0.0, 1.0]);
 //! # Ok::<(), mielin_tensor::ShapeError>(())
 //! ```
 

@@ -1,6 +1,10 @@
-use super::*;
+use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use half::bf16;
+
+use super::*;
+use crate::element::ElementType;
 
 fn counting(shape: &[usize]) -> Tensor {
     let count = shape.iter().product::<usize>();
@@ -89,4 +93,113 @@ fn sum_keeps_small_terms() {
         16_778_215.0
     );
     assert_eq!(Tensor::zeros(&[0]).sum(), 0.0);
+}
+
+#[test]
+fn views_are_multiplied_where_they_are() {
+    let a = counting(&[4, 3, 2]);
+    let b = counting(&[5, 3]);
+    let backwards = a.view().permute(&[2, 0, 1]).and_then(|a| a.flip(2));
+    let (a, b) = (
+        backwards.expect("three axes"),
+        b.view().transpose().expect("two axes"),
+    );
+    let product = a.matmul(&b).expect("it fits");
+    let copies = (a.to_tensor(), b.to_tensor());
+    let copied = copies.0.and_then(|a| a.matmul(&copies.1?));
+    assert_eq!(product.shape(), [2, 4, 5]);
+    assert_eq!(Ok(&product), copied.as_ref());
+    let sums = (0..3).map(|p| a.get(&[1, 2, p]).expect("inside") * b.get(&[p, 4]).expect("inside"));
+    assert_eq!(product.get(&[1, 2, 4]), Some(sums.sum()));
+}
+
+/// More elements than there is memory for are an error where a tensor would be made of them.
+#[test]
+fn a_view_can_have_more_elements_than_memory() {
+    let one = Tensor::ones(&[1]);
+    let lengths = [1 << 30, 1 << 30];
+    let huge = one
+        .view()
+        .broadcast_to(&lengths)
+        .expect("it can be counted");
+    let error = ShapeError::Memory {
+        elements: 1 << 60,
+        element_type: ElementType::F32,
+    };
+    assert_eq!(huge.to_tensor().err(), Some(error.clone()));
+    assert_eq!(huge.add(&one).err(), Some(error.clone()));
+    assert_eq!(Tensor::<f32>::try_zeros(&lengths).err(), Some(error));
+    let products = huge.matmul(&huge.transpose().expect("two axes")).err();
+    assert!(
+        matches!(products, Some(ShapeError::Memory { .. })),
+        "{products:?}"
+    );
+    let overflow = one.view().broadcast_to(&[1 << 30, 1 << 30, 1 << 30]).err();
+    assert!(
+        matches!(overflow, Some(ShapeError::Overflow { .. })),
+        "{overflow:?}"
+    );
+    let text = "[[1. 1. 1. ... 1. 1. 1.]\n";
+    assert!(huge.to_string().starts_with(text));
+}
+
+#[test]
+fn an_axis_of_a_result_can_be_one_too_many() {
+    let (a, b) = (Tensor::ones(&[1; 8]), Tensor::ones(&[1, 1]));
+    assert_eq!(a.matmul(&b).map(|product| product.rank()), Ok(8));
+    let axis = a.sum_along(8, Reduced::Kept).err();
+    assert_eq!(axis, Some(ShapeError::Axis { axis: 8, rank: 8 }));
+}
+
+#[test]
+fn short_floats_are_rounded_once() {
+    let bf16s = |values: &[f32]| {
+        let elements = values.iter().map(|it| bf16::from_f32(*it)).collect();
+        Tensor::from_vec(elements, &[values.len()]).expect("as many")
+    };
+    // Between 256 and 512, these have every second integer.
+    let (a, b) = (bf16s(&[256.0, 256.0, 256.0]), bf16s(&[1.0, 3.0, 5.0]));
+    assert_eq!(a.add(&b), Ok(bf16s(&[256.0, 260.0, 260.0])));
+    // One after the other, ones would never get beyond 256.
+    let ones = Tensor::filled(&[300], bf16::ONE).expect("there is memory");
+    assert_eq!(ones.sum(), bf16::from_f32(300.0));
+    assert_eq!(ones.scale(bf16::from_f32(3.0)).mean(), bf16::from_f32(3.0));
+}
+
+#[test]
+fn integers_wrap_and_are_divided_downwards() {
+    let a = Tensor::from_vec(vec![127_i8, -128, -128, 7, -7, 7], &[6]).expect("as many");
+    let b = Tensor::from_vec(vec![1_i8, 1, -1, 0, 2, -2], &[6]).expect("as many");
+    let results = [a.add(&b), a.sub(&b), a.div(&b)].map(|it| it.expect("same shape").into_vec());
+    assert_eq!(results[0], [-128, -127, 127, 7, -5, 5]);
+    assert_eq!(results[1], [126, 127, -127, 7, -9, 9]);
+    assert_eq!(results[2], [127, -128, -128, 0, -4, -4]);
+    assert_eq!(Tensor::filled(&[2], i32::MAX).map(|it| it.sum()), Ok(-2));
+    assert_eq!(
+        Tensor::filled(&[300], 127_i8).map(|it| it.sum()),
+        Ok(38_100)
+    );
+    assert_eq!(
+        Tensor::filled(&[2], i32::MAX).map(|it| it.mean()),
+        Ok(2_147_483_648.0)
+    );
+}
+
+#[test]
+fn of_equal_elements_the_first_is_taken() {
+    let zeros = Tensor::from_vec(vec![-0.0, 0.0], &[2]).expect("as many");
+    let flipped = zeros.view().flip(0).expect("an axis");
+    let signs = |tensor: Tensor| {
+        tensor
+            .into_vec()
+            .into_iter()
+            .map(f32::is_sign_negative)
+            .collect()
+    };
+    let signs: [Vec<bool>; 2] =
+        [zeros.maximum(&flipped), zeros.minimum(&flipped)].map(|it| signs(it.expect("same shape")));
+    assert_eq!(signs, [[true, false], [true, false]]);
+    assert_eq!(zeros.argmax(), Some(0));
+    assert_eq!(Tensor::zeros(&[0]).argmax(), None);
+    assert!(Tensor::zeros(&[0]).mean().is_nan());
 }
