@@ -109,7 +109,7 @@ pub enum ShapeError {
         /// The shape of the right operand.
         right: Vec<usize>,
     },
-    /// A matrix has two axes, and no stride of it is negative.
+    /// A matrix has two axes, and no stride of it is negative. Of one to be written, rows are contiguous and do not overlap.
     Matrix {
         /// The length of each axis.
         shape: Vec<usize>,

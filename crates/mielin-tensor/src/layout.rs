@@ -8,7 +8,7 @@ use crate::shape::{RANK_MAX, Shape};
 /// The element at an index is at `offset + Σ index[axis] · strides[axis]` of a slice.
 ///
 /// Every index inside of the shape names an element of the slice for which the layout was made. One without elements names
-/// nothing, so its offset and strides may be anything, and nothing is computed with them.
+/// nothing, so its offset and strides may be anything; what is computed with them wraps around and is not used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     shape: Shape,
@@ -121,12 +121,11 @@ impl Layout {
                 length,
             });
         }
-        let mut part = *self;
-        part.shape = self.shape.shortened(axis, range.len());
-        if part.element_count() != 0 {
-            part.offset = moved(self.offset, range.start, self.strides[axis]);
-        }
-        Ok(part)
+        Ok(Self {
+            shape: self.shape.shortened(axis, range.len()),
+            offset: moved(self.offset, range.start, self.strides[axis]),
+            ..*self
+        })
     }
 
     /// Of one axis only one index, and without that axis.
@@ -166,11 +165,9 @@ impl Layout {
     pub(crate) fn flip(&self, axis: usize) -> Result<Self, ShapeError> {
         let length = self.shape.length(axis)?;
         let mut flipped = *self;
-        if self.element_count() != 0 {
-            flipped.offset = moved(self.offset, length - 1, self.strides[axis]);
-            // Of an axis with one index the stride may be anything, even what has no negative.
-            flipped.strides[axis] = self.strides[axis].wrapping_neg();
-        }
+        flipped.offset = moved(self.offset, length.saturating_sub(1), self.strides[axis]);
+        // Of an axis with one index the stride may be anything, even what has no negative.
+        flipped.strides[axis] = self.strides[axis].wrapping_neg();
         Ok(flipped)
     }
 

@@ -6,6 +6,7 @@ use core::ops::Range;
 use crate::element::Element;
 use crate::error::ShapeError;
 use crate::layout::Layout;
+use crate::matrix::MatMut;
 use crate::shape::Shape;
 use crate::view::TensorView;
 
@@ -145,6 +146,32 @@ impl<'a, T: Element> TensorViewMut<'a, T> {
     pub fn as_mut_slice(&mut self) -> Option<&mut [T]> {
         let range = self.layout.contiguous()?;
         self.elements.get_mut(range)
+    }
+
+    /// A view of two axes as a matrix to write.
+    ///
+    /// # Errors
+    /// [`ShapeError::Matrix`] if there are not two axes, the elements of a row do not lie one after the other, or rows do not
+    /// follow each other forwards.
+    pub fn as_matrix_mut(&mut self) -> Result<MatMut<'_, T>, ShapeError> {
+        let error = ShapeError::Matrix {
+            shape: self.shape().to_vec(),
+            strides: self.strides().to_vec(),
+        };
+        let (&[rows, columns], &[row, column]) = (self.shape(), self.strides()) else {
+            return Err(error);
+        };
+        let start = if self.view().is_empty() {
+            0
+        } else {
+            self.layout.offset()
+        };
+        match usize::try_from(row) {
+            Ok(row) if column == 1 || columns <= 1 => {
+                MatMut::new(&mut self.elements[start..], [rows, columns], row).map_err(|_| error)
+            }
+            _ => Err(error),
+        }
     }
 
     /// Puts in the place of each element what `f` makes of it, in row-major order of the indices.

@@ -16,7 +16,7 @@ pub(super) fn sum<T: Element>(view: TensorView<'_, T>) -> T::Sum {
 }
 
 pub(super) fn mean<T: Element>(view: TensorView<'_, T>) -> T::Mean {
-    let sum = view.iter().fold(0.0, |sum, element| sum + element.to_f64());
+    let sum = fold(view, 0.0, |sum, element| sum + element.to_f64());
     T::Mean::from_f64(sum / view.len() as f64)
 }
 
@@ -32,6 +32,14 @@ pub(super) fn argmax<T: Element>(view: TensorView<'_, T>) -> Option<usize> {
     let elements = view.iter().enumerate();
     let greatest = elements.reduce(|a, b| if b.1.exceeds(a.1) { b } else { a });
     greatest.map(|(index, _)| index)
+}
+
+/// In row-major order.
+fn fold<T: Element, A>(view: TensorView<'_, T>, first: A, f: impl FnMut(A, T) -> A) -> A {
+    match view.as_slice() {
+        Some(elements) => elements.iter().copied().fold(first, f),
+        None => view.iter().fold(first, f),
+    }
 }
 
 /// What `f` makes of the elements that differ only in their index along an axis.

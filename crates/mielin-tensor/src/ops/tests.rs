@@ -200,6 +200,8 @@ fn of_equal_elements_the_first_is_taken() {
         [zeros.maximum(&flipped), zeros.minimum(&flipped)].map(|it| signs(it.expect("same shape")));
     assert_eq!(signs, [[true, false], [true, false]]);
     assert_eq!(zeros.argmax(), Some(0));
+    let nans = Tensor::from_vec(vec![1.0, f32::NAN, f32::INFINITY, f32::NAN], &[4]);
+    assert_eq!(nans.map(|it| it.argmax()), Ok(Some(1)));
     assert_eq!(Tensor::zeros(&[0]).argmax(), None);
     assert!(Tensor::zeros(&[0]).mean().is_nan());
 }

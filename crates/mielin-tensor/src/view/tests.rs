@@ -377,6 +377,29 @@ fn what_is_written_must_not_overlap() {
 }
 
 #[test]
+fn a_product_is_written_into_a_part() {
+    let mut elements = [0.0; 12];
+    let whole = TensorViewMut::row_major(&mut elements, &[3, 4]).expect("as many");
+    let mut part = whole
+        .slice(1, 1..3)
+        .and_then(|part| part.slice(0, 1..3))
+        .expect("inside");
+    let factor = MatRef::row_major(&[1.0, 2.0, 3.0, 4.0], 2, 2).expect("as many");
+    let mut product = part.as_matrix_mut().expect("its rows are contiguous");
+    crate::matmul::matmul(factor, factor, &mut product).expect("they fit");
+    assert_eq!(
+        elements,
+        [0., 0., 0., 0., 0., 7., 10., 0., 0., 15., 22., 0.]
+    );
+    let whole = TensorViewMut::row_major(&mut elements, &[3, 4]).expect("as many");
+    let mut columns = whole.transpose().expect("two axes");
+    assert!(matches!(
+        columns.as_matrix_mut(),
+        Err(ShapeError::Matrix { .. })
+    ));
+}
+
+#[test]
 fn a_view_is_a_matrix() {
     let elements: Vec<f32> = (0..24_u8).map(f32::from).collect();
     let view = TensorView::row_major(&elements, &[2, 3, 4]).expect("as many");
