@@ -198,7 +198,7 @@ impl<T: Element> Tensor<T> {
 }
 
 /// An empty vector with room for the elements of a shape.
-fn reserved<T: Element>(shape: Shape) -> Result<Vec<T>, ShapeError> {
+pub(crate) fn reserved<T: Element>(shape: Shape) -> Result<Vec<T>, ShapeError> {
     let mut elements = Vec::new();
     match elements.try_reserve_exact(shape.element_count()) {
         Ok(()) => Ok(elements),

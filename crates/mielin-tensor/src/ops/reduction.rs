@@ -29,8 +29,13 @@ pub(super) fn max<T: Element>(view: TensorView<'_, T>) -> Option<T> {
 }
 
 pub(super) fn argmax<T: Element>(view: TensorView<'_, T>) -> Option<usize> {
-    let elements = view.iter().enumerate();
-    let greatest = elements.reduce(|a, b| if b.1.exceeds(a.1) { b } else { a });
+    let mut index = 0;
+    let greatest = fold(view, None, |greatest: Option<(usize, T)>, element| {
+        let taken = greatest.filter(|greatest| !element.exceeds(greatest.1));
+        let taken = taken.or(Some((index, element)));
+        index += 1;
+        taken
+    });
     greatest.map(|(index, _)| index)
 }
 

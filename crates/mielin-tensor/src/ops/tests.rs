@@ -113,6 +113,26 @@ fn views_are_multiplied_where_they_are() {
     assert_eq!(product.get(&[1, 2, 4]), Some(sums.sum()));
 }
 
+/// Rows of every kind, long enough to be looked at, against the elements one by one.
+#[test]
+fn long_rows_are_added_element_by_element() {
+    let square = counting(&[20, 20]);
+    let (row, column, one) = (counting(&[20]), counting(&[20, 1]), counting(&[1]));
+    let square = square.view();
+    let turned = square.transpose().expect("two axes");
+    let backwards = square.flip(1).expect("two axes");
+    let column = column.view();
+    for a in [square, turned, backwards, column, row.view(), one.view()] {
+        for b in [square, turned, backwards, column, row.view(), one.view()] {
+            let difference = a.sub(&b).expect("they fit");
+            let shape = difference.shape();
+            let repeated = [a, b].map(|it| it.broadcast_to(shape).expect("it fits"));
+            let pairs = repeated[0].iter().zip(repeated[1]);
+            assert!(difference.view().iter().eq(pairs.map(|(a, b)| a - b)));
+        }
+    }
+}
+
 /// More elements than there is memory for are an error where a tensor would be made of them.
 #[test]
 fn a_view_can_have_more_elements_than_memory() {
