@@ -116,20 +116,23 @@ fn report_usage(error: &clap::Error) -> ExitCode {
             .collect::<Vec<_>>()
             .join(" "),
     };
-    let hint = format!("`{} --help` shows what there is", command_of(&text));
+    let hint = format!("`{} --help` shows what there is", command_meant());
     let failure = Failure::usage(message).hint(hint);
     Output::new(Format::Json).failure(&failure);
     ExitCode::from(failure.class.exit_code())
 }
 
-/// The command whose usage clap shows, such as `mielin agent spawn`.
-fn command_of(text: &str) -> String {
-    let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
-    let words = usage.unwrap_or("mielin").split_whitespace();
-    words
-        .take_while(|word| !word.starts_with(['[', '<', '-']))
-        .collect::<Vec<_>>()
-        .join(" ")
+/// The command that was meant, such as `mielin agent spawn`, as far as its words are commands.
+fn command_meant() -> String {
+    let mut command = &CommandLine::command();
+    let mut path = command.get_name().to_owned();
+    for word in std::env::args().skip(1) {
+        if let Some(next) = command.find_subcommand(&word) {
+            path = format!("{path} {}", next.get_name());
+            command = next;
+        }
+    }
+    path
 }
 
 /// Whether the command line, which could not be parsed, asks for JSON.

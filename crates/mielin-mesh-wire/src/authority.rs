@@ -20,7 +20,7 @@ use crate::token::{JoinToken, TokenError, secret_hash};
 pub(crate) use issued::{Issued, decode_tokens, encode_tokens};
 pub use issued::{TOKEN_LIFETIME_MAX, TOKEN_USES_MAX};
 
-const ROOT_KEY_FILE: &str = "authority/root.key";
+pub(crate) const ROOT_KEY_FILE: &str = "authority/root.key";
 const TOKENS_FILE: &str = "authority/tokens";
 /// Unexpired tokens that may exist at once.
 const TOKENS_MAX: usize = 1024;

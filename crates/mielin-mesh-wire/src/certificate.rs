@@ -11,6 +11,7 @@
 //! | `issuer.mielin` | the node that holds the root key |
 
 use std::fmt;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use mielin_mesh_core::{NodeId, NodeRole};
@@ -31,7 +32,7 @@ use crate::identity::{IdentityError, NodeKey};
 pub(crate) const MEMBER_NAME: &str = "member.mielin";
 /// The name in the certificate of the node that holds the root key.
 pub(crate) const ISSUER_NAME: &str = "issuer.mielin";
-const ROLE_SUFFIX: &str = ".role.mielin";
+pub(crate) const ROLE_SUFFIX: &str = ".role.mielin";
 
 /// Validity of a node certificate.
 pub(crate) const NODE_VALIDITY: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -206,7 +207,8 @@ impl NodeCertificate {
 pub(crate) fn make_root() -> Result<(NodeKey, RootCertificate), CertificateError> {
     let key = NodeKey::generate().map_err(CertificateError::Key)?;
     let mut params = CertificateParams::default();
-    date(&mut params, OffsetDateTime::now_utc() + ROOT_VALIDITY);
+    let now = OffsetDateTime::now_utc();
+    (params.not_before, params.not_after) = (now - BACKDATE, now + ROOT_VALIDITY);
     // Each root has a name of its own, so that a certificate from another mesh
     // fails as "unknown issuer" and not as "bad signature".
     params.distinguished_name = subject(&format!("mielin mesh {}", key.id()));
@@ -274,20 +276,21 @@ pub(crate) fn issue_for_names(
     root: &RootCertificate,
     root_key: &KeyPair,
 ) -> Result<Vec<u8>, CertificateError> {
-    let ends = OffsetDateTime::now_utc() + NODE_VALIDITY;
-    issue_until(ends, names, key, root, root_key)
+    let now = OffsetDateTime::now_utc();
+    let validity = now - BACKDATE..now + NODE_VALIDITY;
+    issue_for(validity, names, key, root, root_key)
 }
 
-/// The same with another end.
-pub(crate) fn issue_until(
-    ends: OffsetDateTime,
+/// The same for another time.
+pub(crate) fn issue_for(
+    validity: Range<OffsetDateTime>,
     names: Vec<String>,
     key: &impl PublicKeyData,
     root: &RootCertificate,
     root_key: &KeyPair,
 ) -> Result<Vec<u8>, CertificateError> {
     let mut params = CertificateParams::new(names)?;
-    date(&mut params, ends);
+    (params.not_before, params.not_after) = (validity.start, validity.end);
     params.serial_number = Some(random_serial()?);
     params.distinguished_name = subject("mielin node");
     params.is_ca = IsCa::ExplicitNoCa;
@@ -327,11 +330,6 @@ fn random_serial() -> Result<SerialNumber, CertificateError> {
     // Positive, and not shorter for a zero at its beginning.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
-}
-
-fn date(params: &mut CertificateParams, ends: OffsetDateTime) {
-    params.not_before = OffsetDateTime::now_utc() - BACKDATE;
-    params.not_after = ends;
 }
 
 fn subject(common_name: &str) -> DistinguishedName {

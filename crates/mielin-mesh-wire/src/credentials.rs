@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mielin_mesh_core::{Name, NameError, NodeId, NodeRole};
+use time::OffsetDateTime;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::certificate::{
@@ -16,7 +17,7 @@ use crate::directory::{DataDirectory, DirectoryError};
 use crate::identity::{IdentityError, NodeKey};
 use crate::revoked::{Revoked, stored_revocations};
 use crate::signature::Signer;
-use crate::tls;
+use crate::tls::{self, TlsError};
 
 const KEY_FILE: &str = "identity/node.key";
 const CERTIFICATE_FILE: &str = "identity/node.crt";
@@ -58,6 +59,17 @@ pub enum CredentialsError {
     Expired {
         /// Whose certificate.
         node: NodeId,
+    },
+    /// The certificate is valid only later, by this machine's clock.
+    #[error(
+        "the certificate of node {node} is valid from {} on, and this machine's clock says that it is {}",
+        said(.from), said(&SystemTime::now())
+    )]
+    NotYet {
+        /// Whose certificate.
+        node: NodeId,
+        /// When it begins.
+        from: SystemTime,
     },
     /// A file is missing beside its siblings.
     #[error("{file} is missing in the data directory")]
@@ -155,17 +167,34 @@ pub fn load_credentials(path: &Path) -> Result<Option<NodeCredentials>, Credenti
         authority,
         revoked,
     };
-    if credentials.renewal_due() {
+    let mut chain = tls::verify_chain(&credentials.root, &credentials.certificate);
+    let is_early =
+        |chain: &Result<(), TlsError>| chain.as_ref().err().and_then(TlsError::valid_from);
+    // A clock that was wrong once must not keep the holder of the root from its mesh.
+    if credentials.renewal_due() || is_early(&chain).is_some() {
         credentials.renew_own()?;
+        chain = tls::verify_chain(&credentials.root, &credentials.certificate);
     }
     if credentials.checked.expires <= SystemTime::now() {
         return Err(CredentialsError::Expired {
             node: credentials.id(),
         });
     }
-    tls::verify_chain(&credentials.root, &credentials.certificate)
-        .map_err(|_| CredentialsError::Mismatch)?;
-    Ok(Some(credentials))
+    match (is_early(&chain), chain) {
+        (Some(from), _) => Err(CredentialsError::NotYet {
+            node: credentials.id(),
+            from,
+        }),
+        (None, Err(_)) => Err(CredentialsError::Mismatch),
+        (None, Ok(())) => Ok(Some(credentials)),
+    }
+}
+
+/// A time in UTC, to the minute.
+fn said(time: &SystemTime) -> String {
+    let time = OffsetDateTime::from(*time);
+    let (hour, minute) = (time.hour(), time.minute());
+    format!("{} {hour:02}:{minute:02} UTC", time.date())
 }
 
 impl NodeCredentials {
@@ -350,7 +379,11 @@ pub(crate) fn store_membership(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::authority::ROOT_KEY_FILE;
+    use crate::certificate::{MEMBER_NAME, ROLE_SUFFIX, issue_for};
 
     #[test]
     fn a_new_mesh_is_found_again_and_not_overwritten() {
@@ -365,6 +398,55 @@ mod tests {
         assert!(found.authority().is_some());
         let again = create_mesh(dir.path(), "second", NodeRole::Core);
         assert!(matches!(again, Err(CredentialsError::Exists { .. })));
+    }
+
+    /// As after a start with a clock that was far ahead.
+    #[test]
+    fn a_certificate_from_the_future_is_named_and_the_holder_of_the_root_renews_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = create_mesh(dir.path(), "first", NodeRole::Core).unwrap();
+        let (root_key, root) = make_root().unwrap();
+        let later = |days: u64| OffsetDateTime::now_utc() + Duration::from_secs(days * 24 * 60 * 60);
+        let from_the_future = |root: &RootCertificate, root_key: &NodeKey, key: &NodeKey| {
+            let names = vec![
+                key.id().server_name(),
+                MEMBER_NAME.to_owned(),
+                format!("core{ROLE_SUFFIX}"),
+            ];
+            issue_for(
+                later(70)..later(160),
+                names,
+                key.pair(),
+                root,
+                root_key.pair(),
+            )
+            .unwrap()
+        };
+        // A member can only be told.
+        let member = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(member.path()).unwrap();
+        let key = load_or_make_key(&directory).unwrap();
+        let certificate = from_the_future(&root, &root_key, &key);
+        let name = Name::new("second").unwrap();
+        store_membership(&directory, &root, &certificate, &name).unwrap();
+        let error = load_credentials(member.path()).unwrap_err();
+        assert!(
+            matches!(&error, CredentialsError::NotYet { from, .. } if *from > SystemTime::now()),
+            "{error}"
+        );
+        assert!(error.to_string().contains("clock"), "{error}");
+
+        let stored_key = NodeKey::load(made.directory(), ROOT_KEY_FILE)
+            .unwrap()
+            .unwrap();
+        let certificate = from_the_future(made.root(), &stored_key, made.key());
+        made.directory()
+            .write(CERTIFICATE_FILE, &certificate)
+            .unwrap();
+        let found = load_credentials(dir.path()).unwrap().unwrap();
+        assert_eq!(found.id(), made.id());
+        assert_ne!(found.certificate(), certificate);
+        assert!(!found.renewal_due());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the mesh root as the only trust anchor.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -31,6 +32,18 @@ pub enum TlsError {
     /// The cipher suite that QUIC starts with is missing.
     #[error("TLS lacks the cipher suite of QUIC's first packets: {0}")]
     Suite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+impl TlsError {
+    /// From when on the certificate is valid, if it is refused because that is still to come.
+    pub(crate) fn valid_from(&self) -> Option<SystemTime> {
+        match self {
+            Self::Rustls(rustls::Error::InvalidCertificate(
+                rustls::CertificateError::NotValidYetContext { not_before, .. },
+            )) => Some(SystemTime::UNIX_EPOCH + Duration::from_secs(not_before.as_secs())),
+            _ => None,
+        }
+    }
 }
 
 /// For listening. Clients may come without a certificate, because joiners have

@@ -567,6 +567,8 @@ impl From<CredentialsError> for Failure {
                 .hint("`mielin daemon` runs that node; a new one needs a directory of its own"),
             CredentialsError::StoredName { .. } => Failure::internal(error.to_string())
                 .hint("write one into that file: up to 64 bytes without spaces, as `mesh start --name` takes them"),
+            CredentialsError::NotYet { .. } => Failure::refused(error.to_string())
+                .hint("set this machine's clock, and start it again; nothing is wrong with the data directory"),
             CredentialsError::Expired { .. } => Failure::refused(error.to_string()).hint(
                 "give it a new directory with --data-dir; `mielin mesh token` prints a token",
             ),

@@ -1,6 +1,5 @@
 //! `mielin wasm`.
 
-use std::fs;
 use std::path::Path;
 
 use mielin_safepoint::{InstrumentError, instrument as rewrite};
@@ -11,8 +10,8 @@ use crate::args::InstrumentArgs;
 use crate::duration::format_bytes;
 use crate::failure::Failure;
 use crate::input::{read_file, read_stdin};
-use crate::out_file::{STANDARD, is_stdout};
-use crate::output::{Output, write_stdout};
+use crate::out_file::{OutFile, STANDARD, is_stdout};
+use crate::output::Output;
 
 const MODULE: &str = "module";
 
@@ -53,15 +52,13 @@ pub(crate) fn instrument(arguments: &InstrumentArgs, output: Output) -> Result<(
             _ => "give it a WASI preview-1 command, as `--target wasm32-wasip1` builds it",
         })
     })?;
-    let out = match to_stdout {
-        true => "standard output".to_owned(),
-        false => arguments.out_file.display().to_string(),
+    let mut file = match to_stdout {
+        true => OutFile::stdout()?,
+        false => OutFile::at(&arguments.out_file)?,
     };
-    match to_stdout {
-        true => write_stdout(resumable.bytes())?,
-        false => fs::write(&arguments.out_file, resumable.bytes())
-            .map_err(|error| Failure::io(format!("cannot write {out}"), &error))?,
-    }
+    let out = file.name().to_owned();
+    file.write(resumable.bytes())?;
+    file.finish()?;
     let done = Instrumented {
         file: out,
         module: resumable.hash().to_string(),

@@ -10,7 +10,7 @@ use mielin_mesh_core::revocation::Reason;
 use mielin_mesh_core::{Revocation, SignedRevocation};
 
 use super::*;
-use crate::certificate::issue_until;
+use crate::certificate::issue_for;
 
 /// An endpoint whose certificate ended a minute ago.
 async fn expired(mesh: &Mesh) -> (Endpoint, Events, NodeId) {
@@ -20,9 +20,10 @@ async fn expired(mesh: &Mesh) -> (Endpoint, Events, NodeId) {
         MEMBER_NAME.into(),
         "edge.role.mielin".into(),
     ];
-    let ends = time::OffsetDateTime::now_utc() - Duration::from_secs(60);
+    let now = time::OffsetDateTime::now_utc();
+    let validity = now - Duration::from_secs(3_600)..now - Duration::from_secs(60);
     let root_key = mesh.root_key.pair();
-    let certificate = issue_until(ends, names, key.pair(), &mesh.root, root_key).unwrap();
+    let certificate = issue_for(validity, names, key.pair(), &mesh.root, root_key).unwrap();
     let id = key.id();
     let (endpoint, events) = bind(&mesh.credentials(key, &certificate)).await;
     (endpoint, events, id)
