@@ -152,24 +152,31 @@ unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) 
                 (a, b) = (a.wrapping_add(tile.a_step), b.wrapping_add(tile.b_step));
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
+        // By constant places: taken by reference in a loop, the sums would be kept in memory all the while.
+        let mut i = 0;
+        while i < R {
             let c = tile.c.add(i * tile.c_row);
-            for (v, sum) in sums.iter().enumerate() {
+            let row = sums[i];
+            let mut v = 0;
+            while v < V {
                 let c = c.add(v * S::LANES);
+                let sum = row[v];
                 if v < V - 1 || last == S::LANES {
                     let sum = match tile.adds {
-                        true => simd.add(simd.read(c), *sum),
-                        false => *sum,
+                        true => simd.add(simd.read(c), sum),
+                        false => sum,
                     };
                     simd.write(c, sum);
                 } else {
                     let sum = match tile.adds {
-                        true => simd.add(simd.read_some(c, last, 0.0), *sum),
-                        false => *sum,
+                        true => simd.add(simd.read_some(c, last, 0.0), sum),
+                        false => sum,
                     };
                     simd.write_some(c, last, sum);
                 }
+                v += 1;
             }
+            i += 1;
         }
     }
 }
