@@ -1,6 +1,7 @@
 //! Vectors of 512 bits of x86-64.
 
 use core::arch::x86_64::*;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use mielin_hal::{CpuFeature, HardwareCapabilities};
 
@@ -14,9 +15,25 @@ pub(super) struct Avx512<const BYTES: bool>(());
 impl<const BYTES: bool> Avx512<BYTES> {
     /// The vectors, if this processor has them.
     pub(super) fn new() -> Option<Avx512<BYTES>> {
-        let has = !BYTES || HardwareCapabilities::detect().has(CpuFeature::Avx512vnni);
+        let has = !BYTES || multiplies_bytes();
         (has && super::proved(Backend::Avx512)).then_some(Avx512(()))
     }
+}
+
+/// Whether the processor has VNNI. It is asked once: where a hypervisor answers, that takes longer than most kernels.
+fn multiplies_bytes() -> bool {
+    /// 0 before it is known, 1 for no, 2 for yes.
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    let known = match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let has = HardwareCapabilities::detect().has(CpuFeature::Avx512vnni);
+            let known = 1 + u8::from(has);
+            KNOWN.store(known, Ordering::Relaxed);
+            known
+        }
+        known => known,
+    };
+    known == 2
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
