@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: builds a benchmark with optimisation and passes its
 //! standard output through unchanged, so that `-o json` is the benchmark's own.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use clap::{Args, ValueEnum};
 
 use anyhow::Result;
@@ -33,7 +36,12 @@ enum Benchmark {
     Density,
     /// The mesh's wire beside TCP, TLS and raw quinn, two processes on loopback
     Mesh,
+    /// Kernels of mielin-tensor beside those of others and the limits of the machine
+    Tensor,
 }
+
+/// The workspace of the benchmark that brings its rivals, which the main one does not.
+pub(crate) const TENSOR: &str = "bench/tensor";
 
 impl Benchmark {
     /// The features of dependencies follow from the packages that are built together: with
@@ -42,6 +50,7 @@ impl Benchmark {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Mesh => &["--package", "mielin-mesh"],
+            Self::Tensor => &["--locked"],
             _ => &["--workspace"],
         }
     }
@@ -59,6 +68,7 @@ impl Benchmark {
             Self::Engine => (["--example", "figures"], "examples/figures", &[]),
             Self::Density => (["--example", "density"], "examples/density", &[]),
             Self::Mesh => (["--example", "mesh_bench"], "examples/mesh_bench", &[]),
+            Self::Tensor => (["--bin", "mielin-tensor-bench"], "mielin-tensor-bench", &[]),
         }
     }
 }
@@ -69,14 +79,17 @@ impl Benchmark {
 /// The build or the benchmark failed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let (choice, program, first) = options.benchmark.program();
-    let mut cargo = workspace.cargo();
+    let (mut cargo, target) = match options.benchmark {
+        Benchmark::Tensor => on_tensor(workspace),
+        _ => (workspace.cargo(), workspace.target().to_owned()),
+    };
     cargo.args(["build", "--release", "--quiet"]);
     cargo.args(options.benchmark.packages());
     command::run(cargo.args(choice))?;
-    let program = workspace.target().join("release").join(program);
+    let program = target.join("release").join(program);
     let mut benchmark = match options.benchmark {
         Benchmark::Mesh => on_one_processor(&program),
-        _ => std::process::Command::new(program),
+        _ => Command::new(program),
     };
     if let Benchmark::Safepoint = options.benchmark {
         let coremark = agents::build_coremark(workspace)?;
@@ -86,19 +99,28 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     command::run(benchmark.args(first).args(&options.arguments))
 }
 
+/// Cargo in the workspace of the tensor benchmark, and where it builds.
+pub(crate) fn on_tensor(workspace: &Workspace) -> (Command, PathBuf) {
+    let target = workspace.output().join("bench-tensor");
+    let mut cargo = workspace.cargo();
+    cargo.current_dir(workspace.root().join(TENSOR));
+    cargo.env("CARGO_TARGET_DIR", &target);
+    (cargo, target)
+}
+
 /// Two processes that wait for each other are measured alike only when they share a processor.
 /// Where `taskset` is missing the benchmark runs on all, and says so in its result.
-fn on_one_processor(program: &std::path::Path) -> std::process::Command {
-    let has_taskset = std::process::Command::new("taskset")
+fn on_one_processor(program: &Path) -> Command {
+    let has_taskset = Command::new("taskset")
         .arg("--version")
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
     if !has_taskset {
-        return std::process::Command::new(program);
+        return Command::new(program);
     }
-    let mut command = std::process::Command::new("taskset");
+    let mut command = Command::new("taskset");
     command.args(["--cpu-list", "0"]).arg(program);
     command
 }

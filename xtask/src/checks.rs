@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{aarch64, agents, bare, faults, licences, quickjs, tidy};
+use crate::{aarch64, agents, bare, bench, faults, licences, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -54,6 +54,10 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("tests of the workspace", || {
         run(workspace.cargo().args(["test", "--workspace", "--locked"]))
     })?;
+    steps.step("tests of the tensor benchmark, without the rivals", || {
+        let test = ["test", "--quiet", "--no-default-features", "--locked"];
+        run(bench::on_tensor(workspace).0.args(test))
+    })?;
     steps.step("crates without a standard library", || {
         bare::check(workspace)
     })?;
@@ -81,7 +85,10 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     let mut steps = Steps::new();
     steps.step("format", || {
         run(workspace.cargo().args(["fmt", "--all", "--check"]))?;
-        run(on_agents(workspace).args(["fmt", "--all", "--check"]))
+        run(on_agents(workspace).args(["fmt", "--all", "--check"]))?;
+        run(bench::on_tensor(workspace)
+            .0
+            .args(["fmt", "--all", "--check"]))
     })?;
     steps.step("tidy", || tidy::run(workspace))?;
     steps.step("deny", || licences::run(workspace))?;
@@ -93,7 +100,13 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
             .args(clippy)
             .args(["--workspace", "--test", "architectures"])
             .args(deny_warnings))?;
-        run(on_agents(workspace).args(clippy).args(deny_warnings))
+        run(on_agents(workspace).args(clippy).args(deny_warnings))?;
+        // The rivals take minutes to compile and call nothing that changes here.
+        run(bench::on_tensor(workspace)
+            .0
+            .args(clippy)
+            .arg("--no-default-features")
+            .args(deny_warnings))
     })?;
     steps.step("documentation", || {
         let mut doc = workspace.cargo();

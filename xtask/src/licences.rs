@@ -4,10 +4,12 @@
 //! advisories` does, where that tool is installed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::bench;
 use crate::command::capture;
 use crate::spdx::Expression;
 use crate::workspace::Workspace;
@@ -66,7 +68,8 @@ struct Package {
 /// The public registry, as `cargo metadata` names it whatever mirror is in use.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Checks the dependencies of the whole workspace, on every platform.
+/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what the tensor
+/// benchmark measures against: which versions of a crate that builds with is nothing that ships.
 ///
 /// # Errors
 /// The metadata cannot be read, or a rule is broken; each breach is one line.
@@ -74,14 +77,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let path = workspace.root().join("deny.toml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let rules: Rules = basic_toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let metadata =
-        capture(
-            workspace
-                .cargo()
-                .args(["metadata", "--format-version", "1", "--locked"]),
-        )?;
-    let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata")?;
-    let breaches = check(&rules, &metadata.packages);
+    let own = packages(&mut workspace.cargo())?;
+    let rivals = packages(&mut bench::on_tensor(workspace).0).context(bench::TENSOR)?;
+    let mut breaches = check(&rules, &own);
+    breaches.extend(rivals.iter().flat_map(|it| package_breaches(&rules, it)));
     if !breaches.is_empty() {
         bail!(
             "{} breaches of deny.toml\n{}",
@@ -89,28 +88,40 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             breaches.join("\n")
         );
     }
-    eprintln!("deny: {} packages keep deny.toml", metadata.packages.len());
+    let (own, rivals) = (own.len(), rivals.len());
+    eprintln!(
+        "deny: {own} packages keep deny.toml, and {rivals} of {}",
+        bench::TENSOR
+    );
     Ok(())
 }
 
+/// The packages of the workspace in which this cargo works.
+fn packages(cargo: &mut Command) -> Result<Vec<Package>> {
+    let metadata = capture(cargo.args(["metadata", "--format-version", "1", "--locked"]))?;
+    let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata")?;
+    Ok(metadata.packages)
+}
+
 fn check(rules: &Rules, packages: &[Package]) -> Vec<String> {
-    let mut breaches = Vec::new();
-    for package in packages {
-        breaches.extend(licence_breach(&rules.licenses, package));
-        if package
-            .source
-            .as_deref()
-            .is_some_and(|source| source != REGISTRY)
-        {
-            let source = package.source.as_deref().unwrap_or_default();
-            breaches.push(format!(
-                "{} {}: comes from {source}",
-                package.name, package.version
-            ));
-        }
-    }
+    let breaches = packages.iter().flat_map(|it| package_breaches(rules, it));
+    let mut breaches: Vec<_> = breaches.collect();
     breaches.extend(duplicates(&rules.bans, packages));
     breaches
+}
+
+/// What is wrong with one package, whatever others there are.
+fn package_breaches(rules: &Rules, package: &Package) -> Vec<String> {
+    let Package {
+        name,
+        version,
+        source,
+        ..
+    } = package;
+    let foreign = source.as_deref().filter(|source| *source != REGISTRY);
+    let foreign = foreign.map(|source| format!("{name} {version}: comes from {source}"));
+    let licence = licence_breach(&rules.licenses, package);
+    licence.into_iter().chain(foreign).collect()
 }
 
 fn licence_breach(rules: &LicenceRules, package: &Package) -> Option<String> {
