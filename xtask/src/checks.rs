@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{aarch64, agents, bare, bench, faults, licences, quickjs, tidy};
+use crate::{aarch64, agents, bare, bench, faults, licences, probe, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -61,6 +61,7 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("crates without a standard library", || {
         bare::check(workspace)
     })?;
+    steps.step("a firmware on bare machines", || probe::check(workspace))?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;
         quickjs::build(workspace)?;
@@ -88,7 +89,10 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
         run(on_agents(workspace).args(["fmt", "--all", "--check"]))?;
         run(bench::on_tensor(workspace)
             .0
-            .args(["fmt", "--all", "--check"]))
+            .args(["fmt", "--all", "--check"]))?;
+        let mut on_firmware = workspace.cargo();
+        on_firmware.current_dir(workspace.root().join("os/probe"));
+        run(on_firmware.args(["fmt", "--check"]))
     })?;
     steps.step("tidy", || tidy::run(workspace))?;
     steps.step("deny", || licences::run(workspace))?;

@@ -35,7 +35,7 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
 }
 
 /// The program and its arguments as one would type them, without the environment.
-fn display(command: &Command) -> String {
+pub(crate) fn display(command: &Command) -> String {
     let mut line = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
         line.push(' ');

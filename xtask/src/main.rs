@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | agents | quickjs | aarch64 | test | ci | tidy | deny | fuzz | faults | bench`.
+//! The project's own commands: `cargo xtask setup | agents | quickjs | aarch64 | probe | test | ci | tidy | deny | fuzz | faults | bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
 //! that a green run here is a green run there. Nothing in this crate knows the
@@ -8,6 +8,7 @@
 //! - [`agents`]: builds the sample agents and compares them with `agents/prebuilt`.
 //! - [`quickjs`]: builds a JavaScript engine from its public C source.
 //! - [`aarch64`]: builds the node for 64-bit Arm, for the tests that run it under QEMU.
+//! - [`probe`]: runs a firmware on bare machines under QEMU, and looks at what it finds out about them.
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
 //! - [`fuzz`]: runs a fuzz target under libFuzzer, or over mutations of its corpus.
@@ -29,6 +30,7 @@ mod command;
 mod faults;
 mod fuzz;
 mod licences;
+mod probe;
 mod quickjs;
 mod spdx;
 mod tidy;
@@ -60,6 +62,8 @@ enum Task {
     Quickjs,
     /// Build the node for 64-bit Arm Linux into target/xtask/aarch64, with a cross compiler
     Aarch64,
+    /// Run the firmware in os/probe on QEMU's machines, and compare what it finds out with what they are
+    Probe(probe::Options),
     /// setup, the agents against their prebuilt modules, and every test of both workspaces
     Test,
     /// fmt, tidy, deny, clippy, doc, then test: what .ci/run runs
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Task::Agents(options) => agents::run(&workspace, &options),
         Task::Quickjs => quickjs::run(&workspace),
         Task::Aarch64 => aarch64::run(&workspace),
+        Task::Probe(options) => probe::run(&workspace, &options),
         Task::Test => checks::test(&workspace),
         Task::Ci => checks::ci(&workspace),
         Task::Tidy => tidy::run(&workspace),

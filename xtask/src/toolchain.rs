@@ -142,6 +142,42 @@ pub(crate) fn setup_source() -> Result<(PathBuf, PathBuf)> {
     Ok(sysroot::with_source())
 }
 
+/// A cargo that builds programs for a bare target: the one on PATH if its compiler has the target's library, else
+/// Debian's, which builds that from its source.
+pub(crate) fn bare_cargo(workspace: &Workspace, triple: &str) -> Result<Command> {
+    let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
+    if library_of(&rustc, triple, "libcore-")?.is_some() {
+        let mut cargo = workspace.cargo();
+        clean_environment(&mut cargo).env("RUSTC", rustc);
+        return Ok(cargo);
+    }
+    if let Some(missing) = sysroot::missing_for_bare() {
+        let why = format!("no Rust compiler with {triple} ({missing})");
+        let others = format!("With rustup: `rustup target add {triple}`.");
+        debian::install(&why, &debian::BARE, &others)?;
+    }
+    let (cargo, rustc) = sysroot::with_source();
+    let mut cargo = Command::new(cargo);
+    clean_environment(&mut cargo)
+        .env("RUSTC", rustc)
+        // What builds the library from its source is not stable.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_UNSTABLE_BUILD_STD", "core");
+    Ok(cargo)
+}
+
+/// Sees to it that these programs of QEMU are there.
+pub(crate) fn setup_emulators<'a>(programs: impl IntoIterator<Item = &'a &'a str>) -> Result<()> {
+    for program in programs {
+        if let Err(why) = capture(Command::new(program).arg("--version")) {
+            let others = "Install QEMU 7.2 or later with its machines for Arm, RISC-V and x86.";
+            let why = format!("no {program} ({why:#})");
+            debian::install(&why, &debian::EMULATORS, others)?;
+        }
+    }
+    Ok(())
+}
+
 /// The same for C alone.
 pub(crate) fn setup_c(workspace: &Workspace) -> Result<C> {
     match C::find(workspace) {
@@ -159,16 +195,7 @@ impl Rust {
     fn from_rustup(workspace: &Workspace, target: Target) -> Result<Option<Self>> {
         let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
         let triple = target.triple();
-        let library =
-            capture(Command::new(&rustc).args(["--print", "target-libdir", "--target", triple]))?;
-        let library = Path::new(library.trim());
-        let Ok(entries) = std::fs::read_dir(library) else {
-            return Ok(None);
-        };
-        let has_std = entries
-            .filter_map(Result::ok)
-            .any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-"));
-        if !has_std {
+        if library_of(&rustc, triple, "libstd-")?.is_none() {
             return Ok(None);
         }
         let version = capture(Command::new(&rustc).arg("--version"))?
@@ -183,6 +210,20 @@ impl Rust {
             library: "as distributed with the compiler".to_owned(),
         }))
     }
+}
+
+/// The folder of a compiler's libraries for a target, if one of them has a name that begins so.
+fn library_of(rustc: &Path, triple: &str, begin: &str) -> Result<Option<PathBuf>> {
+    let folder =
+        capture(Command::new(rustc).args(["--print", "target-libdir", "--target", triple]))?;
+    let folder = PathBuf::from(folder.trim());
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return Ok(None);
+    };
+    let has_it = entries
+        .filter_map(Result::ok)
+        .any(|entry| entry.file_name().to_string_lossy().starts_with(begin));
+    Ok(has_it.then_some(folder))
 }
 
 impl C {

@@ -11,12 +11,20 @@ mod x86;
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) use self::aarch64::ask;
-#[cfg(all(target_arch = "aarch64", feature = "std", target_os = "linux"))]
+#[cfg(all(
+    target_arch = "aarch64",
+    any(
+        all(feature = "std", target_os = "linux"),
+        all(not(feature = "std"), feature = "privileged")
+    )
+))]
 pub(crate) use self::aarch64::midr;
 #[cfg(cortex_m)]
 pub(crate) use self::cortex_m::ask;
 #[cfg(any(target_arch = "riscv64", target_arch = "riscv32"))]
 pub(crate) use self::riscv::ask;
+#[cfg(all(target_arch = "riscv64", target_os = "none", feature = "privileged"))]
+pub(crate) use self::riscv::{switched_on, vector_bits};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use self::x86::Processor;
 #[cfg(target_arch = "x86_64")]
@@ -52,7 +60,10 @@ pub(crate) fn ask() -> Answer {
 
 /// The features that the compiler was allowed to use: never too much, but possibly less than the machine can do.
 #[cfg(any(
-    target_arch = "aarch64",
+    all(
+        target_arch = "aarch64",
+        any(feature = "std", not(feature = "privileged"))
+    ),
     target_arch = "riscv64",
     target_arch = "riscv32"
 ))]
@@ -64,7 +75,10 @@ macro_rules! compiled_in {
     }};
 }
 #[cfg(any(
-    target_arch = "aarch64",
+    all(
+        target_arch = "aarch64",
+        any(feature = "std", not(feature = "privileged"))
+    ),
     target_arch = "riscv64",
     target_arch = "riscv32"
 ))]

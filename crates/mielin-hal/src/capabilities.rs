@@ -66,6 +66,19 @@ impl HardwareCapabilities {
         }
     }
 
+    /// The same of the processor that this kernel runs on, which says itself what is switched on and how long its
+    /// vectors are.
+    #[cfg(all(target_arch = "riscv64", target_os = "none", feature = "privileged"))]
+    #[must_use]
+    pub fn of_this_processor(isa: &Isa) -> Self {
+        let (float_on, vectors_on) = ask::switched_on();
+        let mut found = Self::of_isa(isa, float_on, vectors_on);
+        if vectors_on && found.has(CpuFeature::Vector) {
+            found.vector_bits = Some(ask::vector_bits());
+        }
+        found
+    }
+
     /// The architecture, as [`detect_architecture`] tells it.
     #[must_use]
     pub const fn architecture(&self) -> Architecture {

@@ -124,6 +124,7 @@ cpu_features! {
     Zvbb = "zvbb", "RISC-V: bit manipulation of vectors.";
     Zvkned = "zvkned", "RISC-V: AES rounds on vectors.";
     Zvknhb = "zvknhb", "RISC-V: SHA-2 rounds on vectors.";
+    Sstc = "sstc", "RISC-V: a comparator for the timer of a supervisor.";
     // Cortex-M.
     Fpu = "fpu", "Cortex-M: single-precision floating point, switched on.";
     FpuDouble = "fpu-double", "Cortex-M: double-precision floating point, switched on.";

@@ -1,5 +1,5 @@
 //! Which machine is this: the architecture, the processor features that really work here, processors and caches,
-//! memory and power.
+//! memory and power; and, for a kernel, the devices without which it cannot begin.
 //!
 //! This floor has no threads, and without `std` allocates nothing. Facts come from the processor and from the operating system, by the
 //! way that each of them documents; what nobody says is `None`, never a guess.
@@ -12,6 +12,9 @@
 //! | [`Memory`] | how much there is, and in which pages |
 //! | [`PowerStatus`] | mains or battery, and its charge |
 //! | [`DeviceTree`] | what firmware tells a kernel of its machine |
+//!
+//! A kernel meets its devices through four small traits, [`Console`], [`Timer`], [`InterruptController`] and
+//! [`Shutdown`]; [`drivers`] implements them.
 //!
 //! ```
 //! use mielin_hal::{CpuFeature, HardwareCapabilities, Topology, detect_architecture};
@@ -48,21 +51,31 @@ pub mod cortex_m;
 pub mod riscv;
 pub mod x86;
 
+pub mod drivers;
+
 mod ask;
 mod capabilities;
+mod console;
 mod device_tree;
 mod few;
+mod interrupts;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod linux;
 mod memory;
 mod power;
+mod shutdown;
+mod timer;
 mod topology;
 
 pub use architecture::{Architecture, detect_architecture};
 pub use capabilities::HardwareCapabilities;
+pub use console::{Console, Text};
 pub use device_tree::{DeviceTree, DeviceTreeError, Node};
 pub use features::{CpuFeature, FeatureSet};
 pub use few::Few;
+pub use interrupts::InterruptController;
 pub use memory::Memory;
 pub use power::{BatteryStatus, Charge, LOW_BATTERY_PERCENT, PowerSource, PowerStatus};
+pub use shutdown::{Outcome, Shutdown};
+pub use timer::Timer;
 pub use topology::{Cache, CacheKind, Frequency, Model, Topology};

@@ -82,7 +82,8 @@ const BY_LETTER: [(char, CpuFeature); 6] = [
     ('h', Hypervisor),
 ];
 
-const BY_NAME: [(&str, CpuFeature); 13] = [
+const BY_NAME: [(&str, CpuFeature); 14] = [
+    ("sstc", Sstc),
     ("zba", Zba),
     ("zbb", Zbb),
     ("zbc", Zbc),
@@ -205,6 +206,11 @@ mod tests {
         check(
             "rv64i2p1_m2p0_a2p1_zba1p0_zfh1p0",
             &[Mul, Atomic, Zba, Zfh, Zfhmin],
+            None,
+        );
+        check(
+            "rv64imac_sscofpmf_sstc_svinval",
+            &[Mul, Atomic, Compressed, Sstc],
             None,
         );
         // No underscore before the first long name, as some firmware writes it.

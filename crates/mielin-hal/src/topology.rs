@@ -16,6 +16,7 @@ const MODEL_BYTES_MAX: usize = 64;
 /// | Linux, with `std` | `/sys/devices/system/cpu`, `/proc/cpuinfo`; for the name `CPUID` or MIDR_EL1 |
 /// | x86-64 otherwise | `CPUID`: the name and the caches, but not who shares them |
 /// | Cortex-M | CPUID: the name |
+/// | 64-bit Arm without `std` and with `privileged` | MIDR_EL1: the name |
 /// | others | nobody |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
@@ -155,7 +156,15 @@ fn model_of_processor() -> Option<Model> {
     return crate::x86::model(&crate::ask::Processor);
     #[cfg(cortex_m)]
     return crate::ask::cortex_m_name().and_then(Model::new);
-    #[cfg(not(any(target_arch = "x86_64", cortex_m)))]
+    #[cfg(all(target_arch = "aarch64", not(feature = "std"), feature = "privileged"))]
+    return crate::ask::midr()
+        .and_then(crate::aarch64::name)
+        .and_then(Model::new);
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        cortex_m,
+        all(target_arch = "aarch64", not(feature = "std"), feature = "privileged")
+    )))]
     None
 }
 

@@ -406,7 +406,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let made = create_mesh(dir.path(), "first", NodeRole::Core).unwrap();
         let (root_key, root) = make_root().unwrap();
-        let later = |days: u64| OffsetDateTime::now_utc() + Duration::from_secs(days * 24 * 60 * 60);
+        let later =
+            |days: u64| OffsetDateTime::now_utc() + Duration::from_secs(days * 24 * 60 * 60);
         let from_the_future = |root: &RootCertificate, root_key: &NodeKey, key: &NodeKey| {
             let names = vec![
                 key.id().server_name(),

@@ -75,7 +75,7 @@ pub(super) fn check(rules: &Rules, files: &[File], findings: &mut Vec<Finding>) 
         .filter(|file| file.path.ends_with("Cargo.toml"))
     {
         // Workspaces of their own, above all floors.
-        if ["agents/", "bench/", "fuzz/"]
+        if ["agents/", "bench/", "fuzz/", "os/"]
             .iter()
             .any(|folder| file.path.starts_with(folder))
         {

@@ -31,6 +31,23 @@ pub(super) const AARCH64: [&str; 6] = [
     "qemu-user-static",
 ];
 
+/// A compiler and a linker for bare machines.
+pub(super) const BARE: [&str; 5] = [
+    "rustc-web",
+    "cargo-web",
+    "rust-web-src",
+    "rust-web-llvm",
+    "lld-22",
+];
+
+/// QEMU's machines, and the firmware of RISC-V's.
+pub(super) const EMULATORS: [&str; 4] = [
+    "qemu-system-misc",
+    "qemu-system-arm",
+    "qemu-system-x86",
+    "opensbi",
+];
+
 /// Installs the packages, if this process is root on a Debian system. `others` is what to do elsewhere.
 ///
 /// # Errors

@@ -63,6 +63,12 @@ pub(super) fn missing(target: Target) -> Option<String> {
         .map(|path| format!("{} is missing", path.display()))
 }
 
+/// The same for a bare machine, whose programs rustc links itself.
+pub(super) fn missing_for_bare() -> Option<String> {
+    let linker = || (!Path::new(LINKER).exists()).then(|| format!("{LINKER} is missing"));
+    missing(Target::Aarch64).or_else(linker)
+}
+
 /// Gives the compiler with the cached sysroot, or builds that first (under a minute).
 ///
 /// # Errors

@@ -139,3 +139,15 @@ pub(crate) fn midr() -> Option<u32> {
     }
     Some(midr as u32)
 }
+
+/// MIDR_EL1.
+#[cfg(all(not(feature = "std"), feature = "privileged"))]
+pub(crate) fn midr() -> Option<u32> {
+    let midr: u64;
+    // SAFETY: the feature `privileged` is the promise that this runs at EL1 or above, where the register can be read;
+    // reading it changes nothing (Arm ARM, D19.2).
+    unsafe {
+        asm!("mrs {}, MIDR_EL1", out(reg) midr, options(nomem, nostack, preserves_flags));
+    }
+    Some(midr as u32)
+}

@@ -110,3 +110,16 @@ pub(crate) fn vector_bits() -> u32 {
     }
     u32::try_from(bytes * 8).unwrap_or(0)
 }
+
+/// Whether floating point and vectors are switched on, for a supervisor.
+#[cfg(all(target_arch = "riscv64", target_os = "none", feature = "privileged"))]
+pub(crate) fn switched_on() -> (bool, bool) {
+    let sstatus: u64;
+    // SAFETY: the feature `privileged` is the promise that this runs in supervisor mode, where the register can be read;
+    // reading it changes nothing (privileged architecture, "Supervisor Status Register").
+    unsafe {
+        asm!("csrr {}, sstatus", out(reg) sstatus, options(nomem, nostack, preserves_flags));
+    }
+    // FS and VS, which stay 0 where there are no such registers.
+    (sstatus >> 13 & 0b11 != 0, sstatus >> 9 & 0b11 != 0)
+}
