@@ -27,7 +27,9 @@ pub use bytes::matmul_i8;
 pub(crate) use bytes::matmul_i8_by;
 pub use shared::matmul_with;
 
-use blocks::{Combination, DotTile, Dots, Finish, Product, Tile, columns_of};
+use core::ops::Range;
+
+use blocks::{Combination, DotTile, Dots, Finish, Product, Tile};
 
 use crate::backend::Backend;
 use crate::elementwise::Unary;
@@ -35,7 +37,7 @@ use crate::matrix::{MatMut, MatRef, MatrixError};
 use crate::simd::{self, Kernel, Simd};
 
 /// Rows of the right factor in a block: with a kernel's columns they stay in the first-level cache.
-const DEPTH: usize = 256;
+const DEPTH: usize = 512;
 /// Rows of the left factor in a block, which stays in the second-level cache.
 const BLOCK_ROWS: usize = 256;
 /// Columns of the right factor in a block, which stays in the last-level cache.
@@ -173,8 +175,7 @@ fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
             elements: part(b, [first_term, 0], [terms, columns])
                 .elements()
                 .as_ptr(),
-            step: b.strides()[0],
-            panel: columns_of::<S>(),
+            step: Some(b.strides()[0]),
         };
         let block = Block {
             first_row: 0,
@@ -201,12 +202,11 @@ fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
 fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     let Multiply { a, b, fused, c } = product;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
-    let width = columns_of::<S>();
-    let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(width));
+    let width = BLOCK_COLUMNS.min(columns.next_multiple_of(S::LANES));
     let copies = columns >= COPY_COLUMNS && is_large(rows, depth);
     let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
     scratch::with(
-        left_elements + DEPTH.min(depth) * panels,
+        left_elements + DEPTH.min(depth) * width,
         |scratch: &mut [f32]| {
             let (copied, packed) = scratch.split_at_mut(left_elements);
             for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
@@ -214,7 +214,10 @@ fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
                 for first_term in (0..depth).step_by(DEPTH) {
                     let terms = DEPTH.min(depth - first_term);
                     let right = part(b, [first_term, first_column], [terms, taken]);
-                    let right = pack(right, width, packed);
+                    let right = simd.call(Pack {
+                        matrix: right,
+                        packed,
+                    });
                     for first_row in (0..rows).step_by(BLOCK_ROWS) {
                         let block = Block {
                             first_row,
@@ -344,14 +347,42 @@ impl Left {
     }
 }
 
-/// The terms and columns of a block in the right factor, in panels of as many columns as a kernel takes.
+/// The terms and columns of a block in the right factor, where they lie, or in [`panels`], one after the other.
 #[derive(Clone, Copy)]
 struct Right {
     elements: *const f32,
-    /// From a term to the next, in a panel.
-    step: usize,
-    /// From a panel to the next.
-    panel: usize,
+    /// From a term to the next where they lie.
+    step: Option<usize>,
+}
+
+impl Right {
+    /// Where a panel begins, of so many terms, and how far it is there from a term to the next.
+    fn panel<S: Simd>(&self, panel: &Range<usize>, terms: usize) -> (*const f32, usize) {
+        match self.step {
+            Some(step) => (self.elements.wrapping_add(panel.start), step),
+            None => (
+                self.elements.wrapping_add(panel.start * terms),
+                panel.len().next_multiple_of(S::LANES),
+            ),
+        }
+    }
+}
+
+/// The columns of the panels of a block: as many as are multiplied at a time. Where a single vector would be left for the last
+/// one, which is too little to keep the multipliers busy, the last two share theirs.
+fn panels<S: Simd>(columns: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = S::PRODUCT[1];
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        let vectors = match (columns - from).div_ceil(S::LANES) {
+            0 => return None,
+            left if left == most + 1 => left.div_ceil(2),
+            _ => most,
+        };
+        let panel = from..columns.min(from + vectors * S::LANES);
+        from = panel.end;
+        Some(panel)
+    })
 }
 
 /// # Safety
@@ -365,11 +396,12 @@ unsafe fn multiply_block<S: Simd>(
     block: Block,
 ) {
     let c_row = c.row_stride();
-    for (panel, column) in (0..block.columns).step_by(columns_of::<S>()).enumerate() {
+    for panel in panels::<S>(block.columns) {
+        let (b, b_step) = right.panel::<S>(&panel, block.terms);
         for row in (0..block.rows).step_by(S::PRODUCT[0]) {
-            let (i, j) = (block.first_row + row, block.first_column + column);
+            let (i, j) = (block.first_row + row, block.first_column + panel.start);
             let rows = S::PRODUCT[0].min(block.rows - row);
-            let columns = columns_of::<S>().min(block.columns - column);
+            let columns = panel.len();
             // SAFETY: the row, the term and the column are inside of the block, and so inside of what the pointers
             // belong to. `c` is borrowed for writing.
             unsafe {
@@ -380,8 +412,8 @@ unsafe fn multiply_block<S: Simd>(
                     a: left.elements.add(row * left.row),
                     a_row: left.row,
                     a_step: left.step,
-                    b: right.elements.add(panel * right.panel),
-                    b_step: right.step,
+                    b,
+                    b_step,
                     c: c.elements_mut().as_mut_ptr().add(i * c_row + j),
                     c_row,
                     adds: block.adds,
@@ -407,6 +439,7 @@ unsafe fn combine_block<S: Simd>(
     block: Block,
 ) {
     let c_row = c.row_stride();
+    let (b, b_step) = right.panel::<S>(&(0..block.columns), block.terms);
     for row in 0..block.rows {
         // SAFETY: the row is inside of the block. `c` is borrowed for writing.
         unsafe {
@@ -417,8 +450,8 @@ unsafe fn combine_block<S: Simd>(
                 a: left.elements.add(row * left.row),
                 a_row: left.row,
                 a_step: left.step,
-                b: right.elements,
-                b_step: right.step,
+                b,
+                b_step,
                 c: c.elements_mut().as_mut_ptr().add(row * c_row),
                 c_row,
                 adds: block.adds,
@@ -462,26 +495,80 @@ fn copy(a: MatRef<'_, f32>, copied: &mut [f32]) -> Left {
     }
 }
 
-/// Copies a block of the right factor into panels of `width` columns, in which the elements of a row lie together.
-fn pack(b: MatRef<'_, f32>, width: usize, packed: &mut [f32]) -> Right {
-    let ([rows, columns], [row_stride, column_stride]) = (b.shape(), b.strides());
-    let panels = packed.chunks_exact_mut(rows * width);
-    for (column, panel) in (0..columns).step_by(width).zip(panels) {
-        let taken = width.min(columns - column);
-        for (row, out) in panel.chunks_exact_mut(width).enumerate() {
-            let from = &b.elements()[row * row_stride + column * column_stride..];
+/// Copies a block of the right factor into panels, in which the elements of a row lie together.
+struct Pack<'a> {
+    matrix: MatRef<'a, f32>,
+    packed: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = Right;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) -> Right {
+        let Pack { matrix, packed } = self;
+        let ([terms, columns], [row_stride, column_stride]) = (matrix.shape(), matrix.strides());
+        let elements = matrix.elements();
+        for panel in panels::<S>(columns) {
+            let width = panel.len().next_multiple_of(S::LANES);
+            let out = &mut packed[panel.start * terms..][..width * terms];
+            let from = &elements[panel.start * column_stride..];
             if column_stride == 1 {
-                out[..taken].copy_from_slice(&from[..taken]);
+                for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                    let from = &from[row * row_stride..][..panel.len()];
+                    out[..panel.len()].copy_from_slice(from);
+                }
+            } else if row_stride == 1 {
+                transpose(from, column_stride, [panel.len(), terms], out, width);
             } else {
-                for (offset, out) in out.iter_mut().enumerate().take(taken) {
-                    *out = from[offset * column_stride];
+                for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                    for (offset, out) in out.iter_mut().enumerate().take(panel.len()) {
+                        *out = from[row * row_stride + offset * column_stride];
+                    }
                 }
             }
         }
+        Right {
+            elements: packed.as_ptr(),
+            step: None,
+        }
     }
-    Right {
-        elements: packed.as_ptr(),
-        step: width,
-        panel: rows * width,
+}
+
+/// Copies lines of `count` elements, which begin `stride` elements apart, into columns of rows that begin `width` elements apart.
+#[inline(always)]
+fn transpose<T: Copy + Default>(
+    from: &[T],
+    stride: usize,
+    [lines, count]: [usize; 2],
+    to: &mut [T],
+    width: usize,
+) {
+    /// Elements of a line, and lines, that are turned at a time.
+    const BLOCK: usize = 8;
+    let (whole_lines, whole) = (lines / BLOCK * BLOCK, count / BLOCK * BLOCK);
+    for line in (0..whole_lines).step_by(BLOCK) {
+        for at in (0..whole).step_by(BLOCK) {
+            let mut block = [[T::default(); BLOCK]; BLOCK];
+            for (offset, block) in block.iter_mut().enumerate() {
+                block.copy_from_slice(&from[(line + offset) * stride + at..][..BLOCK]);
+            }
+            for offset in 0..BLOCK {
+                let mut row = [T::default(); BLOCK];
+                for (element, block) in row.iter_mut().zip(&block) {
+                    *element = block[offset];
+                }
+                to[(at + offset) * width + line..][..BLOCK].copy_from_slice(&row);
+            }
+        }
     }
+    let mut one_by_one = |lines: Range<usize>, at: Range<usize>| {
+        for line in lines {
+            for at in at.clone() {
+                to[at * width + line] = from[line * stride + at];
+            }
+        }
+    };
+    one_by_one(whole_lines..lines, 0..count);
+    one_by_one(0..whole_lines, whole..count);
 }

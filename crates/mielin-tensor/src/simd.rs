@@ -76,6 +76,10 @@ pub(crate) trait Simd: Copy {
     /// `count` elements may be written there.
     unsafe fn write_some(self, to: *mut f32, count: usize, floats: Self::Floats);
 
+    /// Says that what is there is going to be read; it may be anywhere.
+    #[inline(always)]
+    fn prefetch(self, _from: *const f32) {}
+
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;

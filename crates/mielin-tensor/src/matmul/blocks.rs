@@ -48,11 +48,6 @@ pub(super) struct DotTile {
     pub(super) adds: bool,
 }
 
-/// Columns of a block.
-pub(super) const fn columns_of<S: Simd>() -> usize {
-    S::PRODUCT[1] * S::LANES
-}
-
 /// Computes a block.
 pub(super) struct Product(Tile);
 
@@ -129,6 +124,14 @@ unsafe fn of_rows<S: Simd, const V: usize>(simd: S, tile: Tile) {
 unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) {
     let mut sums = [[simd.splat(0.0); V]; R];
     let (mut a, mut b) = (tile.a, tile.b);
+    if tile.adds {
+        // They are wanted at the end, and may have to come from far.
+        for i in 0..R {
+            for v in 0..V {
+                simd.prefetch(tile.c.wrapping_add(i * tile.c_row + v * S::LANES));
+            }
+        }
+    }
     let last = tile.columns - (V - 1) * S::LANES;
     // SAFETY: rows, terms and columns are inside of the tile.
     unsafe {

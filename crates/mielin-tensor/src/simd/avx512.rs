@@ -107,6 +107,11 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
