@@ -39,6 +39,7 @@ mod normalise;
 mod quantised;
 mod reduce;
 mod rotary;
+mod weights;
 
 mod display;
 mod element;
@@ -66,6 +67,7 @@ pub use normalise::{layer_norm, rms_norm, softmax};
 pub use quantised::{NotFinite, Quantised, matmul_quantised};
 pub use reduce::{argmax, dot, max, mean, sum};
 pub use rotary::{RotaryPairs, RotaryTable};
+pub use weights::{BlockError, BlockFormat, BlockWeights, matmul_blocks, quantise_q4, quantise_q8};
 
 pub use element::{Element, ElementType};
 pub use error::ShapeError;

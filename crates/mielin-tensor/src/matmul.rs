@@ -71,6 +71,28 @@ impl Fused<'_> {
     fn is_more_than_sums(&self) -> bool {
         self.bias.is_some() || self.function.is_some()
     }
+
+    /// What takes the place of the first elements of `to`, from column `column` on, when their sums are complete. Those beyond its
+    /// end mean nothing.
+    #[inline(always)]
+    pub(crate) fn of<S: Simd>(
+        &self,
+        simd: S,
+        mut sum: S::Floats,
+        column: usize,
+        to: &[f32],
+    ) -> S::Floats {
+        if self.accumulate {
+            sum = simd.add(simd.load_some(to, 0.0), sum);
+        }
+        if let Some(bias) = self.bias {
+            sum = simd.add(sum, simd.load_some(&bias[column..], 0.0));
+        }
+        match self.function {
+            Some(function) => function.of(simd, sum),
+            None => sum,
+        }
+    }
 }
 
 /// `c = a · b`.

@@ -47,6 +47,44 @@ pub(crate) fn share_rows<T: Send>(
     parallel.run(works);
 }
 
+/// Shares the columns of a matrix, of which there are some, out in so many parts, each of a multiple of `step` columns but the last. `work` is
+/// called with the number of a part's first column and its piece of each row.
+pub(crate) fn share_columns<T: Send>(
+    parallel: &dyn Parallel,
+    parts: usize,
+    step: usize,
+    matrix: &mut MatMut<'_, T>,
+    work: impl Fn(usize, &mut [&mut [T]]) + Sync,
+) {
+    let ([rows, columns], row_stride) = (matrix.shape(), matrix.row_stride());
+    let (parts, steps) = (parts.max(1), columns.div_ceil(step));
+    let first_of = |number: usize| columns.min(steps * number / parts * step);
+    let mut pieces: Vec<Vec<&mut [T]>> = Vec::with_capacity(parts);
+    pieces.resize_with(parts, || Vec::with_capacity(rows));
+    let mut rest = matrix.elements_mut();
+    for row in 0..rows {
+        let (mut these, others) = match row + 1 == rows {
+            true => (rest, Default::default()),
+            false => rest.split_at_mut(row_stride),
+        };
+        rest = others;
+        for (number, pieces) in pieces.iter_mut().enumerate() {
+            let (piece, others) = these.split_at_mut(first_of(number + 1) - first_of(number));
+            pieces.push(piece);
+            these = others;
+        }
+    }
+    if let [pieces] = &mut pieces[..] {
+        return work(0, pieces);
+    }
+    let mut works: Vec<Box<dyn FnOnce() + Send>> = Vec::with_capacity(parts);
+    for (number, mut pieces) in pieces.into_iter().enumerate() {
+        let (work, first) = (&work, first_of(number));
+        works.push(Box::new(move || work(first, &mut pieces)));
+    }
+    parallel.run(works);
+}
+
 /// The thread that calls, and no other one.
 #[derive(Clone, Copy, Debug)]
 pub struct Alone;

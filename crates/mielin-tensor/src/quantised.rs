@@ -192,16 +192,8 @@ impl Kernel for Scale<'_> {
         let parts = self.sums.chunks(S::LANES).zip(self.scales.chunks(S::LANES));
         for (at, (to, (sums, scales))) in self.to.chunks_mut(S::LANES).zip(parts).enumerate() {
             let scales = simd.mul(scale, simd.load_some(scales, 0.0));
-            let mut sum = simd.mul(simd.load_integers(sums), scales);
-            if self.fused.accumulate {
-                sum = simd.add(simd.load_some(to, 0.0), sum);
-            }
-            if let Some(bias) = self.fused.bias {
-                sum = simd.add(sum, simd.load_some(&bias[at * S::LANES..], 0.0));
-            }
-            if let Some(function) = self.fused.function {
-                sum = function.of(simd, sum);
-            }
+            let sum = simd.mul(simd.load_integers(sums), scales);
+            let sum = self.fused.of(simd, sum, at * S::LANES, to);
             simd.store_some(to, sum);
         }
     }

@@ -76,10 +76,6 @@ pub(crate) trait Simd: Copy {
     /// `count` elements may be written there.
     unsafe fn write_some(self, to: *mut f32, count: usize, floats: Self::Floats);
 
-    /// Says that what is there is going to be read; it may be anywhere.
-    #[inline(always)]
-    fn prefetch(self, _from: *const f32) {}
-
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -142,6 +138,19 @@ pub(crate) trait Simd: Copy {
     unsafe fn read_bytes(self, from: *const i8) -> Self::Integers;
     /// Bytes as they are on the right, as they are on the left.
     fn to_left(self, right: Self::Integers) -> Self::Integers;
+    /// Asks for the line of the cache that an address is in, which may be any.
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+    /// Reads [`LANES`](Self::LANES) signed bytes, as floats.
+    ///
+    /// # Safety
+    /// As many bytes may be read from there.
+    unsafe fn read_small(self, from: *const u8) -> Self::Floats;
+    /// Reads [`LANES`](Self::LANES) bytes, as floats from -8 to 7: the lower four bits of each less 8, and the upper four less 8.
+    ///
+    /// # Safety
+    /// As many bytes may be read from there.
+    unsafe fn read_nibbles(self, from: *const u8) -> [Self::Floats; 2];
     /// Rounded to the nearest float.
     fn to_floats(self, integers: Self::Integers) -> Self::Floats;
 
@@ -175,6 +184,22 @@ pub(crate) trait Simd: Copy {
         const { assert!(Self::LANES <= 16) };
         // SAFETY: there are as many.
         self.to_floats(unsafe { self.read_integers(padded.as_ptr()) })
+    }
+
+    /// Reads signed bytes from the beginning of a slice, as floats.
+    #[inline(always)]
+    fn load_small(self, from: &[u8]) -> Self::Floats {
+        assert!(from.len() >= Self::LANES);
+        // SAFETY: there are as many.
+        unsafe { self.read_small(from.as_ptr()) }
+    }
+
+    /// Reads bytes from the beginning of a slice: the lower four bits of each less 8, and the upper four less 8.
+    #[inline(always)]
+    fn load_nibbles(self, from: &[u8]) -> [Self::Floats; 2] {
+        assert!(from.len() >= Self::LANES);
+        // SAFETY: there are as many.
+        unsafe { self.read_nibbles(from.as_ptr()) }
     }
 
     /// Writes a vector to the beginning of a slice.

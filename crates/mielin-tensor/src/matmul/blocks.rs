@@ -128,7 +128,8 @@ unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) 
         // They are wanted at the end, and may have to come from far.
         for i in 0..R {
             for v in 0..V {
-                simd.prefetch(tile.c.wrapping_add(i * tile.c_row + v * S::LANES));
+                let sums = tile.c.wrapping_add(i * tile.c_row + v * S::LANES);
+                simd.prefetch(sums.cast());
             }
         }
     }

@@ -99,11 +99,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, from: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
-    }
-
-    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_add_ps(a, b) }
     }
@@ -262,6 +257,30 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn to_left(self, right: __m256i) -> __m256i {
         right
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_small(self, from: *const u8) -> __m256 {
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_nibbles(self, from: *const u8) -> [__m256; 2] {
+        unsafe {
+            let bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()));
+            let low = _mm256_and_si256(bytes, _mm256_set1_epi32(15));
+            let high = _mm256_srli_epi32::<4>(bytes);
+            let eight = _mm256_set1_epi32(8);
+            [
+                _mm256_cvtepi32_ps(_mm256_sub_epi32(low, eight)),
+                _mm256_cvtepi32_ps(_mm256_sub_epi32(high, eight)),
+            ]
+        }
     }
 
     #[inline(always)]

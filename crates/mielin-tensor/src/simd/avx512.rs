@@ -107,11 +107,6 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
     }
 
     #[inline(always)]
-    fn prefetch(self, from: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
-    }
-
-    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
@@ -267,6 +262,36 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
                 true => _mm512_xor_si512(right, _mm512_set1_epi8(i8::MIN)),
                 false => right,
             }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_small(self, from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn read_nibbles(self, from: *const u8) -> [__m512; 2] {
+        unsafe {
+            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()));
+            let floats = _mm512_setr_ps(
+                -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0,
+                7.0,
+            );
+            // Of an index only the lower four bits count. The upper ones of a byte become digits of 2¹⁹ + q where they are,
+            // by instructions for which other execution units have time.
+            let (mask, base) = (_mm512_set1_epi32(0xF0), (1 << 19) as f32);
+            let exponent = _mm512_castps_si512(_mm512_set1_ps(base));
+            let high = _mm512_ternarylogic_epi32::<0xF8>(exponent, bytes, mask);
+            [
+                _mm512_permutexvar_ps(bytes, floats),
+                _mm512_sub_ps(_mm512_castsi512_ps(high), _mm512_set1_ps(base + 8.0)),
+            ]
         }
     }
 

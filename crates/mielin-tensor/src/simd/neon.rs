@@ -231,6 +231,28 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn read_small(self, from: *const u8) -> float32x4_t {
+        unsafe {
+            let bytes = vcreate_s8(u64::from(from.cast::<u32>().read_unaligned()));
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn read_nibbles(self, from: *const u8) -> [float32x4_t; 2] {
+        unsafe {
+            let bytes = vcreate_u8(u64::from(from.cast::<u32>().read_unaligned()));
+            let bytes = vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
+            let (low, high) = (vandq_s32(bytes, vdupq_n_s32(15)), vshrq_n_s32::<4>(bytes));
+            let eight = vdupq_n_s32(8);
+            [
+                vcvtq_f32_s32(vsubq_s32(low, eight)),
+                vcvtq_f32_s32(vsubq_s32(high, eight)),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn to_floats(self, integers: int32x4_t) -> float32x4_t {
         unsafe { vcvtq_f32_s32(integers) }
     }

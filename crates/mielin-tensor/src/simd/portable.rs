@@ -228,6 +228,23 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn read_small(self, from: *const u8) -> [f32; LANES] {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { from.cast::<[i8; LANES]>().read() };
+        bytes.map(f32::from)
+    }
+
+    #[inline(always)]
+    unsafe fn read_nibbles(self, from: *const u8) -> [[f32; LANES]; 2] {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { from.cast::<[u8; LANES]>().read() };
+        [
+            each(|lane| f32::from(bytes[lane] & 15) - 8.0),
+            each(|lane| f32::from(bytes[lane] >> 4) - 8.0),
+        ]
+    }
+
+    #[inline(always)]
     fn to_floats(self, integers: [i32; LANES]) -> [f32; LANES] {
         each(|lane| integers[lane] as f32)
     }

@@ -218,6 +218,24 @@ impl Simd for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn read_small(self, from: *const u8) -> v128 {
+        let bytes = unsafe { v128_load32_zero(from.cast()) };
+        f32x4_convert_i32x4(i32x4_extend_low_i16x8(i16x8_extend_low_i8x16(bytes)))
+    }
+
+    #[inline(always)]
+    unsafe fn read_nibbles(self, from: *const u8) -> [v128; 2] {
+        let bytes = unsafe { v128_load32_zero(from.cast()) };
+        let bytes = i32x4_extend_low_u16x8(i16x8_extend_low_u8x16(bytes));
+        let (low, high) = (v128_and(bytes, i32x4_splat(15)), u32x4_shr(bytes, 4));
+        let eight = i32x4_splat(8);
+        [
+            f32x4_convert_i32x4(i32x4_sub(low, eight)),
+            f32x4_convert_i32x4(i32x4_sub(high, eight)),
+        ]
+    }
+
+    #[inline(always)]
     fn to_floats(self, integers: v128) -> v128 {
         f32x4_convert_i32x4(integers)
     }

@@ -75,6 +75,14 @@ impl Kernel for Operations {
         check(simd.select(simd.is_equal(odd_floats, x), y, z), &|i| {
             if i % 2 == 0 { b[i] } else { c[i] }
         });
+        let bytes: Vec<u8> = (0..=255).collect();
+        for from in (0..=256 - S::LANES).step_by(S::LANES - 1) {
+            let bytes = &bytes[from..];
+            check(simd.load_small(bytes), &|i| f32::from(bytes[i] as i8));
+            let [low, high] = simd.load_nibbles(bytes);
+            check(low, &|i| f32::from(bytes[i] & 15) - 8.0);
+            check(high, &|i| f32::from(bytes[i] >> 4) - 8.0);
+        }
         assert!(simd.any(simd.is_nan(odd_floats)) && !simd.any(simd.is_nan(x)));
         assert_eq!(
             simd.largest(x),
