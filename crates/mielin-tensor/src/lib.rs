@@ -26,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 mod backend;
+mod convolution;
 mod matrix;
 mod parallel;
 mod simd;
@@ -52,6 +53,7 @@ mod view;
 mod view_mut;
 
 pub use backend::Backend;
+pub use convolution::{Convolution, ConvolutionError, convolve_1d, convolve_2d};
 pub use matrix::{MatMut, MatRef, MatrixError};
 #[cfg(feature = "rayon")]
 pub use parallel::Rayon;
