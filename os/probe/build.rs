@@ -26,6 +26,11 @@ fn main() {
     let values = boards.map(|board| format!("\"{board}\"")).join(", ");
     println!("cargo::rustc-check-cfg=cfg(board, values({values}))");
     println!("cargo::rustc-check-cfg=cfg(cortex_m)");
+    println!("cargo::rustc-check-cfg=cfg(kernels)");
+    // There is room for them.
+    if matches!(board, "riscv_virt" | "mps2_an386") {
+        println!("cargo::rustc-cfg=kernels");
+    }
     println!("cargo::rustc-cfg=board=\"{board}\"");
     if target.starts_with("thumb") {
         println!("cargo::rustc-cfg=cortex_m");

@@ -162,7 +162,7 @@ pub(crate) fn bare_cargo(workspace: &Workspace, triple: &str) -> Result<Command>
         .env("RUSTC", rustc)
         // What builds the library from its source is not stable.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_UNSTABLE_BUILD_STD", "core");
+        .env("CARGO_UNSTABLE_BUILD_STD", "core,alloc");
     Ok(cargo)
 }
 

@@ -46,6 +46,19 @@ pub(crate) fn print_machine(console: &mut impl Console, machine: &HardwareCapabi
     }
 }
 
+/// The kernels of `mielin-tensor` give the bits here that they give elsewhere.
+#[cfg(kernels)]
+pub(crate) fn kernels_compute(console: &mut impl Console) {
+    let backend = mielin_tensor::Backend::active();
+    let found = crate::kernels::digest();
+    let expected = crate::kernels::SCALAR;
+    assert!(
+        found == expected,
+        "the kernels ({backend}) give {found:#018x}"
+    );
+    say(writeln!(Text(console), "kernels: {backend}"));
+}
+
 /// Prints what firmware says of the machine.
 #[cfg(not(any(cortex_m, board = "x86_64_q35")))]
 pub(crate) fn print_device_tree(console: &mut impl Console, tree: DeviceTree<'_>) {

@@ -10,6 +10,10 @@
 mod board;
 mod checks;
 mod handed;
+#[cfg(kernels)]
+mod heap;
+#[cfg(kernels)]
+mod kernels;
 
 use core::fmt::Write;
 use core::panic::PanicInfo;

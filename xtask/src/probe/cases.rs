@@ -227,6 +227,7 @@ pub(super) const CASES: &[Case] = &[
         RISCV_VECTORS,
         &[
             "architecture: riscv64",
+            "kernels: scalar",
             "vector bits: none",
             "board: riscv-virtio",
             "processors: 1",
@@ -321,6 +322,7 @@ pub(super) const CASES: &[Case] = &[
         "fpu-double mve trustzone",
         &[
             "model: Cortex-M4",
+            "kernels: scalar",
             "timer: 25000000 Hz",
             "alarm: came",
             "interrupt: line 7 by NVIC",

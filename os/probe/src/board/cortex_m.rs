@@ -193,6 +193,8 @@ extern "C" fn exception() {
 extern "C" fn start() -> ! {
     let mut console = console();
     checks::print_machine(&mut console, &HardwareCapabilities::detect());
+    #[cfg(kernels)]
+    checks::kernels_compute(&mut console);
     let mut timer = SysTick::new(kernel(), devices::CLOCK_HZ);
     checks::clock_counts(&mut console, &mut timer);
 

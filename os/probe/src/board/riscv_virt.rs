@@ -168,6 +168,7 @@ extern "C" fn start(processor: usize, tree: *const u8) -> ! {
     let isa = isa.expect("the processor's ISA");
     let machine = HardwareCapabilities::of_this_processor(&isa);
     checks::print_machine(&mut console, &machine);
+    checks::kernels_compute(&mut console);
     checks::print_device_tree(&mut console, tree);
     let assumed = HardwareCapabilities::detect().feature_set();
     let more = assumed.without(machine.feature_set());
