@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{aarch64, agents, bare, bench, faults, licences, probe, quickjs, tidy};
+use crate::{aarch64, agents, bare, bench, faults, kernels, licences, probe, quickjs, tidy};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -71,8 +71,8 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         let test = ["test", "--workspace", "--locked", "--test", "architectures"];
         run(workspace.cargo().args(test))
     })?;
-    steps.step("tensor kernels on 64-bit Arm", || {
-        aarch64::test_kernels(workspace)
+    steps.step("tensor kernels on 64-bit Arm and in WebAssembly", || {
+        kernels::run(workspace)
     })?;
     steps.step("a sample of the fault matrix", || faults::sample(workspace))
 }

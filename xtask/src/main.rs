@@ -29,6 +29,7 @@ mod checks;
 mod command;
 mod faults;
 mod fuzz;
+mod kernels;
 mod licences;
 mod probe;
 mod quickjs;
@@ -62,6 +63,8 @@ enum Task {
     Quickjs,
     /// Build the node for 64-bit Arm Linux into target/xtask/aarch64, with a cross compiler
     Aarch64,
+    /// Run the tests of the tensor kernels on emulated 64-bit Arm, and in WebAssembly with vectors
+    Kernels,
     /// Run the firmware in os/probe on QEMU's machines, and compare what it finds out with what they are
     Probe(probe::Options),
     /// setup, the agents against their prebuilt modules, and every test of both workspaces
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Task::Agents(options) => agents::run(&workspace, &options),
         Task::Quickjs => quickjs::run(&workspace),
         Task::Aarch64 => aarch64::run(&workspace),
+        Task::Kernels => kernels::run(&workspace),
         Task::Probe(options) => probe::run(&workspace, &options),
         Task::Test => checks::test(&workspace),
         Task::Ci => checks::ci(&workspace),

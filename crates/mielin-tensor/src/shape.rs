@@ -137,15 +137,18 @@ mod tests {
     use super::*;
     use alloc::vec;
 
+    /// Its square is one more than can be counted.
+    const HALF: usize = 1 << (usize::BITS / 2);
+
     #[test]
     fn lengths_are_counted_without_overflow() {
         let million = 1_000_000;
         for lengths in [
             &[million; 4][..],
             // The product wraps to 0 where it is not checked, and is 0 where a length is.
-            &[1 << 32, 1 << 32],
-            &[1 << 32, 0, 1 << 32],
-            &[0, 1 << 32, 1 << 32],
+            &[HALF, HALF],
+            &[HALF, 0, HALF],
+            &[0, HALF, HALF],
             &[isize::MAX as usize + 1],
         ] {
             let shape = lengths.to_vec();
@@ -170,8 +173,8 @@ mod tests {
 
     #[test]
     fn broadcasting_can_overflow() {
-        let (tall, wide) = ([1 << 40, 1], [1, 1 << 40]);
-        let shape = vec![1 << 40, 1 << 40];
+        let (tall, wide) = ([HALF, 1], [1, HALF]);
+        let shape = vec![HALF, HALF];
         assert_eq!(
             broadcast_shapes(&tall, &wide),
             Err(ShapeError::Overflow { shape })

@@ -29,7 +29,7 @@ impl Target {
     /// The parts of the library that are built, with the way in which they end after a panic.
     fn parts(self) -> &'static str {
         match self {
-            Self::Wasm => "std,panic_abort",
+            Self::Wasm => "std,panic_abort,test",
             Self::Aarch64 => "std,panic_unwind,test",
         }
     }
@@ -88,7 +88,9 @@ pub(super) fn find_or_build(workspace: &Workspace, target: Target) -> Result<Rus
 
     let base = workspace.output().join("sysroot");
     fs::create_dir_all(&base)?;
-    let key = blake3::hash(format!("{RECIPE} {target} {libc} {verbose}").as_bytes()).to_hex();
+    let parts = target.parts();
+    let key = format!("{RECIPE} {target} {parts} {libc} {verbose}");
+    let key = blake3::hash(key.as_bytes()).to_hex();
     let sysroot = base.join(&key[..16]);
     let rustc = sysroot.join("rustc");
     let complete = sysroot.join("complete");

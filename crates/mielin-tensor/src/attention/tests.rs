@@ -91,7 +91,7 @@ fn against_the_matrix_in_between() {
     }
 }
 
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(target_family = "wasm")))]
 #[test]
 fn threads_have_the_bits_of_one() {
     let (queries, keys, width) = (333, 500, 24);

@@ -226,7 +226,7 @@ fn what_is_not_finite_goes_where_it_is_seen() {
     }
 }
 
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(target_family = "wasm")))]
 #[test]
 fn the_bits_are_those_of_one_thread() {
     use core::num::NonZeroUsize;

@@ -40,7 +40,7 @@ pub fn matmul_with(
     Ok(())
 }
 
-#[cfg(all(test, feature = "std"))]
+#[cfg(all(test, feature = "std", not(target_family = "wasm")))]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

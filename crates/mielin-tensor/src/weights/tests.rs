@@ -274,7 +274,7 @@ fn what_is_not_finite_goes_on() {
     }
 }
 
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(target_family = "wasm")))]
 #[test]
 fn the_bits_are_those_of_one_thread() {
     use core::num::NonZeroUsize;
