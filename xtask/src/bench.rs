@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use crate::agents;
 use crate::command;
+use crate::minilm;
 use crate::workspace::Workspace;
 
 /// What `bench` is told.
@@ -38,6 +39,8 @@ enum Benchmark {
     Mesh,
     /// Kernels of mielin-tensor beside those of others and the limits of the machine
     Tensor,
+    /// Vectors of 100 sentences by `embed` beside onnxruntime, on one thread
+    Embed,
 }
 
 /// The workspace of the benchmark that brings its rivals, which the main one does not.
@@ -46,11 +49,12 @@ pub(crate) const TENSOR: &str = "bench/tensor";
 impl Benchmark {
     /// The features of dependencies follow from the packages that are built together: with
     /// `--workspace` they are the same for every benchmark that needs an engine, and compiled
-    /// once. The wire needs none.
+    /// once. The wire and the sentences need none.
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Mesh => &["--package", "mielin-mesh"],
             Self::Tensor => &["--locked"],
+            Self::Embed => &["--package", "embed"],
             _ => &["--workspace"],
         }
     }
@@ -69,6 +73,7 @@ impl Benchmark {
             Self::Density => (["--example", "density"], "examples/density", &[]),
             Self::Mesh => (["--example", "mesh_bench"], "examples/mesh_bench", &[]),
             Self::Tensor => (["--bin", "mielin-tensor-bench"], "mielin-tensor-bench", &[]),
+            Self::Embed => (["--bin", "embed"], "embed", &[]),
         }
     }
 }
@@ -89,6 +94,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let program = target.join("release").join(program);
     let mut benchmark = match options.benchmark {
         Benchmark::Mesh => on_one_processor(&program),
+        Benchmark::Embed => minilm::benchmark(workspace, &program)?,
         _ => Command::new(program),
     };
     if let Benchmark::Safepoint = options.benchmark {

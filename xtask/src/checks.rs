@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::command::run;
 use crate::workspace::Workspace;
-use crate::{aarch64, agents, bare, bench, faults, kernels, licences, probe, quickjs, tidy};
+use crate::{
+    aarch64, agents, bare, bench, faults, kernels, licences, minilm, probe, quickjs, tidy,
+};
 
 /// Times the steps of a sequence and says at the end where the time went.
 struct Steps {
@@ -57,6 +59,9 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("tests of the tensor benchmark, without the rivals", || {
         let test = ["test", "--quiet", "--no-default-features", "--locked"];
         run(bench::on_tensor(workspace).0.args(test))
+    })?;
+    steps.step("vectors of sentences beside onnxruntime's", || {
+        minilm::check(workspace)
     })?;
     steps.step("crates without a standard library", || {
         bare::check(workspace)

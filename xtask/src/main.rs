@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask setup | agents | quickjs | aarch64 | probe | test | ci | tidy | deny | fuzz | faults | bench`.
+//! The project's own commands: `cargo xtask setup | agents | quickjs | minilm | aarch64 | probe | test | ci | tidy | deny | fuzz | faults |
+//! bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
 //! that a green run here is a green run there. Nothing in this crate knows the
@@ -7,6 +8,7 @@
 //! - [`toolchain`]: finds or makes the compiler for `wasm32-wasip1`.
 //! - [`agents`]: builds the sample agents and compares them with `agents/prebuilt`.
 //! - [`quickjs`]: builds a JavaScript engine from its public C source.
+//! - [`minilm`]: fetches a language model, and compares `embed` with onnxruntime.
 //! - [`aarch64`]: builds the node for 64-bit Arm, for the tests that run it under QEMU.
 //! - [`probe`]: runs a firmware on bare machines under QEMU, and looks at what it finds out about them.
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
@@ -31,6 +33,7 @@ mod faults;
 mod fuzz;
 mod kernels;
 mod licences;
+mod minilm;
 mod probe;
 mod quickjs;
 mod spdx;
@@ -61,6 +64,8 @@ enum Task {
     Agents(agents::Options),
     /// Fetch QuickJS-ng's C source and build it for WASI into target/xtask/quickjs/qjs.wasm
     Quickjs,
+    /// Fetch the language model all-MiniLM-L6-v2 into target/xtask/minilm and print its folder, for `embed --model`
+    Minilm(minilm::Options),
     /// Build the node for 64-bit Arm Linux into target/xtask/aarch64, with a cross compiler
     Aarch64,
     /// Run the tests of the tensor kernels on emulated 64-bit Arm, and in WebAssembly with vectors
@@ -90,6 +95,7 @@ fn main() -> ExitCode {
         Task::Setup => toolchain::setup(&workspace).map(|found| eprintln!("{found}")),
         Task::Agents(options) => agents::run(&workspace, &options),
         Task::Quickjs => quickjs::run(&workspace),
+        Task::Minilm(options) => minilm::run(&workspace, &options),
         Task::Aarch64 => aarch64::run(&workspace),
         Task::Kernels => kernels::run(&workspace),
         Task::Probe(options) => probe::run(&workspace, &options),

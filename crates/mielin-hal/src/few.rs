@@ -24,8 +24,7 @@ impl<T: Copy, const N: usize> Few<T, N> {
         self.values.iter().flatten()
     }
 
-    #[cfg(feature = "std")]
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(all(feature = "std", not(target_family = "wasm")))]
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.values.iter_mut().flatten()
     }
@@ -42,8 +41,7 @@ impl<T: Copy, const N: usize> Few<T, N> {
         self.len() == 0
     }
 
-    #[cfg(feature = "std")]
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(all(feature = "std", not(target_family = "wasm")))]
     pub(crate) fn sort_by_key<K: Ord>(&mut self, key: impl Fn(&T) -> K) {
         let len = self.len();
         self.values[..len].sort_by_key(|value| value.as_ref().map(&key));

