@@ -357,7 +357,9 @@ impl Cells {
     /// Sends a message; returns when it is in the agent's mailbox, with its sequence number.
     ///
     /// # Errors
-    /// The agent is unknown or has ended, the payload is over 16 MiB, or the agent could not be reached in time.
+    /// The agent is unknown or has ended, the payload is over 16 MiB, or the agent could not be reached in time. With
+    /// [`CellsError::Gone`] the message was not sent; with [`CellsError::OnItsWay`] and [`CellsError::TimedOut`] it was,
+    /// and goes on being brought for as long as this node runs.
     pub async fn send(&self, agent: AgentId, payload: Bytes) -> Result<u64, CellsError> {
         self.node.client.send(&self.node, agent, payload).await
     }

@@ -61,33 +61,15 @@ impl Client {
         payload: Bytes,
     ) -> Result<u64, CellsError> {
         let deadline = Instant::now() + SEND_TIMEOUT;
+        let sequence = self.push(node, agent, payload, None, deadline).await?;
         tokio::select! {
             biased;
-            gone = node.out_of_reach(&agent) => Err(gone),
-            sent = async {
-                let sequence = self.push(node, agent, payload, None, deadline).await?;
-                self.delivered(agent, sequence, deadline, SEND_TIMEOUT).await?;
-                Ok::<_, CellsError>(sequence)
-            } => sent,
+            delivered = self.delivered(agent, sequence, deadline, SEND_TIMEOUT) => delivered.map(|()| sequence),
+            gone = node.out_of_reach(&agent) => Err(on_its_way(agent, gone)),
         }
     }
 
     pub(crate) async fn request(
-        &self,
-        node: &Node,
-        agent: AgentId,
-        payload: Bytes,
-        timeout: Duration,
-    ) -> Result<Bytes, CellsError> {
-        tokio::select! {
-            biased;
-            gone = node.out_of_reach(&agent) => Err(gone),
-            reply = self.converse(node, agent, payload, timeout) => reply,
-        }
-    }
-
-    /// Sends a request and waits for its reply.
-    async fn converse(
         &self,
         node: &Node,
         agent: AgentId,
@@ -110,13 +92,32 @@ impl Client {
             }
         };
         tokio::select! {
+            biased;
             reply = receiver => reply.map_err(|_| CellsError::ShuttingDown),
             error = undelivered => Err(error),
+            gone = node.out_of_reach(&agent) => Err(on_its_way(agent, gone)),
             () = tokio::time::sleep_until(deadline) => Err(timed_out(agent, timeout)),
         }
     }
 
+    /// Sends, unless the agent's node is gone: whoever is told that it is may send again without sending twice.
     async fn push(
+        &self,
+        node: &Node,
+        agent: AgentId,
+        payload: Bytes,
+        reply: Option<oneshot::Sender<Bytes>>,
+        deadline: Instant,
+    ) -> Result<u64, CellsError> {
+        tokio::select! {
+            biased;
+            gone = node.out_of_reach(&agent) => Err(gone),
+            // It has sent nothing as long as it waits.
+            pushed = self.push_in_reach(node, agent, payload, reply, deadline) => pushed,
+        }
+    }
+
+    async fn push_in_reach(
         &self,
         node: &Node,
         agent: AgentId,
@@ -134,6 +135,9 @@ impl Client {
             .is_some_and(|location| location.record.state.is_final())
         {
             return Err(CellsError::Ended(agent));
+        }
+        if let Some(absence) = node.absence_at(&agent).await {
+            return Err(CellsError::Gone(absence));
         }
         let mut answers = self.post.watch();
         loop {
@@ -246,6 +250,14 @@ fn node_part(node: &NodeId) -> [u8; NODE_PART] {
         .finalize_xof()
         .fill(&mut part);
     part
+}
+
+/// What [`Node::out_of_reach`] means once a message has been sent.
+fn on_its_way(agent: AgentId, gone: CellsError) -> CellsError {
+    match gone {
+        CellsError::Gone(absence) => CellsError::OnItsWay { agent, absence },
+        other => other,
+    }
 }
 
 fn timed_out(agent: AgentId, after: Duration) -> CellsError {

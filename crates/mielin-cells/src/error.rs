@@ -151,9 +151,18 @@ pub enum CellsError {
         /// What the mesh says.
         reason: String,
     },
-    /// Membership says that the node is not there. A message that was sent before it said so may still arrive.
+    /// Membership says that the node is not there: nothing was begun, and no message was sent.
     #[error("{}", gone(.0))]
     Gone(Absence),
+    /// Membership says that the node is not there to which a message was sent before. It may be in the agent's mailbox;
+    /// else it waits on this node, before those that are sent later, for as long as this node runs.
+    #[error("{}, and a message to agent {} is on its way", gone(absence), agent.short())]
+    OnItsWay {
+        /// The agent.
+        agent: AgentId,
+        /// What became of its node.
+        absence: Absence,
+    },
     /// Nothing happened within the time allowed. A message may still arrive.
     #[error("no answer from agent {} within {after_ms} ms", agent.short())]
     TimedOut {
@@ -253,9 +262,12 @@ impl CellsError {
             | CellsError::AgentAmbiguous { .. }
             | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
             CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
-            CellsError::Gone(absence) if absence.revoked => ErrorKind::Refused,
+            CellsError::Gone(absence) | CellsError::OnItsWay { absence, .. } if absence.revoked => {
+                ErrorKind::Refused
+            }
             CellsError::Unreachable { .. }
             | CellsError::Gone(_)
+            | CellsError::OnItsWay { .. }
             | CellsError::TimedOut { .. }
             | CellsError::InDoubt { .. } => ErrorKind::Unreachable,
             CellsError::RolledBack { reason, .. } => rolled_back(reason),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use mielin_mesh::MeshEvent;
+use mielin_mesh::{Absence, MeshEvent};
 use mielin_mesh_core::AgentId;
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout};
 
+use crate::error::CellsError;
 use crate::node::{Node, Place};
 
 /// How long an agent is looked for of which nobody knows. Right after its node or this one has come into the mesh, or
@@ -28,6 +30,32 @@ pub(crate) async fn found(node: &Node, agent: &AgentId) -> Place {
             return place;
         }
         heard_of(agent, &mut events).await;
+    }
+}
+
+impl Node {
+    /// What became of the node where the agent is, if membership says that it has gone, and the mesh knows of no other
+    /// place.
+    pub(crate) async fn absence_at(&self, agent: &AgentId) -> Option<Absence> {
+        let absent = |place: Place| match place {
+            Place::There(peer, _) => self.mesh.absence(&peer),
+            Place::Here(_) | Place::Unknown => None,
+        };
+        absent(self.place(agent))?;
+        absent(self.sought(agent).await)
+    }
+
+    /// Completes when that is so: until then it may answer.
+    pub(crate) async fn out_of_reach(&self, agent: &AgentId) -> CellsError {
+        let mut events = self.mesh.subscribe();
+        loop {
+            if let Some(absence) = self.absence_at(agent).await {
+                return CellsError::Gone(absence);
+            }
+            if let Err(RecvError::Closed) = events.recv().await {
+                return CellsError::ShuttingDown;
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use mielin_mesh_core::migration::Arrivals;
 use mielin_mesh_core::registry::{Prefix, RegistryError};
 use mielin_mesh_core::{AgentId, Epoch, Instant, Location, LocationRecord, Name, NodeId};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::cell::Cell;
 use crate::client::Client;
@@ -365,26 +365,6 @@ impl Node {
     pub(crate) fn is_client_of_another(&self, address: &AgentId, node: &NodeId) -> bool {
         self.home_of_client(address)
             .is_some_and(|home| home != *node)
-    }
-
-    /// Completes when membership says that the node where the agent is has gone, and the mesh knows of no other place:
-    /// until then it may answer.
-    pub(crate) async fn out_of_reach(&self, agent: &AgentId) -> CellsError {
-        let mut events = self.mesh.subscribe();
-        let absent = |place: Place| match place {
-            Place::There(peer, _) => self.mesh.absence(&peer),
-            Place::Here(_) | Place::Unknown => None,
-        };
-        loop {
-            if absent(self.place(agent)).is_some()
-                && let Some(absence) = absent(self.sought(agent).await)
-            {
-                return CellsError::Gone(absence);
-            }
-            if let Err(broadcast::error::RecvError::Closed) = events.recv().await {
-                return CellsError::ShuttingDown;
-            }
-        }
     }
 
     /// Puts messages into a mailbox of this node.

@@ -241,15 +241,17 @@ impl From<CellsError> for Failure {
             }
             CellsError::Mesh(MeshError::RegistryOff) => "ask a node whose registry is on",
             CellsError::Mesh(_) => "try again in a moment",
-            CellsError::Gone(absence) if absence.revoked => {
+            CellsError::Gone(absence) | CellsError::OnItsWay { absence, .. } if absence.revoked => {
                 "it is shut out for good; its machine can join again with a new --data-dir, and `mielin mesh revoke` \
                  shows why"
             }
-            CellsError::Gone(absence) if absence.state == MemberState::Dead => {
+            CellsError::Gone(absence) | CellsError::OnItsWay { absence, .. }
+                if absence.state == MemberState::Dead =>
+            {
                 "it is down, or the network between here and there is; `mielin mesh status` shows who is there, \
                  `mielin daemon` on its machine starts it again"
             }
-            CellsError::Gone(_) => {
+            CellsError::Gone(_) | CellsError::OnItsWay { .. } => {
                 "`mielin daemon` on its machine starts it again; `mielin mesh status` shows who is there"
             }
             CellsError::TimedOut { .. } => {

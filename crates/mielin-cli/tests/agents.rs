@@ -343,6 +343,56 @@ fn agents_of_a_node_that_is_gone_are_refused_with_its_name_and_not_waited_for() 
     refused("was declared dead");
 }
 
+/// Whoever is told that a message was not sent sends it again; whoever is told that it was does not.
+#[test]
+fn a_sender_is_told_the_truth_of_a_message_to_a_node_that_is_gone_and_comes_back() {
+    let core = Node::found("core");
+    let edge = core.join("edge", "edge");
+    let id = edge.id().to_owned();
+    core.sees(2);
+    edge.spawn(&[&sample("counter.wasm"), "--name", "there"]);
+    edge.signal("-STOP");
+    let sent = [
+        "agent",
+        "send",
+        "there",
+        "one",
+        "--wait",
+        "--timeout",
+        "60s",
+    ];
+    let ran = core.mielin(&sent);
+    assert_eq!(ran.code(), 5, "{}", ran.stderr());
+    assert!(
+        ran.stderr().contains("the message was sent before"),
+        "{}",
+        ran.stderr()
+    );
+    for refused in [
+        &["agent", "send", "there", "none", "--wait"][..],
+        &["agent", "send", "there", "none"],
+    ] {
+        let ran = core.mielin(refused);
+        assert_eq!(ran.code(), 5, "{}", ran.stderr());
+        let said = ran.stderr();
+        assert!(said.contains("the message was not sent"), "{said}");
+    }
+    edge.signal("-CONT");
+    until("the node's return", || {
+        (core.state_of(&id).as_deref() == Some("alive")).then_some(())
+    });
+    let sent = [
+        "agent",
+        "send",
+        "there",
+        "two",
+        "--wait",
+        "--timeout",
+        "60s",
+    ];
+    assert_eq!(core.json(&sent)["reply"], "2: two");
+}
+
 #[test]
 fn following_a_log_shows_bytes_as_they_come() {
     let node = Node::found("alone");

@@ -344,28 +344,34 @@ async fn send(
     let agent = state.agent(&agent).await?;
     let payload = message.payload.into();
     let delivered = match message.wait_ms {
-        None => api::Delivered::Sequence(state.cells.send(agent, payload).await?),
+        None => {
+            let sent = state.cells.send(agent, payload).await;
+            api::Delivered::Sequence(sent.map_err(not_delivered)?)
+        }
         Some(wait_ms) => {
             let reply = state
                 .cells
                 .request(agent, payload, Duration::from_millis(wait_ms))
                 .await
-                .map_err(unanswered)?;
+                .map_err(not_delivered)?;
             api::Delivered::Reply(reply.to_vec())
         }
     };
     Ok(Json(delivered))
 }
 
-/// A message whose node is gone has been sent all the same.
-fn unanswered(error: CellsError) -> Failure {
-    let gone = matches!(&error, CellsError::Gone(absence) if !absence.revoked);
+/// Where an agent's node is gone, whoever sent a message must know whether to send it again.
+fn not_delivered(error: CellsError) -> Failure {
+    let what = match &error {
+        CellsError::Gone(_) => "the message was not sent",
+        CellsError::OnItsWay { absence, .. } if !absence.revoked => {
+            "the message was sent before that, and arrives if the node comes back with the agent while this one runs"
+        }
+        _ => return error.into(),
+    };
     let failure = Failure::from(error);
-    let hint = format!(
-        "the message waits, and arrives if the node comes back: {}",
-        failure.hint
-    );
-    if gone { failure.hint(hint) } else { failure }
+    let hint = format!("{what}: {}", failure.hint);
+    failure.hint(hint)
 }
 
 async fn wait(State(state): State<NodeState>, Path(agent): Path<String>) -> Answer<api::Ended> {
