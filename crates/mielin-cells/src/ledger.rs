@@ -5,7 +5,11 @@
 //! told although the agent has gone on from here. Each is written, durably, before the
 //! other side of a move may rely on it (`docs/MIGRATION.md`): a record before the target says that it has the agent, a
 //! departure before the source says that it may start it.
+//!
+//! What cannot be written is refused to whoever can undo what it says. The rest, such as the end of an agent, waits, and is
+//! written before anything later, once the disk takes it.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -20,6 +24,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend, Table,
     TableDefinition, TableError,
 };
+use tokio::sync::Notify;
 
 use crate::error::CellsError;
 use crate::lock::lock;
@@ -70,6 +75,8 @@ pub(crate) struct Ledger {
     state: Mutex<State>,
     open: Opener,
     queue: Mutex<Queue>,
+    /// There is something that could not be written, and is to be tried again.
+    pub(crate) unwritten: Arc<Notify>,
 }
 
 type Opener = Box<dyn Fn() -> Result<Database, CellsError> + Send + Sync>;
@@ -86,11 +93,20 @@ enum State {
 /// what the disk takes to synchronize, however much is in it.
 #[derive(Default)]
 struct Queue {
-    changes: Vec<(AgentId, Change)>,
+    changes: Vec<Waiting>,
     /// What becomes of these changes.
     batch: Arc<Batch>,
     /// Somebody is going to write them without waiting for anybody.
     flushing: bool,
+    /// The last ones could not be written.
+    failing: bool,
+}
+
+struct Waiting {
+    agent: AgentId,
+    change: Change,
+    /// Nobody undoes what it says if it cannot be written: it waits on, before all that comes later.
+    stays: bool,
 }
 
 /// Set once the changes have been written, or could not be.
@@ -110,6 +126,15 @@ enum Change {
     Stay,
     Owe(Epoch),
     Forget,
+}
+
+/// What of an agent a change overwrites.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Topic {
+    Record,
+    Departure,
+    Debt,
+    All,
 }
 
 impl Ledger {
@@ -140,6 +165,7 @@ impl Ledger {
             state: Mutex::new(State::Open(open()?)),
             open: Box::new(open),
             queue: Mutex::default(),
+            unwritten: Arc::default(),
         })
     }
 
@@ -149,26 +175,32 @@ impl Ledger {
         *lock(&self.state) = State::Closed;
     }
 
-    /// Writes a record; it is on the disk when this returns.
+    /// Writes a record; it is on the disk when this returns. If it could not be written it is forgotten.
     pub(crate) fn record(&self, agent: AgentId, record: &Record) -> Result<(), CellsError> {
-        self.write(agent, Change::Record(record.encode()))
+        self.write(agent, Change::Record(record.encode()), false)
     }
 
-    /// Has a record written soon. Gives whether the caller must see to it that somebody calls [`flush`](Self::flush).
+    /// The same for what is so whether or not it can be written: it is tried again until it is.
+    pub(crate) fn record_fact(&self, agent: AgentId, record: &Record) -> Result<(), CellsError> {
+        self.write(agent, Change::Record(record.encode()), true)
+    }
+
+    /// Has a record written soon, or as soon as the disk takes it. Gives whether the caller must see to it that somebody
+    /// calls [`flush`](Self::flush).
     pub(crate) fn record_soon(&self, agent: AgentId, record: &Record) -> bool {
         let change = Change::Record(record.encode());
         let mut queue = lock(&self.queue);
-        queue.changes.push((agent, change));
+        queue.changes.push(Waiting::to_stay(agent, change));
         !std::mem::replace(&mut queue.flushing, true)
     }
 
-    /// Writes what waits until nothing does.
+    /// Writes what waits until nothing does, or the disk refuses it.
     pub(crate) fn flush(&self) {
         loop {
             // It has been said.
-            self.commit().ok();
+            let written = self.commit().is_ok();
             let mut queue = lock(&self.queue);
-            if queue.changes.is_empty() {
+            if queue.changes.is_empty() || !written {
                 queue.flushing = false;
                 return;
             }
@@ -177,18 +209,18 @@ impl Ledger {
 
     /// Notes that an agent is about to be handed over; likewise.
     pub(crate) fn depart(&self, agent: AgentId, departure: &Departure) -> Result<(), CellsError> {
-        self.write(agent, Change::Depart(codec::encode(departure)))
+        self.write(agent, Change::Depart(codec::encode(departure)), false)
     }
 
-    /// Notes that it was not.
+    /// Notes that it was not; tried again until it is written.
     pub(crate) fn stay(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.write(agent, Change::Stay)
+        self.write(agent, Change::Stay, true)
     }
 
     /// Notes that a source that asks is told for ever that the agent was here in this epoch, also when it has gone on, or
     /// has ended and is forgotten. The last [`ARRIVALS_MAX`] of these are kept.
     pub(crate) fn owe(&self, agent: AgentId, epoch: Epoch) -> Result<(), CellsError> {
-        self.write(agent, Change::Owe(epoch))
+        self.write(agent, Change::Owe(epoch), false)
     }
 
     /// What was noted so.
@@ -213,7 +245,16 @@ impl Ledger {
 
     /// Knows nothing of an agent any more but what is owed.
     pub(crate) fn forget(&self, agent: AgentId) -> Result<(), CellsError> {
-        self.write(agent, Change::Forget)
+        self.write(agent, Change::Forget, false)
+    }
+
+    /// The same as soon as the disk takes it.
+    pub(crate) fn forget_later(&self, agent: AgentId) {
+        let change = Change::Forget;
+        lock(&self.queue)
+            .changes
+            .push(Waiting::to_stay(agent, change));
+        self.unwritten.notify_one();
     }
 
     /// Everything there is, by agent.
@@ -245,10 +286,14 @@ impl Ledger {
     }
 
     /// Writes a change, after those that wait already; it is on the disk when this returns.
-    fn write(&self, agent: AgentId, change: Change) -> Result<(), CellsError> {
+    fn write(&self, agent: AgentId, change: Change, stays: bool) -> Result<(), CellsError> {
         let batch = {
             let mut queue = lock(&self.queue);
-            queue.changes.push((agent, change));
+            queue.changes.push(Waiting {
+                agent,
+                change,
+                stays,
+            });
             Arc::clone(&queue.batch)
         };
         // If it was not among them, somebody else had it, who is done.
@@ -271,11 +316,8 @@ impl Ledger {
             return Ok(());
         }
         let result = self.write_to(&mut state, &changes);
-        if let Err(refusal) = &result {
-            let error = CellsError::from(refusal.clone());
-            // Not all of them have somebody who waits for that.
-            tracing::error!(%error, "what a restart must know of agents could not be written");
-        }
+        // Before anybody else can write what comes later.
+        self.note(changes, &result);
         // Nobody else has this batch to end.
         let _ = batch.0.set(result.clone());
         result
@@ -283,7 +325,37 @@ impl Ledger {
 }
 
 impl Ledger {
-    fn write_to(&self, state: &mut State, changes: &[(AgentId, Change)]) -> Result<(), Refusal> {
+    /// Says what became of changes, and has those wait on that are to be tried again.
+    fn note(&self, changes: Vec<Waiting>, result: &Result<(), Refusal>) {
+        let mut queue = lock(&self.queue);
+        let was_failing = std::mem::replace(&mut queue.failing, result.is_err());
+        let refusal = match result {
+            Ok(()) if was_failing => {
+                tracing::info!("what a restart must know of agents is written again");
+                return;
+            }
+            Ok(()) => return,
+            Err(refusal) => refusal,
+        };
+        let error = CellsError::from(refusal.clone());
+        // Not all of them have somebody who waits for that; and it is said once, however often it is tried.
+        if was_failing {
+            tracing::debug!(%error, "it still cannot be written");
+        } else {
+            tracing::error!(%error, "what a restart must know of agents could not be written");
+        }
+        if matches!(refusal, Refusal::Closed) {
+            return;
+        }
+        let mut waiting = to_try_again(changes);
+        if !waiting.is_empty() {
+            waiting.append(&mut queue.changes);
+            queue.changes = waiting;
+            self.unwritten.notify_one();
+        }
+    }
+
+    fn write_to(&self, state: &mut State, changes: &[Waiting]) -> Result<(), Refusal> {
         let database = self.database(state)?;
         let result = written(database, changes);
         if matches!(result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
@@ -316,12 +388,44 @@ fn file(path: &Path) -> Result<FileBackend, redb::Error> {
     Ok(FileBackend::new(file)?)
 }
 
-fn written(database: &Database, changes: &[(AgentId, Change)]) -> Result<(), redb::Error> {
+impl Waiting {
+    fn to_stay(agent: AgentId, change: Change) -> Waiting {
+        Waiting {
+            agent,
+            change,
+            stays: true,
+        }
+    }
+}
+
+/// Of changes that could not be written, those that wait on: of each agent no more than what the last ones leave of it,
+/// however long the disk is full.
+fn to_try_again(changes: Vec<Waiting>) -> Vec<Waiting> {
+    let mut overwritten = HashSet::new();
+    let mut last = Vec::new();
+    for waiting in changes.into_iter().filter(|one| one.stays).rev() {
+        let agent = waiting.agent;
+        let (topic, further) = match &waiting.change {
+            Change::Record(_) => (Topic::Record, &[][..]),
+            Change::Depart(_) | Change::Stay => (Topic::Departure, &[][..]),
+            Change::Owe(_) => (Topic::Debt, &[][..]),
+            Change::Forget => (Topic::All, &[Topic::Record, Topic::Departure][..]),
+        };
+        if overwritten.insert((agent, topic)) {
+            overwritten.extend(further.iter().map(|topic| (agent, *topic)));
+            last.push(waiting);
+        }
+    }
+    last.reverse();
+    last
+}
+
+fn written(database: &Database, changes: &[Waiting]) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     {
         let mut records = write.open_table(RECORDS)?;
         let mut departures = write.open_table(DEPARTURES)?;
-        for (agent, change) in changes {
+        for Waiting { agent, change, .. } in changes {
             match change {
                 Change::Record(record) => drop(records.insert(agent.0, &record[..])?),
                 Change::Depart(departure) => drop(departures.insert(agent.0, &departure[..])?),
@@ -501,6 +605,42 @@ pub(crate) mod tests {
             .map(|row| row.0)
             .collect();
         assert_eq!(agents, [AGENT, other]);
+    }
+
+    /// However much happens while the disk is full, the last of it is what is written.
+    #[test]
+    fn what_nobody_takes_back_is_written_when_the_disk_takes_it_and_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::default();
+        let ledger = disk.ledger(directory.path());
+        let [forgotten, refused, kept] = [2, 3, 4].map(|number| AgentId([number; 16]));
+        let departure = Departure::new(NodeId([3; 32]), Epoch(9));
+        ledger.record(forgotten, &Record::sample()).unwrap();
+        ledger.depart(AGENT, &departure).unwrap();
+        let mut ended = Record::sample();
+        ended.lose("it is gone".to_owned());
+        disk.refuse(usize::MAX);
+        for _ in 0..100 {
+            assert!(ledger.record_soon(AGENT, &Record::sample()));
+            ledger.flush();
+            ledger.record(refused, &Record::sample()).unwrap_err();
+            ledger.record_fact(AGENT, &ended).unwrap_err();
+            ledger.stay(AGENT).unwrap_err();
+            ledger.forget_later(forgotten);
+            ledger.forget_later(kept);
+            ledger.record_soon(kept, &Record::sample());
+            ledger.flush();
+        }
+        assert_eq!(lock(&ledger.queue).changes.len(), 5);
+        disk.refuse(0);
+        // With the next write.
+        ledger.owe(kept, Epoch(4)).unwrap();
+        let entries = ledger.entries().unwrap();
+        let agents: Vec<_> = entries.iter().map(|(agent, _)| *agent).collect();
+        assert_eq!(agents, [kept, AGENT]);
+        let own = &entries[1].1;
+        assert!(matches!(&own.record, Some(Ok(record)) if record.has_end()));
+        assert_eq!(own.departure, None);
     }
 
     const AGENT: AgentId = AgentId([7; 16]);

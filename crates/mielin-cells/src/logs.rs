@@ -203,6 +203,7 @@ impl Logs {
     /// The same where nobody waits for it: what stays is found and deleted when the node starts again.
     pub(crate) fn discard(&self) {
         if let Err(error) = self.delete() {
+            self.at_home(|home| home.ledger.forget_later(home.agent));
             tracing::warn!(%error, "the files of an agent that is gone could not be deleted");
         }
     }

@@ -1,5 +1,6 @@
 //! This node's part in the life of agents: who lives here, who left, and who must be told.
 
+mod healing;
 mod news;
 mod table;
 
@@ -99,6 +100,16 @@ impl Node {
         config: CellsConfig,
         mesh: MeshService,
     ) -> Result<Arc<Node>, CellsError> {
+        let ledger = Ledger::open(config.data_dir.as_deref())?;
+        Node::start_with(config, mesh, ledger).await
+    }
+
+    /// The same with this ledger.
+    pub(crate) async fn start_with(
+        config: CellsConfig,
+        mesh: MeshService,
+        ledger: Ledger,
+    ) -> Result<Arc<Node>, CellsError> {
         mielin_wasm::engine(config.engine)?;
         let scheduler = Scheduler::start(
             config.workers,
@@ -109,7 +120,6 @@ impl Node {
         .map_err(CellsError::io("starting worker threads"))?;
         let modules =
             Modules::open(&config).map_err(CellsError::io("opening the cache of native code"))?;
-        let ledger = Arc::new(Ledger::open(config.data_dir.as_deref())?);
         let data_dir = config.data_dir.as_ref();
         let directories = data_dir.map(|directory| directory.join("agents").into());
         let (changes, changed) = mpsc::unbounded_channel();
@@ -118,7 +128,7 @@ impl Node {
             config,
             scheduler,
             modules,
-            ledger,
+            ledger: Arc::new(ledger),
             unsettled: Mutex::default(),
             departed: Mutex::default(),
             doubts: Mutex::default(),
@@ -144,6 +154,7 @@ impl Node {
             node.mesh.subscribe(),
             node.closing.subscribe(),
         ));
+        tokio::spawn(healing::write_again(&node.ledger, node.closing.subscribe()));
         node.client.post.lives_on(&node);
         persist::restore(&node).await?;
         node.serve();
@@ -407,7 +418,8 @@ impl Node {
 
     /// Makes an agent a resident and announces it; it does not run yet.
     ///
-    /// With `unique_name`, another living agent of that name refuses it. An agent that arrives keeps its name.
+    /// With `unique_name` it is a new one, which has been written down, and another living agent of that name refuses
+    /// it. An agent that arrives keeps its name.
     pub(crate) fn adopt(
         self: &Arc<Self>,
         cell: &Arc<Cell>,
@@ -426,7 +438,11 @@ impl Node {
             table.insert(cell.id(), Resident::Here(Arc::clone(cell)));
         }
         self.hearsay.give_up(&cell.id());
-        self.make_known(cell);
+        if unique_name {
+            self.announce(cell);
+        } else {
+            self.make_known(cell);
+        }
         cell.post.lives_on(self);
         Ok(())
     }

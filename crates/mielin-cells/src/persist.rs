@@ -293,8 +293,8 @@ fn lose(home: &Home, record: &mut Record, why: String) {
     let agent = home.agent;
     tracing::warn!(%agent, "an agent was {why}");
     record.lose(why);
-    if let Err(error) = home.ledger.record(agent, record) {
-        tracing::warn!(%agent, %error, "that could not be written down");
+    if let Err(error) = home.ledger.record_fact(agent, record) {
+        tracing::warn!(%agent, %error, "that could not be written down yet");
     }
 }
 

@@ -58,10 +58,19 @@ async fn prepare(
         .map_err(|error| CellsError::Internal(error.to_string()))?
 }
 
-/// Makes a new agent one of this node's, unless its name is taken, and starts it.
+/// Makes a new agent one of this node's, and starts it, unless its name is taken, or it cannot be written down: a node that
+/// was killed must know what it has lost.
 pub(crate) async fn bring_in(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<AgentId, CellsError> {
+    let securing = {
+        let cell = Arc::clone(cell);
+        tokio::task::spawn_blocking(move || cell.secure())
+    };
+    let secured = securing
+        .await
+        .map_err(|error| CellsError::Internal(error.to_string()))
+        .and_then(|secured| secured);
     // Between the check and here another agent may have taken the name.
-    if let Err(error) = node.adopt(cell, true) {
+    if let Err(error) = secured.and_then(|()| node.adopt(cell, true)) {
         cell.logs.discard();
         return Err(error);
     }
@@ -227,3 +236,6 @@ pub(crate) fn host_calls(
         log_bytes: identity.limits.log_bytes,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,7 +274,8 @@ impl From<CellsError> for Failure {
                 "start that node with `--migration on`, or choose another"
             }
             CellsError::Ledger { .. } => {
-                "it says which agents this node has; if it is damaged, move it away, and the node starts without them"
+                "make room on the node's disk if it is full; if the file is damaged, move it away, and the node starts without \
+                 what it knows of its agents"
             }
             CellsError::Internal(_) => INTERNAL_HINT,
         };

@@ -8,7 +8,8 @@ use crate::record::Record;
 use crate::report::AgentEnd;
 
 impl Cell {
-    /// Writes the record of an agent that has come, before its source lets go.
+    /// Writes the record of an agent that has come, before its source lets go, or that is new, before anybody is told of
+    /// it.
     pub(crate) fn secure(&self) -> Result<(), CellsError> {
         let written = self.logs.at_home(|home| {
             let record = Record::new(self, self.end());
@@ -58,14 +59,14 @@ impl Cell {
                 return Ok(());
             }
             let record = Record::new(self, Some(&end));
-            let written = home.ledger.record(home.agent, &record);
+            let written = home.ledger.record_fact(home.agent, &record);
             // There is no second one, because the instance is gone.
             let _ = self.end.set(end.clone());
             written
         });
         match written {
             Some(Err(error)) => {
-                tracing::error!(agent = %self.id(), %error, "the end of an agent could not be written; a restart does not know of it");
+                tracing::error!(agent = %self.id(), %error, "the end of an agent could not be written yet; a restart before that does not know of it");
             }
             Some(Ok(())) => {}
             // Without a directory everything is kept in memory.

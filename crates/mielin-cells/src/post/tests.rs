@@ -57,9 +57,14 @@ fn listening() -> MeshConfig {
 
 /// A node without agents.
 async fn node(directory: &TempDir) -> Arc<Node> {
-    let founder = create_mesh(directory.path(), "founder", NodeRole::Core).unwrap();
-    let mesh = MeshService::start(listening(), founder).await.unwrap();
+    let mesh = founded(directory).await;
     Node::start(CellsConfig::default(), mesh).await.unwrap()
+}
+
+/// A mesh of one.
+pub(crate) async fn founded(directory: &TempDir) -> MeshService {
+    let founder = create_mesh(directory.path(), "founder", NodeRole::Core).unwrap();
+    MeshService::start(listening(), founder).await.unwrap()
 }
 
 /// A node without agents, and a member of its mesh that holds none either.
