@@ -35,6 +35,8 @@ use crate::record::{Record, RecordError};
 const FILE: &str = "ledger.redb";
 const RECORDS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("records");
 const DEPARTURES: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("departures");
+/// Where agents came from whose records do not say that their sources have let go.
+const SOURCES: TableDefinition<'_, [u8; 16], [u8; 32]> = TableDefinition::new("sources");
 const DEBTS: TableDefinition<'_, [u8; 16], (u64, u64)> = TableDefinition::new("debts");
 /// Pages of the database kept in memory: it is written more often than read.
 const CACHE_BYTES: usize = 4 << 20;
@@ -69,6 +71,7 @@ impl Departure {
 pub(crate) struct Entry {
     pub(crate) record: Option<Result<Record, RecordError>>,
     pub(crate) departure: Option<Departure>,
+    pub(crate) source: Option<NodeId>,
 }
 
 pub(crate) struct Ledger {
@@ -122,6 +125,7 @@ enum Refusal {
 
 enum Change {
     Record(Vec<u8>),
+    Arrive(Vec<u8>, NodeId),
     Depart(Vec<u8>),
     Stay,
     Owe(Epoch),
@@ -178,6 +182,16 @@ impl Ledger {
     /// Writes a record; it is on the disk when this returns. If it could not be written it is forgotten.
     pub(crate) fn record(&self, agent: AgentId, record: &Record) -> Result<(), CellsError> {
         self.write(agent, Change::Record(record.encode()), false)
+    }
+
+    /// The same for an agent that has come from `source`, which may not have let go of it.
+    pub(crate) fn arrive(
+        &self,
+        agent: AgentId,
+        record: &Record,
+        source: NodeId,
+    ) -> Result<(), CellsError> {
+        self.write(agent, Change::Arrive(record.encode(), source), false)
     }
 
     /// The same for what is so whether or not it can be written: it is tried again until it is.
@@ -278,6 +292,13 @@ impl Ledger {
                     let departure: Result<Departure, CodecError> = codec::decode(bytes.value());
                     // One that cannot be read says at least nothing wrong: whoever has the agent has published it.
                     entries.entry(AgentId(agent.value())).or_default().departure = departure.ok();
+                }
+            }
+            if let Some(sources) = existing(read.open_table(SOURCES))? {
+                for row in sources.iter()? {
+                    let (agent, source) = row?;
+                    entries.entry(AgentId(agent.value())).or_default().source =
+                        Some(NodeId(source.value()));
                 }
             }
             Ok(entries.into_iter().collect())
@@ -406,7 +427,7 @@ fn to_try_again(changes: Vec<Waiting>) -> Vec<Waiting> {
     for waiting in changes.into_iter().filter(|one| one.stays).rev() {
         let agent = waiting.agent;
         let (topic, further) = match &waiting.change {
-            Change::Record(_) => (Topic::Record, &[][..]),
+            Change::Record(_) | Change::Arrive(..) => (Topic::Record, &[][..]),
             Change::Depart(_) | Change::Stay => (Topic::Departure, &[][..]),
             Change::Owe(_) => (Topic::Debt, &[][..]),
             Change::Forget => (Topic::All, &[Topic::Record, Topic::Departure][..]),
@@ -428,6 +449,10 @@ fn written(database: &Database, changes: &[Waiting]) -> Result<(), redb::Error> 
         for Waiting { agent, change, .. } in changes {
             match change {
                 Change::Record(record) => drop(records.insert(agent.0, &record[..])?),
+                Change::Arrive(record, source) => {
+                    drop(records.insert(agent.0, &record[..])?);
+                    drop(write.open_table(SOURCES)?.insert(agent.0, source.0)?);
+                }
                 Change::Depart(departure) => drop(departures.insert(agent.0, &departure[..])?),
                 Change::Stay => drop(departures.remove(agent.0)?),
                 Change::Owe(epoch) => {
@@ -437,6 +462,7 @@ fn written(database: &Database, changes: &[Waiting]) -> Result<(), redb::Error> 
                 Change::Forget => {
                     drop(records.remove(agent.0)?);
                     drop(departures.remove(agent.0)?);
+                    drop(write.open_table(SOURCES)?.remove(agent.0)?);
                 }
             }
         }

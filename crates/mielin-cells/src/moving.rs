@@ -8,11 +8,13 @@
 pub(crate) mod doubtful;
 mod follow_up;
 mod frames;
+mod orphaned;
 mod packing;
 mod source;
 mod target;
 
 pub(crate) use follow_up::follow_up;
 pub(crate) use frames::Identified;
+pub(crate) use orphaned::ask_source;
 pub(crate) use source::move_agent;
 pub(crate) use target::{Inbound, serve, serve_pages};

@@ -54,7 +54,7 @@ pub(crate) struct Node {
     pub(crate) client: Client,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) arrivals: Mutex<Arrivals>,
-    /// Agents that were here when the node was killed, and whose sources may not have let go of them.
+    /// Agents that were here when the node was killed, and whose sources may not have let go of them, as far as is known.
     pub(crate) unsettled: Mutex<HashSet<AgentId>>,
     /// Agents that a former life of this node may have handed over, until their targets have said whether it has.
     pub(crate) departed: Mutex<HashSet<AgentId>>,

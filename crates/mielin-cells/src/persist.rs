@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mielin_mesh_core::{AgentId, Epoch};
+use mielin_mesh_core::{AgentId, Epoch, NodeId};
 use mielin_wasm::{Address, HostState};
 use tokio::task::{JoinError, JoinSet};
 
@@ -136,8 +136,8 @@ enum Found {
     Doubtful(Record, Departure),
     /// It ended, or was lost when the node stopped without storing it.
     Ended(Record),
-    /// The same, but its source may not have let go of it: nobody is told of it before the source has asked.
-    Unsettled(Record),
+    /// The same, but its source may not have let go of it: nobody is told of it before that is known of the source.
+    Unsettled(Record, Option<NodeId>),
     /// The same, but it may have gone on at another node, which is asked.
     Departed(Record, Departure),
 }
@@ -158,13 +158,14 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
     for (agent, epoch) in node.ledger.debts()? {
         lock(&node.arrivals).secure(agent, epoch);
     }
-    let mut ended = Vec::new();
+    let (mut ended, mut orphaned) = (Vec::new(), Vec::new());
     for (home, found) in found {
         let agent = home.agent;
         let record = match found {
             Found::Ended(record) => record,
-            Found::Unsettled(record) => {
+            Found::Unsettled(record, source) => {
                 lock(&node.unsettled).insert(agent);
+                orphaned.extend(source.map(|source| (agent, record.epoch(), source)));
                 record
             }
             Found::Departed(record, departure) => {
@@ -207,6 +208,14 @@ pub(crate) async fn restore(node: &Arc<Node>) -> Result<(), CellsError> {
     for (home, remains) in ended {
         bury(node, home, remains).await;
     }
+    for (agent, epoch, source) in orphaned {
+        tokio::spawn(moving::ask_source(
+            Arc::downgrade(node),
+            agent,
+            epoch,
+            source,
+        ));
+    }
     Ok(())
 }
 
@@ -237,7 +246,7 @@ fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError>
                 if record.has_end() {
                     remove_stored(agent, &home.directory());
                 }
-                Some(sort(&home, record, stored, entry.departure))
+                Some(sort(&home, record, stored, entry.departure, entry.source))
             }
             None if stored => Some(Found::Stored(None)),
             None => {
@@ -257,7 +266,13 @@ fn scan(node: &Node, directory: &Path) -> Result<Vec<(Home, Found)>, CellsError>
 }
 
 /// What became of an agent of which there is a record.
-fn sort(home: &Home, mut record: Record, stored: bool, departure: Option<Departure>) -> Found {
+fn sort(
+    home: &Home,
+    mut record: Record,
+    stored: bool,
+    departure: Option<Departure>,
+    source: Option<NodeId>,
+) -> Found {
     let agent = home.agent;
     if stored && !record.has_end() {
         return match departure {
@@ -282,7 +297,7 @@ fn sort(home: &Home, mut record: Record, stored: bool, departure: Option<Departu
         }
     }
     match departure {
-        _ if !record.is_settled() => Found::Unsettled(record),
+        _ if !record.is_settled() => Found::Unsettled(record, source),
         Some(departure) => Found::Departed(record, departure),
         None => Found::Ended(record),
     }

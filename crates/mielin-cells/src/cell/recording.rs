@@ -2,18 +2,27 @@
 
 use std::sync::atomic::Ordering;
 
+use mielin_mesh_core::NodeId;
+
 use super::Cell;
 use crate::error::CellsError;
 use crate::record::Record;
 use crate::report::AgentEnd;
 
 impl Cell {
-    /// Writes the record of an agent that has come, before its source lets go, or that is new, before anybody is told of
-    /// it.
+    /// Writes the record of an agent that is new, before anybody is told of it, or of what has become of another.
     pub(crate) fn secure(&self) -> Result<(), CellsError> {
+        self.secure_from(None)
+    }
+
+    /// The same for an agent that has come from another node, before that lets go of it.
+    pub(crate) fn secure_from(&self, source: Option<NodeId>) -> Result<(), CellsError> {
         let written = self.logs.at_home(|home| {
             let record = Record::new(self, self.end());
-            home.ledger.record(home.agent, &record)
+            match source {
+                Some(source) => home.ledger.arrive(home.agent, &record, source),
+                None => home.ledger.record(home.agent, &record),
+            }
         });
         written.unwrap_or(Ok(()))?;
         self.secured.store(true, Ordering::Release);

@@ -258,10 +258,11 @@ async fn goes_on(nodes: &[Node], doomed: Doomed, options: MoveOptions) {
     );
 }
 
-/// The source has let go: the agent is lost with its only holder, and nobody runs it again.
-async fn is_lost(nodes: &[Node], doomed: Doomed) {
+/// The source has let go: the agent is lost with its only holder, and nobody runs it again. Its holder says so when it is
+/// started again, although it was killed before it had written down that the source has let go.
+async fn is_lost(nodes: &[Node], mut doomed: Doomed) {
     doomed.sending.abort();
-    let report = within(doomed.moving).await.unwrap().unwrap();
+    let report = within(&mut doomed.moving).await.unwrap().unwrap();
     assert_eq!(report.to, doomed.target);
     let (at_source, elsewhere) = tokio::join!(
         nodes[0].cells.inspect(doomed.agent),
@@ -275,6 +276,26 @@ async fn is_lost(nodes: &[Node], doomed: Doomed) {
             _ => panic!("{error}"),
         };
         assert_eq!(node, doomed.target, "{error}");
+    }
+    let _again = restarted(nodes, &doomed).await;
+    for node in nodes {
+        let told = within(async {
+            loop {
+                match node.cells.send(doomed.agent, Bytes::new()).await {
+                    Err(CellsError::Gone(_) | CellsError::OnItsWay { .. }) => {
+                        tokio::task::yield_now().await;
+                    }
+                    told => break told,
+                }
+            }
+        });
+        let error = refused(told.await);
+        assert!(matches!(error, CellsError::Ended(_)), "{error}");
+        let end = within(node.cells.wait(doomed.agent)).await.unwrap();
+        assert_eq!(end.exit_code, 129, "{:?}", end.failure);
+        let listed = node.cells.agents().await.unwrap().agents;
+        let listed = listed.iter().find(|agent| agent.agent == doomed.agent);
+        assert_eq!(listed.map(|agent| agent.node), Some(doomed.target));
     }
 }
 

@@ -63,8 +63,8 @@ impl Target {
         if let Some(following) = self.following.take() {
             following.end().await;
         }
-        let cell = self.started()?;
-        let securing = tokio::task::spawn_blocking(move || cell.secure());
+        let (cell, source) = (self.started()?, self.from);
+        let securing = tokio::task::spawn_blocking(move || cell.secure_from(Some(source)));
         securing
             .await
             .map_err(|error| CellsError::Internal(error.to_string()))??;
