@@ -2,7 +2,6 @@
 //! `cargo run -p mielin-wasm --example run_plain -- FILE [ARGUMENTS]`.
 //!
 //! `cargo xtask test` runs with it the tests of `mielin-tensor` that were compiled to WebAssembly.
-#![allow(clippy::print_stderr)]
 
 use std::error::Error;
 use std::io::Write;
@@ -29,7 +28,8 @@ impl Services for Terminal {
     }
 
     fn log(&self, level: Level, message: &str) {
-        eprintln!("{level:?}: {message}");
+        // Without a terminal there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{level:?}: {message}");
     }
 
     fn send(&self, _: Address, _: MessageKind, _: &[u8]) -> Result<u64, SendError> {
@@ -41,7 +41,8 @@ impl Services for Terminal {
     }
 
     fn denied(&self, capability: &Capability, call: &'static str) {
-        eprintln!("{call} needs {capability}");
+        // As above.
+        let _ = writeln!(std::io::stderr(), "{call} needs {capability}");
     }
 }
 
