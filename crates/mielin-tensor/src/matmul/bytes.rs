@@ -4,17 +4,21 @@
 //! take the places that floats have in the product of floats. Where a processor multiplies unsigned bytes with signed ones, 128 is
 //! added to each byte of the left factor, and 128 times the sum of a column taken from the column of the product.
 
-use super::{BLOCK_COLUMNS, BLOCK_ROWS, DEPTH, Fused, LEFT_STRIDE, expect_product, part, scratch};
+use core::ops::Range;
+
+use super::{
+    BLOCK_COLUMNS, BLOCK_ROWS, DEPTH, Fused, LEFT_STRIDE, expect_product, panels, part, scratch,
+};
 use crate::backend::Backend;
 use crate::matrix::{MatMut, MatRef, MatrixError};
 use crate::simd::{self, Kernel, Simd};
 
 /// Most rows and columns of a block in registers, of all backends.
 const TILE: [usize; 2] = [8, 48];
-/// Columns that are multiplied with a row at a time where both are contiguous.
-const DOT_COLUMNS: usize = 4;
-/// Up to so many rows are multiplied one by one with columns that are contiguous.
-const DOT_ROWS_MAX: usize = 4;
+/// Most rows and columns of a block of sums along both, of all backends.
+const DOTS: [usize; 2] = [4, 4];
+/// Up to so many rows are multiplied with columns that are contiguous as they lie: each column is read from memory once.
+const DOT_ROWS_MAX: usize = 16;
 
 /// `c = a · b`, modulo 2³²: up to 2¹⁷ - 8 terms nothing is lost.
 ///
@@ -69,102 +73,141 @@ fn multiply_columns<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     let Multiply { a, b, c } = product;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     let (row_stride, column_stride) = (a.strides()[0], b.strides()[1]);
-    for column in (0..columns).step_by(DOT_COLUMNS) {
-        let taken = DOT_COLUMNS.min(columns - column);
+    for column in (0..columns).step_by(DOTS[1]) {
+        let taken = DOTS[1].min(columns - column);
         let right = core::array::from_fn(|offset| {
             let from = (column + offset.min(taken - 1)) * column_stride;
             &b.elements()[from..from + depth]
         });
-        for row in 0..rows {
-            let from = row * row_stride;
-            let left = &a.elements()[from..from + depth];
-            let sums = simd.call(Dots { left, right });
-            let to = c.row(row).start + column;
-            c.elements_mut()[to..to + taken].copy_from_slice(&sums[..taken]);
+        for row in (0..rows).step_by(S::DOTS[0]) {
+            let count = S::DOTS[0].min(rows - row);
+            let left = core::array::from_fn(|offset| {
+                let from = (row + offset.min(count - 1)) * row_stride;
+                &a.elements()[from..from + depth]
+            });
+            let sums = simd.call(Dots { count, left, right });
+            for (offset, sums) in sums.iter().enumerate().take(count) {
+                let to = c.row(row + offset).start + column;
+                c.elements_mut()[to..to + taken].copy_from_slice(&sums[..taken]);
+            }
         }
     }
 }
 
-/// A row times some columns, of as many elements each.
+/// Some rows times some columns, of as many elements each.
 struct Dots<'a> {
-    left: &'a [i8],
-    right: [&'a [i8]; DOT_COLUMNS],
+    /// How many of the rows are wanted: at most as many as [`Simd::DOTS`] says, and not 0.
+    count: usize,
+    left: [&'a [i8]; DOTS[0]],
+    right: [&'a [i8]; DOTS[1]],
 }
 
 impl Kernel for Dots<'_> {
-    type Output = [i32; DOT_COLUMNS];
+    type Output = [[i32; DOTS[1]]; DOTS[0]];
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> [i32; DOT_COLUMNS] {
-        let bytes = S::TERMS * S::LANES;
-        let depth = self.left.len();
-        assert!(self.right.iter().all(|right| right.len() == depth));
-        let mut sums = [[simd.splat_integer(0); DOT_COLUMNS]; 2];
-        let whole = depth / bytes * bytes;
-        for at in (0..whole).step_by(bytes) {
-            let mut right = [self.left.as_ptr(); DOT_COLUMNS];
-            for (place, right) in right.iter_mut().zip(&self.right) {
-                *place = right[at..at + bytes].as_ptr();
-            }
-            // SAFETY: so many bytes are there.
-            unsafe { add_dots(simd, &mut sums, self.left[at..at + bytes].as_ptr(), right) };
+    fn run<S: Simd>(self, simd: S) -> Self::Output {
+        const { assert!(S::DOTS[0] <= DOTS[0]) };
+        match self.count {
+            1 => dots::<S, 1>(simd, &self),
+            2 => dots::<S, 2>(simd, &self),
+            3 if S::DOTS[0] >= 3 => dots::<S, 3>(simd, &self),
+            _ if S::DOTS[0] >= 4 => dots::<S, 4>(simd, &self),
+            _ => unreachable!("a block has no more rows"),
         }
-        if whole < depth {
-            let mut padded = [[0_i8; 64]; 1 + DOT_COLUMNS];
-            padded[0][..depth - whole].copy_from_slice(&self.left[whole..]);
-            for (padded, right) in padded[1..].iter_mut().zip(&self.right) {
-                padded[..depth - whole].copy_from_slice(&right[whole..]);
-            }
-            let [left, right @ ..] = &padded;
-            let right = [
-                right[0].as_ptr(),
-                right[1].as_ptr(),
-                right[2].as_ptr(),
-                right[3].as_ptr(),
-            ];
-            // SAFETY: no backend takes more than 64 bytes.
-            unsafe { add_dots(simd, &mut sums, left.as_ptr(), right) };
-        }
-        let [sums, excess] = sums;
-        core::array::from_fn(|i| {
-            let mut lanes = [[0_i32; 16]; 2];
-            // SAFETY: no backend has more lanes.
-            unsafe {
-                simd.write_integers(lanes[0].as_mut_ptr(), sums[i]);
-                simd.write_integers(lanes[1].as_mut_ptr(), excess[i]);
-            }
-            let total = |lanes: &[i32]| {
-                lanes
-                    .iter()
-                    .fold(0_i32, |sum, lane| sum.wrapping_add(*lane))
-            };
-            total(&lanes[0]).wrapping_sub(total(&lanes[1]))
-        })
     }
 }
 
-/// Adds the products of some bytes to the first sums, and, where 128 was added to the bytes on the left, what comes of that
-/// to the second ones.
+#[inline(always)]
+fn dots<S: Simd, const R: usize>(simd: S, factors: &Dots<'_>) -> [[i32; DOTS[1]]; DOTS[0]] {
+    let bytes = S::TERMS * S::LANES;
+    let depth = factors.left[0].len();
+    assert!(factors.left.iter().all(|left| left.len() == depth));
+    assert!(factors.right.iter().all(|right| right.len() == depth));
+    let mut sums = [[simd.splat_integer(0); DOTS[1]]; R];
+    let mut excess = [simd.splat_integer(0); DOTS[1]];
+    let whole = depth / bytes * bytes;
+    for at in (0..whole).step_by(bytes) {
+        let mut left = [factors.left[0].as_ptr(); R];
+        for (place, left) in left.iter_mut().zip(&factors.left) {
+            *place = left[at..at + bytes].as_ptr();
+        }
+        let mut right = [factors.right[0].as_ptr(); DOTS[1]];
+        for (place, right) in right.iter_mut().zip(&factors.right) {
+            *place = right[at..at + bytes].as_ptr();
+        }
+        // SAFETY: so many bytes are there.
+        unsafe { add_dots(simd, &mut sums, &mut excess, left, right) };
+    }
+    if whole < depth {
+        let mut padded = [[0_i8; 64]; DOTS[0] + DOTS[1]];
+        for (padded, line) in padded
+            .iter_mut()
+            .zip(factors.left.iter().chain(&factors.right))
+        {
+            padded[..depth - whole].copy_from_slice(&line[whole..]);
+        }
+        let (rows, columns) = padded.split_at(DOTS[0]);
+        let mut left = [rows[0].as_ptr(); R];
+        for (place, row) in left.iter_mut().zip(rows) {
+            *place = row.as_ptr();
+        }
+        let right = core::array::from_fn(|i| columns[i].as_ptr());
+        // SAFETY: no backend takes more than 64 bytes.
+        unsafe { add_dots(simd, &mut sums, &mut excess, left, right) };
+    }
+    let mut out = [[0; DOTS[1]]; DOTS[0]];
+    for (column, excess) in excess.into_iter().enumerate() {
+        let excess = total(simd, excess);
+        for (out, sums) in out.iter_mut().zip(&sums) {
+            out[column] = total(simd, sums[column]).wrapping_sub(excess);
+        }
+    }
+    out
+}
+
+/// The sum of the lanes, modulo 2³².
+#[inline(always)]
+fn total<S: Simd>(simd: S, integers: S::Integers) -> i32 {
+    const { assert!(S::LANES <= 16) };
+    let mut lanes = [0_i32; 16];
+    // SAFETY: there is room for them.
+    unsafe { simd.write_integers(lanes.as_mut_ptr(), integers) };
+    lanes
+        .iter()
+        .fold(0, |sum: i32, lane| sum.wrapping_add(*lane))
+}
+
+/// Adds the products of some bytes to the sums, and, where 128 was added to the bytes on the left, what comes of that to the
+/// excess.
 ///
 /// # Safety
 /// Bytes for a vector may be read from all of these places.
 #[inline(always)]
-unsafe fn add_dots<S: Simd>(
+unsafe fn add_dots<S: Simd, const R: usize>(
     simd: S,
-    [sums, excess]: &mut [[S::Integers; DOT_COLUMNS]; 2],
-    left: *const i8,
-    right: [*const i8; DOT_COLUMNS],
+    sums: &mut [[S::Integers; DOTS[1]]; R],
+    excess: &mut [S::Integers; DOTS[1]],
+    left: [*const i8; R],
+    right: [*const i8; DOTS[1]],
 ) {
     // SAFETY: as for this function.
     unsafe {
-        let left = simd.to_left(simd.read_bytes(left));
-        for (i, right) in right.into_iter().enumerate() {
-            let right = simd.read_bytes(right);
-            sums[i] = simd.add_products(sums[i], left, right);
-            if S::LEFT_IS_UNSIGNED {
-                // 128 in each byte.
-                let added = simd.to_left(simd.splat_integer(0));
-                excess[i] = simd.add_products(excess[i], added, right);
+        let mut columns = [simd.splat_integer(0); DOTS[1]];
+        for (column, right) in columns.iter_mut().zip(right) {
+            *column = simd.read_bytes(right);
+        }
+        if S::LEFT_IS_UNSIGNED {
+            // 128 in each byte.
+            let added = simd.to_left(simd.splat_integer(0));
+            for (excess, column) in excess.iter_mut().zip(&columns) {
+                *excess = simd.add_products(*excess, added, *column);
+            }
+        }
+        for (sums, left) in sums.iter_mut().zip(left) {
+            let row = simd.to_left(simd.read_bytes(left));
+            for (sum, column) in sums.iter_mut().zip(&columns) {
+                *sum = simd.add_products(*sum, row, *column);
             }
         }
     }
@@ -173,35 +216,39 @@ unsafe fn add_dots<S: Simd>(
 fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     let Multiply { a, b, c } = product;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
-    let width = S::PRODUCT[1] * S::LANES;
-    let panels = BLOCK_COLUMNS.min(columns.next_multiple_of(width));
-    let left_words = BLOCK_ROWS * LEFT_STRIDE;
-    scratch::with(left_words + DEPTH * panels + panels, |scratch| {
+    let width = BLOCK_COLUMNS.min(columns.next_multiple_of(S::LANES));
+    let words_max = DEPTH.min(depth.div_ceil(S::TERMS));
+    let left_words = BLOCK_ROWS.min(rows) * LEFT_STRIDE;
+    scratch::with(left_words + (words_max + 1) * width, |scratch| {
         let (left, scratch) = scratch.split_at_mut(left_words);
-        let (offsets, right) = scratch.split_at_mut(panels);
+        let (offsets, right) = scratch.split_at_mut(width);
         for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
             let taken = BLOCK_COLUMNS.min(columns - first_column);
             for first_term in (0..depth).step_by(DEPTH * S::TERMS) {
                 let terms = (DEPTH * S::TERMS).min(depth - first_term);
                 let words = terms.div_ceil(S::TERMS);
                 let block = part(b, [first_term, first_column], [terms, taken]);
-                pack_right::<S>(block, width, right, offsets);
+                simd.call(PackRight {
+                    matrix: block,
+                    packed: right,
+                    offsets,
+                });
                 for first_row in (0..rows).step_by(BLOCK_ROWS) {
                     let block_rows = BLOCK_ROWS.min(rows - first_row);
                     let block = part(a, [first_row, first_term], [block_rows, terms]);
                     pack_left::<S>(block, left);
-                    for (panel, column) in (0..taken).step_by(width).enumerate() {
+                    for panel in panels::<S>(taken) {
+                        let width = panel.len().next_multiple_of(S::LANES);
                         for row in (0..block_rows).step_by(S::PRODUCT[0]) {
                             let tile = Tile {
                                 rows: S::PRODUCT[0].min(block_rows - row),
                                 words,
                                 left: &left[row * LEFT_STRIDE..],
-                                right: &right[panel * words * width..][..words * width],
-                                offsets: &offsets[column..column + width],
+                                right: &right[panel.start * words..][..words * width],
+                                offsets: &offsets[panel.start..][..width],
                             };
-                            let at = [first_row + row, first_column + column];
-                            let columns = width.min(taken - column);
-                            add_tile(simd, tile, at, columns, c);
+                            let at = [first_row + row, first_column + panel.start];
+                            add_tile(simd, tile, at, panel.len(), c);
                         }
                     }
                 }
@@ -276,43 +323,119 @@ fn pack_left<S: Simd>(a: MatRef<'_, i8>, packed: &mut [i32]) {
     }
 }
 
-/// Panels of `width` columns, in which the words of a row lie together, and what each column of the product begins with.
-fn pack_right<S: Simd>(b: MatRef<'_, i8>, width: usize, packed: &mut [i32], offsets: &mut [i32]) {
-    let ([count, columns], [stride, column_stride]) = (b.shape(), b.strides());
-    let words = count.div_ceil(S::TERMS);
-    let panels = packed.chunks_exact_mut(words * width);
-    let offsets = offsets.chunks_exact_mut(width);
-    for ((first, panel), offsets) in (0..columns).step_by(width).zip(panels).zip(offsets) {
-        let taken = width.min(columns - first);
-        offsets.fill(0);
-        for (offset, excess) in offsets.iter_mut().enumerate().take(taken) {
-            let line = &b.elements()[(first + offset) * column_stride..];
-            let places = panel[offset..].iter_mut().step_by(width);
-            let mut sum = 0_i32;
-            let mut put = |place: &mut i32, bytes: [i8; 4]| {
-                *place = word::<S>(bytes);
-                sum += bytes.iter().map(|byte| i32::from(*byte)).sum::<i32>();
+/// Copies a block of the right factor into [`panels`], in which the words of a row lie together, and finds out what each column of
+/// the product begins with.
+struct PackRight<'a> {
+    matrix: MatRef<'a, i8>,
+    packed: &'a mut [i32],
+    offsets: &'a mut [i32],
+}
+
+impl Kernel for PackRight<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _simd: S) {
+        let (shape, strides) = (self.matrix.shape(), self.matrix.strides());
+        let [count, columns] = shape;
+        let (words, whole) = (count.div_ceil(S::TERMS), count / S::TERMS);
+        for panel in panels::<S>(columns) {
+            let width = panel.len().next_multiple_of(S::LANES);
+            let out = &mut self.packed[panel.start * words..][..words * width];
+            let from = &self.matrix.elements()[panel.start * strides[1]..];
+            let done = match strides {
+                // Words lie in the columns as they are.
+                [1, stride] if S::TERMS == 4 => {
+                    transpose_words(from, stride, [panel.len(), whole], out, width);
+                    whole
+                }
+                [stride, 1] => {
+                    for (word, out) in out.chunks_exact_mut(width).enumerate().take(whole) {
+                        interleave::<S>(
+                            &from[word * S::TERMS * stride..],
+                            stride,
+                            &mut out[..panel.len()],
+                        );
+                    }
+                    whole
+                }
+                _ => 0,
             };
-            if stride == 1 && S::TERMS == 4 {
-                let (whole, rest) = line[..count].as_chunks::<4>();
-                let mut places = places;
-                for (bytes, place) in whole.iter().zip(&mut places) {
-                    put(place, *bytes);
-                }
-                if let (false, Some(place)) = (rest.is_empty(), places.next()) {
-                    put(place, terms::<S>(line, 1, whole.len() * 4, count));
-                }
-            } else {
-                for (first, place) in (0..count).step_by(S::TERMS).zip(places) {
-                    put(place, terms::<S>(line, stride, first, count));
-                }
+            for (column, word) in
+                (0..panel.len()).flat_map(|column| (done..words).map(move |word| (column, word)))
+            {
+                let line = &from[column * strides[1]..];
+                let bytes = terms::<S>(line, strides[0], word * S::TERMS, count);
+                out[word * width + column] = self::word::<S>(bytes);
             }
-            if S::LEFT_IS_UNSIGNED {
-                *excess = -128 * sum;
+            let offsets = &mut self.offsets[panel.start..][..width];
+            offsets.fill(0);
+            for row in out.chunks_exact_mut(width) {
+                row[panel.len()..].fill(0);
+                if S::LEFT_IS_UNSIGNED {
+                    for (offset, word) in offsets.iter_mut().zip(row) {
+                        let sum: i32 = word
+                            .to_le_bytes()
+                            .map(|byte| i32::from(byte as i8))
+                            .iter()
+                            .sum();
+                        *offset -= 128 * sum;
+                    }
+                }
             }
         }
-        for row in panel.chunks_exact_mut(width) {
-            row[taken..].fill(0);
+    }
+}
+
+/// Makes words of as many rows as a word has bytes, which begin `stride` elements apart.
+#[inline(always)]
+fn interleave<S: Simd>(from: &[i8], stride: usize, out: &mut [i32]) {
+    let len = out.len();
+    let row = |index: usize| &from[index * stride..][..len];
+    match S::TERMS {
+        4 => {
+            let rows = row(0).iter().zip(row(1)).zip(row(2).iter().zip(row(3)));
+            for (out, ((a, b), (c, d))) in out.iter_mut().zip(rows) {
+                *out = word::<S>([*a, *b, *c, *d]);
+            }
+        }
+        _ => {
+            for (out, (a, b)) in out.iter_mut().zip(row(0).iter().zip(row(1))) {
+                *out = word::<S>([*a, *b, 0, 0]);
+            }
+        }
+    }
+}
+
+/// As [`transpose`](super::transpose), of lines of bytes of which four are a word.
+#[inline(always)]
+fn transpose_words(
+    from: &[i8],
+    stride: usize,
+    [lines, count]: [usize; 2],
+    to: &mut [i32],
+    width: usize,
+) {
+    /// Words of a line, and lines, that are turned at a time.
+    const BLOCK: usize = 8;
+    let mut turn = |lines: Range<usize>, at: Range<usize>| {
+        let mut block = [[0_i32; BLOCK]; BLOCK];
+        for (line, block) in lines.clone().zip(&mut block) {
+            let (words, _) = from[line * stride + 4 * at.start..].as_chunks::<4>();
+            for (bytes, word) in words[..at.len()].iter().zip(block) {
+                *word = i32::from_le_bytes(bytes.map(|byte| byte as u8));
+            }
+        }
+        for (offset, at) in at.enumerate() {
+            let out = &mut to[at * width + lines.start..][..lines.len()];
+            for (out, block) in out.iter_mut().zip(&block) {
+                *out = block[offset];
+            }
+        }
+    };
+    for line in (0..lines).step_by(BLOCK) {
+        for at in (0..count).step_by(BLOCK) {
+            turn(line..lines.min(line + BLOCK), at..count.min(at + BLOCK));
         }
     }
 }
@@ -326,6 +449,7 @@ struct Tile<'a> {
     left: &'a [i32],
     /// As many words as the block has columns, one row after the other.
     right: &'a [i32],
+    /// As many as the block has columns.
     offsets: &'a [i32],
 }
 
@@ -340,9 +464,11 @@ impl Kernel for Sums<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         const { assert!(S::PRODUCT[0] <= TILE[0] && S::PRODUCT[1] * S::LANES <= TILE[1]) };
-        match S::PRODUCT[1] {
+        match self.tile.offsets.len() / S::LANES {
+            1 => of_rows::<S, 1>(simd, self),
             2 => of_rows::<S, 2>(simd, self),
-            _ => of_rows::<S, 3>(simd, self),
+            _ if S::PRODUCT[1] == 3 => of_rows::<S, 3>(simd, self),
+            _ => unreachable!("a block has no more columns"),
         }
     }
 }
@@ -390,10 +516,16 @@ fn sums<S: Simd, const R: usize, const V: usize>(simd: S, product: Sums<'_>) {
             }
             (left, right) = (left.wrapping_add(1), right.wrapping_add(width));
         }
-        for (out, sums) in out.iter_mut().zip(&sums) {
-            for (v, sum) in sums.iter().enumerate() {
-                simd.write_integers(out.as_mut_ptr().add(v * S::LANES), *sum);
+        // By constant places, as in the product of floats.
+        let mut i = 0;
+        while i < R {
+            let (row, out) = (sums[i], out[i].as_mut_ptr());
+            let mut v = 0;
+            while v < V {
+                simd.write_integers(out.add(v * S::LANES), row[v]);
+                v += 1;
             }
+            i += 1;
         }
     }
 }
