@@ -76,9 +76,10 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         let test = ["test", "--workspace", "--locked", "--test", "architectures"];
         run(workspace.cargo().args(test))
     })?;
-    steps.step("tensor kernels on 64-bit Arm and in WebAssembly", || {
-        kernels::run(workspace)
-    })?;
+    steps.step(
+        "tensor kernels watched, on 64-bit Arm and in WebAssembly",
+        || kernels::run(workspace),
+    )?;
     steps.step("a sample of the fault matrix", || faults::sample(workspace))
 }
 
