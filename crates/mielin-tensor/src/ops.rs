@@ -116,9 +116,10 @@ pub trait TensorOps: Sized {
         product::matmul(self.operand(), other.operand())
     }
 
-    /// The sum of all elements, in row-major order. 0 if there are none.
+    /// The sum of all elements. 0 if there are none.
     ///
-    /// Floats are added as `f64` and rounded once. Integers are added as `i32`, and wrap around.
+    /// Floats are added as `f64`, in row-major order or, floats of 32 bits that lie one after the other, in that of [`sum`](crate::sum()), and
+    /// rounded once. Integers are added as `i32`, and wrap around.
     #[must_use]
     fn sum(&self) -> <Self::Element as Element>::Sum {
         reduction::sum(self.operand())
@@ -137,14 +138,14 @@ pub trait TensorOps: Sized {
         reduction::argmax(self.operand())
     }
 
-    /// The sum of all elements, added as `f64` in row-major order and divided by their number, rounded once. NaN if there are
+    /// The [sum](TensorOps::sum) of all elements, before it is rounded, divided by their number and rounded once. NaN if there are
     /// none.
     #[must_use]
     fn mean(&self) -> <Self::Element as Element>::Mean {
         reduction::mean(self.operand())
     }
 
-    /// The [sum](TensorOps::sum) of the elements that differ only in their index along an axis, which are added in the order of that.
+    /// The [sum](TensorOps::sum) of the elements that differ only in their index along an axis.
     ///
     /// # Errors
     /// [`ShapeError::Axis`], [`ShapeError::Memory`].

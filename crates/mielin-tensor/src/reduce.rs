@@ -10,7 +10,12 @@ const STREAMS: usize = 8;
 /// The sum, in sums of twice the precision, one for each of eight vectors' elements, rounded once at the end. 0 if there are none.
 #[must_use]
 pub fn sum(elements: &[f32]) -> f32 {
-    simd::run(Backend::active(), Sum(elements)) as f32
+    sum_in_double(elements) as f32
+}
+
+/// The same, not rounded.
+pub(crate) fn sum_in_double(elements: &[f32]) -> f64 {
+    simd::run(Backend::active(), Sum(elements))
 }
 
 /// The sum divided by how many there are; `None` if there are none.
@@ -19,8 +24,7 @@ pub fn mean(elements: &[f32]) -> Option<f32> {
     if elements.is_empty() {
         return None;
     }
-    let sum = simd::run(Backend::active(), Sum(elements));
-    Some((sum / elements.len() as f64) as f32)
+    Some((sum_in_double(elements) / elements.len() as f64) as f32)
 }
 
 /// `Σ a[i] · b[i]`, in sums of single precision, one for each of eight vectors' elements, which are added pairwise at the end.

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+use crate::reduce;
+
 /// What the crate computes with an element. Nobody else can name it, so nobody else can make an element.
 pub trait Arithmetic: Sized {
     /// The digits after the first that every number of this type keeps; 0 for integers.
@@ -26,6 +28,28 @@ pub trait Arithmetic: Sized {
 
     /// The sum of some elements as `f64`, in their order, or for integers with 32 bits that wrap around.
     fn sum(elements: impl Iterator<Item = Self>) -> f64;
+
+    /// The same of elements that lie one after the other, in any order.
+    fn sum_of(elements: &[Self]) -> f64
+    where
+        Self: Copy,
+    {
+        Self::sum(elements.iter().copied())
+    }
+
+    /// Where the first of the greatest elements is, or the first NaN.
+    fn place_of_max(elements: &[Self]) -> Option<usize>
+    where
+        Self: Copy,
+    {
+        let mut greatest: Option<(usize, Self)> = None;
+        for (index, element) in elements.iter().enumerate() {
+            if greatest.is_none_or(|(_, greatest)| element.exceeds(greatest)) {
+                greatest = Some((index, *element));
+            }
+        }
+        greatest.map(|(index, _)| index)
+    }
 }
 
 impl Arithmetic for f32 {
@@ -67,6 +91,14 @@ impl Arithmetic for f32 {
 
     fn sum(elements: impl Iterator<Item = Self>) -> f64 {
         elements.fold(0.0, |sum, element| sum + f64::from(element))
+    }
+
+    fn sum_of(elements: &[Self]) -> f64 {
+        reduce::sum_in_double(elements)
+    }
+
+    fn place_of_max(elements: &[Self]) -> Option<usize> {
+        reduce::argmax(elements)
     }
 }
 

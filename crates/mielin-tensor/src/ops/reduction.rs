@@ -9,42 +9,39 @@ use crate::view::TensorView;
 
 pub(super) fn sum<T: Element>(view: TensorView<'_, T>) -> T::Sum {
     let sum = match view.as_slice() {
-        Some(elements) => T::sum(elements.iter().copied()),
+        Some(elements) => T::sum_of(elements),
         None => T::sum(view.iter()),
     };
     T::Sum::from_f64(sum)
 }
 
 pub(super) fn mean<T: Element>(view: TensorView<'_, T>) -> T::Mean {
-    let sum = fold(view, 0.0, |sum, element| sum + element.to_f64());
+    let sum = match view.as_slice() {
+        // Those of integers must not wrap around.
+        Some(elements) if T::DECIMALS > 0 => T::sum_of(elements),
+        _ => view.iter().fold(0.0, |sum, element| sum + element.to_f64()),
+    };
     T::Mean::from_f64(sum / view.len() as f64)
 }
 
 pub(super) fn max<T: Element>(view: TensorView<'_, T>) -> Option<T> {
-    let greatest = |a: T, b: T| if b.exceeds(a) { b } else { a };
     match view.as_slice() {
-        Some(elements) => elements.iter().copied().reduce(greatest),
-        None => view.iter().reduce(greatest),
+        Some(elements) => T::place_of_max(elements).map(|place| elements[place]),
+        None => view.iter().reduce(|a, b| if b.exceeds(a) { b } else { a }),
     }
 }
 
 pub(super) fn argmax<T: Element>(view: TensorView<'_, T>) -> Option<usize> {
-    let mut index = 0;
-    let greatest = fold(view, None, |greatest: Option<(usize, T)>, element| {
-        let taken = greatest.filter(|greatest| !element.exceeds(greatest.1));
-        let taken = taken.or(Some((index, element)));
-        index += 1;
-        taken
-    });
-    greatest.map(|(index, _)| index)
-}
-
-/// In row-major order.
-fn fold<T: Element, A>(view: TensorView<'_, T>, first: A, f: impl FnMut(A, T) -> A) -> A {
-    match view.as_slice() {
-        Some(elements) => elements.iter().copied().fold(first, f),
-        None => view.iter().fold(first, f),
+    if let Some(elements) = view.as_slice() {
+        return T::place_of_max(elements);
     }
+    let mut greatest: Option<(usize, T)> = None;
+    for (index, element) in view.iter().enumerate() {
+        if greatest.is_none_or(|(_, greatest)| element.exceeds(greatest)) {
+            greatest = Some((index, element));
+        }
+    }
+    greatest.map(|(index, _)| index)
 }
 
 /// What `f` makes of the elements that differ only in their index along an axis.
