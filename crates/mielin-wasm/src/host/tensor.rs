@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 use mielin_tensor::{
-    Alone, Attention, Binary, Fused, Mask, MatMut, MatRef, Unary, argmax, attention, embedding,
-    layer_norm, matmul_i8, matmul_with, max, mean, rms_norm, softmax, sum,
+    Alone, Attention, Backend, Binary, Fused, Mask, MatMut, MatRef, Unary, argmax, attention,
+    embedding, layer_norm, matmul_i8, matmul_with, max, mean, rms_norm, softmax, sum,
 };
 
 use super::Call;
@@ -18,8 +18,16 @@ use crate::state::Pending;
 
 /// Layout of a matrix in a program's memory: six numbers of 32 bits.
 const MATRIX_BYTES: u32 = 24;
-/// Products of two elements that are computed at a time: some milliseconds with vectors.
-const PRODUCTS: usize = 1 << 30;
+/// Products of two elements that are computed at a time, some tens of milliseconds at most: a program that is to stop waits for them.
+/// With fewer the right factor of a large product would be brought into order more often.
+fn products_at_a_time() -> usize {
+    match Backend::active() {
+        Backend::Avx512 | Backend::Avx2 => 1 << 30,
+        Backend::Neon => 1 << 28,
+        _ => 1 << 26,
+    }
+}
+
 /// Elements that are worked on at a time otherwise.
 const ELEMENTS: usize = 1 << 20;
 /// Where as many queries are worked on at a time, their number is a multiple of it.
@@ -238,7 +246,7 @@ pub(crate) fn matmul(
     };
     let bias_bytes = bias.map_or(0..0, |bias| bias.bytes);
     let has_bias = !bias_bytes.is_empty();
-    let at_a_time = PRODUCTS / (a.columns * c.columns).max(1);
+    let at_a_time = products_at_a_time() / (a.columns * c.columns).max(1);
     by_rows(call, c.rows, at_a_time, |call, rows| {
         let (to, [left, right, bias]) =
             split::<f32, 3>(call, &c, [&a.bytes, &b.bytes, &bias_bytes])?;
@@ -262,7 +270,7 @@ pub(crate) fn matmul_bytes(call: &mut Call<'_>, [a, b, c]: [u32; 3]) -> Result<(
     let (a, b) = (Matrix::read::<i8>(call, a)?, Matrix::read::<i8>(call, b)?);
     let c = Matrix::read_rows::<i32>(call, c, true)?;
     expect_product(&a, &b, &c)?;
-    let at_a_time = PRODUCTS / (a.columns * c.columns).max(1);
+    let at_a_time = products_at_a_time() / (a.columns * c.columns).max(1);
     by_rows(call, c.rows, at_a_time, |call, rows| {
         let (to, [left, right]) = split::<i32, 2>(call, &c, [&a.bytes, &b.bytes])?;
         let left = a
@@ -449,7 +457,7 @@ pub(crate) fn attend(
         return Err(Errno::Inval);
     }
     let per_query = (k.rows * (k.columns + v.columns)).max(1);
-    let at_a_time = match PRODUCTS / per_query {
+    let at_a_time = match products_at_a_time() / per_query {
         few @ ..QUERIES => few,
         many => many / QUERIES * QUERIES,
     };
