@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use mielin_tensor::{Fused, MatMut, MatRef, Threads, matmul, matmul_i8, matmul_with};
+use mielin_tensor::{Fused, MatMut, MatRef, Rayon, matmul, matmul_i8, matmul_with};
 
 use super::{Bench, Plan};
 use crate::case::{Case, Copies, Load, numbers};
@@ -195,7 +195,8 @@ fn ours(mut product: Floats<'_>, threads: NonZeroUsize) {
     let mut c = MatMut::row_major(product.c(), rows, columns).expect("as above");
     let done = match threads.get() {
         1 => matmul(a, b, &mut c),
-        _ => matmul_with(&Threads(threads), a, b, Fused::default(), &mut c),
+        // Of which there are as many as the environment says.
+        _ => matmul_with(&Rayon, a, b, Fused::default(), &mut c),
     };
     done.expect("the shapes fit together");
 }
