@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 33] = [
+const TARGETS: [Target; 34] = [
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
@@ -124,6 +124,7 @@ const TARGETS: [Target; 33] = [
     public("revocation", "mielin-mesh-core"),
     public("rewritten", "mielin-safepoint"),
     public("routed", "mielin-mesh-core"),
+    private("safetensors", "embed", "safetensors::tests::hostile_files"),
     public("snapshot", "mielin-safepoint"),
     private(
         "stored",

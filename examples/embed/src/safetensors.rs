@@ -181,6 +181,8 @@ mod tests {
 
     use alloc::vec;
 
+    use mielin_fuzz::{Seed, Target};
+
     use super::*;
 
     fn file(header: &str, elements: &[f32]) -> Vec<u8> {
@@ -250,5 +252,43 @@ mod tests {
             let _ = Safetensors::parse(&vec![0; at]);
             let _ = Safetensors::parse(&whole[..at]);
         }
+    }
+
+    /// Whatever the bytes are: no panic, and no more memory than a header of that length can name, and a tensor of that length
+    /// can hold.
+    const SAFETENSORS: Target = Target {
+        name: "safetensors",
+        mutations: 5_000,
+        fixed_bytes: 16 << 10,
+        bytes_per_byte: 64,
+        run: |bytes| {
+            let Ok(tensors) = Safetensors::parse(bytes) else {
+                return false;
+            };
+            for (name, entry) in &tensors.tensors {
+                if let Ok(floats) = tensors.floats(name, &entry.shape) {
+                    assert!(floats.len() * ELEMENT_BYTES <= bytes.len());
+                }
+            }
+            true
+        },
+        seeds: || {
+            let good = file(HEADER, &[1.0, 2.0, -3.0]);
+            let mut long = good.clone();
+            long[..8].fill(0xFF);
+            let nested = "[".repeat(100_000);
+            vec![
+                Seed::good("seven-tensors", good.clone()),
+                Seed::good("none", file("{}", &[])),
+                Seed::bad("cut", good[..100].to_vec()),
+                Seed::bad("claims-to-be-long", long),
+                Seed::bad("nested", file(&nested, &[])),
+            ]
+        },
+    };
+
+    #[test]
+    fn hostile_files() {
+        SAFETENSORS.replay();
     }
 }
