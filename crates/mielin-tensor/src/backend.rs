@@ -61,7 +61,10 @@ impl Backend {
         match self {
             Self::Scalar => true,
             Self::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
-            Self::Neon => cfg!(target_arch = "aarch64") && has(&[CpuFeature::Neon]),
+            Self::Neon => {
+                cfg!(all(target_arch = "aarch64", target_feature = "neon"))
+                    && has(&[CpuFeature::Neon])
+            }
             Self::Avx2 => cfg!(target_arch = "x86_64") && has(&[CpuFeature::Avx2, CpuFeature::Fma]),
             Self::Avx512 => {
                 let needed = [

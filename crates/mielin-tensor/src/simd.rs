@@ -16,7 +16,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -251,7 +251,7 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
         },
-        #[cfg(target_arch = "aarch64")]
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
         Backend::Neon => match neon::Neon::new() {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
@@ -263,7 +263,10 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
 }
 
 /// Whether the processor and its operating system have what a backend needs.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon")
+))]
 fn proved(backend: Backend) -> bool {
     backend == Backend::active() || backend.is_supported()
 }
