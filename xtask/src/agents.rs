@@ -105,12 +105,12 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<BTreeMap<&'stat
     Ok(built)
 }
 
-/// Builds CoreMark, which is only for benchmarks, and gives the path of its module.
-pub(crate) fn build_coremark(workspace: &Workspace) -> Result<PathBuf> {
+/// Builds an agent in Rust that is not kept prebuilt, such as `coremark`, and gives the path of its module.
+pub(crate) fn build_one(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let toolchain = toolchain::setup(workspace)?;
     let cargo_output = workspace.output().join("agents-cargo");
     build_rust(workspace, &toolchain, &cargo_output)?;
-    Ok(built_rust(&cargo_output, "coremark"))
+    Ok(built_rust(&cargo_output, name))
 }
 
 /// Where cargo puts the module of an agent.

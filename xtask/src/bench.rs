@@ -98,7 +98,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         _ => Command::new(program),
     };
     if let Benchmark::Safepoint = options.benchmark {
-        let coremark = agents::build_coremark(workspace)?;
+        let coremark = agents::build_one(workspace, "coremark")?;
         benchmark.arg("--coremark").arg(coremark);
     }
     benchmark.current_dir(workspace.root());

@@ -60,9 +60,10 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         let test = ["test", "--quiet", "--no-default-features", "--locked"];
         run(bench::on_tensor(workspace).0.args(test))
     })?;
-    steps.step("vectors of sentences beside onnxruntime's", || {
-        minilm::check(workspace)
-    })?;
+    steps.step(
+        "vectors of sentences beside onnxruntime's, and an agent's",
+        || minilm::check(workspace),
+    )?;
     steps.step("crates without a standard library", || {
         bare::check(workspace)
     })?;

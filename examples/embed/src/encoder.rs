@@ -3,11 +3,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use mielin_tensor::{
-    Alone, Attention, Binary, LookupError, Mask, MatMut, MatRef, attention, dot, embedding,
-    layer_norm, scale,
-};
+use mielin_tensor::{Attention, Binary, LookupError, Mask, MatMut, MatRef, dot, scale};
 
+use crate::kernels::{Kernels, Own};
 use crate::linear::Then;
 use crate::model::{Layer, Model, Norm};
 
@@ -16,8 +14,9 @@ const LENGTH_MIN: f32 = 1e-12;
 
 /// Computes vectors by a model, one text after the other, in memory that it keeps.
 #[derive(Clone, Debug)]
-pub struct Encoder<'a> {
+pub struct Encoder<'a, K = Own> {
     model: &'a Model,
+    kernels: K,
     /// `[tokens, hidden]`: what the layers read and change.
     states: Vec<f32>,
     /// `[tokens, 3 · hidden]`: queries, keys and values.
@@ -54,8 +53,17 @@ impl<'a> Encoder<'a> {
     /// Memory is taken with the first text, and with each longer one.
     #[must_use]
     pub fn new(model: &'a Model) -> Encoder<'a> {
+        Encoder::with_kernels(model, Own)
+    }
+}
+
+impl<'a, K: Kernels> Encoder<'a, K> {
+    /// The same by other kernels.
+    #[must_use]
+    pub fn with_kernels(model: &'a Model, kernels: K) -> Encoder<'a, K> {
         Encoder {
             model,
+            kernels,
             states: Vec::new(),
             projected: Vec::new(),
             attended: Vec::new(),
@@ -95,7 +103,8 @@ impl<'a> Encoder<'a> {
         let (Ok(pieces), Ok(mut states)) = (pieces, states) else {
             unreachable!("the table has its shape, and there is room for the tokens")
         };
-        embedding(pieces, tokens, &mut states).map_err(EmbedError::Vocabulary)?;
+        let found = self.kernels.look_up(pieces, tokens, &mut states);
+        found.map_err(EmbedError::Vocabulary)?;
         let positions = &self.model.positions[..self.states.len()];
         let added = Binary::Add.apply_in_place(&mut self.states, positions);
         added.expect("as many positions were taken");
@@ -104,16 +113,25 @@ impl<'a> Encoder<'a> {
     }
 
     fn pass(&mut self, layer: &Layer) {
+        let kernels = &self.kernels;
         let projected = &mut self.projected;
-        layer.projection.apply(&self.states, Then::Store, projected);
+        layer
+            .projection
+            .apply(kernels, &self.states, Then::Store, projected);
         self.attend();
-        let states = &mut self.states;
-        layer.attended.apply(&self.attended, Then::Add, states);
+        let (kernels, states) = (&self.kernels, &mut self.states);
+        layer
+            .attended
+            .apply(kernels, &self.attended, Then::Add, states);
         self.normalise(&layer.attended_norm);
-        let wide = &mut self.wide;
-        layer.widening.apply(&self.states, Then::StoreGelu, wide);
+        let (kernels, wide) = (&self.kernels, &mut self.wide);
+        layer
+            .widening
+            .apply(kernels, &self.states, Then::StoreGelu, wide);
         let states = &mut self.states;
-        layer.narrowing.apply(&self.wide, Then::Add, states);
+        layer
+            .narrowing
+            .apply(kernels, &self.wide, Then::Add, states);
         self.normalise(&layer.norm);
     }
 
@@ -136,16 +154,16 @@ impl<'a> Encoder<'a> {
                 mask: Mask::None,
             };
             let to = &mut self.attended[column..];
-            let done = MatMut::new(to, [rows, width], hidden)
-                .and_then(|mut to| attention(&Alone, factors, &mut to));
-            done.expect("the columns are those of a head");
+            let to = MatMut::new(to, [rows, width], hidden);
+            let mut to = to.expect("the columns are those of a head");
+            self.kernels.attend(factors, &mut to);
         }
     }
 
     fn normalise(&mut self, norm: &Norm) {
         let epsilon = self.model.config.layer_norm_eps;
-        let done = layer_norm(&mut self.states, &norm.gain, &norm.offset, epsilon);
-        done.expect("there is a gain and an offset for each element of a token");
+        self.kernels
+            .layer_norm(&mut self.states, &norm.gain, &norm.offset, epsilon);
     }
 
     fn mean(&mut self) -> Result<&[f32], EmbedError> {

@@ -26,6 +26,7 @@ extern crate alloc;
 mod characters;
 mod config;
 mod encoder;
+mod kernels;
 mod linear;
 mod model;
 mod safetensors;
@@ -33,6 +34,7 @@ mod wordpiece;
 
 pub use config::{Config, ConfigError};
 pub use encoder::{EmbedError, Encoder};
+pub use kernels::{Kernels, Own};
 pub use model::{LoadError, Model, Precision};
 pub use safetensors::{Safetensors, SafetensorsError};
 pub use wordpiece::{VocabularyError, WordPiece};

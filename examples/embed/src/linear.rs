@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 
 use mielin_tensor::{
-    Alone, BlockError, BlockFormat, BlockWeights, Fused, MatMut, MatRef, MatrixError, Unary,
-    matmul_blocks, matmul_with, quantise_q8,
+    BlockError, BlockFormat, BlockWeights, Fused, MatMut, MatRef, MatrixError, Unary, quantise_q8,
 };
+
+use crate::kernels::Kernels;
 
 /// Columns of the product that are computed together.
 const COLUMNS: usize = 32;
@@ -73,16 +74,17 @@ impl Linear {
     }
 
     /// `to` has a row for each one of `from`.
-    pub(crate) fn apply(&self, from: &[f32], then: Then, to: &mut [f32]) {
+    pub(crate) fn apply(&self, kernels: &impl Kernels, from: &[f32], then: Then, to: &mut [f32]) {
         let done = match &self.weights {
-            Weights::Blocks(blocks) => self.multiply_blocks(blocks, from, then, to),
-            Weights::Bytes(bytes) => self.multiply_bytes(bytes, from, then, to),
+            Weights::Blocks(blocks) => self.multiply_blocks(kernels, blocks, from, then, to),
+            Weights::Bytes(bytes) => self.multiply_bytes(kernels, bytes, from, then, to),
         };
         done.expect("the caller's matrices are of these shapes");
     }
 
     fn multiply_bytes(
         &self,
+        kernels: &impl Kernels,
         bytes: &[u8],
         from: &[f32],
         then: Then,
@@ -94,11 +96,13 @@ impl Linear {
         let weights = weights.expect("they were made for this shape");
         let from = MatRef::row_major(from, rows, input)?;
         let mut to = MatMut::row_major(to, rows, output)?;
-        matmul_blocks(&Alone, from, weights, then.fused(&self.bias), &mut to)
+        kernels.multiply_blocks(from, weights, then.fused(&self.bias), &mut to);
+        Ok(())
     }
 
     fn multiply_blocks(
         &self,
+        kernels: &impl Kernels,
         mut blocks: &[f32],
         from: &[f32],
         then: Then,
@@ -125,7 +129,7 @@ impl Linear {
                 let left = MatRef::new(&from[term..], [rows, terms], [input, 1])?;
                 let right = MatRef::row_major(block, terms, columns)?;
                 let mut product = MatMut::new(&mut to[column..], [rows, columns], output)?;
-                matmul_with(&Alone, left, right, fused, &mut product)?;
+                kernels.multiply(left, right, fused, &mut product);
             }
         }
         Ok(())
@@ -147,6 +151,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::kernels::Own;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
         let number = |n: usize| ((n * 7_919 + seed * 31) % 1_009) as f32 / 1_009.0 - 0.5;
@@ -180,7 +185,7 @@ mod tests {
             let bytes = Linear::bytes(&weights, bias.clone(), input).unwrap();
             for (linear, tolerance) in [(floats, 1e-4), (bytes, 0.05)] {
                 let mut to = before.clone();
-                linear.apply(&from, then, &mut to);
+                linear.apply(&Own, &from, then, &mut to);
                 for (at, found) in to.iter().enumerate() {
                     let error = (f64::from(*found) - exact(at)).abs();
                     assert!(error < tolerance, "{then:?} {at}: {error}");
