@@ -182,7 +182,8 @@ async fn two_moving_agents_hear_each_other() {
         .cells
         .migrate(echo, nodes[2].id(), MoveOptions::default(), None);
     let (ordered, moved) = within(async { tokio::join!(ordered, away) }).await;
-    (ordered.unwrap(), moved.unwrap());
+    ordered.unwrap();
+    moved.unwrap();
     for step in 3.. {
         for (agent, offset) in [(echo, 0), (talker, 1)] {
             let target = nodes[(step + offset) % 3].id();
