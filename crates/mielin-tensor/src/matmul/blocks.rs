@@ -3,6 +3,9 @@
 use super::{Fused, TERMS};
 use crate::simd::{Kernel, Simd};
 
+/// With fewer terms the sums that are added to are wanted at once, and in the caches since the last terms.
+const PREFETCH_DEPTH: usize = 64;
+
 /// A block of the product, and where its factors are.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
@@ -124,7 +127,7 @@ unsafe fn of_rows<S: Simd, const V: usize>(simd: S, tile: Tile) {
 unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) {
     let mut sums = [[simd.splat(0.0); V]; R];
     let (mut a, mut b) = (tile.a, tile.b);
-    if tile.adds {
+    if tile.adds && tile.depth >= PREFETCH_DEPTH {
         // They are wanted at the end, and may have to come from far.
         for i in 0..R {
             for v in 0..V {
