@@ -62,7 +62,8 @@ pub struct Attention<'a> {
 /// query `i` with their keys. A query that sees no keys gives 0. A value that is not a finite number makes NaN also of rows whose queries
 /// weigh it with 0.
 ///
-/// The memory that it takes besides is some 100 KB for each thread, however many keys there are. The bits of a row are the same on
+/// The memory that it takes besides is some 100 KB for each thread, and what the products of a block copy of their factors, however many keys
+/// there are. The bits of a row are the same on
 /// any number of threads.
 ///
 /// # Errors

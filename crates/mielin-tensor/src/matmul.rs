@@ -36,7 +36,8 @@ use crate::elementwise::Unary;
 use crate::matrix::{MatMut, MatRef, MatrixError};
 use crate::simd::{self, Kernel, Simd};
 
-/// Rows of the right factor in a block: with a kernel's columns they stay in the first-level cache.
+/// Rows of the right factor in a block: with a kernel's columns, and a block of the left factor, they stay in the second-level cache. With more
+/// of them sums in memory are visited less often.
 const DEPTH: usize = 512;
 /// Rows of the left factor in a block, which stays in the second-level cache.
 const BLOCK_ROWS: usize = 256;

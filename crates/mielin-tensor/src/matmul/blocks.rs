@@ -341,18 +341,17 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let bias = self.fused.bias.map(|bias| &bias[self.column..]);
+        // The sums have been added to what was there.
+        let fused = Fused {
+            accumulate: false,
+            ..self.fused
+        };
         for row in 0..self.rows {
             let row = row * self.row_stride;
             let row = &mut self.elements[row..row + self.columns];
             for (at, floats) in row.chunks_mut(S::LANES).enumerate() {
-                let mut sum = simd.load_some(floats, 0.0);
-                if let Some(bias) = bias {
-                    sum = simd.add(sum, simd.load_some(&bias[at * S::LANES..], 0.0));
-                }
-                if let Some(function) = self.fused.function {
-                    sum = function.of(simd, sum);
-                }
+                let sum = simd.load_some(floats, 0.0);
+                let sum = fused.of(simd, sum, self.column + at * S::LANES, floats);
                 simd.store_some(floats, sum);
             }
         }

@@ -493,6 +493,12 @@ pub(crate) fn look_up(call: &mut Call<'_>, table: u32, numbers: u32, to: u32) ->
     if numbers.rows != 1 || to.shape() != [numbers.columns, table.columns] {
         return Err(Errno::Inval);
     }
+    // Before the first row is written.
+    let asked: &[i32] = elements(&call.memory.all_mut()[numbers.bytes.clone()])?;
+    let is_there = |number: &i32| (number.cast_unsigned() as usize) < table.rows;
+    if !asked.iter().all(is_there) {
+        return Err(Errno::Inval);
+    }
     by_rows(call, to.rows, rows_at_a_time(to.columns), |call, rows| {
         let (out, [from, asked]) = split::<f32, 2>(call, &to, [&table.bytes, &numbers.bytes])?;
         let asked: Vec<u32> = elements::<i32>(asked)?[rows.clone()]

@@ -271,6 +271,25 @@ fn what_a_program_claims_is_checked() {
     assert_eq!(bench.call(|call| tensor::map(call, relu, none, none)), 0);
 }
 
+/// Also of rows that would have been looked up in an earlier step.
+#[test]
+fn a_lookup_of_a_row_that_is_not_there_writes_nothing() {
+    let mut bench = Bench::new(&["tensor"]);
+    bench.memory.resize(32 << 20, 0);
+    let (rows, columns) = (3, 1 << 20);
+    let table = bench.matrix(0, [0x1000, F32, 2, columns, 0, 1]);
+    let numbers = bench.matrix(32, [128, I32, 1, rows, rows, 1]);
+    bench.put(128 + 8, &[2]);
+    let to = bench.matrix(64, [0x1000 + 4 * columns, F32, rows, columns, columns, 1]);
+    bench.put(0x1000, &1.0_f32.to_le_bytes());
+    let look_up = |call: &mut Call<'_>| tensor::look_up(call, table, numbers, to);
+    assert_eq!(bench.call(look_up), INVALID);
+    assert_eq!(bench.read_floats(0x1000 + 4 * columns, 1), [0.0]);
+    bench.put(128 + 8, &[1]);
+    assert_eq!(bench.call(look_up), 0);
+    assert_eq!(bench.read_floats(0x1000 + 4 * columns, 1), [1.0]);
+}
+
 /// It is suspended after each step, and each step is done once.
 #[test]
 fn a_call_goes_on_where_it_was_interrupted() {
