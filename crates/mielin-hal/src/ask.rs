@@ -4,6 +4,8 @@
 mod aarch64;
 #[cfg(cortex_m)]
 mod cortex_m;
+#[cfg(all(feature = "std", target_os = "macos"))]
+mod macos;
 #[cfg(any(target_arch = "riscv64", target_arch = "riscv32"))]
 mod riscv;
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +23,8 @@ pub(crate) use self::aarch64::ask;
 pub(crate) use self::aarch64::midr;
 #[cfg(cortex_m)]
 pub(crate) use self::cortex_m::ask;
+#[cfg(all(feature = "std", target_os = "macos"))]
+pub(crate) use self::macos::{power_sources, system_control};
 #[cfg(any(target_arch = "riscv64", target_arch = "riscv32"))]
 pub(crate) use self::riscv::ask;
 #[cfg(all(target_arch = "riscv64", target_os = "none", feature = "privileged"))]

@@ -24,7 +24,7 @@ impl<T: Copy, const N: usize> Few<T, N> {
         self.values.iter().flatten()
     }
 
-    #[cfg(all(feature = "std", not(target_family = "wasm")))]
+    #[cfg(all(feature = "std", target_os = "linux"))]
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.values.iter_mut().flatten()
     }
@@ -41,7 +41,7 @@ impl<T: Copy, const N: usize> Few<T, N> {
         self.len() == 0
     }
 
-    #[cfg(all(feature = "std", not(target_family = "wasm")))]
+    #[cfg(all(feature = "std", any(test, target_os = "linux", target_os = "macos")))]
     pub(crate) fn sort_by_key<K: Ord>(&mut self, key: impl Fn(&T) -> K) {
         let len = self.len();
         self.values[..len].sort_by_key(|value| value.as_ref().map(&key));

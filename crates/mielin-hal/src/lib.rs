@@ -61,6 +61,8 @@ mod few;
 mod interrupts;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod linux;
+#[cfg(all(feature = "std", any(test, target_os = "macos")))]
+mod macos;
 mod memory;
 mod power;
 mod shutdown;

@@ -13,7 +13,7 @@ use std::vec::Vec;
 use crate::features::{CpuFeature, FeatureSet};
 use crate::few::Few;
 use crate::memory::Memory;
-use crate::power::{BatteryStatus, Charge, PowerSource, PowerStatus};
+use crate::power::{Battery, Charge, PowerSource, PowerStatus, together};
 use crate::topology::{Cache, CacheKind, Frequency, Model, Topology};
 
 /// As much as is read of a file; what matters of `/proc/cpuinfo` is the first processor.
@@ -267,14 +267,6 @@ pub(crate) fn auxiliary_value(wanted: usize) -> Option<u64> {
     None
 }
 
-/// One battery.
-struct Battery {
-    percent: u8,
-    charge: Charge,
-    /// Energy, or else charge, now and when it is full, in any unit.
-    content: Option<(u64, u64)>,
-}
-
 pub(crate) fn power(root: &Path) -> PowerStatus {
     let mut mains = None;
     let mut batteries = Vec::new();
@@ -322,32 +314,6 @@ fn battery(supply: &Path) -> Option<Battery> {
             _ => Charge::Unknown,
         },
         content,
-    })
-}
-
-/// Several batteries as one: weighted by what they hold, if all say that.
-fn together(batteries: &[Battery]) -> Option<BatteryStatus> {
-    if let [one] = batteries {
-        return Some(BatteryStatus {
-            percent: one.percent,
-            charge: one.charge,
-        });
-    }
-    let all_say = batteries.iter().all(|battery| battery.content.is_some());
-    let parts = batteries.iter().map(|battery| {
-        let content = battery.content.filter(|_| all_say);
-        content.unwrap_or((battery.percent.into(), 100))
-    });
-    let (now, full) = parts.fold((0_u128, 0_u128), |(now, full), part| {
-        (now + u128::from(part.0), full + u128::from(part.1))
-    });
-    let percent = (now * 100).checked_div(full)?.min(100) as u8;
-    let charge = [Charge::Charging, Charge::Discharging, Charge::Idle]
-        .into_iter()
-        .find(|charge| batteries.iter().any(|battery| battery.charge == *charge));
-    Some(BatteryStatus {
-        percent,
-        charge: charge.unwrap_or(Charge::Unknown),
     })
 }
 

@@ -20,12 +20,15 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Asks the machine: on Linux, with `std`, `/proc/meminfo`, the auxiliary vector and `/sys/kernel/mm/hugepages`.
+    /// Asks the machine: with `std`, `/proc/meminfo`, the auxiliary vector and `/sys/kernel/mm/hugepages` on Linux, and
+    /// sysctl on macOS, which does not say how much is available.
     #[must_use]
     pub fn detect() -> Self {
         #[cfg(all(feature = "std", target_os = "linux"))]
         return crate::linux::memory(std::path::Path::new("/"));
-        #[cfg(not(all(feature = "std", target_os = "linux")))]
+        #[cfg(all(feature = "std", target_os = "macos"))]
+        return crate::macos::memory(crate::ask::system_control);
+        #[cfg(not(all(feature = "std", any(target_os = "linux", target_os = "macos"))))]
         Self::default()
     }
 }

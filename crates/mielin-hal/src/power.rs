@@ -74,12 +74,54 @@ impl fmt::Display for Charge {
 }
 
 impl PowerStatus {
-    /// Asks the machine: on Linux, with `std`, `/sys/class/power_supply`, less the batteries of mice and the like.
+    /// Asks the machine: with `std`, `/sys/class/power_supply` on Linux, IOKit's power sources on macOS; less the
+    /// batteries of mice and the like.
     #[must_use]
     pub fn detect() -> Self {
         #[cfg(all(feature = "std", target_os = "linux"))]
         return crate::linux::power(std::path::Path::new("/"));
-        #[cfg(not(all(feature = "std", target_os = "linux")))]
+        #[cfg(all(feature = "std", target_os = "macos"))]
+        {
+            let (providing, sources) = crate::ask::power_sources();
+            crate::macos::power(providing.as_deref(), &sources)
+        }
+        #[cfg(not(all(feature = "std", any(target_os = "linux", target_os = "macos"))))]
         Self::default()
     }
+}
+
+/// One battery of perhaps several.
+#[cfg(all(feature = "std", any(test, target_os = "linux", target_os = "macos")))]
+pub(crate) struct Battery {
+    pub(crate) percent: u8,
+    pub(crate) charge: Charge,
+    /// Energy, or else charge, now and when it is full, in any unit.
+    pub(crate) content: Option<(u64, u64)>,
+}
+
+/// Several batteries as one: weighted by what they hold, if all say that.
+#[cfg(all(feature = "std", any(test, target_os = "linux", target_os = "macos")))]
+pub(crate) fn together(batteries: &[Battery]) -> Option<BatteryStatus> {
+    if let [one] = batteries {
+        return Some(BatteryStatus {
+            percent: one.percent,
+            charge: one.charge,
+        });
+    }
+    let all_say = batteries.iter().all(|battery| battery.content.is_some());
+    let parts = batteries.iter().map(|battery| {
+        let content = battery.content.filter(|_| all_say);
+        content.unwrap_or((battery.percent.into(), 100))
+    });
+    let (now, full) = parts.fold((0_u128, 0_u128), |(now, full), part| {
+        (now + u128::from(part.0), full + u128::from(part.1))
+    });
+    let percent = (now * 100).checked_div(full)?.min(100) as u8;
+    let charge = [Charge::Charging, Charge::Discharging, Charge::Idle]
+        .into_iter()
+        .find(|charge| batteries.iter().any(|battery| battery.charge == *charge));
+    Some(BatteryStatus {
+        percent,
+        charge: charge.unwrap_or(Charge::Unknown),
+    })
 }

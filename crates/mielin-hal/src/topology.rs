@@ -14,6 +14,7 @@ const MODEL_BYTES_MAX: usize = 64;
 /// | system | who is asked |
 /// |---|---|
 /// | Linux, with `std` | `/sys/devices/system/cpu`, `/proc/cpuinfo`; for the name `CPUID` or MIDR_EL1 |
+/// | macOS, with `std` | sysctl; on x86-64 `CPUID` for the name and the caches; nobody for clock rates |
 /// | x86-64 otherwise | `CPUID`: the name and the caches, but not who shares them |
 /// | Cortex-M | CPUID: the name |
 /// | 64-bit Arm without `std` and with `privileged` | MIDR_EL1: the name |
@@ -41,10 +42,16 @@ impl Topology {
         #[cfg(all(feature = "std", target_os = "linux"))]
         return crate::linux::topology(std::path::Path::new("/"));
         #[cfg(not(all(feature = "std", target_os = "linux")))]
-        Self {
-            model: model_of_processor(),
-            caches: caches_of_processor(),
-            ..Self::default()
+        {
+            let of_processor = Self {
+                model: model_of_processor(),
+                caches: caches_of_processor(),
+                ..Self::default()
+            };
+            #[cfg(all(feature = "std", target_os = "macos"))]
+            return crate::macos::topology(crate::ask::system_control, of_processor);
+            #[cfg(not(all(feature = "std", target_os = "macos")))]
+            of_processor
         }
     }
 

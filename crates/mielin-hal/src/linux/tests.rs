@@ -1,6 +1,7 @@
 use std::string::ToString;
 
 use super::*;
+use crate::power::BatteryStatus;
 
 /// A directory that is a machine's root, and is removed in the end.
 struct Root(PathBuf);
