@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::command::run;
 use crate::workspace::Workspace;
 use crate::{
-    aarch64, agents, bare, bench, faults, kernels, licences, minilm, probe, quickjs, tidy,
+    aarch64, agents, bare, bench, faults, kernels, licences, macos, minilm, probe, quickjs, tidy,
 };
 
 /// Times the steps of a sequence and says at the end where the time went.
@@ -67,6 +67,7 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.step("crates without a standard library", || {
         bare::check(workspace)
     })?;
+    steps.step("what asks macOS", || macos::check(workspace))?;
     steps.step("a firmware on bare machines", || probe::check(workspace))?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;

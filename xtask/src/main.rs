@@ -33,6 +33,7 @@ mod faults;
 mod fuzz;
 mod kernels;
 mod licences;
+mod macos;
 mod minilm;
 mod probe;
 mod quickjs;

@@ -27,6 +27,8 @@ pub(crate) enum Target {
     Wasm,
     /// Nodes on another architecture.
     Aarch64,
+    /// What asks another operating system, which is only looked at by the compiler.
+    Macos,
 }
 
 impl Target {
@@ -35,19 +37,24 @@ impl Target {
         match self {
             Self::Wasm => TARGET,
             Self::Aarch64 => "aarch64-unknown-linux-gnu",
+            Self::Macos => "aarch64-apple-darwin",
         }
     }
 
     /// Installs what building for it needs, or says what to install.
     pub(crate) fn install(self, why: &str) -> Result<()> {
         let (packages, also) = match self {
-            Self::Wasm => (&debian::WASM[..], "for C set WASI_SDK_PATH to a wasi-sdk"),
+            Self::Wasm => (
+                &debian::WASM[..],
+                ", and for C set WASI_SDK_PATH to a wasi-sdk",
+            ),
             Self::Aarch64 => (
                 &debian::AARCH64[..],
-                "install aarch64-linux-gnu-gcc, its libc, and qemu-aarch64-static",
+                ", and install aarch64-linux-gnu-gcc, its libc, and qemu-aarch64-static",
             ),
+            Self::Macos => (&debian::MACOS[..], ""),
         };
-        let others = format!("With rustup: `rustup target add {self}`, and {also}.");
+        let others = format!("With rustup: `rustup target add {self}`{also}.");
         debian::install(why, packages, &others)
     }
 }

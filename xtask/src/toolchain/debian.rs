@@ -31,6 +31,9 @@ pub(super) const AARCH64: [&str; 6] = [
     "qemu-user-static",
 ];
 
+/// The same compiler alone: what it builds for macOS is not linked.
+pub(super) const MACOS: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+
 /// A compiler and a linker for bare machines.
 pub(super) const BARE: [&str; 5] = [
     "rustc-web",

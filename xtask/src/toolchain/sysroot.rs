@@ -31,6 +31,15 @@ impl Target {
         match self {
             Self::Wasm => "std,panic_abort,test",
             Self::Aarch64 => "std,panic_unwind,test",
+            Self::Macos => "std,panic_unwind",
+        }
+    }
+
+    /// How much they are optimised: what is not run need not be fast, and is built in less than half of the time.
+    fn optimisation(self) -> &'static str {
+        match self {
+            Self::Wasm | Self::Aarch64 => "3",
+            Self::Macos => "0",
         }
     }
 
@@ -39,7 +48,7 @@ impl Target {
     fn libc(self) -> Option<&'static Path> {
         match self {
             Self::Wasm => Some(Path::new(WASI_LIBC)),
-            Self::Aarch64 => None,
+            Self::Aarch64 | Self::Macos => None,
         }
     }
 }
@@ -133,6 +142,7 @@ fn build_library(target: Target, build: &Path, library_source: &Path) -> Result<
         .env("RUSTC", RUSTC)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", build.join("target"))
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", target.optimisation())
         // Bitcode, so that the agents can be optimised together with it.
         .env(
             "RUSTFLAGS",
