@@ -54,8 +54,11 @@ const STREAMS: usize = 16;
 /// The same where the product has so few rows that they are computed one after the other.
 const TERMS: usize = 8;
 const COMBINED_ROWS: usize = 2;
-/// A block of the left factor is copied if that many columns are multiplied with it.
+/// A block of the left factor is copied if that many columns are multiplied with it, and each of its rows, or columns, is in
+/// another page.
 const COPY_COLUMNS: usize = 256;
+/// Elements of a page of 4 KiB.
+const PAGE: usize = 1024;
 
 /// What is done with each element of a product while it is at hand. The default is nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,12 +197,7 @@ fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     };
     for first_term in (0..depth).step_by(terms_max) {
         let terms = terms_max.min(depth - first_term);
-        let right = Right {
-            elements: part(b, [first_term, 0], [terms, columns])
-                .elements()
-                .as_ptr(),
-            step: Some(b.strides()[0]),
-        };
+        let right = Right::InPlace(At::of(part(b, [first_term, 0], [terms, columns])));
         let block = Block {
             first_row: 0,
             rows,
@@ -209,7 +207,7 @@ fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
             adds: fused.accumulate || first_term > 0,
             is_last: first_term + terms == depth,
         };
-        let left = Left::of(part(a, [0, first_term], [rows, terms]));
+        let left = At::of(part(a, [0, first_term], [rows, terms]));
         // SAFETY: `left`, `right` and `c` hold all of the elements of their shapes, as they were made, and the shapes fit
         // together.
         unsafe {
@@ -226,7 +224,8 @@ fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     let Multiply { a, b, fused, c } = product;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
     let width = BLOCK_COLUMNS.min(columns.next_multiple_of(S::LANES));
-    let copies = columns >= COPY_COLUMNS && is_large(rows, depth);
+    let copies = columns >= COPY_COLUMNS && a.strides().iter().any(|&stride| stride >= PAGE);
+    let copies_at_work = b.strides()[1] == 1 && rows >= S::PRODUCT[0];
     let left_elements = if copies { BLOCK_ROWS * LEFT_STRIDE } else { 0 };
     scratch::with(
         left_elements + DEPTH.min(depth) * width,
@@ -237,10 +236,13 @@ fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
                 for first_term in (0..depth).step_by(DEPTH) {
                     let terms = DEPTH.min(depth - first_term);
                     let right = part(b, [first_term, first_column], [terms, taken]);
-                    let right = simd.call(Pack {
-                        matrix: right,
-                        packed,
-                    });
+                    let mut right = match copies_at_work {
+                        true => Right::ToCopy(At::of(right), packed.as_mut_ptr()),
+                        false => simd.call(Pack {
+                            matrix: right,
+                            packed,
+                        }),
+                    };
                     for first_row in (0..rows).step_by(BLOCK_ROWS) {
                         let block = Block {
                             first_row,
@@ -254,10 +256,11 @@ fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
                         let left = part(a, [first_row, first_term], [block.rows, terms]);
                         let left = match copies {
                             true => copy(left, copied),
-                            false => Left::of(left),
+                            false => At::of(left),
                         };
                         // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
                         unsafe { multiply_block(simd, left, right, fused, c, block) };
+                        right = right.once_used();
                     }
                 }
             }
@@ -349,46 +352,67 @@ struct Block {
     is_last: bool,
 }
 
-/// The rows and terms of a block in the left factor.
+/// Where a block of a factor lies.
 #[derive(Clone, Copy)]
-struct Left {
+struct At {
     elements: *const f32,
     /// From a row to the next.
     row: usize,
-    /// From a term to the next.
-    step: usize,
+    /// From a column to the next.
+    column: usize,
 }
 
-impl Left {
-    fn of(matrix: MatRef<'_, f32>) -> Left {
-        let [row, step] = matrix.strides();
-        Left {
+impl At {
+    fn of(matrix: MatRef<'_, f32>) -> At {
+        let [row, column] = matrix.strides();
+        At {
             elements: matrix.elements().as_ptr(),
             row,
-            step,
+            column,
         }
     }
 }
 
-/// The terms and columns of a block in the right factor, where they lie, or in [`panels`], one after the other.
+/// A block of the right factor, the elements of whose rows are neighbours.
 #[derive(Clone, Copy)]
-struct Right {
-    elements: *const f32,
-    /// From a term to the next where they lie.
-    step: Option<usize>,
+enum Right {
+    InPlace(At),
+    /// Each panel is copied, to where it would be in [`panels`], when it is first used.
+    ToCopy(At, *mut f32),
+    /// In [`panels`], one after the other.
+    Packed(*const f32),
 }
 
 impl Right {
-    /// Where a panel begins, of so many terms, and how far it is there from a term to the next.
-    fn panel<S: Simd>(&self, panel: &Range<usize>, terms: usize) -> (*const f32, usize) {
-        match self.step {
-            Some(step) => (self.elements.wrapping_add(panel.start), step),
-            None => (
-                self.elements.wrapping_add(panel.start * terms),
-                panel.len().next_multiple_of(S::LANES),
-            ),
+    fn once_used(self) -> Right {
+        match self {
+            Right::ToCopy(_, packed) => Right::Packed(packed),
+            other => other,
         }
     }
+
+    /// Where a panel begins, of so many terms, how far it is there from a term to the next, and where it is to be copied.
+    fn panel<S: Simd>(
+        self,
+        panel: &Range<usize>,
+        terms: usize,
+    ) -> (*const f32, usize, Option<*mut f32>) {
+        let place = panel.start * terms;
+        match self {
+            Right::InPlace(at) => (at.elements.wrapping_add(panel.start), at.row, None),
+            Right::ToCopy(at, packed) => (
+                at.elements.wrapping_add(panel.start),
+                at.row,
+                Some(packed.wrapping_add(place)),
+            ),
+            Right::Packed(packed) => (packed.wrapping_add(place), width::<S>(panel), None),
+        }
+    }
+}
+
+/// Elements of a row of a panel where it was copied: whole vectors.
+fn width<S: Simd>(panel: &Range<usize>) -> usize {
+    panel.len().next_multiple_of(S::LANES)
 }
 
 /// The columns of the panels of a block: as many as are multiplied at a time. Where a single vector would be left for the last
@@ -412,39 +436,40 @@ fn panels<S: Simd>(columns: usize) -> impl Iterator<Item = Range<usize>> {
 /// The block is a part of `c`; `left` has its rows and terms, `right` its terms and columns.
 unsafe fn multiply_block<S: Simd>(
     simd: S,
-    left: Left,
+    left: At,
     right: Right,
     fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
     block: Block,
 ) {
     let c_row = c.row_stride();
-    for panel in panels::<S>(block.columns) {
-        let (b, b_step) = right.panel::<S>(&panel, block.terms);
-        for row in (0..block.rows).step_by(S::PRODUCT[0]) {
-            let (i, j) = (block.first_row + row, block.first_column + panel.start);
-            let rows = S::PRODUCT[0].min(block.rows - row);
-            let columns = panel.len();
-            // SAFETY: the row, the term and the column are inside of the block, and so inside of what the pointers
-            // belong to. `c` is borrowed for writing.
-            unsafe {
-                simd.call(Product::new(Tile {
-                    rows,
-                    columns,
-                    depth: block.terms,
-                    a: left.elements.add(row * left.row),
-                    a_row: left.row,
-                    a_step: left.step,
-                    b,
-                    b_step,
-                    c: c.elements_mut().as_mut_ptr().add(i * c_row + j),
-                    c_row,
-                    adds: block.adds,
-                }));
-            }
-            if block.is_last {
-                finish(simd, fused, [i, j], [rows, columns], c);
-            }
+    let mut panels = panels::<S>(block.columns).peekable();
+    while let Some(panel) = panels.next() {
+        let (b, b_step, copy) = right.panel::<S>(&panel, block.terms);
+        let next = panels.peek().map(|next| {
+            let (b, b_step, _) = right.panel::<S>(next, block.terms);
+            (b, b_step)
+        });
+        let (i, j) = (block.first_row, block.first_column + panel.start);
+        // SAFETY: the row, the term and the column are inside of the block, and so inside of what the pointers belong to.
+        // `c` is borrowed for writing.
+        unsafe {
+            simd.call(Product::new(Tile {
+                rows: block.rows,
+                columns: panel.len(),
+                depth: block.terms,
+                a: left.elements,
+                a_row: left.row,
+                a_step: left.column,
+                b,
+                b_step,
+                copy,
+                next,
+                c: c.elements_mut().as_mut_ptr().add(i * c_row + j),
+                c_row,
+                adds: block.adds,
+                last: (block.is_last && fused.is_more_than_sums()).then_some((fused, j)),
+            }));
         }
     }
 }
@@ -455,14 +480,14 @@ unsafe fn multiply_block<S: Simd>(
 /// As for [`multiply_block`].
 unsafe fn combine_block<S: Simd>(
     simd: S,
-    left: Left,
+    left: At,
     right: Right,
     fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
     block: Block,
 ) {
     let c_row = c.row_stride();
-    let (b, b_step) = right.panel::<S>(&(0..block.columns), block.terms);
+    let (b, b_step, copy) = right.panel::<S>(&(0..block.columns), block.terms);
     for row in 0..block.rows {
         // SAFETY: the row is inside of the block. `c` is borrowed for writing.
         unsafe {
@@ -472,12 +497,15 @@ unsafe fn combine_block<S: Simd>(
                 depth: block.terms,
                 a: left.elements.add(row * left.row),
                 a_row: left.row,
-                a_step: left.step,
+                a_step: left.column,
                 b,
                 b_step,
+                copy,
+                next: None,
                 c: c.elements_mut().as_mut_ptr().add(row * c_row),
                 c_row,
                 adds: block.adds,
+                last: None,
             }));
         }
         if block.is_last {
@@ -488,17 +516,17 @@ unsafe fn combine_block<S: Simd>(
 
 /// Copies a block of the left factor, so that its rows lie close together: in a large matrix each is in a page of its own, and
 /// all may want the same few lines of a cache.
-fn copy(a: MatRef<'_, f32>, copied: &mut [f32]) -> Left {
+fn copy(a: MatRef<'_, f32>, copied: &mut [f32]) -> At {
     let ([rows, terms], [row_stride, column_stride]) = (a.shape(), a.strides());
     if row_stride == 1 && column_stride != 1 {
         for (term, out) in copied.chunks_exact_mut(BLOCK_ROWS).enumerate().take(terms) {
             let from = term * column_stride;
             out[..rows].copy_from_slice(&a.elements()[from..from + rows]);
         }
-        return Left {
+        return At {
             elements: copied.as_ptr(),
             row: 1,
-            step: BLOCK_ROWS,
+            column: BLOCK_ROWS,
         };
     }
     for (row, out) in copied.chunks_exact_mut(LEFT_STRIDE).enumerate().take(rows) {
@@ -511,10 +539,10 @@ fn copy(a: MatRef<'_, f32>, copied: &mut [f32]) -> Left {
             }
         }
     }
-    Left {
+    At {
         elements: copied.as_ptr(),
         row: LEFT_STRIDE,
-        step: 1,
+        column: 1,
     }
 }
 
@@ -533,7 +561,7 @@ impl Kernel for Pack<'_> {
         let ([terms, columns], [row_stride, column_stride]) = (matrix.shape(), matrix.strides());
         let elements = matrix.elements();
         for panel in panels::<S>(columns) {
-            let width = panel.len().next_multiple_of(S::LANES);
+            let width = width::<S>(&panel);
             let out = &mut packed[panel.start * terms..][..width * terms];
             let from = &elements[panel.start * column_stride..];
             if column_stride == 1 {
@@ -551,10 +579,7 @@ impl Kernel for Pack<'_> {
                 }
             }
         }
-        Right {
-            elements: packed.as_ptr(),
-            step: None,
-        }
+        Right::Packed(packed.as_ptr())
     }
 }
 

@@ -141,6 +141,9 @@ pub(crate) trait Simd: Copy {
     /// Asks for the line of the cache that an address is in, which may be any.
     #[inline(always)]
     fn prefetch(self, _: *const u8) {}
+    /// The same for the second-level cache.
+    #[inline(always)]
+    fn prefetch_far(self, _: *const u8) {}
     /// Reads [`LANES`](Self::LANES) signed bytes, as floats.
     ///
     /// # Safety

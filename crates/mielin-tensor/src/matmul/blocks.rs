@@ -5,13 +5,15 @@ use crate::simd::{Kernel, Simd};
 
 /// With fewer terms the sums that are added to are wanted at once, and in the caches since the last terms.
 const PREFETCH_DEPTH: usize = 64;
+/// So many terms before its turn a row of the right factor is asked for.
+const AHEAD: usize = 8;
+/// Terms between two requests for what is wanted after this panel.
+const CHUNK: usize = 4;
 
-/// A block of the product, and where its factors are.
+/// Some rows of the product, and their factors.
 #[derive(Clone, Copy)]
-pub(super) struct Tile {
-    /// At most as many as [`Simd::PRODUCT`] says, and not 0.
+pub(super) struct Tile<'a> {
     pub(super) rows: usize,
-    /// At most as many as that many vectors have, and not 0.
     pub(super) columns: usize,
     /// Terms of each sum.
     pub(super) depth: usize,
@@ -22,11 +24,18 @@ pub(super) struct Tile {
     /// The element of the right factor in row `p` and column `j` is at `p * b_step + j`.
     pub(super) b: *const f32,
     pub(super) b_step: usize,
+    /// Where the right factor is copied on the way, in whole vectors, one row after the other. Then there are at least as many
+    /// rows as [`Simd::PRODUCT`] says.
+    pub(super) copy: Option<*mut f32>,
+    /// The right factor of the columns after these, as far apart from row to row, which is fetched meanwhile.
+    pub(super) next: Option<(*const f32, usize)>,
     /// The element of the product in row `i` and column `j` is at `i * c_row + j`.
     pub(super) c: *mut f32,
     pub(super) c_row: usize,
     /// Whether the sums are added to what is there, or take its place.
     pub(super) adds: bool,
+    /// What is done with the sums when they are complete, of which the first is in this column.
+    pub(super) last: Option<(Fused<'a>, usize)>,
 }
 
 /// A block of the product of a few rows and columns that are contiguous.
@@ -51,28 +60,28 @@ pub(super) struct DotTile {
     pub(super) adds: bool,
 }
 
-/// Computes a block.
-pub(super) struct Product(Tile);
+/// Computes a block of at most as many vectors as [`Simd::PRODUCT`] says, not of none, and of any number of rows.
+pub(super) struct Product<'a>(Tile<'a>);
 
 /// Computes a block of one row and any number of columns, of at most [`TERMS`] terms: along the rows of the right factor, for which
 /// it is read just once.
-pub(super) struct Combination(Tile);
+pub(super) struct Combination<'a>(Tile<'a>);
 
 /// Computes a block whose right factor has its columns contiguous, as its left one has its rows.
 pub(super) struct Dots(DotTile);
 
-impl Product {
+impl<'a> Product<'a> {
     /// # Safety
     /// Every element that the tile names may be read, those of the product written, and nobody else accesses the latter.
-    pub(super) unsafe fn new(tile: Tile) -> Product {
+    pub(super) unsafe fn new(tile: Tile<'a>) -> Product<'a> {
         Product(tile)
     }
 }
 
-impl Combination {
+impl<'a> Combination<'a> {
     /// # Safety
     /// As for [`Product::new`].
-    pub(super) unsafe fn new(tile: Tile) -> Combination {
+    pub(super) unsafe fn new(tile: Tile<'a>) -> Combination<'a> {
         Combination(tile)
     }
 }
@@ -85,7 +94,7 @@ impl Dots {
     }
 }
 
-impl Kernel for Product {
+impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -95,9 +104,9 @@ impl Kernel for Product {
         // SAFETY: the promise when this was made.
         unsafe {
             match tile.columns.div_ceil(S::LANES) {
-                1 => of_rows::<S, 1>(simd, tile),
-                2 => of_rows::<S, 2>(simd, tile),
-                _ if S::PRODUCT[1] == 3 => of_rows::<S, 3>(simd, tile),
+                1 => of_vectors::<S, 1>(simd, tile),
+                2 => of_vectors::<S, 2>(simd, tile),
+                _ if S::PRODUCT[1] == 3 => of_vectors::<S, 3>(simd, tile),
                 _ => unreachable!("a block has no more columns"),
             }
         }
@@ -105,28 +114,112 @@ impl Kernel for Product {
 }
 
 #[inline(always)]
-unsafe fn of_rows<S: Simd, const V: usize>(simd: S, tile: Tile) {
+unsafe fn of_vectors<S: Simd, const V: usize>(simd: S, tile: Tile<'_>) {
     // SAFETY: as for this function.
     unsafe {
+        match S::PRODUCT[0] {
+            4 => of_rows::<S, 4, V>(simd, tile),
+            6 => of_rows::<S, 6, V>(simd, tile),
+            8 => of_rows::<S, 8, V>(simd, tile),
+            _ => unreachable!("no backend has other blocks"),
+        }
+    }
+}
+
+/// `R` rows at a time, and the rest.
+#[inline(always)]
+unsafe fn of_rows<S: Simd, const R: usize, const V: usize>(simd: S, mut tile: Tile<'_>) {
+    let mut next = Ahead::new(&tile);
+    // SAFETY: as for this function.
+    unsafe {
+        if let Some(copy) = tile.copy {
+            product::<S, R, V, true>(simd, tile, &mut next);
+            tile.skip(R);
+            (tile.b, tile.b_step) = (copy, V * S::LANES);
+        }
+        while tile.rows >= R {
+            product::<S, R, V, false>(simd, tile, &mut next);
+            tile.skip(R);
+        }
         match tile.rows {
-            1 => product::<S, 1, V>(simd, tile),
-            2 => product::<S, 2, V>(simd, tile),
-            3 => product::<S, 3, V>(simd, tile),
-            4 => product::<S, 4, V>(simd, tile),
-            5 if S::PRODUCT[0] >= 5 => product::<S, 5, V>(simd, tile),
-            6 if S::PRODUCT[0] >= 6 => product::<S, 6, V>(simd, tile),
-            7 if S::PRODUCT[0] >= 7 => product::<S, 7, V>(simd, tile),
-            _ if S::PRODUCT[0] >= 8 => product::<S, 8, V>(simd, tile),
-            _ => unreachable!("a block has no more rows"),
+            1 => product::<S, 1, V, false>(simd, tile, &mut next),
+            2 => product::<S, 2, V, false>(simd, tile, &mut next),
+            3 => product::<S, 3, V, false>(simd, tile, &mut next),
+            4 if R > 4 => product::<S, 4, V, false>(simd, tile, &mut next),
+            5 if R > 5 => product::<S, 5, V, false>(simd, tile, &mut next),
+            6 if R > 6 => product::<S, 6, V, false>(simd, tile, &mut next),
+            7 if R > 7 => product::<S, 7, V, false>(simd, tile, &mut next),
+            _ => (),
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// Leaves rows out, of which it has so many.
+    #[inline(always)]
+    fn skip(&mut self, rows: usize) {
+        self.rows -= rows;
+        self.a = self.a.wrapping_add(rows * self.a_row);
+        self.c = self.c.wrapping_add(rows * self.c_row);
+    }
+}
+
+/// Lines of the cache that are asked for one by one: of a few neighbouring elements in each of many rows.
+struct Ahead {
+    row: *const f32,
+    step: usize,
+    /// Rows that are left for this line.
+    rows: usize,
+    first: *const f32,
+    rows_all: usize,
+    /// Lines that are left, with this one.
+    lines: usize,
+}
+
+impl Ahead {
+    /// Elements of a line.
+    const LINE: usize = 16;
+
+    #[inline(always)]
+    fn new(tile: &Tile<'_>) -> Ahead {
+        let (first, step, lines) = match tile.next {
+            // One more, as a row can begin anywhere in a line.
+            Some((first, step)) => (first, step, tile.columns.div_ceil(Ahead::LINE) + 1),
+            None => (tile.b, 0, 0),
+        };
+        Ahead {
+            row: first,
+            step,
+            rows: tile.depth,
+            first,
+            rows_all: tile.depth,
+            lines,
+        }
+    }
+
+    #[inline(always)]
+    fn request<S: Simd>(&mut self, simd: S) {
+        if self.lines == 0 {
+            return;
+        }
+        simd.prefetch_far(self.row.cast());
+        self.row = self.row.wrapping_add(self.step);
+        self.rows -= 1;
+        if self.rows == 0 {
+            self.first = self.first.wrapping_add(Ahead::LINE);
+            (self.row, self.rows) = (self.first, self.rows_all);
+            self.lines -= 1;
         }
     }
 }
 
 /// `R` rows times `V` vectors, the last of which may have fewer elements.
 #[inline(always)]
-unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) {
-    let mut sums = [[simd.splat(0.0); V]; R];
-    let (mut a, mut b) = (tile.a, tile.b);
+unsafe fn product<S: Simd, const R: usize, const V: usize, const COPIES: bool>(
+    simd: S,
+    tile: Tile<'_>,
+    ahead: &mut Ahead,
+) {
     if tile.adds && tile.depth >= PREFETCH_DEPTH {
         // They are wanted at the end, and may have to come from far.
         for i in 0..R {
@@ -137,28 +230,12 @@ unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) 
         }
     }
     let last = tile.columns - (V - 1) * S::LANES;
-    // SAFETY: rows, terms and columns are inside of the tile.
+    // SAFETY: as for this function; rows, terms and columns are inside of the tile.
     unsafe {
-        if last == S::LANES {
-            for _ in 0..tile.depth {
-                let mut right = [simd.splat(0.0); V];
-                for (v, right) in right.iter_mut().enumerate() {
-                    *right = simd.read(b.add(v * S::LANES));
-                }
-                add_products(simd, &mut sums, &right, a, tile.a_row);
-                (a, b) = (a.wrapping_add(tile.a_step), b.wrapping_add(tile.b_step));
-            }
-        } else {
-            for _ in 0..tile.depth {
-                let mut right = [simd.splat(0.0); V];
-                for (v, right) in right.iter_mut().enumerate().take(V - 1) {
-                    *right = simd.read(b.add(v * S::LANES));
-                }
-                right[V - 1] = simd.read_some(b.add((V - 1) * S::LANES), last, 0.0);
-                add_products(simd, &mut sums, &right, a, tile.a_row);
-                (a, b) = (a.wrapping_add(tile.a_step), b.wrapping_add(tile.b_step));
-            }
-        }
+        let sums = match last == S::LANES {
+            true => sums_of_products::<S, R, V, COPIES, true>(simd, tile, ahead),
+            false => sums_of_products::<S, R, V, COPIES, false>(simd, tile, ahead),
+        };
         // By constant places: taken by reference in a loop, the sums would be kept in memory all the while.
         let mut i = 0;
         while i < R {
@@ -185,6 +262,109 @@ unsafe fn product<S: Simd, const R: usize, const V: usize>(simd: S, tile: Tile) 
             }
             i += 1;
         }
+        if let Some((fused, column)) = tile.last {
+            let length = (R - 1) * tile.c_row + tile.columns;
+            simd.call(Finish {
+                fused,
+                column,
+                rows: R,
+                columns: tile.columns,
+                row_stride: tile.c_row,
+                elements: core::slice::from_raw_parts_mut(tile.c, length),
+            });
+        }
+    }
+}
+
+/// The sums of a block, of whose rows the last vector is `WHOLE` or not.
+#[inline(always)]
+unsafe fn sums_of_products<
+    S: Simd,
+    const R: usize,
+    const V: usize,
+    const COPIES: bool,
+    const WHOLE: bool,
+>(
+    simd: S,
+    tile: Tile<'_>,
+    ahead: &mut Ahead,
+) -> [[S::Floats; V]; R] {
+    let last = tile.columns - (V - 1) * S::LANES;
+    let mut sums = [[simd.splat(0.0); V]; R];
+    let mut at = Step {
+        a: tile.a,
+        b: tile.b,
+        copy: tile.copy.unwrap_or(core::ptr::null_mut()),
+    };
+    let mut left = tile.depth;
+    // SAFETY: as for this function.
+    unsafe {
+        if R == S::PRODUCT[0] {
+            while left >= CHUNK {
+                ahead.request(simd);
+                for _ in 0..CHUNK {
+                    at.next::<S, R, V, COPIES, WHOLE>(simd, &tile, last, &mut sums);
+                }
+                left -= CHUNK;
+            }
+        }
+        for _ in 0..left {
+            at.next::<S, R, V, COPIES, WHOLE>(simd, &tile, last, &mut sums);
+        }
+    }
+    sums
+}
+
+/// Where the factors of a term are.
+struct Step {
+    a: *const f32,
+    b: *const f32,
+    copy: *mut f32,
+}
+
+impl Step {
+    /// Adds the products of a term.
+    #[inline(always)]
+    unsafe fn next<
+        S: Simd,
+        const R: usize,
+        const V: usize,
+        const COPIES: bool,
+        const WHOLE: bool,
+    >(
+        &mut self,
+        simd: S,
+        tile: &Tile<'_>,
+        last: usize,
+        sums: &mut [[S::Floats; V]; R],
+    ) {
+        let mut right = [simd.splat(0.0); V];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (v, right) in right.iter_mut().enumerate().take(V - 1) {
+                *right = simd.read(self.b.add(v * S::LANES));
+            }
+            let from = self.b.add((V - 1) * S::LANES);
+            right[V - 1] = match WHOLE {
+                true => simd.read(from),
+                false => simd.read_some(from, last, 0.0),
+            };
+            if V == S::PRODUCT[1] {
+                let ahead = self.b.wrapping_add(AHEAD * tile.b_step);
+                for line in (0..V * S::LANES).step_by(Ahead::LINE) {
+                    simd.prefetch(ahead.wrapping_add(line).cast());
+                }
+            }
+            if COPIES {
+                for (v, right) in right.iter().enumerate() {
+                    simd.write(self.copy.add(v * S::LANES), *right);
+                }
+                self.copy = self.copy.add(V * S::LANES);
+            }
+            add_products(simd, sums, &right, self.a, tile.a_row);
+        }
+        self.a = self.a.wrapping_add(tile.a_step);
+        self.b = self.b.wrapping_add(tile.b_step);
     }
 }
 
@@ -205,7 +385,7 @@ unsafe fn add_products<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-impl Kernel for Combination {
+impl Kernel for Combination<'_> {
     type Output = ();
 
     #[inline(always)]

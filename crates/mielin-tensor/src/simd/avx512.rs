@@ -271,6 +271,11 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
     }
 
     #[inline(always)]
+    fn prefetch_far(self, from: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn read_small(self, from: *const u8) -> __m512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
     }
