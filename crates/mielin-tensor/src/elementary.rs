@@ -1,7 +1,8 @@
 //! Exponentials and what is made of them, on vectors.
 //!
 //! The polynomials are minimax ones, found by Remez's algorithm for the relative error of the result, with coefficients
-//! rounded to floats. What each function is off by was measured on every float; `unary` states it.
+//! rounded to floats. What each function is off by was measured on every float; `unary` states it. What is not a number stays
+//! so on the way: where it meets a bound, it is the second operand.
 
 use crate::simd::Simd;
 
@@ -56,11 +57,11 @@ fn polynomial<S: Simd>(simd: S, coefficients: &[f32], x: S::Floats) -> S::Floats
     })
 }
 
-/// eˣ as a factor near 1 and a power of two. What is not a number gives anything.
+/// eˣ as a factor near 1 and a power of two. The factor of what is not a number is not one.
 #[inline(always)]
 fn exp_parts<S: Simd>(simd: S, x: S::Floats) -> (S::Floats, S::Floats) {
     // Beyond these it is 0 or infinity whatever it is.
-    let x = simd.max(simd.min(x, simd.splat(100.0)), simd.splat(-120.0));
+    let x = simd.max(simd.splat(-120.0), simd.min(simd.splat(100.0), x));
     let exponent = simd.round(simd.mul(x, simd.splat(LOG2_E)));
     let r = simd.mul_add(exponent, simd.splat(-LN_2_FIRST), x);
     let r = simd.mul_add(exponent, simd.splat(-LN_2_REST), r);
@@ -68,86 +69,68 @@ fn exp_parts<S: Simd>(simd: S, x: S::Floats) -> (S::Floats, S::Floats) {
     (simd.add(rest, simd.splat(1.0)), exponent)
 }
 
-/// Times a power of two, in two steps: so the result may be subnormal, and is rounded once.
-#[inline(always)]
-fn scale<S: Simd>(simd: S, x: S::Floats, exponent: S::Floats) -> S::Floats {
-    let half = simd.round(simd.mul(exponent, simd.splat(0.5)));
-    let rest = simd.sub(exponent, half);
-    simd.mul(
-        simd.mul(x, simd.power_of_two(half)),
-        simd.power_of_two(rest),
-    )
-}
-
-/// `result`, but what was not a number stays so.
-#[inline(always)]
-fn unless_nan<S: Simd>(simd: S, x: S::Floats, result: S::Floats) -> S::Floats {
-    simd.select(simd.is_nan(x), x, result)
-}
-
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     let (factor, exponent) = exp_parts(simd, x);
-    unless_nan(simd, x, scale(simd, factor, exponent))
+    simd.scale(factor, exponent)
 }
 
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-    let magnitude = simd.abs(x);
+    // From here on it is 1.
+    let magnitude = simd.min(simd.splat(10.0), simd.abs(x));
     let squared = simd.mul(x, x);
     let small = simd.mul_add(simd.mul(polynomial(simd, &TANH, squared), squared), x, x);
-    let (one, two) = (simd.splat(1.0), simd.splat(2.0));
+    let one = simd.splat(1.0);
     let doubled = exp(simd, simd.add(magnitude, magnitude));
-    let large = simd.sub(one, simd.div(two, simd.add(doubled, one)));
+    let share = simd.reciprocal(simd.add(doubled, one));
+    let large = simd.sub(one, simd.add(share, share));
     let is_negative = simd.less(x, simd.splat(0.0));
     let large = simd.select(is_negative, simd.sub(simd.splat(0.0), large), large);
     let is_small = simd.less(magnitude, simd.splat(TANH_SMALL));
-    unless_nan(simd, x, simd.select(is_small, small, large))
+    simd.select(is_small, small, large)
 }
 
 /// 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-    let one = simd.splat(1.0);
-    let power = exp(simd, simd.sub(simd.splat(0.0), simd.abs(x)));
-    let above = simd.div(one, simd.add(one, power));
-    let is_negative = simd.less(x, simd.splat(0.0));
-    let sigmoid = simd.select(is_negative, simd.mul(power, above), above);
-    unless_nan(simd, x, sigmoid)
+    let zero = simd.splat(0.0);
+    let power = exp(simd, simd.sub(zero, simd.abs(x)));
+    let above = simd.reciprocal(simd.add(simd.splat(1.0), power));
+    simd.select(simd.less(x, zero), simd.mul(power, above), above)
 }
 
 /// x · sigmoid(x), which is -0 where that is less than the smallest float.
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-    let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+    let zero = simd.splat(0.0);
     let (factor, exponent) = exp_parts(simd, simd.sub(zero, simd.abs(x)));
-    let power = scale(simd, factor, exponent);
-    let above = simd.div(one, simd.add(one, power));
+    let power = simd.scale(factor, exponent);
+    let above = simd.reciprocal(simd.add(simd.splat(1.0), power));
     // Infinity times zero is not wanted, and the power alone is subnormal before the product is.
-    let finite = simd.max(x, simd.splat(-200.0));
+    let finite = simd.max(simd.splat(-200.0), x);
     let below = simd.mul(simd.mul(finite, factor), above);
-    let below = scale(simd, below, exponent);
-    let is_negative = simd.less(x, zero);
-    unless_nan(simd, x, simd.select(is_negative, below, simd.mul(x, above)))
+    let below = simd.scale(below, exponent);
+    simd.select(simd.less(x, zero), below, simd.mul(x, above))
 }
 
 /// x · Φ(x).
 #[inline(always)]
 pub(crate) fn gelu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     let (one, three) = (simd.splat(1.0), simd.splat(3.0));
-    let t = simd.min(simd.abs(x), simd.splat(TAIL_END));
-    let shape = polynomial(simd, &TAIL, simd.div(three, simd.add(three, t)));
+    let t = simd.min(simd.splat(TAIL_END), simd.abs(x));
+    let w = simd.mul(three, simd.reciprocal(simd.add(three, t)));
+    let shape = polynomial(simd, &TAIL, w);
     // What the square loses when it is rounded is not small beside 1 when it is exponentiated.
     let squared = simd.mul(t, t);
     let lost = simd.lost(t, t, squared);
     let (factor, exponent) = exp_parts(simd, simd.mul(squared, simd.splat(-0.5)));
     let factor = simd.mul_add(simd.mul(lost, simd.splat(-0.5)), factor, factor);
     let tail = simd.mul(shape, factor);
-    let below = simd.mul(simd.max(x, simd.splat(-TAIL_END)), tail);
-    let below = scale(simd, below, exponent);
-    let above = simd.mul(x, simd.sub(one, scale(simd, tail, exponent)));
-    let is_negative = simd.less(x, simd.splat(0.0));
-    unless_nan(simd, x, simd.select(is_negative, below, above))
+    let below = simd.mul(simd.max(simd.splat(-TAIL_END), x), tail);
+    let below = simd.scale(below, exponent);
+    let above = simd.mul(x, simd.sub(one, simd.scale(tail, exponent)));
+    simd.select(simd.less(x, simd.splat(0.0)), below, above)
 }
 
 /// x · sigmoid(√(8/π) · (x + 0.044715 · x³)).
@@ -156,17 +139,16 @@ pub(crate) fn gelu_tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     const FIRST: f32 = 1.595_769;
     const THIRD: f32 = FIRST * 0.044_715;
     // Beyond it the result is 0 or x; the cube must not become infinite.
-    let end = simd.splat(30.0);
-    let near = simd.max(simd.min(x, end), simd.sub(simd.splat(0.0), end));
+    const END: f32 = 30.0;
+    let finite = simd.max(simd.splat(-END), x);
+    let near = simd.min(simd.splat(END), finite);
     let squared = simd.mul(near, near);
     let slope = simd.mul_add(squared, simd.splat(THIRD), simd.splat(FIRST));
-    let share = sigmoid(simd, simd.mul(near, slope));
-    let finite = simd.max(x, simd.splat(-30.0));
-    unless_nan(simd, x, simd.mul(finite, share))
+    simd.mul(finite, sigmoid(simd, simd.mul(near, slope)))
 }
 
 /// The larger one of x and 0.
 #[inline(always)]
 pub(crate) fn relu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-    unless_nan(simd, x, simd.max(x, simd.splat(0.0)))
+    simd.max(simd.splat(0.0), x)
 }

@@ -272,7 +272,7 @@ struct Max;
 impl Pairing for Max {
     #[inline(always)]
     fn of<S: Simd>(self, simd: S, a: S::Floats, b: S::Floats) -> S::Floats {
-        or_nan(simd, a, b, simd.max(a, b))
+        or_nan(simd, a, simd.max(a, b))
     }
 }
 
@@ -282,14 +282,13 @@ struct Min;
 impl Pairing for Min {
     #[inline(always)]
     fn of<S: Simd>(self, simd: S, a: S::Floats, b: S::Floats) -> S::Floats {
-        or_nan(simd, a, b, simd.min(a, b))
+        or_nan(simd, a, simd.min(a, b))
     }
 }
 
-/// `result`, or whichever operand is not a number.
+/// `result`, which is not a number if the second operand is not, unless `a` is not.
 #[inline(always)]
-pub(crate) fn or_nan<S: Simd>(simd: S, a: S::Floats, b: S::Floats, result: S::Floats) -> S::Floats {
-    let result = simd.select(simd.is_nan(b), b, result);
+pub(crate) fn or_nan<S: Simd>(simd: S, a: S::Floats, result: S::Floats) -> S::Floats {
     simd.select(simd.is_nan(a), a, result)
 }
 
@@ -329,15 +328,23 @@ impl<F: Function> Kernel for Map<'_, F> {
         let function = self.function;
         match self.from {
             Some(from) => {
-                let (to, to_rest) = whole::<S>(self.to);
-                let (from, from_rest) = from.split_at(to.len());
-                for (to, from) in to
+                let out = Out::new(simd, self.to);
+                let (first, from) = from.split_at(out.first.len());
+                let (from, rest) = from.split_at(out.whole.len());
+                simd.store_some(out.first, function.of(simd, simd.load_some(first, 0.0)));
+                for (to, from) in out
+                    .whole
                     .chunks_exact_mut(S::LANES)
                     .zip(from.chunks_exact(S::LANES))
                 {
-                    simd.store(to, function.of(simd, simd.load(from)));
+                    let floats = function.of(simd, simd.load(from));
+                    match out.is_long {
+                        true => simd.store_past_caches(to, floats),
+                        false => simd.store(to, floats),
+                    }
                 }
-                simd.store_some(to_rest, function.of(simd, simd.load_some(from_rest, 0.0)));
+                simd.store_some(out.rest, function.of(simd, simd.load_some(rest, 0.0)));
+                out.end(simd);
             }
             None => {
                 let (to, rest) = whole::<S>(self.to);
@@ -363,26 +370,80 @@ impl<P: Pairing> Kernel for Zip<'_, P> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let pairing = self.pairing;
-        let (to, to_rest) = whole::<S>(self.to);
-        let (b, b_rest) = self.b.split_at(to.len());
-        let to_chunks = to.chunks_exact_mut(S::LANES);
-        let b_chunks = b.chunks_exact(S::LANES);
         match self.a {
             Some(a) => {
-                let (a, a_rest) = a.split_at(b.len());
-                for ((to, b), a) in to_chunks.zip(b_chunks).zip(a.chunks_exact(S::LANES)) {
-                    simd.store(to, pairing.of(simd, simd.load(a), simd.load(b)));
+                let out = Out::new(simd, self.to);
+                let (first, whole) = (out.first.len(), out.whole.len());
+                let ((a_first, a), (b_first, b)) = (a.split_at(first), self.b.split_at(first));
+                let ((a, a_rest), (b, b_rest)) = (a.split_at(whole), b.split_at(whole));
+                let pair = |a, b| pairing.of(simd, simd.load_some(a, 0.0), simd.load_some(b, 0.0));
+                simd.store_some(out.first, pair(a_first, b_first));
+                for ((to, b), a) in out
+                    .whole
+                    .chunks_exact_mut(S::LANES)
+                    .zip(b.chunks_exact(S::LANES))
+                    .zip(a.chunks_exact(S::LANES))
+                {
+                    let floats = pairing.of(simd, simd.load(a), simd.load(b));
+                    match out.is_long {
+                        true => simd.store_past_caches(to, floats),
+                        false => simd.store(to, floats),
+                    }
                 }
-                let (a, b) = (simd.load_some(a_rest, 0.0), simd.load_some(b_rest, 0.0));
-                simd.store_some(to_rest, pairing.of(simd, a, b));
+                simd.store_some(out.rest, pair(a_rest, b_rest));
+                out.end(simd);
             }
             None => {
-                for (to, b) in to_chunks.zip(b_chunks) {
+                let (to, to_rest) = whole::<S>(self.to);
+                let (b, b_rest) = self.b.split_at(to.len());
+                for (to, b) in to.chunks_exact_mut(S::LANES).zip(b.chunks_exact(S::LANES)) {
                     simd.store(to, pairing.of(simd, simd.load(to), simd.load(b)));
                 }
                 let (a, b) = (simd.load_some(to_rest, 0.0), simd.load_some(b_rest, 0.0));
                 simd.store_some(to_rest, pairing.of(simd, a, b));
             }
+        }
+    }
+}
+
+/// A result of more elements is in no cache when it is complete.
+const LONG: usize = 4 << 20;
+
+/// A result that is written beside its operands. A long one is written without reading its lines first and without driving
+/// others out of the caches, which takes whole lines.
+struct Out<'a> {
+    is_long: bool,
+    /// Those before the first line, if it is long.
+    first: &'a mut [f32],
+    whole: &'a mut [f32],
+    /// Less than a vector.
+    rest: &'a mut [f32],
+}
+
+impl<'a> Out<'a> {
+    #[inline(always)]
+    fn new<S: Simd>(_: S, elements: &'a mut [f32]) -> Out<'a> {
+        let is_long = elements.len() > LONG;
+        let first = match is_long {
+            true => elements.as_ptr().align_offset(size_of::<f32>() * S::LANES),
+            false => 0,
+        };
+        // A slice of floats can be aligned within a vector.
+        let (first, elements) = elements.split_at_mut(first.min(S::LANES - 1));
+        let (whole, rest) = whole::<S>(elements);
+        Out {
+            is_long,
+            first,
+            whole,
+            rest,
+        }
+    }
+
+    /// What is written past the caches is seen by other processors in order with what comes after.
+    #[inline(always)]
+    fn end<S: Simd>(self, simd: S) {
+        if self.is_long {
+            simd.fence();
         }
     }
 }

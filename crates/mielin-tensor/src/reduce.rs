@@ -122,7 +122,7 @@ impl Kernel for Max<'_> {
 pub(crate) fn largest<S: Simd>(simd: S, elements: &[f32]) -> f32 {
     let mut found = [simd.splat(f32::NEG_INFINITY); STREAMS];
     let mut blocks = elements.chunks_exact(STREAMS * S::LANES);
-    let larger = |a, b| or_nan(simd, a, b, simd.max(a, b));
+    let larger = |a, b| or_nan(simd, a, simd.max(a, b));
     for block in &mut blocks {
         for (found, floats) in found.iter_mut().zip(block.chunks_exact(S::LANES)) {
             *found = larger(*found, simd.load(floats));

@@ -76,6 +76,20 @@ pub(crate) trait Simd: Copy {
     /// `count` elements may be written there.
     unsafe fn write_some(self, to: *mut f32, count: usize, floats: Self::Floats);
 
+    /// Writes a vector that is not kept in the caches where the backend can help it. [`fence`](Self::fence) orders it with what is
+    /// written after.
+    ///
+    /// # Safety
+    /// [`LANES`](Self::LANES) elements may be written there, and it is aligned like all of them together.
+    #[inline(always)]
+    unsafe fn write_past_caches(self, to: *mut f32, floats: Self::Floats) {
+        // SAFETY: the caller's promise.
+        unsafe { self.write(to, floats) }
+    }
+    /// Orders what was written past the caches with what is written after.
+    #[inline(always)]
+    fn fence(self) {}
+
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
@@ -84,15 +98,30 @@ pub(crate) trait Simd: Copy {
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// What `product`, which is the rounded `a · b`, lacks of it, as long as neither is subnormal or too large.
     fn lost(self, a: Self::Floats, b: Self::Floats, product: Self::Floats) -> Self::Floats;
-    /// The larger one of each two. If one is not a number, either of them.
+    /// The larger one of each two. It is not a number if `b` is not; if only `a` is not, it is either of them.
     fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
-    /// The smaller one of each two. If one is not a number, either of them.
+    /// The smaller one of each two. It is not a number if `b` is not; if only `a` is not, it is either of them.
     fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// Rounds to whole numbers, halves to even ones; for magnitudes below 2²².
     fn round(self, a: Self::Floats) -> Self::Floats;
     fn sqrt(self, a: Self::Floats) -> Self::Floats;
     /// Two to the power of each, which are whole numbers from -126 to 127.
     fn power_of_two(self, exponents: Self::Floats) -> Self::Floats;
+    /// Times two to the power of whole numbers from -252 to 254, rounded once, also where the result is subnormal.
+    #[inline(always)]
+    fn scale(self, x: Self::Floats, exponents: Self::Floats) -> Self::Floats {
+        let half = self.round(self.mul(exponents, self.splat(0.5)));
+        let rest = self.sub(exponents, half);
+        self.mul(
+            self.mul(x, self.power_of_two(half)),
+            self.power_of_two(rest),
+        )
+    }
+    /// 1 / a, within one unit in the last place, for a from 1 to 2¹⁰⁰.
+    #[inline(always)]
+    fn reciprocal(self, a: Self::Floats) -> Self::Floats {
+        self.div(self.splat(1.0), a)
+    }
 
     fn less(self, a: Self::Floats, b: Self::Floats) -> Self::Mask;
     fn is_equal(self, a: Self::Floats, b: Self::Floats) -> Self::Mask;
@@ -211,6 +240,16 @@ pub(crate) trait Simd: Copy {
         assert!(to.len() >= Self::LANES);
         // SAFETY: there are as many.
         unsafe { self.write(to.as_mut_ptr(), floats) }
+    }
+
+    /// Writes a vector to the beginning of a slice which is aligned like a vector, or panics. It is not kept in the caches where the
+    /// backend can help it.
+    #[inline(always)]
+    fn store_past_caches(self, to: &mut [f32], floats: Self::Floats) {
+        let to = &mut to[..Self::LANES];
+        assert!(to.as_ptr().addr().is_multiple_of(size_of_val(to)));
+        // SAFETY: there are as many, and they are aligned.
+        unsafe { self.write_past_caches(to.as_mut_ptr(), floats) }
     }
 
     /// Writes as much of a vector as a slice has room for.

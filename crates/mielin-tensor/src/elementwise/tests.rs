@@ -84,6 +84,31 @@ fn a_place_has_no_influence() {
     }
 }
 
+/// Wherever a long result begins and ends, all of it is written and nothing else.
+#[test]
+fn results_past_the_caches() {
+    let len = LONG + 37;
+    let (a, b) = (numbers(len, 6), numbers(len, 7));
+    let mut to = vec![7.0; len + 2];
+    for backend in supported() {
+        for (before, operation) in [Binary::Add, Binary::Sub].into_iter().enumerate() {
+            to.fill(7.0);
+            let out = &mut to[before..][..len];
+            operation.apply_by(backend, Some(&a), &b, out);
+            let expected = a.iter().zip(&b).map(|(a, b)| exactly(operation, *a, *b));
+            assert!(out.iter().copied().eq(expected), "{backend} {operation:?}");
+            assert_eq!(to.iter().filter(|it| **it == 7.0).count(), 2);
+            let out = &mut to[before..][..len];
+            Unary::Relu.apply_by(backend, Some(&a), out);
+            assert!(
+                out.iter().copied().eq(a.iter().map(|a| a.max(0.0))),
+                "{backend}"
+            );
+            assert_eq!(to.iter().filter(|it| **it == 7.0).count(), 2);
+        }
+    }
+}
+
 #[test]
 fn products_that_are_added() {
     let x = numbers(37, 4);

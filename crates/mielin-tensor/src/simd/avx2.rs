@@ -260,6 +260,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn write_past_caches(self, to: *mut f32, floats: Self::Floats) {
+        unsafe { _mm256_stream_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn prefetch(self, from: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }

@@ -157,6 +157,27 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
     }
 
     #[inline(always)]
+    fn scale(self, x: __m512, exponents: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(x, exponents) }
+    }
+
+    /// A division takes as long as thirty multiplications. The first guess is the line through the bits of a float as an integer
+    /// that is closest to those of its reciprocal, and off by a twentieth; each step raises the error to the power of three
+    /// (Schulz's iteration of third order).
+    #[inline(always)]
+    fn reciprocal(self, a: __m512) -> __m512 {
+        let one = self.splat(1.0);
+        let bits =
+            unsafe { _mm512_sub_epi32(_mm512_set1_epi32(0x7ef3_11c3), _mm512_castps_si512(a)) };
+        let mut guess = unsafe { _mm512_castsi512_ps(bits) };
+        for _ in 0..2 {
+            let off = unsafe { _mm512_fnmadd_ps(a, guess, one) };
+            guess = self.mul_add(guess, self.mul_add(off, off, off), guess);
+        }
+        guess
+    }
+
+    #[inline(always)]
     fn power_of_two(self, exponents: __m512) -> __m512 {
         unsafe {
             let biased = _mm512_add_epi32(_mm512_cvtps_epi32(exponents), _mm512_set1_epi32(127));
@@ -263,6 +284,16 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
                 false => right,
             }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn write_past_caches(self, to: *mut f32, floats: Self::Floats) {
+        unsafe { _mm512_stream_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        unsafe { _mm_sfence() }
     }
 
     #[inline(always)]

@@ -43,6 +43,9 @@ impl Kernel for Operations {
         check(simd.div(x, y), &|i| a[i] / b[i]);
         check(simd.max(x, y), &|i| a[i].max(b[i]));
         check(simd.min(x, y), &|i| a[i].min(b[i]));
+        let nan = simd.splat(f32::NAN);
+        assert!(all(simd.max(x, nan)).iter().all(|it| it.is_nan()));
+        assert!(all(simd.min(x, nan)).iter().all(|it| it.is_nan()));
         check(simd.abs(x), &|i| a[i].abs());
         check(simd.sqrt(simd.abs(x)), &|i| a[i].abs().sqrt());
         let many = simd.mul(x, simd.splat(1_000.0));
@@ -53,6 +56,22 @@ impl Kernel for Operations {
         check(simd.power_of_two(rounded), &|i| {
             2_f32.powi(halves[i].round_ties_even() as i32)
         });
+        check(
+            simd.scale(simd.splat(0.75), simd.mul(rounded, simd.splat(2.0))),
+            &|i| {
+                let exponent = 2 * halves[i].round_ties_even() as i32;
+                (0.75 * 2_f64.powi(exponent)) as f32
+            },
+        );
+        let subnormal = simd.scale(simd.splat(1.2345), simd.splat(-140.0));
+        check(subnormal, &|_| {
+            (1.2345_f32 as f64 * 2_f64.powi(-140)) as f32
+        });
+        let from_1 = simd.add(simd.mul(simd.abs(x), simd.splat(99.0)), simd.splat(1.0));
+        for (a, found) in all(from_1).iter().zip(all(simd.reciprocal(from_1))) {
+            let ulps = (f64::from(found) * f64::from(*a) - 1.0) / f64::from(f32::EPSILON);
+            assert!(ulps.abs() <= 1.0, "1 / {a} is not {found}");
+        }
         let lost = simd.lost(x, y, simd.mul(x, y));
         check(lost, &|i| {
             (f64::from(a[i]) * f64::from(b[i]) - f64::from(a[i] * b[i])) as f32
