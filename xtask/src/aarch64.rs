@@ -15,6 +15,12 @@ use crate::workspace::Workspace;
 const C_COMPILER: &str = "aarch64-linux-gnu-gcc";
 const ARCHIVER: &str = "aarch64-linux-gnu-ar";
 const EMULATOR: &str = "qemu-aarch64-static";
+/// Has all that the kernels can use, also FEAT_I8MM.
+const NEWEST: &str = "max";
+/// With FEAT_DotProd but not FEAT_I8MM, and with neither.
+const OLDER: [&str; 2] = ["neoverse-n1", "cortex-a53"];
+/// The tests that go other ways on those, by parts of their names.
+const ON_BYTES: [&str; 2] = ["bytes", "quantised"];
 
 /// Builds it, and prints the path of the program.
 ///
@@ -40,16 +46,26 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(output.join(PROFILE).join("mielin"))
 }
 
-/// Runs the unit tests of the tensor kernels on the emulated processor.
+/// Runs the unit tests of the tensor kernels on an emulated processor, and those that multiply bytes on others, too.
 ///
 /// # Errors
 /// As for [`run`], or a test failed.
 pub(crate) fn test_kernels(workspace: &Workspace) -> Result<()> {
+    test_on(workspace, NEWEST, &[])?;
+    for model in OLDER {
+        test_on(workspace, model, &ON_BYTES)?;
+    }
+    Ok(())
+}
+
+fn test_on(workspace: &Workspace, model: &str, names: &[&str]) -> Result<()> {
     let (mut cargo, _) = cargo(workspace)?;
-    let runner = format!("{EMULATOR} -L /usr/aarch64-linux-gnu");
+    let runner = format!("{EMULATOR} -L /usr/aarch64-linux-gnu -cpu {model}");
     cargo
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER", runner)
-        .args(["test", "--locked", "--package", "mielin-tensor", "--lib"]);
+        .args(["test", "--locked", "--package", "mielin-tensor", "--lib"])
+        .arg("--")
+        .args(names);
     run_command(&mut cargo)
 }
 

@@ -15,7 +15,7 @@ pub enum Backend {
     Scalar,
     /// Vectors of 128 bits of WebAssembly, if the crate is compiled for a target that has them.
     Simd128,
-    /// Vectors of 128 bits of 64-bit Arm.
+    /// Vectors of 128 bits of 64-bit Arm, with products of bytes where the processor has them (FEAT_DotProd, FEAT_I8MM).
     Neon,
     /// Vectors of 256 bits and fused multiply-add of x86-64.
     Avx2,

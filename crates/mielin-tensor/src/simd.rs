@@ -39,6 +39,8 @@ pub(crate) trait Simd: Copy {
     const TERMS: usize;
     /// Whether bytes of the left factor are taken as if 128 were added to each.
     const LEFT_IS_UNSIGNED: bool;
+    /// Whether [`add_pairs`](Self::add_pairs) is faster than [`add_products`](Self::add_products) where there are two rows.
+    const PAIRS: bool = false;
 
     /// [`LANES`](Self::LANES) floats.
     type Floats: Copy;
@@ -160,6 +162,26 @@ pub(crate) trait Simd: Copy {
         left: Self::Integers,
         right: Self::Integers,
     ) -> Self::Integers;
+    /// Adds, modulo 2³², to the sums of two rows the products of two words of each with two words of each column, of which there are
+    /// [`LANES`](Self::LANES). [`rows_of_pairs`](Self::rows_of_pairs) says which sum is where; first all are 0.
+    ///
+    /// # Safety
+    /// Two words may be read from each place on the left.
+    #[inline(always)]
+    unsafe fn add_pairs(
+        self,
+        sums: [Self::Integers; 2],
+        left: [*const i32; 2],
+        right: [Self::Integers; 2],
+    ) -> [Self::Integers; 2] {
+        // SAFETY: as for this function.
+        unsafe { add_pairs_by_rows(self, sums, left, right) }
+    }
+    /// The sums of the first row, and of the second one.
+    #[inline(always)]
+    fn rows_of_pairs(self, sums: [Self::Integers; 2]) -> [Self::Integers; 2] {
+        sums
+    }
     /// Reads [`TERMS`](Self::TERMS) bytes for each lane, as they are on the right.
     ///
     /// # Safety
@@ -294,7 +316,7 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
             None => portable::Portable.call(kernel),
         },
         #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
-        Backend::Neon => match neon::Neon::new() {
+        Backend::Neon => match neon::Neon::<{ neon::WIDENED }>::new() {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
         },
@@ -302,6 +324,42 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
         Backend::Simd128 => simd128::Simd128.call(kernel),
         _ => portable::Portable.call(kernel),
     }
+}
+
+/// As [`run`], for a kernel that multiplies bytes, by the best instructions for that which the processor has. Other kernels are not
+/// compiled for each of them.
+pub(crate) fn run_on_bytes<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    if backend == Backend::Neon {
+        if let Some(simd) = neon::Neon::<{ neon::SQUARES }>::new() {
+            return simd.call(kernel);
+        }
+        if let Some(simd) = neon::Neon::<{ neon::DOTS }>::new() {
+            return simd.call(kernel);
+        }
+    }
+    run(backend, kernel)
+}
+
+/// What [`Simd::add_pairs`] does, one row after the other.
+///
+/// # Safety
+/// As for that.
+#[inline(always)]
+unsafe fn add_pairs_by_rows<S: Simd>(
+    simd: S,
+    mut sums: [S::Integers; 2],
+    left: [*const i32; 2],
+    right: [S::Integers; 2],
+) -> [S::Integers; 2] {
+    for (sum, left) in sums.iter_mut().zip(left) {
+        for (word, columns) in right.into_iter().enumerate() {
+            // SAFETY: two words may be read from there.
+            let row = simd.splat_integer(unsafe { *left.add(word) });
+            *sum = simd.add_products(*sum, row, columns);
+        }
+    }
+    sums
 }
 
 /// Whether the processor and its operating system have what a backend needs.

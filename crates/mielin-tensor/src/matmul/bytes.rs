@@ -3,6 +3,10 @@
 //! Some bytes that are next to each other in depth, as many as a lane multiplies in one step, are a word of 32 bits, and words
 //! take the places that floats have in the product of floats. Where a processor multiplies unsigned bytes with signed ones, 128 is
 //! added to each byte of the left factor, and 128 times the sum of a column taken from the column of the product.
+//!
+//! Where an instruction multiplies two rows with two columns ([`Simd::PAIRS`]), blocks in registers are made of such squares, two
+//! words deep, of the same words. Rows times columns as they lie are not: bringing those together takes as many instructions as it
+//! saves.
 
 use core::ops::Range;
 
@@ -45,7 +49,7 @@ pub(crate) fn matmul_i8_by(
         c.elements_mut()[row].fill(0);
     }
     if rows > 0 && columns > 0 && depth > 0 {
-        simd::run(backend, Multiply { a, b, c });
+        simd::run_on_bytes(backend, Multiply { a, b, c });
     }
     Ok(())
 }
@@ -476,7 +480,7 @@ impl Kernel for Sums<'_> {
 #[inline(always)]
 fn of_rows<S: Simd, const V: usize>(simd: S, product: Sums<'_>) {
     match product.tile.rows {
-        1 => sums::<S, 1, V>(simd, product),
+        1 => by_rows::<S, 1, V>(simd, product),
         2 => sums::<S, 2, V>(simd, product),
         3 => sums::<S, 3, V>(simd, product),
         4 => sums::<S, 4, V>(simd, product),
@@ -490,6 +494,14 @@ fn of_rows<S: Simd, const V: usize>(simd: S, product: Sums<'_>) {
 
 #[inline(always)]
 fn sums<S: Simd, const R: usize, const V: usize>(simd: S, product: Sums<'_>) {
+    match S::PAIRS {
+        true => by_pairs::<S, R, V>(simd, product),
+        false => by_rows::<S, R, V>(simd, product),
+    }
+}
+
+#[inline(always)]
+fn by_rows<S: Simd, const R: usize, const V: usize>(simd: S, product: Sums<'_>) {
     let Sums { tile, sums: out } = product;
     let width = V * S::LANES;
     assert!(tile.left.len() >= (R - 1) * LEFT_STRIDE + tile.words);
@@ -526,6 +538,80 @@ fn sums<S: Simd, const R: usize, const V: usize>(simd: S, product: Sums<'_>) {
                 v += 1;
             }
             i += 1;
+        }
+    }
+}
+
+/// Two rows and two words at a time.
+#[inline(always)]
+fn by_pairs<S: Simd, const R: usize, const V: usize>(simd: S, product: Sums<'_>) {
+    // Sums begin at 0, not at the offsets.
+    const { assert!(!(S::PAIRS && S::LEFT_IS_UNSIGNED)) };
+    let Sums { tile, sums: out } = product;
+    let width = V * S::LANES;
+    assert!(tile.left.len() >= (R - 1) * LEFT_STRIDE + tile.words);
+    assert!(tile.right.len() >= tile.words * width);
+    let mut sums = [[[simd.splat_integer(0); 2]; V]; TILE[0] / 2];
+    let mut rows = [tile.left.as_ptr(); R];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = row.wrapping_add(i * LEFT_STRIDE);
+    }
+    let mut right = tile.right.as_ptr();
+    // SAFETY: it was asserted that there are so many words; rows of `out` are as long as the widest block.
+    unsafe {
+        for _ in 0..tile.words / 2 {
+            let mut columns = [[simd.splat_integer(0); 2]; V];
+            for (v, [first, second]) in columns.iter_mut().enumerate() {
+                *first = simd.read_integers(right.add(v * S::LANES));
+                *second = simd.read_integers(right.add(width + v * S::LANES));
+            }
+            add_words(simd, &mut sums, rows, &columns);
+            for row in &mut rows {
+                *row = row.wrapping_add(2);
+            }
+            right = right.wrapping_add(2 * width);
+        }
+        if tile.words % 2 == 1 {
+            let mut columns = [[simd.splat_integer(0); 2]; V];
+            for (v, [first, _]) in columns.iter_mut().enumerate() {
+                *first = simd.read_integers(right.add(v * S::LANES));
+            }
+            let last = rows.map(|row| [*row, 0]);
+            let mut rows = [last[0].as_ptr(); R];
+            for (row, words) in rows.iter_mut().zip(&last) {
+                *row = words.as_ptr();
+            }
+            add_words(simd, &mut sums, rows, &columns);
+        }
+        let mut i = 0;
+        while i < R {
+            let mut v = 0;
+            while v < V {
+                let row = simd.rows_of_pairs(sums[i / 2][v])[i % 2];
+                simd.write_integers(out[i].as_mut_ptr().add(v * S::LANES), row);
+                v += 1;
+            }
+            i += 1;
+        }
+    }
+}
+
+/// Adds the products of two words of each row with two of each column. If the number of rows is odd, the last one is its own partner.
+///
+/// # Safety
+/// Two words may be read from each row.
+#[inline(always)]
+unsafe fn add_words<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[[S::Integers; 2]; V]; TILE[0] / 2],
+    rows: [*const i32; R],
+    columns: &[[S::Integers; 2]; V],
+) {
+    for (pair, sums) in sums.iter_mut().enumerate().take(R.div_ceil(2)) {
+        let rows = [rows[2 * pair], rows[(2 * pair + 1).min(R - 1)]];
+        for (sums, columns) in sums.iter_mut().zip(columns) {
+            // SAFETY: as for this function.
+            *sums = unsafe { simd.add_pairs(*sums, rows, *columns) };
         }
     }
 }
@@ -612,6 +698,12 @@ mod tests {
                     let b = MatRef::row_major(&right, 9, 4_000).unwrap().transposed();
                     check(backend, a, b);
                     check(backend, part(a, [0, 0], [1, 4_000]), b);
+                    // The same by copied blocks.
+                    check(
+                        backend,
+                        MatRef::row_major(&left, 4_000, 9).unwrap().transposed(),
+                        b,
+                    );
                 }
             }
         }

@@ -1,41 +1,120 @@
 //! Vectors of 128 bits of 64-bit Arm.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use mielin_hal::{CpuFeature, HardwareCapabilities};
 
 use super::{Kernel, Simd};
 use crate::backend::Backend;
 
-#[derive(Clone, Copy)]
-pub(super) struct Neon(());
+/// Bytes are widened to 16 bits before they are multiplied.
+pub(super) const WIDENED: u8 = 0;
+/// Each lane adds up the products of four bytes (FEAT_DotProd).
+pub(super) const DOTS: u8 = 1;
+/// Four lanes have two rows and two columns, and each adds up the products of eight bytes, too (FEAT_I8MM).
+pub(super) const SQUARES: u8 = 2;
 
-impl Neon {
+/// With one of these ways to multiply bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Neon<const BYTES: u8>(());
+
+impl<const BYTES: u8> Neon<BYTES> {
     /// The vectors, if this processor has them.
-    pub(super) fn new() -> Option<Neon> {
-        super::proved(Backend::Neon).then_some(Neon(()))
+    pub(super) fn new() -> Option<Neon<BYTES>> {
+        let has = BYTES == WIDENED || BYTES <= best_for_bytes();
+        (has && super::proved(Backend::Neon)).then_some(Neon(()))
+    }
+}
+
+/// The best way that the processor has. It is asked once.
+fn best_for_bytes() -> u8 {
+    /// One more than it; 0 before it is known.
+    static KNOWN: AtomicU8 = AtomicU8::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let machine = HardwareCapabilities::detect();
+            let best = match [CpuFeature::DotProd, CpuFeature::I8mm].map(|it| machine.has(it)) {
+                [true, true] => SQUARES,
+                [true, false] => DOTS,
+                [false, _] => WIDENED,
+            };
+            KNOWN.store(best + 1, Ordering::Relaxed);
+            best
+        }
+        known => known - 1,
     }
 }
 
 #[target_feature(enable = "neon")]
-fn run<K: Kernel>(simd: Neon, kernel: K) -> K::Output {
+fn run<K: Kernel>(simd: Neon<WIDENED>, kernel: K) -> K::Output {
     kernel.run(simd)
+}
+
+#[target_feature(enable = "neon,dotprod")]
+fn run_dots<K: Kernel>(simd: Neon<DOTS>, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "neon,dotprod,i8mm")]
+fn run_squares<K: Kernel>(simd: Neon<SQUARES>, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+/// Adds to each lane the products of its four signed bytes, as `vdotq_s32` does, which is not stable.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn sdot(mut sums: int32x4_t, left: int32x4_t, right: int32x4_t) -> int32x4_t {
+    // SAFETY: SDOT changes nothing but the register of the sums, and its feature is enabled.
+    unsafe {
+        asm!(
+            "sdot {sums:v}.4s, {left:v}.16b, {right:v}.16b",
+            sums = inout(vreg) sums,
+            left = in(vreg) left,
+            right = in(vreg) right,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
+/// Adds to two rows of two sums the products of two rows of eight signed bytes with two columns of as many, as `vmmlaq_s32` does, which
+/// is not stable.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn smmla(mut sums: int32x4_t, rows: int32x4_t, columns: int32x4_t) -> int32x4_t {
+    // SAFETY: SMMLA changes nothing but the register of the sums, and its feature is enabled.
+    unsafe {
+        asm!(
+            "smmla {sums:v}.4s, {rows:v}.16b, {columns:v}.16b",
+            sums = inout(vreg) sums,
+            rows = in(vreg) rows,
+            columns = in(vreg) columns,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
 }
 
 const LANES: usize = 4;
 
-// SAFETY (for all blocks below): there is a `Neon`, so the processor has the instructions. What is read and written is what
-// the caller promised.
+// SAFETY (for all blocks below): there is a `Neon`, so the processor has the instructions, those for bytes too. What is read and written
+// is what the caller promised.
 #[allow(
     clippy::undocumented_unsafe_blocks,
     reason = "one reason holds for all of them, and stands above"
 )]
-impl Simd for Neon {
+impl<const BYTES: u8> Simd for Neon<BYTES> {
     const LANES: usize = LANES;
-    // 24 sums, 3 vectors of the right factor and an element of the left one, of 32 registers.
-    const PRODUCT: [usize; 2] = [8, 3];
+    // 24 sums, 3 vectors of the right factor and an element of the left one, of 32 registers. By pairs there are 6 vectors of the
+    // right factor and two halves of one of the left: then 24 sums are moved about, and 18 are not.
+    const PRODUCT: [usize; 2] = if BYTES == SQUARES { [6, 3] } else { [8, 3] };
     const DOTS: [usize; 2] = [4, 4];
 
-    const TERMS: usize = 2;
+    const TERMS: usize = if BYTES == WIDENED { 2 } else { 4 };
     const LEFT_IS_UNSIGNED: bool = false;
+    const PAIRS: bool = BYTES == SQUARES;
 
     type Floats = float32x4_t;
     type Integers = int32x4_t;
@@ -44,7 +123,11 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        unsafe { run(self, kernel) }
+        match BYTES {
+            WIDENED => unsafe { run(Neon(()), kernel) },
+            DOTS => unsafe { run_dots(Neon(()), kernel) },
+            _ => unsafe { run_squares(Neon(()), kernel) },
+        }
     }
 
     #[inline(always)]
@@ -214,15 +297,57 @@ impl Simd for Neon {
     #[inline(always)]
     fn add_products(self, sums: int32x4_t, left: int32x4_t, right: int32x4_t) -> int32x4_t {
         unsafe {
+            if BYTES != WIDENED {
+                return sdot(sums, left, right);
+            }
             let (left, right) = (vreinterpretq_s16_s32(left), vreinterpretq_s16_s32(right));
             let low = vmull_s16(vget_low_s16(left), vget_low_s16(right));
             vaddq_s32(sums, vpaddq_s32(low, vmull_high_s16(left, right)))
         }
     }
 
+    /// The sums of the first two columns, those of the first row before those of the second, and of the other two.
+    #[inline(always)]
+    unsafe fn add_pairs(
+        self,
+        sums: [int32x4_t; 2],
+        left: [*const i32; 2],
+        right: [int32x4_t; 2],
+    ) -> [int32x4_t; 2] {
+        unsafe {
+            if BYTES != SQUARES {
+                return super::add_pairs_by_rows(self, sums, left, right);
+            }
+            let rows = vcombine_s32(vld1_s32(left[0]), vld1_s32(left[1]));
+            // The words of a column come together. The compiler does this once for all rows.
+            let [first, second] = right;
+            [
+                smmla(sums[0], rows, vzip1q_s32(first, second)),
+                smmla(sums[1], rows, vzip2q_s32(first, second)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn rows_of_pairs(self, sums: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        unsafe {
+            if BYTES != SQUARES {
+                return sums;
+            }
+            let [first, second] = sums.map(|sums| vreinterpretq_s64_s32(sums));
+            [vzip1q_s64(first, second), vzip2q_s64(first, second)]
+                .map(|sums| vreinterpretq_s32_s64(sums))
+        }
+    }
+
     #[inline(always)]
     unsafe fn read_bytes(self, from: *const i8) -> int32x4_t {
-        unsafe { vreinterpretq_s32_s16(vmovl_s8(vld1_s8(from))) }
+        unsafe {
+            match BYTES {
+                WIDENED => vreinterpretq_s32_s16(vmovl_s8(vld1_s8(from))),
+                _ => vreinterpretq_s32_s8(vld1q_s8(from)),
+            }
+        }
     }
 
     #[inline(always)]

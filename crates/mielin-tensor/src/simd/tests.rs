@@ -132,9 +132,78 @@ impl Kernel for Operations {
     }
 }
 
+/// The same for those on bytes, of which as many as a lane takes are a word.
+struct Words;
+
+impl Kernel for Words {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let all = |integers: S::Integers| {
+            let mut lanes = [0; 64];
+            // SAFETY: no backend has more lanes.
+            unsafe { simd.write_integers(lanes.as_mut_ptr(), integers) };
+            lanes[..S::LANES].to_vec()
+        };
+        // Every byte, in another order and at other places on the left.
+        let right: Vec<i8> = (0..=255_u8).map(|it| it as i8).collect();
+        let left: Vec<i8> = (0..=255_u8).map(|it| (it ^ 0x5A) as i8).collect();
+        let per_vector = S::TERMS * S::LANES;
+        // SAFETY: a vector takes at most 64 bytes.
+        let read = |from: &[i8]| unsafe { simd.read_bytes(from[..per_vector].as_ptr()) };
+        // What is in a lane, as the product has it.
+        let product = |left: &[i8], right: &[i8]| -> i32 {
+            let added = if S::LEFT_IS_UNSIGNED { 128 } else { 0 };
+            let terms = left.iter().zip(right).take(S::TERMS);
+            terms
+                .map(|(a, b)| (i32::from(*a) + added) * i32::from(*b))
+                .sum()
+        };
+        for at in (0..=256 - 2 * per_vector).step_by(per_vector) {
+            let (left, right) = (&left[at..], &right[at..]);
+            let words = simd.to_left(read(left));
+            // Sums begin so far up that they do not fit.
+            let found = all(simd.add_products(simd.splat_integer(i32::MAX), words, read(right)));
+            for (lane, found) in found.into_iter().enumerate() {
+                let byte = lane * S::TERMS;
+                let sum = i32::MAX.wrapping_add(product(&left[byte..], &right[byte..]));
+                assert_eq!(found, sum, "lane {lane} of {}", S::LANES);
+            }
+            // Rows of two words on the left, and two rows of words on the right.
+            let rows = all(words);
+            let no_sums = [simd.splat_integer(0); 2];
+            let columns = [read(right), read(&right[per_vector..])];
+            let places = [rows.as_ptr(), rows[2..].as_ptr()];
+            // SAFETY: there are at least four words.
+            let sums = unsafe { simd.add_pairs(no_sums, places, columns) };
+            for (row, sums) in simd.rows_of_pairs(sums).into_iter().enumerate() {
+                for (lane, found) in all(sums).into_iter().enumerate() {
+                    let sum: i32 = (0..2)
+                        .map(|word| {
+                            let left = &left[(2 * row + word) * S::TERMS..];
+                            product(left, &right[word * per_vector + lane * S::TERMS..])
+                        })
+                        .sum();
+                    assert_eq!(found, sum, "row {row}, lane {lane} of {}", S::LANES);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn operations_of_every_backend() {
     for backend in supported() {
         run(backend, Operations);
+        run_on_bytes(backend, Operations);
+    }
+}
+
+#[test]
+fn words_of_bytes_of_every_backend() {
+    for backend in supported() {
+        run(backend, Words);
+        run_on_bytes(backend, Words);
     }
 }
