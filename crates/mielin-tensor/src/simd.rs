@@ -302,13 +302,9 @@ pub(crate) trait Kernel {
 pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
     match backend {
         #[cfg(target_arch = "x86_64")]
-        Backend::Avx512 => match (
-            avx512::Avx512::<true>::new(),
-            avx512::Avx512::<false>::new(),
-        ) {
-            (Some(simd), _) => simd.call(kernel),
-            (None, Some(simd)) => simd.call(kernel),
-            (None, None) => portable::Portable.call(kernel),
+        Backend::Avx512 => match avx512::Avx512::<false>::new() {
+            Some(simd) => simd.call(kernel),
+            None => portable::Portable.call(kernel),
         },
         #[cfg(target_arch = "x86_64")]
         Backend::Avx2 => match avx2::Avx2::new() {
@@ -329,6 +325,12 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
 /// As [`run`], for a kernel that multiplies bytes, by the best instructions for that which the processor has. Other kernels are not
 /// compiled for each of them.
 pub(crate) fn run_on_bytes<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if backend == Backend::Avx512
+        && let Some(simd) = avx512::Avx512::<true>::new()
+    {
+        return simd.call(kernel);
+    }
     #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
     if backend == Backend::Neon {
         if let Some(simd) = neon::Neon::<{ neon::SQUARES }>::new() {
