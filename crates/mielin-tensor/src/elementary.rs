@@ -83,7 +83,7 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     let small = simd.mul_add(simd.mul(polynomial(simd, &TANH, squared), squared), x, x);
     let one = simd.splat(1.0);
     let doubled = exp(simd, simd.add(magnitude, magnitude));
-    let share = simd.reciprocal(simd.add(doubled, one));
+    let share = simd.quotient(one, simd.add(doubled, one));
     let large = simd.sub(one, simd.add(share, share));
     let is_negative = simd.less(x, simd.splat(0.0));
     let large = simd.select(is_negative, simd.sub(simd.splat(0.0), large), large);
@@ -94,19 +94,19 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
 /// 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-    let zero = simd.splat(0.0);
+    let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
     let power = exp(simd, simd.sub(zero, simd.abs(x)));
-    let above = simd.reciprocal(simd.add(simd.splat(1.0), power));
+    let above = simd.quotient(one, simd.add(one, power));
     simd.select(simd.less(x, zero), simd.mul(power, above), above)
 }
 
 /// x · sigmoid(x), which is -0 where that is less than the smallest float.
 #[inline(always)]
 pub(crate) fn silu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
-    let zero = simd.splat(0.0);
+    let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
     let (factor, exponent) = exp_parts(simd, simd.sub(zero, simd.abs(x)));
     let power = simd.scale(factor, exponent);
-    let above = simd.reciprocal(simd.add(simd.splat(1.0), power));
+    let above = simd.quotient(one, simd.add(one, power));
     // Infinity times zero is not wanted, and the power alone is subnormal before the product is.
     let finite = simd.max(simd.splat(-200.0), x);
     let below = simd.mul(simd.mul(finite, factor), above);
@@ -119,7 +119,7 @@ pub(crate) fn silu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
 pub(crate) fn gelu<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     let (one, three) = (simd.splat(1.0), simd.splat(3.0));
     let t = simd.min(simd.splat(TAIL_END), simd.abs(x));
-    let w = simd.mul(three, simd.reciprocal(simd.add(three, t)));
+    let w = simd.quotient(three, simd.add(three, t));
     let shape = polynomial(simd, &TAIL, w);
     // What the square loses when it is rounded is not small beside 1 when it is exponentiated.
     let squared = simd.mul(t, t);

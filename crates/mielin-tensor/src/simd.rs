@@ -119,10 +119,10 @@ pub(crate) trait Simd: Copy {
             self.power_of_two(rest),
         )
     }
-    /// 1 / a, within one unit in the last place, for a from 1 to 2¹⁰⁰.
+    /// a / b, within one unit in the last place, for a from 1 to 4 and b from 1 to 2¹⁰⁰.
     #[inline(always)]
-    fn reciprocal(self, a: Self::Floats) -> Self::Floats {
-        self.div(self.splat(1.0), a)
+    fn quotient(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        self.div(a, b)
     }
 
     fn less(self, a: Self::Floats, b: Self::Floats) -> Self::Mask;

@@ -161,20 +161,22 @@ impl<const BYTES: bool> Simd for Avx512<BYTES> {
         unsafe { _mm512_scalef_ps(x, exponents) }
     }
 
-    /// A division takes as long as thirty multiplications. The first guess is the line through the bits of a float as an integer
-    /// that is closest to those of its reciprocal, and off by a twentieth; each step raises the error to the power of three
-    /// (Schulz's iteration of third order).
+    /// A division takes as long as thirty multiplications. The first guess of 1 / b is the line through the bits of a float as an
+    /// integer that is closest to those of its reciprocal, and off by a twentieth; each step raises the error to the power of three
+    /// (Schulz's iteration of third order). What the quotient is off by then corrects it.
     #[inline(always)]
-    fn reciprocal(self, a: __m512) -> __m512 {
-        let one = self.splat(1.0);
-        let bits =
-            unsafe { _mm512_sub_epi32(_mm512_set1_epi32(0x7ef3_11c3), _mm512_castps_si512(a)) };
-        let mut guess = unsafe { _mm512_castsi512_ps(bits) };
+    fn quotient(self, a: __m512, b: __m512) -> __m512 {
+        let mut guess = unsafe {
+            let bits = _mm512_sub_epi32(_mm512_set1_epi32(0x7ef3_11c3), _mm512_castps_si512(b));
+            _mm512_castsi512_ps(bits)
+        };
         for _ in 0..2 {
-            let off = unsafe { _mm512_fnmadd_ps(a, guess, one) };
+            let off = unsafe { _mm512_fnmadd_ps(b, guess, self.splat(1.0)) };
             guess = self.mul_add(guess, self.mul_add(off, off, off), guess);
         }
-        guess
+        let quotient = self.mul(a, guess);
+        let off = unsafe { _mm512_fnmadd_ps(b, quotient, a) };
+        self.mul_add(off, guess, quotient)
     }
 
     #[inline(always)]
