@@ -17,6 +17,8 @@ pub enum Backend {
     Simd128,
     /// Vectors of 128 bits of 64-bit Arm, with products of bytes where the processor has them (FEAT_DotProd, FEAT_I8MM).
     Neon,
+    /// Vectors of 128 bits of x86-64, without fused multiply-add.
+    Sse41,
     /// Vectors of 256 bits and fused multiply-add of x86-64.
     Avx2,
     /// Vectors of 512 bits of x86-64 (AVX-512F, BW, DQ and VL), with products of bytes where the processor has them (VNNI).
@@ -25,10 +27,11 @@ pub enum Backend {
 
 impl Backend {
     /// From the simplest to the fastest.
-    pub const ALL: [Backend; 5] = [
+    pub const ALL: [Backend; 6] = [
         Self::Scalar,
         Self::Simd128,
         Self::Neon,
+        Self::Sse41,
         Self::Avx2,
         Self::Avx512,
     ];
@@ -65,6 +68,10 @@ impl Backend {
                 cfg!(all(target_arch = "aarch64", target_feature = "neon"))
                     && has(&[CpuFeature::Neon])
             }
+            Self::Sse41 => {
+                let needed = [CpuFeature::Sse41, CpuFeature::Ssse3, CpuFeature::Sse3];
+                cfg!(target_arch = "x86_64") && has(&needed)
+            }
             Self::Avx2 => cfg!(target_arch = "x86_64") && has(&[CpuFeature::Avx2, CpuFeature::Fma]),
             Self::Avx512 => {
                 let needed = [
@@ -87,6 +94,7 @@ impl Backend {
             Self::Scalar => "scalar",
             Self::Simd128 => "simd128",
             Self::Neon => "neon",
+            Self::Sse41 => "sse4.1",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }

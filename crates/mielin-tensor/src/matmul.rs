@@ -8,8 +8,8 @@
 //! The order in which the terms of an element are added depends on shapes, layouts and the backend, and on nothing else: so results of
 //! one backend are the same from run to run, on any number of threads, and those of different ones differ in the last bits. It
 //! is that of ascending indices, with a sum of its own for each [`DEPTH`], [`STREAMS`] or [`TERMS`] of them; where few rows are multiplied with
-//! contiguous columns, there are as many sums as a vector has elements, which are added in the end. Vectors multiply and
-//! add with one rounding, the scalar backend with two.
+//! contiguous columns, there are as many sums as a vector has elements, which are added in the end. AVX-512, AVX2 and Neon
+//! multiply and add with one rounding, the other backends with two.
 
 #![allow(
     unsafe_code,

@@ -21,6 +21,8 @@ mod neon;
 mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+#[cfg(target_arch = "x86_64")]
+mod sse41;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -308,6 +310,11 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
         },
         #[cfg(target_arch = "x86_64")]
         Backend::Avx2 => match avx2::Avx2::new() {
+            Some(simd) => simd.call(kernel),
+            None => portable::Portable.call(kernel),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Backend::Sse41 => match sse41::Sse41::new() {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
         },

@@ -23,7 +23,7 @@ const MATRIX_BYTES: u32 = 24;
 fn products_at_a_time() -> usize {
     match Backend::active() {
         Backend::Avx512 | Backend::Avx2 => 1 << 30,
-        Backend::Neon => 1 << 28,
+        Backend::Neon | Backend::Sse41 => 1 << 28,
         _ => 1 << 26,
     }
 }
