@@ -16,8 +16,9 @@ const LANES: usize = 4;
 )]
 impl Simd for Simd128 {
     const LANES: usize = LANES;
-    // 12 sums, 2 vectors of the right factor and an element of the left one: what engines put into 16 registers.
-    const PRODUCT: [usize; 2] = [6, 2];
+    // 12 sums, 3 vectors of the right factor and an element of the left one, of 16 registers. Elements of the left one are what engines
+    // take long for: there is one for every three sums.
+    const PRODUCT: [usize; 2] = [4, 3];
     const DOTS: [usize; 2] = [2, 4];
 
     const TERMS: usize = 2;
@@ -45,10 +46,19 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     unsafe fn read_some(self, from: *const f32, count: usize, rest: f32) -> v128 {
-        let mut floats = [rest; LANES];
+        let rest = f32x4_splat(rest);
+        // By lanes: a copy of so many bytes would be a call, around which engines keep no vector in a register.
         unsafe {
-            core::ptr::copy_nonoverlapping(from, floats.as_mut_ptr(), count);
-            v128_load(floats.as_ptr().cast())
+            match count {
+                0 => rest,
+                1 => v128_load32_lane::<0>(rest, from.cast()),
+                2 => v128_load64_lane::<0>(rest, from.cast()),
+                3 => {
+                    let two = v128_load64_lane::<0>(rest, from.cast());
+                    v128_load32_lane::<2>(two, from.add(2).cast())
+                }
+                _ => v128_load(from.cast()),
+            }
         }
     }
 
@@ -59,10 +69,17 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     unsafe fn write_some(self, to: *mut f32, count: usize, floats: v128) {
-        let mut all = [0.0_f32; LANES];
         unsafe {
-            v128_store(all.as_mut_ptr().cast(), floats);
-            core::ptr::copy_nonoverlapping(all.as_ptr(), to, count);
+            match count {
+                0 => {}
+                1 => v128_store32_lane::<0>(floats, to.cast()),
+                2 => v128_store64_lane::<0>(floats, to.cast()),
+                3 => {
+                    v128_store64_lane::<0>(floats, to.cast());
+                    v128_store32_lane::<2>(floats, to.add(2).cast());
+                }
+                _ => v128_store(to.cast(), floats),
+            }
         }
     }
 
