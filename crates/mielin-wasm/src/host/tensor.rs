@@ -125,14 +125,34 @@ impl Matrix {
         MatRef::new(elements, self.shape(), self.strides()).map_err(|_| Errno::Inval)
     }
 
-    /// Where some of its rows begin and how long they are, in elements.
+    /// Where a row begins and ends, in elements.
     fn row(&self, row: usize) -> Range<usize> {
+        self.span(&(row..row + 1))
+    }
+
+    /// Where the first of some rows begins and the last one ends, in elements.
+    fn span(&self, rows: &Range<usize>) -> Range<usize> {
         match self.columns {
             // Rows without elements may begin behind the last one.
             0 => 0..0,
-            columns => row * self.row_stride..row * self.row_stride + columns,
+            columns => rows.start * self.row_stride..(rows.end - 1) * self.row_stride + columns,
         }
     }
+}
+
+/// Some rows in pieces that lie without a gap in each of the matrices: all of them, or row by row.
+fn pieces<const N: usize>(
+    matrices: [&Matrix; N],
+    rows: Range<usize>,
+) -> impl Iterator<Item = Range<usize>> {
+    let without_gaps = |matrix: &&Matrix| matrix.row_stride == matrix.columns;
+    let count = match matrices.iter().all(without_gaps) {
+        true => rows.len().max(1),
+        false => 1,
+    };
+    let end = rows.end;
+    rows.step_by(count)
+        .map(move |row| row..end.min(row + count))
 }
 
 /// Elements of a matrix to be written, and of others that do not overlap it.
@@ -311,13 +331,15 @@ pub(crate) fn map(call: &mut Call<'_>, number: u32, from: u32, to: u32) -> Resul
     by_rows(call, to.rows, rows_at_a_time(to.columns), |call, rows| {
         if from == to {
             let elements = elements_mut::<f32>(&mut call.memory.all_mut()[to.bytes.clone()])?;
-            rows.for_each(|row| function.apply_in_place(&mut elements[to.row(row)]));
+            for rows in pieces([&to], rows) {
+                function.apply_in_place(&mut elements[to.span(&rows)]);
+            }
             return Ok(());
         }
         let (out, [input]) = split::<f32, 1>(call, &to, [&from.bytes])?;
         let input = elements::<f32>(input)?;
-        for row in rows {
-            let applied = function.apply(&input[from.row(row)], &mut out[to.row(row)]);
+        for rows in pieces([&from, &to], rows) {
+            let applied = function.apply(&input[from.span(&rows)], &mut out[to.span(&rows)]);
             applied.map_err(|_| Errno::Inval)?;
         }
         Ok(())
@@ -337,17 +359,18 @@ pub(crate) fn zip(call: &mut Call<'_>, operation: u32, [a, b, to]: [u32; 3]) -> 
         if a == to {
             let (out, [right]) = split::<f32, 1>(call, &to, [&b.bytes])?;
             let right = elements::<f32>(right)?;
-            for row in rows {
-                let applied = operation.apply_in_place(&mut out[to.row(row)], &right[b.row(row)]);
+            for rows in pieces([&to, &b], rows) {
+                let right = &right[b.span(&rows)];
+                let applied = operation.apply_in_place(&mut out[to.span(&rows)], right);
                 applied.map_err(|_| Errno::Inval)?;
             }
             return Ok(());
         }
         let (out, [left, right]) = split::<f32, 2>(call, &to, [&a.bytes, &b.bytes])?;
         let (left, right) = (elements::<f32>(left)?, elements::<f32>(right)?);
-        for row in rows {
-            let (left, right) = (&left[a.row(row)], &right[b.row(row)]);
-            let applied = operation.apply(left, right, &mut out[to.row(row)]);
+        for rows in pieces([&a, &b, &to], rows) {
+            let (left, right) = (&left[a.span(&rows)], &right[b.span(&rows)]);
+            let applied = operation.apply(left, right, &mut out[to.span(&rows)]);
             applied.map_err(|_| Errno::Inval)?;
         }
         Ok(())
@@ -397,8 +420,8 @@ pub(crate) fn softmax_rows(call: &mut Call<'_>, x: u32) -> Result<(), Errno> {
     let x = Matrix::read_rows::<f32>(call, x, true)?;
     by_rows(call, x.rows, rows_at_a_time(x.columns), |call, rows| {
         let elements = elements_mut::<f32>(&mut call.memory.all_mut()[x.bytes.clone()])?;
-        for row in rows {
-            softmax(&mut elements[x.row(row)], x.columns).map_err(|_| Errno::Inval)?;
+        for rows in pieces([&x], rows) {
+            softmax(&mut elements[x.span(&rows)], x.columns).map_err(|_| Errno::Inval)?;
         }
         Ok(())
     })
@@ -428,11 +451,11 @@ pub(crate) fn norm(
     by_rows(call, x.rows, rows_at_a_time(x.columns), |call, rows| {
         let (out, [gain, shift]) = split::<f32, 2>(call, &x, [&gain.bytes, &offset_bytes])?;
         let (gain, shift) = (elements::<f32>(gain)?, elements::<f32>(shift)?);
-        for row in rows {
-            let row = &mut out[x.row(row)];
+        for rows in pieces([&x], rows) {
+            let rows = &mut out[x.span(&rows)];
             let done = match offset {
-                Some(_) => layer_norm(row, gain, shift, epsilon),
-                None => rms_norm(row, gain, epsilon),
+                Some(_) => layer_norm(rows, gain, shift, epsilon),
+                None => rms_norm(rows, gain, epsilon),
             };
             done.map_err(|_| Errno::Inval)?;
         }

@@ -126,6 +126,51 @@ fn elements_and_rows() {
     }
 }
 
+/// What is worked on in one piece has the bits of what is worked on row by row, and what is between rows stays.
+#[test]
+fn rows_without_gaps_are_as_rows_with_gaps() {
+    const SHAPE: [u32; 2] = [3, 21];
+    let [rows, columns] = SHAPE.map(|length| length as usize);
+    let element = |row: usize, column: usize| ((7 * row + 3 * column) % 11) as f32 / 4.0 - 1.0;
+    type Body = fn(&mut Call<'_>, [u32; 4]) -> Result<(), Errno>;
+    let bodies: [Body; 7] = [
+        |call, [x, _, _, _]| tensor::map(call, 2, x, x),
+        |call, [x, y, _, _]| tensor::map(call, 5, y, x),
+        |call, [x, y, _, _]| tensor::zip(call, 2, [x, y, x]),
+        |call, [x, y, _, _]| tensor::zip(call, 3, [y, y, x]),
+        |call, [x, _, _, _]| tensor::softmax_rows(call, x),
+        |call, [x, _, gain, _]| tensor::norm(call, x, gain, 0, 0),
+        |call, [x, _, gain, offset]| tensor::norm(call, x, gain, offset, 0),
+    ];
+    for (index, body) in bodies.into_iter().enumerate() {
+        let run = |stride: usize| {
+            let mut bench = Bench::new(&["tensor"]);
+            let mut elements = vec![9.0; rows * stride];
+            for (row, elements) in elements.chunks_mut(stride).enumerate() {
+                (0..columns).for_each(|column| elements[column] = element(row, column));
+            }
+            let gain: Vec<f32> = (0..columns).map(|column| element(9, column)).collect();
+            let matrices = [(0, 0x200), (32, 0x600)].map(|(at, elements_at)| {
+                bench.floats(at, elements_at, [1, elements.len() as u32], &elements);
+                let words = [elements_at, F32, SHAPE[0], SHAPE[1], stride as u32, 1];
+                bench.matrix(at, words)
+            });
+            let gain = bench.floats(64, 0xA00, [1, SHAPE[1]], &gain);
+            let all = [matrices[0], matrices[1], gain, gain];
+            assert_eq!(bench.call(|call| body(call, all)), 0, "{index}");
+            let found = bench.read_floats(0x200, elements.len());
+            let (mut inside, mut between) = (Vec::new(), Vec::new());
+            for row in found.chunks(stride) {
+                inside.extend(row[..columns].iter().map(|element| element.to_bits()));
+                between.extend_from_slice(&row[columns..]);
+            }
+            assert!(between.iter().all(|element| *element == 9.0), "{index}");
+            inside
+        };
+        assert_eq!(run(columns), run(columns + 3), "{index}");
+    }
+}
+
 #[test]
 fn attention_and_lookup() {
     let mut bench = Bench::new(&["tensor"]);
