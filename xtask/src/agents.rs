@@ -11,7 +11,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::command::run as run_command;
-use crate::toolchain::{self, TARGET, Toolchain, clean_environment};
+use crate::toolchain::{self, Rust, TARGET, Target, Toolchain, clean_environment};
 use crate::wasm_interface::Interface;
 use crate::workspace::Workspace;
 
@@ -89,7 +89,7 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<BTreeMap<&'stat
     let output = workspace.output().join("agents");
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
     let cargo_output = workspace.output().join("agents-cargo");
-    build_rust(workspace, toolchain, &cargo_output)?;
+    build_rust(workspace, &toolchain.rust, &cargo_output, &[], &[])?;
     let mut built = BTreeMap::new();
     for (name, language) in AGENTS {
         let module = output.join(name).with_extension("wasm");
@@ -109,7 +109,16 @@ fn build(workspace: &Workspace, toolchain: &Toolchain) -> Result<BTreeMap<&'stat
 pub(crate) fn build_one(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let toolchain = toolchain::setup(workspace)?;
     let cargo_output = workspace.output().join("agents-cargo");
-    build_rust(workspace, &toolchain, &cargo_output)?;
+    build_rust(workspace, &toolchain.rust, &cargo_output, &[], &[])?;
+    Ok(built_rust(&cargo_output, name))
+}
+
+/// Builds the agent of that program alone, with vectors of 128 bits, and gives the path of its module.
+pub(crate) fn build_vectors(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    let rust = toolchain::setup_rust(workspace, Target::Wasm)?;
+    let cargo_output = workspace.output().join("agents-simd128");
+    let vectors = ["-Ctarget-feature=+simd128"];
+    build_rust(workspace, &rust, &cargo_output, &vectors, &["--bin", name])?;
     Ok(built_rust(&cargo_output, name))
 }
 
@@ -121,21 +130,27 @@ fn built_rust(cargo_output: &Path, name: &str) -> PathBuf {
 
 /// Builds the workspace `agents/`. Paths of this machine are remapped, or they
 /// would stand in panic messages and differ between two checkouts.
-fn build_rust(workspace: &Workspace, toolchain: &Toolchain, output: &Path) -> Result<()> {
-    let rust = &toolchain.rust;
-    let flags = [
+fn build_rust(
+    workspace: &Workspace,
+    rust: &Rust,
+    output: &Path,
+    flags: &[&str],
+    choice: &[&str],
+) -> Result<()> {
+    let mut all_flags = vec![
         format!("--remap-path-prefix={}=/mielin", workspace.root().display()),
         format!(
             "--remap-path-prefix={}=/rust",
             rust.library_source.display()
         ),
     ];
+    all_flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     let mut cargo = Command::new(&rust.cargo);
     clean_environment(&mut cargo)
         .current_dir(workspace.root().join("agents"))
         .env("RUSTC", &rust.rustc)
         .env("CARGO_TARGET_DIR", output)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", all_flags.join("\u{1f}"))
         .args([
             "build",
             "--quiet",
@@ -143,7 +158,8 @@ fn build_rust(workspace: &Workspace, toolchain: &Toolchain, output: &Path) -> Re
             "--release",
             "--target",
             TARGET,
-        ]);
+        ])
+        .args(choice);
     run_command(&mut cargo)
 }
 

@@ -39,6 +39,8 @@ enum Benchmark {
     Mesh,
     /// Kernels of mielin-tensor beside those of others and the limits of the machine
     Tensor,
+    /// Matrices from an agent, by the node's kernels and in WebAssembly, beside native code
+    AgentTensor,
     /// Vectors of 100 sentences by `embed` beside onnxruntime, on one thread
     Embed,
 }
@@ -73,6 +75,7 @@ impl Benchmark {
             Self::Density => (["--example", "density"], "examples/density", &[]),
             Self::Mesh => (["--example", "mesh_bench"], "examples/mesh_bench", &[]),
             Self::Tensor => (["--bin", "mielin-tensor-bench"], "mielin-tensor-bench", &[]),
+            Self::AgentTensor => (["--example", "agent_tensor"], "examples/agent_tensor", &[]),
             Self::Embed => (["--bin", "embed"], "embed", &[]),
         }
     }
@@ -100,6 +103,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if let Benchmark::Safepoint = options.benchmark {
         let coremark = agents::build_one(workspace, "coremark")?;
         benchmark.arg("--coremark").arg(coremark);
+    }
+    if let Benchmark::AgentTensor = options.benchmark {
+        let kernels = agents::build_vectors(workspace, "kernels")?;
+        benchmark.arg("--agent").arg(kernels);
     }
     benchmark.current_dir(workspace.root());
     command::run(benchmark.args(first).args(&options.arguments))
