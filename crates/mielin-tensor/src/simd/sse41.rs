@@ -94,6 +94,16 @@ impl Simd for Sse41 {
     }
 
     #[inline(always)]
+    unsafe fn write_past_caches(self, to: *mut f32, floats: __m128) {
+        unsafe { _mm_stream_ps(to, floats) }
+    }
+
+    #[inline(always)]
+    fn fence(self) {
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m128, b: __m128) -> __m128 {
         unsafe { _mm_add_ps(a, b) }
     }
