@@ -37,8 +37,8 @@ impl Backend {
     ];
 
     /// What the kernels of this process use: the fastest that the processor and its operating system support, or, with
-    /// the feature `std`, the one that the environment variable `MIELIN_TENSOR_BACKEND` names, if they support that. It is
-    /// found out once.
+    /// the feature `std`, the one that the environment variable `MIELIN_TENSOR_BACKEND` names (in small letters or capitals), if they
+    /// support that; any other name is as if there were none. It is found out once.
     #[must_use]
     pub fn active() -> Backend {
         /// One more than the index in `ALL`; 0 before it is known.
@@ -81,6 +81,7 @@ impl Backend {
                     CpuFeature::Avx512vl,
                     CpuFeature::Avx2,
                     CpuFeature::Fma,
+                    CpuFeature::F16c,
                 ];
                 cfg!(target_arch = "x86_64") && has(&needed)
             }
@@ -116,7 +117,9 @@ fn fastest() -> Backend {
 #[cfg(feature = "std")]
 fn chosen() -> Option<Backend> {
     let name = std::env::var("MIELIN_TENSOR_BACKEND").ok()?;
-    let named = Backend::ALL.into_iter().find(|it| it.name() == name)?;
+    let named = Backend::ALL
+        .into_iter()
+        .find(|it| it.name().eq_ignore_ascii_case(&name))?;
     named.is_supported().then_some(named)
 }
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::matrix::{MatMut, MatRef, MatrixError};
+use crate::matrix::{MatMut, MatRef};
 
 /// A lookup that did not happen. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,13 @@ pub enum LookupError {
         /// Rows of the table.
         rows: usize,
     },
-    /// What was found has another shape than there is room for.
-    Shape(MatrixError),
+    /// What is found has another shape than there is room for.
+    Shape {
+        /// Rows that are asked for, and their width.
+        found: [usize; 2],
+        /// Rows and columns that there is room for.
+        room: [usize; 2],
+    },
 }
 
 impl fmt::Display for LookupError {
@@ -28,7 +33,11 @@ impl fmt::Display for LookupError {
                 f,
                 "number {at} asks for row {row} of a table of {rows} rows"
             ),
-            Self::Shape(error) => error.fmt(f),
+            Self::Shape { found, room } => write!(
+                f,
+                "{} rows of {} elements have no room in a matrix of {} × {}",
+                found[0], found[1], room[0], room[1]
+            ),
         }
     }
 }
@@ -46,11 +55,10 @@ pub fn embedding<T: Copy>(
 ) -> Result<(), LookupError> {
     let [rows, width] = table.shape();
     if to.shape() != [numbers.len(), width] {
-        return Err(LookupError::Shape(MatrixError::Product {
-            left: [numbers.len(), rows],
-            right: [rows, width],
-            product: to.shape(),
-        }));
+        return Err(LookupError::Shape {
+            found: [numbers.len(), width],
+            room: to.shape(),
+        });
     }
     let outside = |row: &u32| usize::try_from(*row).map_or(true, |row| row >= rows);
     if let Some(at) = numbers.iter().position(outside) {
@@ -107,7 +115,7 @@ mod tests {
         );
         embedding(plain, &[0, u32::MAX], &mut to).unwrap_err();
         let error = embedding(plain, &[0], &mut to).unwrap_err();
-        assert!(matches!(error, LookupError::Shape(_)), "{error}");
+        assert!(matches!(error, LookupError::Shape { .. }), "{error}");
         let empty = MatRef::<i32>::new(&[], [3, 0], [2, 1]).unwrap();
         let mut to = MatMut::<i32>::new(&mut [], [2, 0], 2).unwrap();
         embedding(empty, &[0, 2], &mut to).unwrap();

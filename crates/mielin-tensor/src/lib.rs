@@ -66,9 +66,9 @@ pub use elementwise::{Binary, LengthError, Unary, axpy, scale};
 pub use embedding::{LookupError, embedding};
 pub use matmul::{Fused, matmul, matmul_i8, matmul_with};
 pub use normalise::{layer_norm, rms_norm, softmax};
-pub use quantised::{NotFinite, Quantised, matmul_quantised};
+pub use quantised::{QuantiseError, Quantised, matmul_quantised};
 pub use reduce::{argmax, dot, max, mean, sum};
-pub use rotary::{RotaryPairs, RotaryTable};
+pub use rotary::{RotaryError, RotaryPairs, RotaryTable};
 pub use weights::{BlockError, BlockFormat, BlockWeights, matmul_blocks, quantise_q4, quantise_q8};
 
 pub use element::{Element, ElementType};

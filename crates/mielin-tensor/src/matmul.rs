@@ -3,7 +3,8 @@
 //! A kernel computes a block of the product in registers: some rows of the left factor, element by element, times a few
 //! vectors of the right one. Around it the loops of Goto and van de Geijn (*Anatomy of High-Performance Matrix
 //! Multiplication*, ACM TOMS 34, 2008) keep what is used again in the caches: a block of the right factor, brought into
-//! the order in which the kernel reads it, and a block of the left one, which is read where it is.
+//! the order in which the kernel reads it when it is first multiplied, and a block of the left one, which is read where it is unless its
+//! rows are pages apart.
 //!
 //! The order in which the terms of an element are added depends on shapes, layouts and the backend, and on nothing else: so results of
 //! one backend are the same from run to run, on any number of threads, and those of different ones differ in the last bits. It
@@ -101,6 +102,9 @@ impl Fused<'_> {
 
 /// `c = a · b`.
 ///
+/// With the feature `std` each thread that multiplies keeps what it copied blocks of the factors to, at most 7 MB; without it, that is
+/// allocated for each product.
+///
 /// # Errors
 /// [`MatrixError::Product`] if the shapes do not fit together.
 pub fn matmul(
@@ -197,7 +201,7 @@ fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
     };
     for first_term in (0..depth).step_by(terms_max) {
         let terms = terms_max.min(depth - first_term);
-        let right = Right::InPlace(At::of(part(b, [first_term, 0], [terms, columns])));
+        let right = At::of(part(b, [first_term, 0], [terms, columns]));
         let block = Block {
             first_row: 0,
             rows,
@@ -213,7 +217,7 @@ fn multiply_in_place<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
         unsafe {
             match combines {
                 true => combine_block(simd, left, right, fused, c, block),
-                false => multiply_block(simd, left, right, fused, c, block),
+                false => multiply_block(simd, left, Right::InPlace(right), fused, c, block),
             }
         }
     }
@@ -258,7 +262,9 @@ fn multiply_packed<S: Simd>(simd: S, product: Multiply<'_, '_, '_>) {
                             true => copy(left, copied),
                             false => At::of(left),
                         };
-                        // SAFETY: the block is a part of the product, `left` and `right` have all of its terms.
+                        // SAFETY: the block is a part of the product, `left` and `right` have all of its terms. `packed` is as
+                        // wide as the vectors of the block; the first block has all rows or `BLOCK_ROWS`, of which
+                        // there are enough if it is to be copied.
                         unsafe { multiply_block(simd, left, right, fused, c, block) };
                         right = right.once_used();
                     }
@@ -332,8 +338,12 @@ pub(crate) fn part<T>(
     shape: [usize; 2],
 ) -> MatRef<'_, T> {
     let strides = matrix.strides();
-    let from = first[0] * strides[0] + first[1] * strides[1];
-    // Without elements it may begin behind the last one.
+    let (row, column) = (
+        first[0].wrapping_mul(strides[0]),
+        first[1].wrapping_mul(strides[1]),
+    );
+    let from = row.wrapping_add(column);
+    // Without elements it may begin behind the last one, or its strides mean nothing.
     let elements = matrix.elements().get(from..).unwrap_or_default();
     MatRef::new(elements, shape, strides).expect("it is inside of the matrix")
 }
@@ -433,7 +443,8 @@ fn panels<S: Simd>(columns: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// # Safety
-/// The block is a part of `c`; `left` has its rows and terms, `right` its terms and columns.
+/// The block is a part of `c`; `left` has its rows and terms, `right` its terms and columns. What is to be copied has room for all of
+/// its [`panels`], in whole vectors, and the block as many rows as [`Simd::PRODUCT`] says.
 unsafe fn multiply_block<S: Simd>(
     simd: S,
     left: At,
@@ -481,13 +492,12 @@ unsafe fn multiply_block<S: Simd>(
 unsafe fn combine_block<S: Simd>(
     simd: S,
     left: At,
-    right: Right,
+    right: At,
     fused: Fused<'_>,
     c: &mut MatMut<'_, f32>,
     block: Block,
 ) {
     let c_row = c.row_stride();
-    let (b, b_step, copy) = right.panel::<S>(&(0..block.columns), block.terms);
     for row in 0..block.rows {
         // SAFETY: the row is inside of the block. `c` is borrowed for writing.
         unsafe {
@@ -498,9 +508,9 @@ unsafe fn combine_block<S: Simd>(
                 a: left.elements.add(row * left.row),
                 a_row: left.row,
                 a_step: left.column,
-                b,
-                b_step,
-                copy,
+                b: right.elements,
+                b_step: right.row,
+                copy: None,
                 next: None,
                 c: c.elements_mut().as_mut_ptr().add(row * c_row),
                 c_row,

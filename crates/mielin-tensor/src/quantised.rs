@@ -28,35 +28,55 @@ pub struct Quantised {
 
 /// An element that no scale makes a byte of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotFinite {
-    /// Its row.
-    pub row: usize,
+#[non_exhaustive]
+pub enum QuantiseError {
+    /// An element is infinite or not a number.
+    NotFinite {
+        /// Its row.
+        row: usize,
+    },
+    /// There is no memory for the bytes.
+    Memory {
+        /// Rows and columns.
+        shape: [usize; 2],
+    },
 }
 
-impl fmt::Display for NotFinite {
+impl fmt::Display for QuantiseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "row {} has an element that is not finite", self.row)
+        match self {
+            Self::NotFinite { row } => {
+                write!(f, "row {row} has an element that is not finite")
+            }
+            Self::Memory {
+                shape: [rows, width],
+            } => write!(f, "there is no memory for {rows} × {width} bytes"),
+        }
     }
 }
 
-impl core::error::Error for NotFinite {}
+impl core::error::Error for QuantiseError {}
 
 impl Quantised {
     /// The nearest bytes from -127 to 127, with the scale by which the largest magnitude of a row becomes 127.
     ///
     /// # Errors
-    /// An element is infinite or not a number.
-    pub fn of(matrix: MatRef<'_, f32>) -> Result<Quantised, NotFinite> {
+    /// See [`QuantiseError`].
+    pub fn of(matrix: MatRef<'_, f32>) -> Result<Quantised, QuantiseError> {
         let ([rows, width], [row_stride, stride]) = (matrix.shape(), matrix.strides());
-        let mut values = Vec::with_capacity(rows * width);
-        let mut scales = Vec::with_capacity(rows);
+        let (mut values, mut scales) = (Vec::new(), Vec::new());
+        let room = values.try_reserve_exact(rows.saturating_mul(width));
+        room.and_then(|()| scales.try_reserve_exact(rows))
+            .map_err(|_| QuantiseError::Memory {
+                shape: [rows, width],
+            })?;
         for row in 0..rows {
             let element = |column: usize| matrix.elements()[row * row_stride + column * stride];
             let mut max = 0.0_f32;
             for column in 0..width {
                 let magnitude = element(column).abs();
                 if !magnitude.is_finite() {
-                    return Err(NotFinite { row });
+                    return Err(QuantiseError::NotFinite { row });
                 }
                 max = max.max(magnitude);
             }
@@ -224,7 +244,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let elements = [1.0, 1.0, bad, 1.0];
             let error = Quantised::of(MatRef::row_major(&elements, 2, 2).unwrap()).unwrap_err();
-            assert_eq!(error, NotFinite { row: 1 });
+            assert_eq!(error, QuantiseError::NotFinite { row: 1 });
         }
         Quantised::from_parts(vec![0; 5], vec![1.0; 2], 3).unwrap_err();
         Quantised::from_parts(vec![0; 5], vec![1.0; 2], usize::MAX).unwrap_err();

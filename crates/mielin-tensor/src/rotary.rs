@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al., *RoFormer*, arXiv:2104.09864).
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::backend::Backend;
 use crate::elementwise::{LengthError, expect_length};
@@ -25,25 +26,77 @@ pub struct RotaryTable {
     sines: Vec<f32>,
 }
 
+/// There is no such table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RotaryError {
+    /// Rows have no whole number of pairs.
+    OddWidth {
+        /// Elements of a row.
+        width: usize,
+    },
+    /// There is no memory for the cosines and sines.
+    Memory {
+        /// Positions.
+        positions: usize,
+        /// Elements of a row.
+        width: usize,
+    },
+}
+
+impl fmt::Display for RotaryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OddWidth { width } => {
+                write!(f, "a row has an odd number of elements, {width}")
+            }
+            Self::Memory { positions, width } => {
+                write!(
+                    f,
+                    "there is no memory for {positions} positions of {width} elements"
+                )
+            }
+        }
+    }
+}
+
+impl core::error::Error for RotaryError {}
+
 impl RotaryTable {
     /// For `positions` positions from 0 on. `base` is 10,000 in the paper.
     ///
     /// # Errors
-    /// `width` is odd.
-    pub fn new(positions: usize, width: usize, base: f64) -> Result<RotaryTable, LengthError> {
+    /// See [`RotaryError`].
+    pub fn new(positions: usize, width: usize, base: f64) -> Result<RotaryTable, RotaryError> {
+        if !width.is_multiple_of(2) {
+            return Err(RotaryError::OddWidth { width });
+        }
         let half = width / 2;
-        expect_length("a row", width, half * 2)?;
+        let count = positions.saturating_mul(half);
+        let room = || {
+            let mut room = Vec::new();
+            match room.try_reserve_exact(count) {
+                Ok(()) => Ok(room),
+                Err(_) => Err(RotaryError::Memory { positions, width }),
+            }
+        };
+        let (mut cosines, mut sines) = (room()?, room()?);
         let angles = |position: usize| {
             (0..half).map(move |pair| {
                 let exponent = -2.0 * pair as f64 / width as f64;
                 position as f64 * libm::pow(base, exponent)
             })
         };
-        let all = || (0..positions).flat_map(angles);
+        if half > 0 {
+            for angle in (0..positions).flat_map(angles) {
+                cosines.push(libm::cos(angle) as f32);
+                sines.push(libm::sin(angle) as f32);
+            }
+        }
         Ok(RotaryTable {
             width,
-            cosines: all().map(|angle| libm::cos(angle) as f32).collect(),
-            sines: all().map(|angle| libm::sin(angle) as f32).collect(),
+            cosines,
+            sines,
         })
     }
 

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -33,28 +32,19 @@ impl Tensor<f32> {
     /// A tensor of this shape in which every element is 0. [`Tensor::try_zeros`] makes one of any type, and does not panic.
     ///
     /// # Panics
-    /// If [`Shape::new`] refuses the shape, or its elements have more than `isize::MAX` bytes.
+    /// If [`Shape::new`] refuses the shape, or there is no memory for the elements.
     #[must_use]
     pub fn zeros(shape: &[usize]) -> Self {
-        Self::of_one_value(shape, 0.0)
+        Self::try_zeros(shape).expect("there is memory for the elements of a tensor")
     }
 
     /// A tensor of this shape in which every element is 1. [`Tensor::filled`] makes one of any type, and does not panic.
     ///
     /// # Panics
-    /// If [`Shape::new`] refuses the shape, or its elements have more than `isize::MAX` bytes.
+    /// If [`Shape::new`] refuses the shape, or there is no memory for the elements.
     #[must_use]
     pub fn ones(shape: &[usize]) -> Self {
-        Self::of_one_value(shape, 1.0)
-    }
-
-    /// By `vec!`, which gets zeros from the system without writing them.
-    fn of_one_value(shape: &[usize], value: f32) -> Self {
-        let shape = Shape::new(shape).expect("the elements of a tensor can be counted");
-        Self {
-            shape,
-            elements: vec![value; shape.element_count()],
-        }
+        Self::filled(shape, 1.0).expect("there is memory for the elements of a tensor")
     }
 }
 

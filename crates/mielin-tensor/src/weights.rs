@@ -73,7 +73,7 @@ pub enum BlockError {
         /// Elements of a row.
         width: usize,
     },
-    /// A matrix whose bytes cannot be counted.
+    /// A matrix whose bytes cannot be counted, or for which there is no memory.
     TooLarge {
         /// Rows.
         rows: usize,
@@ -213,6 +213,9 @@ impl<'a> BlockWeights<'a> {
 }
 
 fn unpack<B: Block>(backend: Backend, blocks: Blocks<'_, B>, to: &mut MatMut<'_, f32>) {
+    if blocks.in_row == 0 {
+        return;
+    }
     for row in 0..blocks.rows {
         let range = to.row(row);
         let kernel = Unpack {
@@ -271,7 +274,9 @@ fn quantise(
     put: impl Fn(&[f32; BLOCK], &mut Vec<u8>) -> Option<()>,
 ) -> Result<Vec<u8>, BlockError> {
     let ([rows, width], [row_stride, stride]) = (matrix.shape(), matrix.strides());
-    let mut bytes = Vec::with_capacity(format.matrix_bytes(rows, width)?);
+    let mut bytes = Vec::new();
+    let room = bytes.try_reserve_exact(format.matrix_bytes(rows, width)?);
+    room.map_err(|_| BlockError::TooLarge { rows, width })?;
     for row in 0..rows {
         for column in (0..width).step_by(BLOCK) {
             let first = row * row_stride + column * stride;

@@ -72,7 +72,8 @@ pub(super) struct Dots(DotTile);
 
 impl<'a> Product<'a> {
     /// # Safety
-    /// Every element that the tile names may be read, those of the product written, and nobody else accesses the latter.
+    /// Every element that the tile names may be read, those of the product and of the copy written, and nobody else accesses
+    /// the latter. With a copy there are at least as many rows as [`Simd::PRODUCT`] says.
     pub(super) unsafe fn new(tile: Tile<'a>) -> Product<'a> {
         Product(tile)
     }
@@ -299,6 +300,7 @@ unsafe fn sums_of_products<
     let mut left = tile.depth;
     // SAFETY: as for this function.
     unsafe {
+        // The other blocks are the last of their panel, and of no weight beside the rest.
         if R == S::PRODUCT[0] {
             while left >= CHUNK {
                 ahead.request(simd);
@@ -350,7 +352,7 @@ impl Step {
                 false => simd.read_some(from, last, 0.0),
             };
             if V == S::PRODUCT[1] {
-                let ahead = self.b.wrapping_add(AHEAD * tile.b_step);
+                let ahead = self.b.wrapping_add(tile.b_step.wrapping_mul(AHEAD));
                 for line in (0..V * S::LANES).step_by(Ahead::LINE) {
                     simd.prefetch(ahead.wrapping_add(line).cast());
                 }

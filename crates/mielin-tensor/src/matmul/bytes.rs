@@ -44,11 +44,14 @@ pub(crate) fn matmul_i8_by(
 ) -> Result<(), MatrixError> {
     expect_product(a.shape(), b.shape(), c.shape(), Fused::default())?;
     let ([rows, depth], [_, columns]) = (a.shape(), b.shape());
+    if columns == 0 {
+        return Ok(());
+    }
     for row in 0..rows {
         let row = c.row(row);
         c.elements_mut()[row].fill(0);
     }
-    if rows > 0 && columns > 0 && depth > 0 {
+    if rows > 0 && depth > 0 {
         simd::run_on_bytes(backend, Multiply { a, b, c });
     }
     Ok(())

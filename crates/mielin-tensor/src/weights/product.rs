@@ -133,7 +133,10 @@ fn multiply_read<B: Block>(
 ) {
     let (depth, row_stride) = (x.shape()[1], x.strides()[0]);
     let row = |row: usize| {
-        let elements = x.elements().get(row * row_stride..).unwrap_or_default();
+        let elements = x
+            .elements()
+            .get(row.wrapping_mul(row_stride)..)
+            .unwrap_or_default();
         elements[..depth].as_chunks::<BLOCK>().0
     };
     let rows: Vec<_> = (0..out.len()).map(row).collect();
