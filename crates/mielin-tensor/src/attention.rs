@@ -63,8 +63,7 @@ pub struct Attention<'a> {
 /// weigh it with 0.
 ///
 /// The memory that it takes besides is some 100 KB for each thread, and what the products of a block copy of their factors, however many keys
-/// there are. The bits of a row are the same on
-/// any number of threads.
+/// there are. The bits of a row are the same on any number of threads.
 ///
 /// # Errors
 /// [`MatrixError::Product`] if the shapes do not fit together.

@@ -32,7 +32,8 @@ const TANH: [f32; 5] = [
 /// Up to here it is used.
 const TANH_SMALL: f32 = 0.625;
 
-/// exp(t² / 2) · Φ(-t) in w = 3 / (3 + t) for t up to 14, where Φ is the normal distribution; off by less than 7.8e-9 of it.
+/// exp(t² / 2) · Φ(-t) in w = 3 / (3 + t) for t up to 14, where Φ is the normal distribution; off by less than 7.8e-9 of it. Beyond,
+/// up to [`TAIL_END`], the result is less than the smallest normal float, and has fewer digits than the polynomial.
 const TAIL: [f32; 10] = [
     5.667_451_7e-6,
     0.132_825_84,
@@ -80,8 +81,10 @@ pub(crate) fn tanh<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     // From here on it is 1.
     let magnitude = simd.min(simd.splat(10.0), simd.abs(x));
     let squared = simd.mul(x, x);
-    let small = simd.mul_add(simd.mul(polynomial(simd, &TANH, squared), squared), x, x);
     let one = simd.splat(1.0);
+    // A product, so that -0 stays what it is.
+    let small = simd.mul_add(polynomial(simd, &TANH, squared), squared, one);
+    let small = simd.mul(x, small);
     let doubled = exp(simd, simd.add(magnitude, magnitude));
     let share = simd.quotient(one, simd.add(doubled, one));
     let large = simd.sub(one, simd.add(share, share));

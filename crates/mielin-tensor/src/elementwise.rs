@@ -406,7 +406,7 @@ impl<P: Pairing> Kernel for Zip<'_, P> {
     }
 }
 
-/// A result of more elements is in no cache when it is complete.
+/// A result of more elements drives out of the caches what it was made of, and mostly itself, before it is complete.
 const LONG: usize = 4 << 20;
 
 /// A result that is written beside its operands. A long one is written without reading its lines first and without driving

@@ -25,6 +25,9 @@ pub fn softmax(elements: &mut [f32], width: usize) -> Result<(), LengthError> {
 /// Each row of as many elements as `gain` has becomes `(x[i] - mean) / √(variance + epsilon) · gain[i] + offset[i]` (Ba, Kiros and
 /// Hinton, *Layer Normalization*, arXiv:1607.06450). The variance is that of all elements, not an estimate from a sample.
 ///
+/// Sums are of single precision, one for each element of four vectors, which are added pairwise: of elements that are large beside their
+/// differences the mean is as inexact as that makes it, and a row whose squares add up to more than 3 · 10³⁸ becomes `offset`.
+///
 /// # Errors
 /// The elements are not so many whole rows, or `offset` is not as long as `gain`.
 pub fn layer_norm(

@@ -5,7 +5,7 @@ use mielin_tensor::{
 };
 
 /// What the scalar backend gives.
-pub(crate) const SCALAR: u64 = 0xa38e_cd00_4960_1f27;
+pub(crate) const SCALAR: u64 = 0xc544_d3ef_946a_9e6b;
 
 const ROWS: usize = 13;
 const DEPTH: usize = 21;

@@ -110,6 +110,20 @@ fn results_past_the_caches() {
 }
 
 #[test]
+fn zeros_keep_their_sign() {
+    for backend in supported() {
+        for function in [Unary::Tanh, Unary::Silu, Unary::Gelu, Unary::GeluTanh] {
+            let mut zeros = [-0.0, 0.0];
+            function.apply_by(backend, None, &mut zeros);
+            assert!(
+                same(zeros[0], -0.0) && same(zeros[1], 0.0),
+                "{backend} {function:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn products_that_are_added() {
     let x = numbers(37, 4);
     let mut y = numbers(37, 5);

@@ -348,7 +348,15 @@ pub(crate) fn map(call: &mut Call<'_>, number: u32, from: u32, to: u32) -> Resul
 
 pub(crate) fn zip(call: &mut Call<'_>, operation: u32, [a, b, to]: [u32; 3]) -> Result<(), Errno> {
     call.require(Capability::Tensor, "mielin.tensor_zip")?;
-    let operation = *Binary::ALL.get(operation as usize).ok_or(Errno::Inval)?;
+    let operation = match operation {
+        0 => Binary::Add,
+        1 => Binary::Sub,
+        2 => Binary::Mul,
+        3 => Binary::Div,
+        4 => Binary::Max,
+        5 => Binary::Min,
+        _ => return Err(Errno::Inval),
+    };
     let a = Matrix::read_rows::<f32>(call, a, false)?;
     let b = Matrix::read_rows::<f32>(call, b, false)?;
     let to = Matrix::read_rows::<f32>(call, to, true)?;
