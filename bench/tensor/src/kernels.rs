@@ -1,5 +1,6 @@
 //! The table of what is measured. A further kernel is a module with its cases, and a line in [`all`].
 
+mod blocks;
 mod matmul;
 mod rows;
 mod vectors;
@@ -41,6 +42,7 @@ impl Plan {
 /// All kernels at all shapes.
 pub(crate) fn all() -> Vec<Plan> {
     let mut plans = matmul::plans();
+    plans.extend(blocks::plans());
     plans.extend(vectors::plans());
     plans.extend(rows::plans());
     plans
