@@ -19,6 +19,8 @@ use mielin_tensor::{Backend, Unary};
 const BLOCK: u32 = 1 << 16;
 /// Of so many blocks the sample has one: an odd number, so that it has all exponents and the bits after them.
 const SAMPLE: usize = 253;
+/// Among floats near these some function was off by most of all, or had been before it was mended: they are always looked at.
+const HARD: [f32; 4] = [2.995_455_3e-2, 6.310_442e-1, -1.954_244_5, -3.241_111_8];
 const EVERY_FLOAT: &str = "MIELIN_TENSOR_EVERY_FLOAT";
 const CHILD: &str = "MIELIN_TENSOR_TEST_CHILD";
 
@@ -59,7 +61,8 @@ fn look() {
     };
     for function in Unary::ALL {
         let (mut worst, mut worst_at) = (0.0, 0.0);
-        for block in (0..=u32::MAX / BLOCK).step_by(step) {
+        let hard = HARD.map(|x| x.to_bits() / BLOCK);
+        for block in (0..=u32::MAX / BLOCK).step_by(step).chain(hard) {
             let from: Vec<f32> = (0..BLOCK)
                 .map(|offset| f32::from_bits(block * BLOCK + offset))
                 .collect();
