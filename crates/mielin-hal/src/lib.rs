@@ -14,7 +14,7 @@
 //! | [`DeviceTree`] | what firmware tells a kernel of its machine |
 //!
 //! A kernel meets its devices through four small traits, [`Console`], [`Timer`], [`InterruptController`] and
-//! [`Shutdown`]; [`drivers`] implements them.
+//! [`Shutdown`]; [`drivers`] implements them. How its page tables have to look, [`paging`] knows.
 //!
 //! ```
 //! use mielin_hal::{CpuFeature, HardwareCapabilities, Topology, detect_architecture};
@@ -52,6 +52,7 @@ pub mod riscv;
 pub mod x86;
 
 pub mod drivers;
+pub mod paging;
 
 mod ask;
 mod capabilities;
