@@ -6,6 +6,10 @@
 use crate::features::CpuFeature::{self, *};
 use crate::features::FeatureSet;
 
+mod supervisor;
+
+pub use supervisor::{Supervisor, SupervisorRegisters};
+
 /// The features that Linux lists in `AT_HWCAP` and `AT_HWCAP2`: those whose registers it saves.
 #[must_use]
 pub fn from_hwcaps(hwcap: u64, hwcap2: u64) -> FeatureSet {

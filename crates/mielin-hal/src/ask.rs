@@ -21,6 +21,8 @@ pub(crate) use self::aarch64::ask;
     )
 ))]
 pub(crate) use self::aarch64::midr;
+#[cfg(all(target_arch = "aarch64", not(feature = "std"), feature = "privileged"))]
+pub(crate) use self::aarch64::supervisor_registers;
 #[cfg(cortex_m)]
 pub(crate) use self::cortex_m::ask;
 #[cfg(all(feature = "std", target_os = "macos"))]

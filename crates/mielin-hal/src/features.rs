@@ -125,6 +125,11 @@ cpu_features! {
     Zvkned = "zvkned", "RISC-V: AES rounds on vectors.";
     Zvknhb = "zvknhb", "RISC-V: SHA-2 rounds on vectors.";
     Sstc = "sstc", "RISC-V: a comparator for the timer of a supervisor.";
+    Svade = "svade", "RISC-V: pages that were not yet used, or written, fault: the kernel marks them.";
+    Svadu = "svadu", "RISC-V: the processor can mark pages as used and written, if firmware lets it.";
+    Svinval = "svinval", "RISC-V: many translations made invalid at once.";
+    Svnapot = "svnapot", "RISC-V: pages of 64 KiB.";
+    Svpbmt = "svpbmt", "RISC-V: entries of page tables say how memory is cached, if firmware lets them.";
     // Cortex-M.
     Fpu = "fpu", "Cortex-M: single-precision floating point, switched on.";
     FpuDouble = "fpu-double", "Cortex-M: double-precision floating point, switched on.";

@@ -14,3 +14,21 @@ pub trait InterruptController {
     /// After [`InterruptController::claim`], when the device asks for nothing more: the line may interrupt again.
     fn complete(&mut self, line: u32);
 }
+
+/// When a line interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// Each time that it becomes active.
+    Edge,
+    /// As long as it is.
+    Level,
+}
+
+/// At which level a line is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Polarity {
+    /// When it is high.
+    High,
+    /// When it is low.
+    Low,
+}

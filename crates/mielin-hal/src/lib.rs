@@ -30,7 +30,8 @@
 //! ```
 //!
 //! The modules [`x86`], [`aarch64`], [`riscv`] and [`cortex_m`] know what registers and lists mean, on every host:
-//! a kernel or a loader can ask about another machine than its own.
+//! a kernel or a loader can ask about another machine than its own. What matters to a kernel only stands in
+//! [`x86::Supervisor`] and [`aarch64::Supervisor`]; on RISC-V it is among the features of [`riscv::Isa`].
 //!
 //! # Features
 //!
@@ -51,6 +52,7 @@ pub mod cortex_m;
 pub mod riscv;
 pub mod x86;
 
+pub mod acpi;
 pub mod drivers;
 pub mod paging;
 
@@ -76,7 +78,7 @@ pub use console::{Console, Text};
 pub use device_tree::{DeviceTree, DeviceTreeError, Node};
 pub use features::{CpuFeature, FeatureSet};
 pub use few::Few;
-pub use interrupts::InterruptController;
+pub use interrupts::{InterruptController, Polarity, Trigger};
 pub use memory::Memory;
 pub use power::{BatteryStatus, Charge, LOW_BATTERY_PERCENT, PowerSource, PowerStatus};
 pub use shutdown::{Outcome, Shutdown};

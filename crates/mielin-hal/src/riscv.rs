@@ -82,8 +82,13 @@ const BY_LETTER: [(char, CpuFeature); 6] = [
     ('h', Hypervisor),
 ];
 
-const BY_NAME: [(&str, CpuFeature); 14] = [
+const BY_NAME: [(&str, CpuFeature); 19] = [
     ("sstc", Sstc),
+    ("svade", Svade),
+    ("svadu", Svadu),
+    ("svinval", Svinval),
+    ("svnapot", Svnapot),
+    ("svpbmt", Svpbmt),
     ("zba", Zba),
     ("zbb", Zbb),
     ("zbc", Zbc),
@@ -210,7 +215,13 @@ mod tests {
         );
         check(
             "rv64imac_sscofpmf_sstc_svinval",
-            &[Mul, Atomic, Compressed, Sstc],
+            &[Mul, Atomic, Compressed, Sstc, Svinval],
+            None,
+        );
+        // As QEMU's virt says of itself, in part.
+        check(
+            "rv64ima_zicsr_smstateen_ssaia_sstc_svade_svadu_svnapot1p0_svpbmt_svvptc",
+            &[Mul, Atomic, Sstc, Svade, Svadu, Svnapot, Svpbmt],
             None,
         );
         // No underscore before the first long name, as some firmware writes it.

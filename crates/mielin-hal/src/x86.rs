@@ -8,6 +8,10 @@ use crate::features::FeatureSet;
 use crate::few::Few;
 use crate::topology::{Cache, CacheKind, Model};
 
+mod supervisor;
+
+pub use supervisor::{Supervisor, Xsave};
+
 /// What `CPUID` leaves in EAX, EBX, ECX and EDX.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registers {
@@ -57,18 +61,7 @@ struct Saved {
 /// does not use `XSAVE`.
 #[must_use]
 pub fn features(processor: &impl Cpuid, compiled_with_sse: bool) -> FeatureSet {
-    let highest = processor.cpuid(0, 0).eax;
-    let highest_extended = processor.cpuid(LEAF_EXTENDED, 0).eax;
-    let leaf = |leaf: u32, subleaf: u32| {
-        let (base, most) = match leaf {
-            LEAF_EXTENDED.. => (LEAF_EXTENDED, highest_extended),
-            _ => (0, highest),
-        };
-        match (base..=most).contains(&leaf) {
-            true => processor.cpuid(leaf, subleaf),
-            false => Registers::default(),
-        }
-    };
+    let leaf = |number, subleaf| leaf(processor, number, subleaf);
     let one = leaf(1, 0);
     let seven = leaf(LEAF_FEATURES, 0);
     // EAX of the first is the highest subleaf.
@@ -106,6 +99,18 @@ pub fn features(processor: &impl Cpuid, compiled_with_sse: bool) -> FeatureSet {
         .iter()
         .filter(|feature| saved.serves(*feature))
         .collect()
+}
+
+/// A leaf, or zeros if the processor has not got it.
+fn leaf(processor: &impl Cpuid, number: u32, subleaf: u32) -> Registers {
+    let base = match number {
+        LEAF_EXTENDED.. => LEAF_EXTENDED,
+        _ => 0,
+    };
+    match (base..=processor.cpuid(base, 0).eax).contains(&number) {
+        true => processor.cpuid(number, subleaf),
+        false => Registers::default(),
+    }
 }
 
 impl Saved {

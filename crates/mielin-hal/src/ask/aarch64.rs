@@ -57,21 +57,24 @@ fn features() -> FeatureSet {
     features
 }
 
+/// The value of an identification register or of CPACR_EL1.
+#[cfg(all(not(feature = "std"), feature = "privileged"))]
+macro_rules! register {
+    ($name:literal) => {{
+        let value: u64;
+        // SAFETY: the feature `privileged` is the promise that this runs at EL1 or above, where identification
+        // registers and CPACR_EL1 can be read; reading them changes nothing (Arm ARM, D19.2).
+        unsafe {
+            asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags));
+        }
+        value
+    }};
+}
+
 #[cfg(all(not(feature = "std"), feature = "privileged"))]
 fn features() -> FeatureSet {
     use crate::aarch64::{IdRegisters, from_id_registers};
 
-    macro_rules! register {
-        ($name:literal) => {{
-            let value: u64;
-            // SAFETY: the feature `privileged` is the promise that this runs at EL1 or above, where identification
-            // registers and CPACR_EL1 can be read; reading them changes nothing (Arm ARM, D19.2).
-            unsafe {
-                asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags));
-            }
-            value
-        }};
-    }
     let id = IdRegisters {
         pfr0: register!("ID_AA64PFR0_EL1"),
         pfr1: register!("ID_AA64PFR1_EL1"),
@@ -82,6 +85,20 @@ fn features() -> FeatureSet {
         cpacr: register!("CPACR_EL1"),
     };
     from_id_registers(&id)
+}
+
+/// What only a kernel wants to know.
+#[cfg(all(not(feature = "std"), feature = "privileged"))]
+pub(crate) fn supervisor_registers() -> crate::aarch64::SupervisorRegisters {
+    crate::aarch64::SupervisorRegisters {
+        pfr0: register!("ID_AA64PFR0_EL1"),
+        isar1: register!("ID_AA64ISAR1_EL1"),
+        // By their encodings, for assemblers that are older. Where they are not there they read as zero.
+        isar2: register!("S3_0_C0_C6_2"),
+        mmfr0: register!("ID_AA64MMFR0_EL1"),
+        mmfr1: register!("ID_AA64MMFR1_EL1"),
+        mmfr2: register!("S3_0_C0_C7_2"),
+    }
 }
 
 #[cfg(all(not(feature = "std"), not(feature = "privileged")))]

@@ -27,7 +27,7 @@ const UNCACHEABLE: u64 = 3;
 ///
 /// The processor must have NX, and what follows must be on: EFER.NXE, without which the bit is reserved; CR4.PGE for global
 /// pages; CR0.WP, so that the kernel keeps to what entries say; SMEP and SMAP, where it has them. Pages of level 2
-/// need CPUID's Page1GB.
+/// need [`Supervisor::huge_pages`](crate::x86::Supervisor::huge_pages).
 ///
 /// A page that nobody may write is never marked as written: with shadow stacks on, that would make it one.
 #[derive(Clone, Copy, Debug)]
