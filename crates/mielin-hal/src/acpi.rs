@@ -77,7 +77,10 @@ impl fmt::Display for AcpiError {
                 write!(f, "there is no ACPI table {}", signature.escape_ascii())
             }
             Self::Unreadable { address, len } => {
-                write!(f, "{len} bytes of ACPI tables at {address:#x} cannot be read")
+                write!(
+                    f,
+                    "{len} bytes of ACPI tables at {address:#x} cannot be read"
+                )
             }
             Self::Checksum(address) => {
                 write!(f, "the ACPI table at {address:#x} has a wrong checksum")
@@ -116,7 +119,11 @@ impl<'m, F: Fn(u64, usize) -> Option<&'m [u8]>> Acpi<F> {
         let extended = segment.map(|segment| (segment << 4, EXTENDED_AREA_BYTES));
         let areas = extended.into_iter().chain([(BIOS, BIOS_BYTES)]);
         let root = areas
-            .flat_map(|(begin, len)| (0..len).step_by(ROOT_ALIGNMENT).map(move |at| begin + at as u64))
+            .flat_map(|(begin, len)| {
+                (0..len)
+                    .step_by(ROOT_ALIGNMENT)
+                    .map(move |at| begin + at as u64)
+            })
             .filter(|address| read(*address, 8).is_some_and(|bytes| bytes == ROOT_SIGNATURE))
             .find_map(|address| Root::read(&read, address).ok());
         let root = root.ok_or(AcpiError::NoRoot)?;
@@ -174,7 +181,7 @@ impl Root {
         // 0 is ACPI 1.0.
         if field(old, 15, 1)? >= 2 {
             let len = field(get(ROOT_BYTES_2)?, 20, 4)? as usize;
-            if !(ROOT_BYTES_2..=HEADER_BYTES + TABLE_BYTES_MAX).contains(&len) {
+            if !(ROOT_BYTES_2..=TABLE_BYTES_MAX).contains(&len) {
                 return Err(malformed);
             }
             let whole = get(len)?;
@@ -254,7 +261,10 @@ fn read_at<'m>(
 }
 
 fn check_sum(bytes: &[u8], address: u64) -> Result<(), AcpiError> {
-    match bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_add(*byte)) {
+    match bytes
+        .iter()
+        .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
+    {
         0 => Ok(()),
         _ => Err(AcpiError::Checksum(address)),
     }

@@ -7,6 +7,7 @@
 //! | Arm CMSDK UART, nRF51 UART | [`CmsdkUart`], [`NrfUart`] | [`Console`](crate::Console) |
 //! | RISC-V platform-level interrupt controller | [`Plic`] | [`InterruptController`](crate::InterruptController) |
 //! | Arm's generic interrupt controller, version 2 | [`GicV2`] | [`InterruptController`](crate::InterruptController) |
+//! | I/O APIC of PCs | [`IoApic`], beside a `LocalApic` | |
 //! | QEMU's and SiFive's test finisher | [`SifiveTest`] | [`Shutdown`](crate::Shutdown) |
 //!
 //! These work through [`Registers`] on every architecture. What needs instructions of one architecture is there on its
@@ -36,6 +37,7 @@ mod gic_v2;
     )
 ))]
 mod instructions;
+mod io_apic;
 mod kernel;
 mod nrf_uart;
 mod ns16550;
@@ -69,6 +71,7 @@ mod systick;
 
 pub use cmsdk_uart::CmsdkUart;
 pub use gic_v2::GicV2;
+pub use io_apic::IoApic;
 pub use kernel::Kernel;
 pub use nrf_uart::NrfUart;
 pub use ns16550::{ByteRegisters, Ns16550};

@@ -11,7 +11,7 @@
 //! | [`Topology`] | processors, cores, caches, clock rates |
 //! | [`Memory`] | how much there is, and in which pages |
 //! | [`PowerStatus`] | mains or battery, and its charge |
-//! | [`DeviceTree`] | what firmware tells a kernel of its machine |
+//! | [`DeviceTree`] | what firmware tells a kernel of its machine; on PCs [`acpi`] does |
 //!
 //! A kernel meets its devices through four small traits, [`Console`], [`Timer`], [`InterruptController`] and
 //! [`Shutdown`]; [`drivers`] implements them. How its page tables have to look, [`paging`] knows.

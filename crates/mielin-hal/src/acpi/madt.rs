@@ -88,7 +88,11 @@ impl<'m> Madt<'m> {
     pub fn new(table: Table<'m>) -> Result<Self, AcpiError> {
         let malformed = AcpiError::Malformed(table.address());
         let is_madt = table.bytes().get(..4) == Some(&Self::SIGNATURE);
-        let field = |at| number(table.bytes(), at, 4).filter(|_| is_madt).ok_or(malformed);
+        let field = |at| {
+            number(table.bytes(), at, 4)
+                .filter(|_| is_madt)
+                .ok_or(malformed)
+        };
         let mut madt = Self {
             local_apic: field(HEADER_BYTES)?,
             has_old_controllers: field(HEADER_BYTES + 4)? & OLD_CONTROLLERS != 0,
@@ -188,7 +192,8 @@ impl<'m> Madt<'m> {
         core::iter::from_fn(move || {
             let (kind, len) = (*rest.first()?, *rest.get(1)?);
             // An entry of no length would be there for ever.
-            let (entry, behind) = rest.split_at_checked(usize::from(len).max(2))?;
+            let len = Some(usize::from(len)).filter(|len| *len >= 2)?;
+            let (entry, behind) = rest.split_at_checked(len)?;
             rest = behind;
             Some((kind, entry))
         })

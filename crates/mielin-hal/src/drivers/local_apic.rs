@@ -10,6 +10,7 @@ use super::registers::Registers;
 use crate::interrupts::InterruptController;
 use crate::timer::Timer;
 
+const ID: usize = 0x020;
 const END_OF_INTERRUPT: usize = 0x0b0;
 const SPURIOUS: usize = 0x0f0;
 const IN_SERVICE: usize = 0x100;
@@ -32,7 +33,7 @@ const MEASURED: u16 = (pit::FREQUENCY_HZ / 100) as u16;
 const MEASUREMENTS: u32 = 5;
 
 /// A local APIC in the mode in which its registers lie in memory, with the time-stamp counter as its clock. It has one
-/// line, [`LocalApic::TIMER`], which its alarms use.
+/// line, [`LocalApic::TIMER`], which its alarms use; those of devices come by way of an [`IoApic`](super::IoApic).
 ///
 /// The clock counts right where the time-stamp counter has a constant rate: as CPUID leaf 0x8000_0007 says (EDX bit 8), or
 /// as it is in an emulator.
@@ -80,6 +81,23 @@ impl LocalApic {
         let clock_ticks = self.now() - begin;
         self.registers.write32(INITIAL_COUNT, 0);
         (clock_ticks, u64::from(u32::MAX - left))
+    }
+
+    /// Its id, by which an I/O APIC or another processor sends it interrupts.
+    #[must_use]
+    pub fn id(&self) -> u8 {
+        (self.registers.read32(ID) >> 24) as u8
+    }
+
+    /// In a handler: the vector that is being served, which is the highest of those that were begun. `None` if none was. Ended
+    /// by [`InterruptController::complete`], whichever it was.
+    #[must_use]
+    pub fn in_service(&self) -> Option<u8> {
+        (0..8).rev().find_map(|word: u8| {
+            let bits = self.registers.read32(IN_SERVICE + usize::from(word) * 0x10);
+            let highest = bits.checked_ilog2()?;
+            Some(word * 32 + highest as u8)
+        })
     }
 
     fn set_mask(&mut self, mask: u32) {

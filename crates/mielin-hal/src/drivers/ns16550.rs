@@ -8,6 +8,7 @@ use crate::console::Console;
 const RECEIVE_TRANSMIT: usize = 0;
 const INTERRUPT_ENABLE: usize = 1;
 const INTERRUPT_IDENT_FIFO_CONTROL: usize = 2;
+const MODEM_CONTROL: usize = 4;
 const LINE_STATUS: usize = 5;
 
 /// LSR: a byte has come.
@@ -16,6 +17,8 @@ const DATA_READY: u8 = 1 << 0;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
 /// IER: an interrupt when the transmitter takes a byte.
 const ENABLE_TRANSMIT_EMPTY: u8 = 1 << 1;
+/// MCR, OUT2: on PCs, the UART's interrupts get out of it.
+const OUTPUT_2: u8 = 1 << 3;
 /// FCR: FIFOs on, and emptied.
 const FIFO_ON: u8 = 0b111;
 
@@ -68,6 +71,8 @@ impl<R: ByteRegisters> Ns16550<R> {
     /// Whether it interrupts when it takes another byte.
     pub fn interrupt_when_writable(&mut self, on: bool) {
         let enabled = if on { ENABLE_TRANSMIT_EMPTY } else { 0 };
+        let modem = self.registers.read(MODEM_CONTROL);
+        self.registers.write(MODEM_CONTROL, modem | OUTPUT_2);
         self.registers.write(INTERRUPT_ENABLE, enabled);
     }
 }

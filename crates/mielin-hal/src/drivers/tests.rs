@@ -5,7 +5,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::*;
-use crate::{Console, InterruptController, Outcome, Shutdown};
+use crate::{Console, InterruptController, Outcome, Polarity, Shutdown, Trigger};
 
 /// Memory in the place of a device: it keeps what is written, and says what was put there.
 struct Device {
@@ -118,6 +118,53 @@ fn gic_lines_have_their_bits_and_bytes() {
     assert_eq!(gic.claim(), None);
 }
 
+/// Memory has one register in the window: the last that was written.
+#[test]
+fn io_apic_lines_have_their_vectors() {
+    let mut device = Device::new(0x20);
+    // Version 0x20, and 24 lines.
+    device.set(0x10, 0x0017_0020);
+    let mut apic = IoApic::new(device.registers(), 0x30, 3);
+    assert_eq!(apic.lines(), 24);
+    // The last line goes to local APIC 3.
+    assert_eq!((device.word(0), device.word(0x10)), (0x10 + 47, 3 << 24));
+    assert_eq!((apic.vector(0), apic.vector(23)), (Some(0x30), Some(0x47)));
+    assert_eq!((apic.vector(24), apic.vector(u32::MAX)), (None, None));
+    assert_eq!((apic.line(0x2f), apic.line(0x30)), (None, Some(0)));
+    assert_eq!((apic.line(0x47), apic.line(0x48)), (Some(23), None));
+    // What is written into the lower register: mask 16, trigger 15, polarity 13, vector.
+    let redirection = io_apic::redirection;
+    assert_eq!(redirection(0x34, Trigger::Edge, Polarity::High), 0x1_0034);
+    assert_eq!(redirection(0x34, Trigger::Edge, Polarity::Low), 0x1_2034);
+    assert_eq!(redirection(0x34, Trigger::Level, Polarity::High), 0x1_8034);
+    assert_eq!(redirection(0x34, Trigger::Level, Polarity::Low), 0x1_a034);
+    device.set(0x10, 0x1_a034);
+    apic.enable(4);
+    assert_eq!((device.word(0), device.word(0x10)), (0x18, 0xa034));
+    apic.disable(4);
+    assert_eq!((device.word(0), device.word(0x10)), (0x18, 0x1_a034));
+    for line in [24, 255, 0x8000_0000, u32::MAX] {
+        apic.enable(line);
+        apic.configure(line, Trigger::Level, Polarity::Low);
+    }
+    assert_eq!((device.word(0), device.word(0x10)), (0x18, 0x1_a034));
+    apic.configure(23, Trigger::Level, Polarity::Low);
+    assert_eq!((device.word(0), device.word(0x10)), (0x10 + 47, 3 << 24));
+}
+
+#[test]
+fn io_apic_lines_without_a_vector_are_not_used() {
+    let mut device = Device::new(0x20);
+    device.set(0x10, 0x00ff_0020);
+    assert_eq!(IoApic::new(device.registers(), 0, 0).lines(), 223);
+    device.set(0x10, 0x0017_0020);
+    let apic = IoApic::new(device.registers(), 0xfe, 0);
+    assert_eq!((apic.lines(), apic.vector(0)), (1, Some(0xfe)));
+    device.set(0x10, 0x0017_0020);
+    let apic = IoApic::new(device.registers(), 0xff, 0);
+    assert_eq!((apic.lines(), apic.vector(0)), (0, None));
+}
+
 #[test]
 fn a_16550_is_asked_before_a_byte_is_taken() {
     let mut device = Device::new(8);
@@ -132,6 +179,7 @@ fn a_16550_is_asked_before_a_byte_is_taken() {
     assert_eq!(uart.read_byte(), Some(b'm'));
     uart.interrupt_when_writable(true);
     assert_eq!(device.word(0) >> 8 & 0xff, 0b10);
+    assert_eq!(device.word(4) & 0xff, 0b1000);
 }
 
 #[test]
