@@ -1,0 +1,160 @@
+//! Executables, as the kernel has to read one: the first thread's.
+//!
+//! Source: Tool Interface Standard, Executable and Linking Format (ELF), for 64-bit little-endian machines, with segments of type
+//! `PT_LOAD` only; others are passed over. Nothing is relocated.
+
+use mielin_hal::paging::Access;
+
+const HEADER_BYTES: usize = 64;
+const PROGRAM_HEADER_BYTES: usize = 56;
+const TYPE_EXECUTABLE: u16 = 2;
+const SEGMENT_LOAD: u32 = 1;
+const SEGMENT_EXECUTE: u32 = 1;
+const SEGMENT_WRITE: u32 = 2;
+const SEGMENTS_MAX: u16 = 32;
+
+/// Why bytes are no executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutableError {
+    /// They do not begin as one of 64 bits, little-endian, that lies where it says.
+    Foreign,
+    /// It is for another architecture: this `e_machine`.
+    Architecture(u16),
+    /// It ends before what it says is in it.
+    CutOff,
+    /// A segment is writable and executable, or claims more bytes than it has memory, or more memory than there are addresses.
+    Segment,
+    /// It has more than 32 segments.
+    TooMany,
+}
+
+/// An executable whose header was looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Executable<'a> {
+    bytes: &'a [u8],
+    entry: u64,
+    headers: usize,
+    count: u16,
+}
+
+/// A part of an executable.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// Where it is in memory.
+    pub address: u64,
+    /// How many bytes it has there; zeros where there is no content.
+    pub memory_bytes: u64,
+    /// What may be done with it.
+    pub access: Access,
+    content: &'a [u8],
+}
+
+impl<'a> Executable<'a> {
+    /// Looks at the header.
+    ///
+    /// # Errors
+    /// See [`ExecutableError`].
+    pub fn parse(bytes: &'a [u8], architecture: u16) -> Result<Self, ExecutableError> {
+        let header = bytes.get(..HEADER_BYTES).ok_or(ExecutableError::CutOff)?;
+        // e_ident: magic, 64 bits, little-endian, version 1.
+        if header[..7] != *b"\x7fELF\x02\x01\x01" || half(header, 16) != Some(TYPE_EXECUTABLE) {
+            return Err(ExecutableError::Foreign);
+        }
+        let machine = half(header, 18).ok_or(ExecutableError::CutOff)?;
+        if machine != architecture {
+            return Err(ExecutableError::Architecture(machine));
+        }
+        let cut = ExecutableError::CutOff;
+        let headers = long(header, 32).ok_or(cut)?;
+        let size = half(header, 54).ok_or(cut)?;
+        let count = half(header, 56).ok_or(cut)?;
+        if usize::from(size) != PROGRAM_HEADER_BYTES {
+            return Err(ExecutableError::Foreign);
+        }
+        if count > SEGMENTS_MAX {
+            return Err(ExecutableError::TooMany);
+        }
+        let headers = usize::try_from(headers).map_err(|_| cut)?;
+        let end = headers
+            .checked_add(usize::from(count) * PROGRAM_HEADER_BYTES)
+            .ok_or(cut)?;
+        if end > bytes.len() {
+            return Err(cut);
+        }
+        Ok(Self {
+            bytes,
+            entry: long(header, 24).ok_or(cut)?,
+            headers,
+            count,
+        })
+    }
+
+    /// Where it begins.
+    #[must_use]
+    pub fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// Its parts.
+    pub fn segments(&self) -> impl Iterator<Item = Result<Segment<'a>, ExecutableError>> + '_ {
+        (0..usize::from(self.count)).filter_map(|index| {
+            let at = self.headers + index * PROGRAM_HEADER_BYTES;
+            let header = self.bytes.get(at..at + PROGRAM_HEADER_BYTES)?;
+            (word(header, 0)? == SEGMENT_LOAD).then(|| self.segment(header))
+        })
+    }
+
+    fn segment(&self, header: &[u8]) -> Result<Segment<'a>, ExecutableError> {
+        let cut = ExecutableError::CutOff;
+        let flags = word(header, 4).ok_or(cut)?;
+        let offset = usize::try_from(long(header, 8).ok_or(cut)?).map_err(|_| cut)?;
+        let address = long(header, 16).ok_or(cut)?;
+        let bytes = usize::try_from(long(header, 32).ok_or(cut)?).map_err(|_| cut)?;
+        let memory_bytes = long(header, 40).ok_or(cut)?;
+        let end = offset.checked_add(bytes).ok_or(cut)?;
+        let content = self.bytes.get(offset..end).ok_or(cut)?;
+        let fits = bytes as u64 <= memory_bytes && address.checked_add(memory_bytes).is_some();
+        let access = Access::new(
+            true,
+            flags & SEGMENT_WRITE != 0,
+            flags & SEGMENT_EXECUTE != 0,
+        );
+        match access {
+            Some(access) if fits => Ok(Segment {
+                address,
+                memory_bytes,
+                access,
+                content,
+            }),
+            _ => Err(ExecutableError::Segment),
+        }
+    }
+}
+
+impl Segment<'_> {
+    /// The eight bytes at an address in memory, zeros where the segment has none.
+    #[must_use]
+    pub fn word(&self, address: u64) -> u64 {
+        let mut bytes = [0; 8];
+        for (offset, byte) in (0..).zip(&mut bytes) {
+            let at = (address + offset).checked_sub(self.address);
+            let known = at
+                .and_then(|at| usize::try_from(at).ok())
+                .and_then(|at| self.content.get(at));
+            *byte = known.copied().unwrap_or(0);
+        }
+        u64::from_le_bytes(bytes)
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
