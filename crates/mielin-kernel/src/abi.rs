@@ -439,13 +439,15 @@ pub enum Method {
     WritePort = 24,
     /// Untyped: where it is. Gives the physical address, size and how much of it is used.
     Describe = 25,
+    /// Power: ends the machine. Words: 0 if all went well, else 1.
+    ShutDown = 26,
 }
 
 impl Method {
     /// The method with this number.
     #[must_use]
     pub const fn from_number(number: u64) -> Option<Self> {
-        const ALL: [Method; 26] = [
+        const ALL: [Method; 27] = [
             Method::Retype,
             Method::Copy,
             Method::Mint,
@@ -472,6 +474,7 @@ impl Method {
             Method::ReadPort,
             Method::WritePort,
             Method::Describe,
+            Method::ShutDown,
         ];
         if number < ALL.len() as u64 {
             Some(ALL[number as usize])
@@ -559,6 +562,8 @@ pub mod boot {
     pub const PORTS: u64 = 7;
     /// The page with its message buffer, and that of the information that follows here.
     pub const PAGE: u64 = 8;
+    /// The machine's end.
+    pub const POWER: u64 = 9;
     /// The first of its untypeds.
     pub const UNTYPED_FIRST: u64 = 16;
 

@@ -229,6 +229,7 @@ impl<'a, M: Machine> Maker<'a, M> {
                 priority_max: u8::MAX,
             },
         );
+        self.hold(boot::POWER, Capability::Power);
         let ports = Capability::Ports {
             first: 0,
             last: u16::MAX,

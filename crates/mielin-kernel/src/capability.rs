@@ -135,6 +135,8 @@ pub enum Capability {
         /// The highest priority that it allows.
         priority_max: u8,
     },
+    /// The right to end the machine.
+    Power,
     /// The right to give out interrupt lines.
     InterruptControl,
     /// An interrupt line. There is one capability for each: it is never copied.
@@ -283,6 +285,7 @@ impl Capability {
             | Self::AddressSpace { .. }
             | Self::SchedulingContext { .. }
             | Self::Reply { .. }
+            | Self::Power
             | Self::InterruptControl => unbadged(self),
         }
     }

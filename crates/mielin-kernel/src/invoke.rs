@@ -68,6 +68,10 @@ impl<M: Machine> Kernel<M> {
                 };
                 self.bind_slot(by, queues::slot(queue, which), words[1])
             }
+            (Capability::Power, Method::ShutDown) => {
+                self.machine.shut_down(words[0] == 0);
+                Ok(())
+            }
             (Capability::Ports { first, last }, Method::ReadPort | Method::WritePort) => {
                 self.access_port(by, (first, last), method == Method::WritePort, words)
             }

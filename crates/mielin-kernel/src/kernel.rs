@@ -118,10 +118,10 @@ impl<M: Machine> Kernel<M> {
 
     /// Serves a system call of the current thread, whose other registers have been saved in it.
     #[inline(always)]
-    pub fn system_call(&self, request: &Request) {
+    pub fn system_call(&self, request: Request) {
         let served = match request.number {
-            n if n == SystemCall::Call as u64 => self.call_fast(request),
-            n if n == SystemCall::ReplyReceive as u64 => self.reply_receive_fast(request),
+            n if n == SystemCall::Call as u64 => self.call_fast(&request),
+            n if n == SystemCall::ReplyReceive as u64 => self.reply_receive_fast(&request),
             _ => false,
         };
         if !served {
@@ -131,7 +131,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The same without the fast paths: it ends in the same state.
     #[inline(never)]
-    pub fn system_call_slow(&self, request: &Request) {
+    pub fn system_call_slow(&self, request: Request) {
         let Some(thread) = self.current.get() else {
             return;
         };
@@ -145,7 +145,7 @@ impl<M: Machine> Kernel<M> {
         saved.set(registers::REPLY, request.reply);
 
         let served = match SystemCall::from_number(request.number) {
-            Some(call) => self.serve(thread, call, request),
+            Some(call) => self.serve(thread, call, &request),
             None => Err(Error::UnknownCall.into()),
         };
         // It may have ended its own thread.

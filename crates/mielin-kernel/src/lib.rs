@@ -27,6 +27,7 @@
 mod reference;
 
 pub mod abi;
+pub mod archive;
 pub mod registers;
 
 mod capability;

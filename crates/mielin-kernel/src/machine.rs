@@ -65,6 +65,9 @@ pub trait Machine {
     /// Reads or writes an I/O port, on machines that have them: `None` where there are none. `width` is 1, 2 or 4 bytes.
     fn port(&self, port: u16, width: u8, write: Option<u32>) -> Option<u32>;
 
+    /// Ends the machine; whoever watches it gets to know whether all went well. That it returns means that it cannot.
+    fn shut_down(&self, success: bool);
+
     /// This thread is no more: nothing of it may be kept in registers.
     fn forget(&self, thread: Ref<Thread>);
 }

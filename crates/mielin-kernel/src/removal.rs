@@ -179,6 +179,7 @@ impl<M: Machine> Kernel<M> {
             Capability::Untyped { .. }
             | Capability::SchedulingControl { .. }
             | Capability::InterruptControl
+            | Capability::Power
             | Capability::Ports { .. } => {}
         }
         self.take_out(slot);

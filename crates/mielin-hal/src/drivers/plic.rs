@@ -56,7 +56,9 @@ impl Plic {
             .write32(offset, if on { others | bit } else { others });
     }
 
-    fn has(&self, line: u32) -> bool {
+    /// Whether there is such a line.
+    #[must_use]
+    pub fn has(&self, line: u32) -> bool {
         (1..=self.sources).contains(&line)
     }
 }

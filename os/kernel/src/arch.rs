@@ -1,0 +1,9 @@
+//! What is different on each architecture.
+//!
+//! Each module has the same functions, which [`port`](crate::port) and the rest of the kernel call.
+
+#[cfg(target_arch = "riscv64")]
+mod riscv64;
+
+#[cfg(target_arch = "riscv64")]
+pub(crate) use riscv64::*;

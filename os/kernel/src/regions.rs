@@ -1,0 +1,59 @@
+//! Which memory nobody uses.
+
+use mielin_kernel::Region;
+
+const MAX: usize = 64;
+
+/// A few stretches of physical memory.
+pub(crate) struct Regions {
+    list: [Region; MAX],
+    len: usize,
+}
+
+impl Regions {
+    pub(crate) const fn none() -> Self {
+        const EMPTY: Region = Region {
+            begin: 0,
+            end: 0,
+            device: false,
+        };
+        Self {
+            list: [EMPTY; MAX],
+            len: 0,
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn as_slice(&self) -> &[Region] {
+        &self.list[..self.len]
+    }
+
+    /// Adds what is whole pages of a stretch. What does not fit into the list is left unused.
+    pub(crate) fn add(&mut self, begin: u64, end: u64, device: bool) {
+        let begin = begin.next_multiple_of(4096);
+        let end = end / 4096 * 4096;
+        if begin < end && self.len < MAX {
+            self.list[self.len] = Region { begin, end, device };
+            self.len += 1;
+        }
+    }
+
+    /// Takes out all pages that a stretch touches.
+    pub(crate) fn remove(&mut self, begin: u64, end: u64) {
+        let begin = begin / 4096 * 4096;
+        let end = end.next_multiple_of(4096);
+        let old = core::mem::replace(self, Self::none());
+        for region in old.as_slice() {
+            self.add(region.begin, region.end.min(begin), region.device);
+            self.add(region.begin.max(end), region.end, region.device);
+        }
+    }
+
+    /// Takes out the largest stretch of memory.
+    pub(crate) fn take_largest(&mut self) -> Option<Region> {
+        let memory = self.as_slice().iter().filter(|region| !region.device);
+        let largest = *memory.max_by_key(|region| region.end - region.begin)?;
+        self.remove(largest.begin, largest.end);
+        Some(largest)
+    }
+}
