@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod boot;
+pub mod console;
 pub mod objects;
 pub mod supplies;
 pub mod system_call;
