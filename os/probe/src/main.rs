@@ -1,5 +1,5 @@
 //! A firmware that prints what `mielin-hal` finds out of the machine, and tries its drivers: console, timer, interrupt
-//! controller, and the end. `cargo xtask probe` runs it under QEMU and compares what it prints with what the emulated
+//! controller, page tables, and the end. `cargo xtask probe` runs it under QEMU and compares what it prints with what the emulated
 //! processor has.
 //!
 //! What it prints are lines `name: value`; the last one is `probe: passed`, or `probe: ` and what went wrong.
@@ -14,6 +14,8 @@ mod handed;
 mod heap;
 #[cfg(kernels)]
 mod kernels;
+#[cfg(not(cortex_m))]
+mod translation;
 
 use core::fmt::Write;
 use core::panic::PanicInfo;

@@ -108,7 +108,7 @@ const fn x86_64(
 
 /// The device that gives the exit status; a fault that nobody handles ends the machine.
 macro_rules! pc {
-    ($cpu:literal) => {
+    ($cpu:literal $(, $more:literal)*) => {
         &[
             "-M",
             "q35",
@@ -117,6 +117,7 @@ macro_rules! pc {
             "-device",
             "isa-debug-exit,iobase=0xf4,iosize=4",
             "-no-reboot",
+            $($more,)*
         ]
     };
 }
@@ -143,6 +144,8 @@ pub(super) const CASES: &[Case] = &[
         &[
             "architecture: aarch64",
             "model: Cortex-A53",
+            "paging: stage 1",
+            "supervisor: spaces of 16 bits, addresses of 40 bits",
             "vector bits: none",
             "processors: 2",
             "memory: 0x8000000 bytes at 0x40000000",
@@ -159,6 +162,8 @@ pub(super) const CASES: &[Case] = &[
         "dotprod fp16 lse rdm sve",
         &[
             "model: Cortex-A57",
+            "paging: stage 1",
+            "supervisor: spaces of 16 bits, addresses of 44 bits, GIC registers",
             "memory: 0x40000000 bytes at 0x40000000",
             "alarm: came",
             "interrupt: line 27 by GICv3",
@@ -178,6 +183,8 @@ pub(super) const CASES: &[Case] = &[
         "bf16 i8mm jsconv fcma fhm sha3 sve sve2 sme bti mte",
         &[
             "model: Neoverse-N1",
+            "paging: stage 1",
+            "supervisor: spaces of 16 bits, addresses of 48 bits, GIC registers, PAN, UAO, CSV3",
             "vector bits: none",
             "alarm: came",
             "interrupt: line 33 by GICv3",
@@ -232,6 +239,8 @@ pub(super) const CASES: &[Case] = &[
             "board: riscv-virtio",
             "processors: 1",
             "memory: 0x8000000 bytes at 0x80000000",
+            "paging: Sv39",
+            "paging: Sv48",
             "timer: 10000000 Hz",
             "alarm by: firmware",
             "alarm by: processor",
@@ -280,6 +289,7 @@ pub(super) const CASES: &[Case] = &[
         "v h zba zbb sstc",
         &[
             "vector bits: none",
+            "paging: Sv39",
             "memory: 0x10000000 bytes at 0x80000000",
             "alarm: came",
         ],
@@ -356,8 +366,8 @@ pub(super) const CASES: &[Case] = &[
         ],
     ),
     x86_64(
-        "q35, Haswell",
-        pc!("Haswell"),
+        "q35, Haswell, two processors",
+        pc!("Haswell", "-smp", "2"),
         "sse2 sse4.2 avx avx2 fma f16c bmi1 bmi2 lzcnt movbe popcnt aes pclmulqdq rdrand",
         "avx512f adx sha rdseed sse4a vaes amx-tile",
         &[
@@ -365,7 +375,10 @@ pub(super) const CASES: &[Case] = &[
             "model: Intel Core Processor (Haswell)",
             "cache: level 1, data, 32768 bytes",
             "alarm: came",
+            "paging: four levels",
+            "processors: 2, local APIC at 0xfee00000",
             "interrupt: timer by local APIC",
+            "interrupt: line 4 by I/O APIC",
             "console: read m",
         ],
     ),
@@ -385,7 +398,11 @@ pub(super) const CASES: &[Case] = &[
         pc!("SandyBridge"),
         "sse4.2 avx aes popcnt",
         "avx2 fma f16c bmi1 bmi2 movbe rdrand adx",
-        &["model: Intel Xeon E312xx (Sandy Bridge)", "alarm: came"],
+        &[
+            "model: Intel Xeon E312xx (Sandy Bridge)",
+            "alarm: came",
+            "interrupt: line 4 by I/O APIC",
+        ],
     ),
     x86_64(
         "q35, Haswell that cannot save wide registers",
@@ -399,6 +416,12 @@ pub(super) const CASES: &[Case] = &[
         pc!("max"),
         "avx2 fma bmi2 adx aes",
         NOT_IN_TCG,
-        &["alarm: came", "interrupt: timer by local APIC"],
+        &[
+            "paging: four levels",
+            "processors: 1, local APIC at 0xfee00000",
+            "alarm: came",
+            "interrupt: timer by local APIC",
+            "interrupt: line 4 by I/O APIC",
+        ],
     ),
 ];

@@ -4,11 +4,13 @@
 //! them before anything else works; the rest stands in the device tree, which QEMU puts at the beginning of RAM for a
 //! program that is no Linux.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::fmt::Write;
 use core::time::Duration;
 
+use mielin_hal::aarch64::Supervisor;
 use mielin_hal::drivers::{Conduit, GenericTimer, GicV2, GicV3, Kernel, Pl011, Psci, Registers};
+use mielin_hal::paging::{PageTables, Stage1};
 use mielin_hal::{
     Console, DeviceTree, HardwareCapabilities, InterruptController, Node, Outcome, Shutdown, Text,
     Timer,
@@ -16,6 +18,7 @@ use mielin_hal::{
 
 use crate::checks;
 use crate::handed::Handed;
+use crate::translation::{Room, Tables};
 
 const UART: usize = 0x0900_0000;
 const UART_BYTES: usize = 0x1000;
@@ -234,10 +237,69 @@ extern "C" fn interrupt() {
     assert!(known.is_some(), "an interrupt came unasked");
 }
 
+/// Goes on under the program's own tables, with all devices in the gigabyte before RAM.
+fn translate(has: &Supervisor) {
+    static ROOM: Room = Room::new();
+
+    // SAFETY: called once.
+    let tables = unsafe { Tables::new(&ROOM) };
+    let root = Stage1::root(tables.fill::<Stage1>(RAM as u64 - (1 << 30), 2), 1);
+    let control = Stage1::tcr(has.mmfr0).expect("a granule of 4 KiB");
+    // SAFETY: all that the program uses is mapped where it is, code to be executed and the rest to be written. QEMU has no
+    // caches, so that nothing old is in them when SCTLR_EL1.M, C and I switch all of that on.
+    unsafe {
+        asm!(
+            "msr mair_el1, {attributes}",
+            "msr tcr_el1, {control}",
+            "msr ttbr0_el1, {root}",
+            "dsb sy",
+            "tlbi vmalle1",
+            "dsb sy",
+            "isb",
+            "mrs {scratch}, sctlr_el1",
+            "orr {scratch}, {scratch}, #0x1000",
+            "orr {scratch}, {scratch}, #0x4",
+            "orr {scratch}, {scratch}, #0x1",
+            "msr sctlr_el1, {scratch}",
+            "isb",
+            attributes = in(reg) Stage1::MAIR,
+            control = in(reg) control,
+            root = in(reg) root,
+            scratch = out(reg) _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Prints what the processor has for a kernel.
+fn print_supervisor(console: &mut impl Console, has: &Supervisor) {
+    let mut out = Text(console);
+    let (space, physical) = (has.space_bits, has.physical_bits);
+    let _ = write!(
+        out,
+        "supervisor: spaces of {space} bits, addresses of {physical} bits"
+    );
+    for (there, name) in [
+        (has.gic_registers, "GIC registers"),
+        (has.pan, "PAN"),
+        (has.uao, "UAO"),
+        (has.meltdown_safe, "CSV3"),
+    ] {
+        if there {
+            let _ = write!(out, ", {name}");
+        }
+    }
+    let _ = writeln!(out);
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn start() -> ! {
     let mut console = console();
     checks::print_machine(&mut console, &HardwareCapabilities::detect());
+    let supervisor = Supervisor::detect();
+    print_supervisor(&mut console, &supervisor);
+    translate(&supervisor);
+    let _ = writeln!(Text(&mut console), "paging: stage 1");
     let tree = tree().expect("QEMU's device tree");
     checks::print_device_tree(&mut console, tree);
     let mut timer = GenericTimer::new(kernel()).expect("QEMU writes the rate down");

@@ -3,13 +3,14 @@
 //! Addresses of the console and the finisher are QEMU's (`docs/system/riscv/virt.rst`, `hw/riscv/virt.c`), because a
 //! panic wants them before anything else works; the rest stands in the device tree.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::fmt::Write;
 use core::time::Duration;
 
 use mielin_hal::drivers::{
     Alarm, Kernel, Ns16550, Plic, Registers, Sbi, SifiveTest, SupervisorTimer,
 };
+use mielin_hal::paging::{PageTables, Sv39, Sv48};
 use mielin_hal::{
     CpuFeature, DeviceTree, HardwareCapabilities, InterruptController, Node, Outcome, Shutdown,
     Text, Timer,
@@ -17,6 +18,7 @@ use mielin_hal::{
 
 use crate::checks;
 use crate::handed::Handed;
+use crate::translation::{Room, Tables};
 
 const UART: usize = 0x1000_0000;
 const UART_BYTES: usize = 0x100;
@@ -174,6 +176,19 @@ extern "C" fn start(processor: usize, tree: *const u8) -> ! {
     let more = assumed.without(machine.feature_set());
     assert!(more.is_empty(), "the compiler assumed {more:?}");
 
+    static SV39: Room = Room::new();
+    static SV48: Room = Room::new();
+    // SAFETY: once for each of the rooms.
+    let known = unsafe {
+        [
+            ("Sv39", translate::<Sv39>(&SV39)),
+            ("Sv48", translate::<Sv48>(&SV48)),
+        ]
+    };
+    for (name, _) in known.into_iter().filter(|(_, is_known)| *is_known) {
+        let _ = writeln!(Text(&mut console), "paging: {name}");
+    }
+
     let hz = tree
         .find("/cpus")
         .and_then(|cpus| cpus.number("timebase-frequency"));
@@ -202,6 +217,31 @@ extern "C" fn start(processor: usize, tree: *const u8) -> ! {
         panic!("the firmware did not end the machine");
     }
     end(Outcome::Success)
+}
+
+/// Goes on under the program's own tables, if the processor knows their format. All devices are in the first gigabyte.
+///
+/// # Safety
+/// Called once for a room.
+unsafe fn translate<T: PageTables>(room: &'static Room) -> bool {
+    // SAFETY: by the caller.
+    let tables = unsafe { Tables::new(room) };
+    let root = T::root(tables.fill::<T>(0, 2), 1);
+    let found: u64;
+    // SAFETY: all that the program uses is mapped where it is, code to be executed and the rest to be written. A format that
+    // is not known leaves the register as it was.
+    unsafe {
+        asm!(
+            "sfence.vma",
+            "csrw satp, {root}",
+            "sfence.vma",
+            "csrr {found}, satp",
+            root = in(reg) root,
+            found = out(reg) found,
+            options(nostack, preserves_flags)
+        );
+    }
+    found == root
 }
 
 /// Whether QEMU was told so (`-append end=sbi`).
