@@ -1,3 +1,4 @@
+use std::vec;
 use std::vec::Vec;
 
 use mielin_fuzz::{Seed, Target};
