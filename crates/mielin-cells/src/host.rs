@@ -55,9 +55,8 @@ impl Services for HostCalls {
         if !self.tally.may_send() {
             return Err(SendError::Full);
         }
-        let sequence = self.post.send(AgentId(to.0), kind, payload)?;
-        self.tally.sent();
-        Ok(sequence)
+        let taken = || self.tally.sent();
+        self.post.send(AgentId(to.0), kind, payload, taken)
     }
 
     fn receive(&self, max_len: usize) -> Receive {

@@ -102,12 +102,13 @@ impl Post {
         post
     }
 
-    /// Takes a message of the agent for sending.
+    /// Takes a message of the agent for sending. `taken` is told of it before anybody can get it.
     pub(crate) fn send(
         &self,
         to: AgentId,
         kind: MessageKind,
         payload: &[u8],
+        taken: impl FnOnce(),
     ) -> Result<u64, SendError> {
         let kind = match kind {
             MessageKind::Message => delivery::MessageKind::Send,
@@ -130,6 +131,7 @@ impl Post {
                     limit: PAYLOAD_BYTES_MAX,
                 },
             })?;
+        taken();
         drop(state);
         self.send_off(&to);
         Ok(sequence)

@@ -183,7 +183,15 @@ fn a_post_that_sleeps_acknowledges_nothing_and_lets_out_what_was_sent() {
     };
     push(&mut sender);
     let envelopes = sender.begin_exchange(now, &agent).unwrap();
-    post.send(peer, MessageKind::Message, b"out").unwrap();
+    let taken = std::cell::Cell::new(0);
+    let count = || {
+        // Nobody can look at the outbox yet.
+        assert!(post.state.try_lock().is_err());
+        taken.set(taken.get() + 1);
+    };
+    post.send(peer, MessageKind::Message, b"out", count)
+        .unwrap();
+    assert_eq!(taken.get(), 1);
     let received = AtomicU64::new(0);
     post.freeze();
     assert!(post.ready(now).is_empty());
