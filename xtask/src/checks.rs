@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use crate::command::run;
 use crate::workspace::Workspace;
 use crate::{
-    aarch64, agents, bare, bench, faults, kernels, licences, macos, minilm, probe, quickjs, tidy,
+    aarch64, agents, bare, bench, faults, kernels, licences, macos, minilm, os, probe, quickjs,
+    tidy,
 };
 
 /// Times the steps of a sequence and says at the end where the time went.
@@ -69,6 +70,7 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("what asks macOS", || macos::check(workspace))?;
     steps.step("a firmware on bare machines", || probe::check(workspace))?;
+    steps.step("the microkernel on its machines", || os::check(workspace))?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;
         quickjs::build(workspace)?;
@@ -98,9 +100,12 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
         run(bench::on_tensor(workspace)
             .0
             .args(["fmt", "--all", "--check"]))?;
-        let mut on_firmware = workspace.cargo();
-        on_firmware.current_dir(workspace.root().join("os/probe"));
-        run(on_firmware.args(["fmt", "--check"]))
+        for bare in ["os/probe", "os/kernel", "os/user"] {
+            let mut on_bare = workspace.cargo();
+            on_bare.current_dir(workspace.root().join(bare));
+            run(on_bare.args(["fmt", "--all", "--check"]))?;
+        }
+        Ok(())
     })?;
     steps.step("tidy", || tidy::run(workspace))?;
     steps.step("deny", || licences::run(workspace))?;

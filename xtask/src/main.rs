@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | agents | quickjs | minilm | aarch64 | probe | test | ci | tidy | deny | fuzz | faults |
+//! The project's own commands: `cargo xtask setup | agents | quickjs | minilm | aarch64 | probe | os | test | ci | tidy | deny | fuzz | faults |
 //! bench`.
 //!
 //! What a developer and the continuous integration run are the same code, so
@@ -11,6 +11,7 @@
 //! - [`minilm`]: fetches a language model, and compares `embed` with onnxruntime.
 //! - [`aarch64`]: builds the node for 64-bit Arm, for the tests that run it under QEMU.
 //! - [`probe`]: runs a firmware on bare machines under QEMU, and looks at what it finds out about them.
+//! - [`os`]: builds the microkernel with its programs, and runs it under QEMU.
 //! - [`tidy`]: the rules that neither rustc nor clippy know.
 //! - [`licences`]: licences, duplicates and sources of the dependencies.
 //! - [`fuzz`]: runs a fuzz target under libFuzzer, or over mutations of its corpus.
@@ -35,6 +36,7 @@ mod kernels;
 mod licences;
 mod macos;
 mod minilm;
+mod os;
 mod probe;
 mod quickjs;
 mod spdx;
@@ -73,6 +75,9 @@ enum Task {
     Kernels,
     /// Run the firmware in os/probe on QEMU's machines, and compare what it finds out with what they are
     Probe(probe::Options),
+    /// Build the microkernel with its programs, and run it on QEMU's machines
+    #[command(subcommand)]
+    Os(os::Task),
     /// setup, the agents against their prebuilt modules, and every test of both workspaces
     Test,
     /// fmt, tidy, deny, clippy, doc, then test: what .ci/run runs
@@ -100,6 +105,7 @@ fn main() -> ExitCode {
         Task::Aarch64 => aarch64::run(&workspace),
         Task::Kernels => kernels::run(&workspace),
         Task::Probe(options) => probe::run(&workspace, &options),
+        Task::Os(task) => os::run(&workspace, &task),
         Task::Test => checks::test(&workspace),
         Task::Ci => checks::ci(&workspace),
         Task::Tidy => tidy::run(&workspace),

@@ -1,0 +1,85 @@
+//! `cargo xtask os`: builds the microkernel with its programs, and runs it under QEMU.
+//!
+//! - [`image`]: what is built: programs, the archive of them, and the kernel around it.
+//! - [`machine`]: the machines, and how to see from outside whether all went well.
+//! - [`count`]: the kernel's instructions, and the limits that they keep.
+
+mod count;
+mod image;
+mod machine;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::workspace::Workspace;
+
+/// What `os` is told.
+#[derive(clap::Subcommand)]
+pub(crate) enum Task {
+    /// Build the kernel and the test suite, and run that in user mode; the exit status says whether all passed
+    Test(Machine),
+    /// Count the kernel's instructions for what seL4 was measured with, and say whether they keep their limits
+    Count(count::Options),
+}
+
+/// What is run.
+#[derive(clap::Args)]
+pub(crate) struct Machine {
+    /// The architecture
+    #[arg(long)]
+    arch: Arch,
+}
+
+/// What the kernel can be built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arch {
+    Riscv64,
+    Aarch64,
+    #[value(name = "x86_64")]
+    X86_64,
+}
+
+impl Arch {
+    const ALL: [Self; 3] = [Self::Riscv64, Self::Aarch64, Self::X86_64];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Riscv64 => "riscv64",
+            Self::Aarch64 => "aarch64",
+            Self::X86_64 => "x86_64",
+        }
+    }
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// A compiler or QEMU is missing and cannot be installed here, something does not build, or the machine says that not all
+/// went well.
+pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
+    match task {
+        Task::Test(machine) => test(workspace, machine.arch),
+        Task::Count(options) => count::run(workspace, options),
+    }
+}
+
+/// All machines, for `cargo xtask test`.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    for arch in Arch::ALL {
+        test(workspace, arch)?;
+        count::check(workspace, arch)?;
+    }
+    Ok(())
+}
+
+fn test(workspace: &Workspace, arch: Arch) -> Result<()> {
+    let image = image::build(workspace, arch, &["suite"])?;
+    for variant in machine::variants(arch) {
+        eprintln!("os: the test suite on {}", variant.name);
+        machine::watch(arch, variant, &image, &mut |line| println!("{line}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! The machines that QEMU makes, and what their ends mean.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::Arch;
+use crate::command::display;
+use crate::toolchain;
+
+/// How long a machine may run.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A machine of an architecture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Variant {
+    /// What it is.
+    pub(super) name: &'static str,
+    /// What QEMU is told.
+    arguments: &'static [&'static str],
+}
+
+/// The machines on which the test suite runs. The first is the one that instructions are counted on.
+pub(super) fn variants(arch: Arch) -> &'static [Variant] {
+    match arch {
+        Arch::Riscv64 => &[
+            Variant {
+                name: "riscv64 virt",
+                arguments: &["-machine", "virt", "-cpu", "rv64", "-m", "128M"],
+            },
+            Variant {
+                name: "riscv64 virt without Sstc, 1 GiB",
+                arguments: &["-machine", "virt", "-cpu", "rv64,sstc=off", "-m", "1G"],
+            },
+        ],
+        Arch::Aarch64 => &[
+            Variant {
+                name: "aarch64 virt, Cortex-A57, GICv2",
+                arguments: &["-machine", "virt", "-cpu", "cortex-a57", "-m", "128M"],
+            },
+            Variant {
+                name: "aarch64 virt, GICv3",
+                arguments: &["-machine", "virt,gic-version=3", "-cpu", "max", "-m", "1G"],
+            },
+        ],
+        Arch::X86_64 => &[
+            Variant {
+                name: "x86_64 q35",
+                arguments: &["-machine", "q35", "-cpu", "max", "-m", "128M"],
+            },
+            Variant {
+                name: "x86_64 q35, Sandy Bridge, 1 GiB",
+                arguments: &["-machine", "q35", "-cpu", "SandyBridge", "-m", "1G"],
+            },
+        ],
+    }
+}
+
+impl Arch {
+    fn emulator(self) -> &'static str {
+        match self {
+            Self::Riscv64 => "qemu-system-riscv64",
+            Self::Aarch64 => "qemu-system-aarch64",
+            Self::X86_64 => "qemu-system-x86_64",
+        }
+    }
+
+    /// How the machine says how it ended.
+    fn end(self) -> &'static [&'static str] {
+        match self {
+            Self::Riscv64 => &[],
+            Self::Aarch64 => &["-semihosting-config", "enable=on,target=native"],
+            Self::X86_64 => &["-device", "isa-debug-exit,iobase=0xf4,iosize=4"],
+        }
+    }
+
+    /// The exit status of a machine on which all went well.
+    fn success(self) -> i32 {
+        match self {
+            Self::Riscv64 | Self::Aarch64 => 0,
+            // The device gives twice the code and one more.
+            Self::X86_64 => 33,
+        }
+    }
+}
+
+/// The command that runs an image.
+///
+/// # Errors
+/// QEMU is missing and cannot be installed here.
+pub(super) fn command(arch: Arch, variant: &Variant, image: &Path) -> Result<Command> {
+    let emulator = arch.emulator();
+    toolchain::setup_emulators(&[emulator])?;
+    let mut command = Command::new(emulator);
+    command
+        .args(variant.arguments)
+        .args(arch.end())
+        .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
+        .args(["-no-reboot", "-kernel"])
+        .arg(image);
+    Ok(command)
+}
+
+/// Runs an image and shows what it prints, line by line, until it ends.
+///
+/// # Errors
+/// It ends with a failure, or does not end in time.
+pub(super) fn watch(
+    arch: Arch,
+    variant: &Variant,
+    image: &Path,
+    see: &mut dyn FnMut(&str),
+) -> Result<()> {
+    watch_with(arch, variant, image, &[], see)
+}
+
+/// The same with more arguments for QEMU.
+///
+/// # Errors
+/// As for [`watch`].
+pub(super) fn watch_with(
+    arch: Arch,
+    variant: &Variant,
+    image: &Path,
+    more: &[&str],
+    see: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let mut command = command(arch, variant, image)?;
+    command.args(more);
+    let line = display(&command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = command.spawn();
+    let mut machine = Running(child.with_context(|| format!("cannot start `{line}`"))?);
+    let stdout = machine.0.stdout.take().context("its standard output")?;
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok(line) => see(&line),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => bail!("`{line}` did not end in {PATIENCE:?}"),
+        }
+    }
+    let status = machine.0.wait()?;
+    match status.code() {
+        Some(code) if code == arch.success() => Ok(()),
+        _ => bail!("{} has failed ({status}): `{line}`", variant.name),
+    }
+}
+
+/// A running emulator, which does not outlive its use.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already in most cases, and then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
