@@ -65,9 +65,9 @@ pub struct Kernel<M> {
     pub(crate) alarms: Alarms,
     /// Who pays for the time since `since`.
     charged: Cell<Option<Ref<SchedulingContext>>>,
-    since: Cell<u64>,
+    pub(crate) since: Cell<u64>,
     /// When the machine's alarm comes.
-    alarm: Cell<u64>,
+    pub(crate) alarm: Cell<u64>,
     /// Nodes without a capability that still have capabilities in their slots.
     pub(crate) dying: Cell<Option<Ref<Slot>>>,
     pub(crate) spaces: [Cell<Option<Ref<AddressSpace>>>; SPACES_MAX],

@@ -57,9 +57,12 @@ mod untyped;
 mod boot;
 mod executable;
 
+mod inspect;
+
 pub use boot::{Boot, BootError, Given, Region};
 pub use capability::{Capability, FrameForm};
 pub use executable::{Executable, ExecutableError, Segment};
+pub use inspect::queue_slot;
 pub use kernel::{Kernel, LINES_MAX, Request, SPACES_MAX};
 pub use lines::PRIORITIES;
 pub use machine::{Machine, Page};

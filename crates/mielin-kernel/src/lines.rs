@@ -108,6 +108,15 @@ impl Runnable {
         self.top.get() > u16::from(priority) + 1
     }
 
+    pub(crate) fn line(&self, priority: u8) -> &Line {
+        &self.lines[usize::from(priority)]
+    }
+
+    /// The highest priority of them. `None` if there is nobody.
+    pub(crate) fn top(&self) -> Option<u8> {
+        self.top.get().checked_sub(1).map(|top| top as u8)
+    }
+
     fn entering<M: Machine>(&self, machine: &M, thread: Ref<Thread>) -> u8 {
         let object = machine.object(thread);
         let priority = object.priority.get();
