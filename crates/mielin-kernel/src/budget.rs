@@ -57,9 +57,9 @@ impl SchedulingContext {
         }
     }
 
-    /// Its thread could run again, after it could not: a budget that was not used meanwhile counts from now.
-    pub(crate) fn wake(&self, now: u64) {
-        if self.is_slice() || self.refill(0).at.get() >= now {
+    /// It is used from now on, after it was not: time that could have been used before counts from now.
+    pub(crate) fn begin(&self, now: u64) {
+        if self.is_slice() || self.refill(0).at.get() > now {
             return;
         }
         self.refill(0).at.set(now);

@@ -119,13 +119,18 @@ impl<M: Machine> Kernel<M> {
     /// Serves a system call of the current thread, whose other registers have been saved in it.
     #[inline(always)]
     pub fn system_call(&self, request: Request) {
-        let served = match request.number {
-            n if n == SystemCall::Call as u64 => self.call_fast(&request),
-            n if n == SystemCall::ReplyReceive as u64 => self.reply_receive_fast(&request),
-            _ => false,
-        };
-        if !served {
+        if !self.system_call_fast(&request) {
             self.system_call_slow(request);
+        }
+    }
+
+    /// Serves it if a fast path can; otherwise changes nothing, and gives `false`.
+    #[inline(always)]
+    pub fn system_call_fast(&self, request: &Request) -> bool {
+        match request.number {
+            n if n == SystemCall::Call as u64 => self.call_fast(request),
+            n if n == SystemCall::ReplyReceive as u64 => self.reply_receive_fast(request),
+            _ => false,
         }
     }
 
@@ -364,22 +369,24 @@ impl<M: Machine> Kernel<M> {
         let Some(context) = object.context.get() else {
             return;
         };
-        let context = self.object(context);
-        if !context.is_configured() {
+        let time = self.object(context);
+        if !time.is_configured() {
             return;
         }
-        if !context.is_slice() {
-            let now = self.machine.now();
-            context.wake(now);
-            let at = context.available_at();
-            if at > now {
+        if !time.is_slice() {
+            let at = time.available_at();
+            if at > self.machine.now() {
                 self.alarms.remove(&self.machine, thread);
                 self.alarms.insert(&self.machine, thread, at);
                 self.arm(at);
                 return;
             }
         }
-        self.runnable.push_last(&self.machine, thread);
+        // Whoever was given the time of the thread that ran goes on in its place.
+        match self.charged.get() == Some(context) {
+            true => self.runnable.push_first(&self.machine, thread),
+            false => self.runnable.push_last(&self.machine, thread),
+        }
     }
 
     /// Gives time to a thread. Who had it before has none now.
@@ -412,10 +419,15 @@ impl<M: Machine> Kernel<M> {
         let mut next = self.choose();
         if self.payer(next) != self.charged.get() {
             // Whoever ran until now pays, and that can change who is next.
-            self.charge(self.machine.now());
+            let now = self.machine.now();
+            self.charge(now);
             self.charged.set(None);
             next = self.choose();
-            self.charged.set(self.payer(next));
+            let payer = self.payer(next);
+            self.charged.set(payer);
+            if let Some(payer) = payer {
+                self.object(payer).begin(now);
+            }
             self.arm_for_current();
         }
         if let Some(thread) = next {
