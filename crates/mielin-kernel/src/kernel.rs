@@ -304,8 +304,8 @@ impl<M: Machine> Kernel<M> {
         let Some(context) = object.context.get() else {
             return;
         };
-        // Charging may have ended its slice, and put it into the line.
-        if object.queued.get() || object.heap.linked.get() {
+        // Charging may have ended its slice, and put it into the line, or told somebody that its budget is used up.
+        if object.state.get() != State::Ready || object.queued.get() || object.heap.linked.get() {
             return;
         }
         self.spent(thread, self.object(context).give_up(now));

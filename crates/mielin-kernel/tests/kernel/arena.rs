@@ -2,6 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use mielin_hal::paging::{Access, Caching, Leaf, PageTables, Permissions, Privilege, Sv39};
@@ -64,6 +65,7 @@ impl Store {
         self.places::<T>(index >> 10)?.get(index & 1023)?.get()
     }
 
+    /// The type of the chunk in which it is.
     fn kind(&self, number: u32) -> TypeId {
         let chunk = (number as usize - 1) >> 10;
         let open = self.chunks[chunk].get().expect("the chunk was made");
@@ -83,6 +85,8 @@ pub(crate) struct Arena<P = Sv39> {
     cleared: Vec<Cell<bool>>,
     /// The units that were ever used, from the beginning.
     reached: Cell<usize>,
+    /// Where there are objects, by the type of their chunks; none since there were others.
+    directory: RefCell<Option<HashMap<TypeId, Vec<u64>>>>,
     pub(crate) clock: Cell<u64>,
     pub(crate) alarm: Cell<u64>,
     /// Whether something urgent waits, a bit for each time that the kernel asks, from the lowest on, and then again.
@@ -109,6 +113,7 @@ impl<P: PageTables> Arena<P> {
             pages: (0..pages).map(|_| OnceCell::new()).collect(),
             cleared: vec![Cell::new(false); pages],
             reached: Cell::new(0),
+            directory: RefCell::default(),
             clock: Cell::new(1000),
             alarm: Cell::new(u64::MAX),
             interruptions: Cell::new(0),
@@ -156,13 +161,20 @@ impl<P: PageTables> Arena<P> {
 
     /// All objects of a type that are there now, but for pages.
     pub(crate) fn all<T: Object>(&self) -> Vec<Ref<T>> {
-        let wanted = TypeId::of::<Vec<OnceCell<T>>>();
-        let owners = self.owners[..self.reached.get()].iter().enumerate();
-        owners
-            .filter(|(_, owner)| owner.get() & BEGINS != 0)
-            .filter(|(_, owner)| self.store.kind(owner.get() & !BEGINS) == wanted)
-            .filter_map(|(unit, _)| Ref::at(self.begin + unit as u64 * UNIT_BYTES))
-            .collect()
+        let mut directory = self.directory.borrow_mut();
+        let directory = directory.get_or_insert_with(|| {
+            let mut directory: HashMap<TypeId, Vec<u64>> = HashMap::new();
+            let owners = self.owners[..self.reached.get()].iter().enumerate();
+            for (unit, owner) in owners.filter(|(_, owner)| owner.get() & BEGINS != 0) {
+                let kind = self.store.kind(owner.get() & !BEGINS);
+                let addresses = directory.entry(kind).or_default();
+                addresses.push(self.begin + unit as u64 * UNIT_BYTES);
+            }
+            directory
+        });
+        let found = directory.get(&TypeId::of::<Vec<OnceCell<T>>>());
+        let found = found.into_iter().flatten();
+        found.filter_map(|address| Ref::at(*address)).collect()
     }
 
     /// How many objects there are, but for pages.
@@ -182,6 +194,7 @@ impl<P: PageTables> Machine for Arena<P> {
 
     fn place<T: Object>(&self, at: Ref<T>) {
         let units = self.units(at);
+        *self.directory.borrow_mut() = None;
         for unit in units.clone() {
             let owner = self.owners[unit].get();
             assert!(
@@ -210,6 +223,7 @@ impl<P: PageTables> Machine for Arena<P> {
             self.cleared[index].set(false);
             return;
         }
+        *self.directory.borrow_mut() = None;
         for unit in self.units(at) {
             self.owners[unit].set(0);
         }

@@ -11,7 +11,6 @@ use mielin_kernel::{
     thread_slot,
 };
 
-use crate::arena::Arena;
 use crate::world::{POOL_BEGIN, World};
 
 /// Everything that is in slots.
@@ -806,9 +805,4 @@ fn may_make(above: Capability, made: Capability, slot: Ref<Slot>, parent: Ref<Sl
         (Capability::InterruptControl, Capability::Interrupt { .. }) => true,
         (above, made) => above == made,
     }
-}
-
-/// Whether a machine's memory holds exactly so many objects: nothing was leaked.
-pub(crate) fn objects<P: PageTables>(arena: &Arena<P>) -> usize {
-    arena.count()
 }
