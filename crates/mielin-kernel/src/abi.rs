@@ -33,8 +33,8 @@ pub const SLOT_BYTES: u64 = 32;
 /// The smallest page, and a table of the MMU.
 pub const PAGE_BITS: u8 = 12;
 
-/// The largest untyped: 64 GiB.
-pub const UNTYPED_BITS_MAX: u8 = 36;
+/// The largest untyped: 32 GiB.
+pub const UNTYPED_BITS_MAX: u8 = 35;
 
 /// The most objects that one call makes.
 pub const RETYPE_MAX: u64 = 256;
