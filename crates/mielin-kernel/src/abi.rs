@@ -392,7 +392,7 @@ pub enum Method {
     Copy = 1,
     /// Node: copies with fewer rights or with a badge. Words: index, address, rights, badge (0 keeps it).
     Mint = 2,
-    /// Node: moves a capability from an address. Words: index, address.
+    /// Node: moves a capability from an address, out of a node that may be changed, too. Words: index, address.
     Move = 3,
     /// Node: empties a slot. Words: index.
     Delete = 4,

@@ -30,6 +30,8 @@ pub enum BootError {
     Executable(ExecutableError),
     /// The executable wants an address that no program can have, or one twice.
     BadAddress(u64),
+    /// Memory that is said to be two things, from this address on.
+    Overlap(u64),
     /// The kernel refused something: it is not new.
     Kernel(crate::abi::Error),
 }

@@ -107,7 +107,10 @@ impl<M: Machine> Kernel<M> {
                 self.derive(self.slot_at(by, address)?, place, rights, badge)?;
             }
             Method::Move => {
-                let from = self.slot_at(by, address)?;
+                let (from, held) = self.slot_and_rights_at(by, address)?;
+                if !held.has(Rights::WRITE) {
+                    return Err(Error::Denied.into());
+                }
                 self.move_capability(from, place)?;
             }
             Method::Delete => return self.delete(place),

@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use crate::abi::{Error, FaultKind, MessageInfo, SystemCall, ThreadSlot};
+use crate::abi::{Error, FaultKind, MessageInfo, Rights, SystemCall, ThreadSlot};
 use crate::alarms::Alarms;
 use crate::budget::Left;
 use crate::capability::Capability;
@@ -510,18 +510,29 @@ impl<M: Machine> Kernel<M> {
     /// The lowest bits of an address are an index into the thread's node, as many as the node has bits. If the others are not 0,
     /// that slot holds another node, in which they are looked up the same way. Slot 0 is never meant, so an address without
     /// further bits ends. Each node takes a bit at least, so there are at most 64 steps.
+    #[inline]
     pub(crate) fn slot_at(&self, thread: Ref<Thread>, address: u64) -> Result<Ref<Slot>, Error> {
+        let (slot, _) = self.slot_and_rights_at(thread, address)?;
+        Ok(slot)
+    }
+
+    /// The same, with what the node's capability allows that led to it.
+    pub(crate) fn slot_and_rights_at(
+        &self,
+        thread: Ref<Thread>,
+        address: u64,
+    ) -> Result<(Ref<Slot>, Rights), Error> {
         let root = thread::slot(thread, ThreadSlot::Node);
         let mut capability = self.object(root).capability();
         let mut rest = address;
         loop {
-            let Capability::Node { node, bits, .. } = capability else {
+            let Capability::Node { node, bits, rights } = capability else {
                 return Err(Error::NoCapability);
             };
             let slot = in_node(node, bits, rest).ok_or(Error::NoCapability)?;
             rest >>= bits;
             if rest == 0 {
-                return Ok(slot);
+                return Ok((slot, rights));
             }
             capability = self.object(slot).capability();
         }
