@@ -191,9 +191,15 @@ impl<M: Machine> Kernel<M> {
             && let Some(sender) = waiting.line.first()
         {
             self.leave_endpoint(sender);
+            let until = self.object(sender).alarm();
             self.alarms.remove(&self.machine, sender);
             match self.hand_over(sender, receiver) {
-                Err(Stop::Blocked) => {}
+                // Its deadline is that of the answer, too.
+                Err(Stop::Blocked) => {
+                    if let Some(until) = until {
+                        self.wait_until(sender, until);
+                    }
+                }
                 Err(Stop::Error(error)) => self.end_wait(sender, error),
                 Ok(()) | Err(Stop::Again) => {
                     self.object(sender).registers().set(registers::ERROR, 0);
