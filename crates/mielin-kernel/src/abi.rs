@@ -396,7 +396,8 @@ pub enum Method {
     Move = 3,
     /// Node: empties a slot. Words: index.
     Delete = 4,
-    /// Node: deletes all that was derived from the capability in a slot. Words: index.
+    /// Node: deletes all that was derived from the capability in a slot. Words: index. If the node's own address is lost with it,
+    /// the error is [`Error::NoCapability`], and something may be left.
     Revoke = 5,
     /// Thread: gives it one of its capabilities. Words: a [`ThreadSlot`], address, and for the buffer its offset in the page.
     Equip = 6,

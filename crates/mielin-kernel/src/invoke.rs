@@ -120,7 +120,11 @@ impl<M: Machine> Kernel<M> {
                     let still = self.slot_at(by, request.capability).ok();
                     let same = still.map(|slot| self.object(slot).capability())
                         == Some(Capability::Node { node, bits, rights });
-                    if !same || self.revoke_one(place)? {
+                    if !same {
+                        // What led to the slot was derived itself, so something may be left.
+                        return Err(Error::NoCapability.into());
+                    }
+                    if self.revoke_one(place)? {
                         break;
                     }
                     if self.machine.interrupted() {
