@@ -70,15 +70,6 @@ pub(crate) fn relocate<M: Machine>(machine: &M, from: Ref<Slot>, to: Ref<Slot>) 
     clear(old);
 }
 
-/// A slot below this one from which nothing was derived.
-pub(crate) fn leaf_below<M: Machine>(machine: &M, slot: Ref<Slot>) -> Option<Ref<Slot>> {
-    let mut leaf = machine.object(slot).first_child()?;
-    while let Some(child) = machine.object(leaf).first_child() {
-        leaf = child;
-    }
-    Some(leaf)
-}
-
 fn sibling(link: Link) -> Option<Ref<Slot>> {
     match link {
         Link::Sibling(slot) => Some(slot),

@@ -32,10 +32,11 @@ impl<M: Machine> Kernel<M> {
     /// The slot itself may be gone afterwards, with the node it is in.
     pub(crate) fn revoke_one(&self, slot: Ref<Slot>) -> Result<bool, Stop> {
         self.bury()?;
-        let Some(leaf) = derivation::leaf_below(&self.machine, slot) else {
+        // What was derived from that comes in its place.
+        let Some(child) = self.object(slot).first_child() else {
             return Ok(true);
         };
-        self.empty(leaf)?;
+        self.empty(child)?;
         self.bury()?;
         Ok(false)
     }
