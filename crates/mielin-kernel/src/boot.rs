@@ -16,6 +16,8 @@ const PAGE_BYTES: u64 = 1 << PAGE_BITS;
 /// Slots of the first node: 4,096.
 const NODE_BITS: u8 = 12;
 const STACK_PAGES: u64 = 16;
+/// The first physical address that no frame can have: they count pages in 32 bits.
+const FRAMES_END: u64 = 1 << (32 + PAGE_BITS);
 /// A page that is not mapped lies between parts.
 const GUARD_BYTES: u64 = PAGE_BYTES;
 /// The first thread's slice: 1/200 of a second.
@@ -28,7 +30,7 @@ pub enum BootError {
     NoMemory,
     /// The executable is not one.
     Executable(ExecutableError),
-    /// The executable wants an address that no program can have, or one twice.
+    /// The executable wants an address that no program can have, or one twice; or what is given has a physical address that no page has.
     BadAddress(u64),
     /// Memory that is said to be two things, from this address on.
     Overlap(u64),
@@ -96,6 +98,7 @@ impl Boot<'_> {
     /// See [`BootError`]. The kernel is not usable then.
     pub fn start<M: Machine>(self, kernel: &Kernel<M>) -> Result<(), BootError> {
         let executable = Executable::parse(self.executable, self.architecture)?;
+        self.check_memory::<M>()?;
         let mut maker = Maker::new(kernel, self.pool)?;
         maker.make_objects()?;
         let mut end = 0;
@@ -154,6 +157,31 @@ impl Boot<'_> {
     }
 }
 
+impl Boot<'_> {
+    /// No memory is two things, and what is given can be mapped.
+    fn check_memory<M: Machine>(&self) -> Result<(), BootError> {
+        let given = [Some(self.archive), self.firmware].into_iter().flatten();
+        let given = given.map(|given| (given.physical, given.physical.saturating_add(given.bytes)));
+        for (begin, end) in given.clone() {
+            if !begin.is_multiple_of(PAGE_BYTES) || end > 1 << M::Mmu::PHYSICAL_BITS {
+                return Err(BootError::BadAddress(begin));
+            }
+        }
+        let regions = self.regions.iter().map(|region| (region.begin, region.end));
+        let pool = (self.pool.begin, self.pool.end);
+        let mut parts = core::iter::once(pool).chain(regions);
+        while let Some(a) = parts.next() {
+            for b in parts.clone().chain(given.clone()) {
+                let (begin, end) = (a.0.max(b.0), a.1.min(b.1));
+                if begin < end {
+                    return Err(BootError::Overlap(begin));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Maker<'a, M: Machine> {
     kernel: &'a Kernel<M>,
     next: u64,
@@ -166,7 +194,8 @@ struct Maker<'a, M: Machine> {
 
 impl<'a, M: Machine> Maker<'a, M> {
     fn new(kernel: &'a Kernel<M>, pool: Region) -> Result<Self, BootError> {
-        let begin = pool.begin.max(PAGE_BYTES).next_multiple_of(PAGE_BYTES);
+        let begin = pool.begin.max(PAGE_BYTES);
+        let begin = begin.min(OBJECTS_END).next_multiple_of(PAGE_BYTES);
         // A thread has a page, with its address space and its time; the node is behind them.
         let node = begin + PAGE_BYTES;
         let end = pool.end.min(OBJECTS_END) / PAGE_BYTES * PAGE_BYTES;
@@ -174,14 +203,13 @@ impl<'a, M: Machine> Maker<'a, M> {
         if next >= end {
             return Err(BootError::NoMemory);
         }
-        let at = |address| address;
         Ok(Self {
             kernel,
             next,
             end,
             thread: thread::in_memory(begin).ok_or(BootError::NoMemory)?,
-            space: Ref::at(at(begin + 2048)).ok_or(BootError::NoMemory)?,
-            context: Ref::at(at(begin + 2048 + 256)).ok_or(BootError::NoMemory)?,
+            space: Ref::at(begin + 2048).ok_or(BootError::NoMemory)?,
+            context: Ref::at(begin + 2048 + 256).ok_or(BootError::NoMemory)?,
             node: Ref::at(node).ok_or(BootError::NoMemory)?,
         })
     }
@@ -342,12 +370,13 @@ impl<'a, M: Machine> Maker<'a, M> {
         self.next = self.end;
         let mut count = 0;
         for region in core::iter::once(&rest).chain(regions) {
-            let mut at = region.begin.next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
             let limit = match region.device {
-                true => region.end,
-                false => region.end.min(OBJECTS_END),
+                true => FRAMES_END,
+                false => OBJECTS_END,
             };
-            let end = limit / PAGE_BYTES * PAGE_BYTES;
+            let begin = region.begin.clamp(PAGE_BYTES, limit);
+            let mut at = begin.next_multiple_of(PAGE_BYTES);
+            let end = region.end.min(limit) / PAGE_BYTES * PAGE_BYTES;
             while at < end && count < boot::UNTYPEDS_MAX as u64 {
                 let bits = at
                     .trailing_zeros()

@@ -6,5 +6,6 @@ mod invariants;
 mod observe;
 mod world;
 
+mod mended;
 mod random;
 mod smoke;
