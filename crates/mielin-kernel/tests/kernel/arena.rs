@@ -304,6 +304,9 @@ impl<P: PageTables> Machine for Arena<P> {
         }
     }
 
+    /// Nothing here is a machine that could end.
+    fn shut_down(&self, _: bool) {}
+
     fn forget(&self, thread: Ref<Thread>) {
         self.forgotten.borrow_mut().push(thread);
     }

@@ -156,7 +156,7 @@ impl<P: PageTables> World<P> {
         }
         saved.set(registers::REPLY, request.reply);
         match slow || !self.kernel.system_call_fast(request) {
-            true => self.kernel.system_call_slow(request),
+            true => self.kernel.system_call_slow(*request),
             false => self.fast.set(self.fast.get() + 1),
         }
         self.after(thread)
