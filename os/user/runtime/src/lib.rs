@@ -8,6 +8,7 @@
 pub mod boot;
 pub mod console;
 pub mod objects;
+pub mod process;
 pub mod supplies;
 pub mod system_call;
 pub mod threads;
@@ -18,4 +19,5 @@ pub use boot::Information;
 pub use mielin_kernel::abi;
 pub use mielin_kernel::abi::{Error, FaultKind, MessageInfo, ObjectKind, Rights, ThreadSlot};
 pub use objects::Cap;
+pub use process::{LoadError, Program};
 pub use supplies::Supplies;

@@ -273,6 +273,24 @@ impl Endpoint {
         };
         make(SystemCall::ReplyReceive, &arguments)
     }
+
+    /// The same until a deadline; 0 answers, and looks only.
+    ///
+    /// # Errors
+    /// Also [`Error::TimedOut`]; the answer was given then.
+    pub fn reply_receive_until(
+        self,
+        reply: Reply,
+        answer: &Message,
+        deadline: u64,
+    ) -> Result<Received, Error> {
+        let arguments = Arguments {
+            reply: reply.0.0,
+            deadline,
+            ..self.arguments(answer)
+        };
+        make(SystemCall::ReplyReceiveUntil, &arguments)
+    }
 }
 
 fn receive(cap: Cap, reply: Option<Reply>) -> Result<Received, Error> {

@@ -15,6 +15,9 @@ pub struct Supplies {
     node: Node,
     space: AddressSpace,
     untyped: Untyped,
+    /// The address of a slot of the node is `base`, and the slot's index from bit `shift` on.
+    base: u64,
+    shift: u32,
     next_slot: u64,
     slots_end: u64,
     next_address: u64,
@@ -34,6 +37,8 @@ impl Supplies {
             node: information.node(),
             space: information.space(),
             untyped,
+            base: 0,
+            shift: 0,
             next_slot: information.free_slot(),
             slots_end: 1 << information.node_bits(),
             next_address: information.free_address().next_multiple_of(1 << 21),
@@ -44,6 +49,43 @@ impl Supplies {
     #[must_use]
     pub fn with_memory(self, untyped: Untyped) -> Self {
         Self { untyped, ..self }
+    }
+
+    /// A node of its own for further objects: 2^bits slots of it, with the same addresses and another piece of memory. What is
+    /// taken of it leaves these supplies as they are, so that it can be taken again when that memory was revoked. `slot` is where
+    /// the node itself goes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn within(&self, untyped: Untyped, slot: u64, bits: u8) -> Result<Self, Error> {
+        untyped.retype(ObjectKind::Node, bits, 1, self.node, slot)?;
+        let Cap(base) = self.cap(slot);
+        Ok(Self {
+            node: Node(Cap(base)),
+            space: self.space,
+            untyped,
+            base,
+            shift: self.shift + self.bits(),
+            next_slot: 1,
+            slots_end: 1 << bits,
+            next_address: self.next_address,
+        })
+    }
+
+    fn bits(&self) -> u32 {
+        self.slots_end.ilog2()
+    }
+
+    /// The address of the capability in a slot of the node.
+    #[must_use]
+    pub fn cap(&self, slot: u64) -> Cap {
+        Cap(self.base | slot << self.shift)
+    }
+
+    /// The index of the slot that an address of [`Supplies::cap`] means.
+    #[must_use]
+    pub fn index(&self, cap: Cap) -> u64 {
+        cap.0 >> self.shift
     }
 
     /// The node.
@@ -100,7 +142,17 @@ impl Supplies {
     pub fn object(&mut self, kind: ObjectKind, size: u8) -> Result<Cap, Error> {
         let slot = self.slot()?;
         self.untyped.retype(kind, size, 1, self.node, slot)?;
-        Ok(Cap(slot))
+        Ok(self.cap(slot))
+    }
+
+    /// A copy of a capability, with fewer rights, and a badge if it is not 0.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn mint(&mut self, from: Cap, rights: Rights, badge: u64) -> Result<Cap, Error> {
+        let slot = self.slot()?;
+        self.node.mint(slot, from, rights, badge)?;
+        Ok(self.cap(slot))
     }
 
     /// A new endpoint.
@@ -213,5 +265,29 @@ impl Supplies {
             self.map(frame, self.space, at + (page << 12), rights)?;
         }
         Ok(at)
+    }
+
+    /// The page of a device at a physical address, of the first thread's device memory. Frames are cut from the beginning of an
+    /// untyped, so that this halves it until the page is one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if no device memory is there, or some of it was taken already.
+    pub fn device_page(&mut self, information: Information, address: u64) -> Result<Frame, Error> {
+        let mut devices = information.untypeds().filter(|untyped| untyped.device);
+        let around = devices
+            .find(|device| address >= device.base && (address - device.base) >> device.bits == 0)
+            .ok_or(Error::InvalidArgument)?;
+        let (mut part, mut bits, mut base) = (around.untyped, around.bits, around.base);
+        while bits > 12 {
+            bits -= 1;
+            let halves = self.slots(2)?;
+            part.retype(ObjectKind::Untyped, bits, 2, self.node, halves)?;
+            let upper = (address - base) >> bits;
+            base += upper << bits;
+            part = Untyped(self.cap(halves + upper));
+        }
+        let slot = self.slot()?;
+        part.retype(ObjectKind::Frame, 12, 1, self.node, slot)?;
+        Ok(Frame(self.cap(slot)))
     }
 }

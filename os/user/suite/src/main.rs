@@ -1,91 +1,93 @@
-//! The tests of the microkernel on its machines.
+//! The tests of the microkernel on its machines: its first program, which ends the machine with success if all pass.
+//!
+//! Each test has a [`room`] of its own, of which nothing is left when it ends.
 #![no_std]
 #![no_main]
-#![allow(unsafe_code)]
 
-use core::fmt::Write;
+mod console;
+mod processor;
+mod room;
+mod servant;
+mod watchdog;
+
+mod refusals;
+
 use core::panic::PanicInfo;
 
-use mielin_hal::Text;
-use mielin_hal::drivers::{Ns16550, Registers};
-use mielin_user::objects::{Frame, Message};
-use mielin_user::{Cap, Information, ObjectKind, Rights, Supplies};
+use mielin_kernel::Executable;
+use mielin_kernel::archive::Archive;
+use mielin_user::{Error, Information, Supplies};
+
+use console::say;
+use room::{House, Outcome, PRIORITY, Room};
 
 mielin_user::program!(main);
 
-#[panic_handler]
-fn panic(_: &PanicInfo<'_>) -> ! {
-    mielin_user::start::fail()
-}
+/// A test: its name, and what it does.
+type Test = (&'static str, fn(&mut Room) -> Outcome);
 
-extern "C" fn server(argument: u64) -> ! {
-    let endpoint = mielin_user::objects::Endpoint(Cap(argument & 0xffff));
-    let reply = mielin_user::objects::Reply(Cap(argument >> 16));
-    let mut got = endpoint.receive(Some(reply));
-    loop {
-        let words = got.map(|got| got.words).unwrap_or([9; 4]);
-        got = endpoint.reply_receive(reply, &Message::new(0, [words[0] + words[1]]));
-    }
+const SUBJECTS: [&[Test]; 1] = [refusals::TESTS];
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    say!("suite: {info}");
+    watchdog::end(false)
 }
 
 fn main(information: Information) -> ! {
-    let mut supplies = Supplies::of_first_thread(information);
-    let device = information
-        .untypeds()
-        .find(|u| u.device && u.base <= 0x1000_0000 && 0x1000_0000 < u.base + (1 << u.bits))
-        .expect("uart");
-    let at = supplies.addresses(4096);
-    // frames are cut from the beginning: the uart's page is somewhere in the middle
-    let mut left = 0x1000_0000 - device.base;
-    let mut parent = device.untyped;
-    let mut bits = device.bits;
-    while bits > 12 {
-        let slot = supplies.slots(2).expect("slots");
-        parent
-            .retype(ObjectKind::Untyped, bits - 1, 2, supplies.node(), slot)
-            .expect("split");
-        bits -= 1;
-        let half = left >> bits & 1;
-        parent = mielin_user::objects::Untyped(Cap(slot + half));
-        left &= (1 << bits) - 1;
+    if !information.is_known() {
+        mielin_user::start::fail();
     }
-    let slot = supplies.slot().expect("slot");
-    parent
-        .retype(ObjectKind::Frame, 12, 1, supplies.node(), slot)
-        .expect("frame");
-    let frame = Frame(Cap(slot));
-    supplies
-        .map(frame, supplies.space(), at, Rights::READ.or(Rights::WRITE))
-        .expect("map");
-    let mut console = Ns16550::new(unsafe { Registers::new(at as usize, 0x100) });
-    let mut text = Text(&mut console);
-    let _ = writeln!(
-        text,
-        "suite: hello, {} Hz, kernel {} bytes",
+    match run(information) {
+        Ok((passed, 0)) => {
+            say!("suite: {passed} passed");
+            watchdog::end(true)
+        }
+        Ok((passed, failed)) => say!("suite: {passed} passed, {failed} failed"),
+        Err(error) => say!("suite: the kernel refused what every test needs: {error:?}"),
+    }
+    watchdog::end(false)
+}
+
+fn run(information: Information) -> Result<(u64, u64), Error> {
+    let memory = information.untypeds().filter(|untyped| !untyped.device);
+    let largest = memory.max_by_key(|untyped| untyped.bits);
+    let largest = largest.ok_or(Error::NoMemory)?;
+    let others = information
+        .untypeds()
+        .filter(|one| !one.device && one.untyped != largest.untyped);
+    let own = others.max_by_key(|untyped| untyped.bits);
+    let own = own.ok_or(Error::NoMemory)?;
+    let mut supplies = Supplies::of_first_thread(information).with_memory(own.untyped);
+    console::begin(information, &mut supplies)?;
+    say!(
+        "suite: memory of 2^{} bytes, {} ticks in a second, the kernel has {} bytes",
+        largest.bits,
         information.ticks_per_second(),
         information.kernel_bytes()
     );
-
-    let endpoint = supplies.endpoint().expect("endpoint");
-    let reply = supplies.reply().expect("reply");
-    let spawned = supplies
-        .spawn(server, endpoint.0.0 | reply.0.0 << 16)
-        .expect("spawn");
-    let context = supplies
-        .run(spawned.thread, information.scheduling(), 255, 10_000)
-        .expect("run");
-    mielin_user::objects::give_way();
-    context.bind(None).expect("passive");
-    let got = endpoint.call(&Message::new(0, [3, 4]));
-    let _ = writeln!(text, "suite: {got:?}");
-    for n in [1000u64, 2000] {
-        let t0 = mielin_user::system_call::now();
-        for _ in 0..n {
-            let _ = endpoint.call(&Message::new(0, [3, 4]));
+    let archive = Archive::new(information.archive()).map_err(|_| Error::InvalidArgument)?;
+    let (_, bytes) = archive.files().next().ok_or(Error::InvalidArgument)?;
+    let architecture = information.architecture() as u16;
+    let executable = Executable::parse(bytes, architecture).map_err(|_| Error::InvalidArgument)?;
+    information
+        .thread()
+        .set_priority(PRIORITY, information.scheduling(), true)?;
+    watchdog::begin(information, &mut supplies)?;
+    let house = House::new(information, supplies, executable, largest.untyped)?;
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in SUBJECTS.into_iter().flatten() {
+        watchdog::expect();
+        match house.with_room(*test) {
+            Ok(()) => {
+                passed += 1;
+                say!("test {name} ... ok");
+            }
+            Err(failure) => {
+                failed += 1;
+                say!("test {name} ... FAILED: {failure}");
+            }
         }
-        let t = mielin_user::system_call::now() - t0;
-        let _ = writeln!(text, "suite: {n} calls {t} ticks");
     }
-    let _ = information.power().shut_down(true);
-    mielin_user::start::fail()
+    Ok((passed, failed))
 }
