@@ -10,6 +10,7 @@ mod room;
 mod servant;
 mod watchdog;
 
+mod messages;
 mod refusals;
 
 use core::panic::PanicInfo;
@@ -26,7 +27,7 @@ mielin_user::program!(main);
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Room) -> Outcome);
 
-const SUBJECTS: [&[Test]; 1] = [refusals::TESTS];
+const SUBJECTS: [&[Test]; 2] = [refusals::TESTS, messages::TESTS];
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
