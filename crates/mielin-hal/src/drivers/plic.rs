@@ -66,9 +66,11 @@ impl Plic {
 impl InterruptController for Plic {
     fn enable(&mut self, line: u32) {
         if self.has(line) {
+            // In this order: QEMU looks at a line that is pending already when its priority is written, and not when it is
+            // enabled.
+            self.set_enabled(line, true);
             self.registers
                 .write32(PRIORITY + 4 * line as usize, PRIORITY_LOWEST);
-            self.set_enabled(line, true);
         }
     }
 
