@@ -5,13 +5,17 @@
 #![no_main]
 
 mod console;
+mod prober;
 mod processor;
 mod room;
 mod servant;
 mod watchdog;
 
+mod faults;
+mod memory;
 mod messages;
 mod refusals;
+mod signals;
 
 use core::panic::PanicInfo;
 
@@ -27,7 +31,13 @@ mielin_user::program!(main);
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Room) -> Outcome);
 
-const SUBJECTS: [&[Test]; 2] = [refusals::TESTS, messages::TESTS];
+const SUBJECTS: [&[Test]; 5] = [
+    refusals::TESTS,
+    messages::TESTS,
+    signals::TESTS,
+    memory::TESTS,
+    faults::TESTS,
+];
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {

@@ -925,7 +925,7 @@ fn contexts_and_threads(room: &mut Room) -> Outcome {
     b.bind(Some(n))?;
     // A thread without time is resumed, and does not run.
     a.resume()?;
-    room.pause(1)?;
+    room.settle()?;
     a.suspend()?;
     Ok(())
 }

@@ -157,7 +157,7 @@ impl Worker {
     /// It comes to its first wait by time of its own, which is taken away then.
     pub(crate) fn start_passive(&self, room: &Room) -> Result<(), Error> {
         self.start()?;
-        room.pause(1)?;
+        room.settle()?;
         self.context.bind(None)
     }
 }
@@ -171,7 +171,40 @@ pub(crate) struct Room {
     pub(crate) supplies: Supplies,
     /// Nobody signals it: to wait for time.
     never: Notification,
+    idler: Idler,
     executable: Executable<'static>,
+}
+
+/// A thread that comes after all others: when it runs, all of them wait for something.
+#[derive(Clone, Copy)]
+struct Idler {
+    asked: Notification,
+    idle: Notification,
+}
+
+impl Idler {
+    fn new(information: Information, supplies: &mut Supplies) -> Result<Self, Error> {
+        let idler = Self {
+            asked: supplies.notification()?,
+            idle: supplies.notification()?,
+        };
+        let node = supplies.new_node(2)?;
+        node.copy(1, idler.asked.0)?;
+        node.copy(2, idler.idle.0)?;
+        let spawned = supplies.spawn(node, tell_when_idle, 0)?;
+        let slice = information.ticks_per_second() / 1000;
+        supplies.run(spawned.thread, information.scheduling(), 1, slice)?;
+        Ok(idler)
+    }
+}
+
+extern "C" fn tell_when_idle(_: u64, _: u64) -> ! {
+    let (asked, idle) = (Notification(Cap(1)), Notification(Cap(2)));
+    loop {
+        if asked.wait().is_err() || idle.signal().is_err() {
+            rest()
+        }
+    }
 }
 
 /// What stays from one test to the next.
@@ -183,6 +216,7 @@ pub(crate) struct House {
     /// Of the test's node.
     slot: u64,
     never: Notification,
+    idler: Idler,
 }
 
 impl House {
@@ -194,6 +228,7 @@ impl House {
     ) -> Result<Self, Error> {
         let slot = supplies.slot()?;
         let never = supplies.notification()?;
+        let idler = Idler::new(information, &mut supplies)?;
         Ok(Self {
             information,
             supplies,
@@ -201,6 +236,7 @@ impl House {
             untyped,
             slot,
             never,
+            idler,
         })
     }
 
@@ -214,6 +250,7 @@ impl House {
             information: self.information,
             supplies,
             never: self.never,
+            idler: self.idler,
             executable: self.executable,
         };
         let outcome = test(&mut room);
@@ -263,6 +300,12 @@ impl Room {
             Err(error) => Err(error),
             Ok(_) => Err(Error::Canceled),
         }
+    }
+
+    /// Lets the other threads run until all of them wait. Threads that never do have it wait without end.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        self.idler.asked.signal()?;
+        self.idler.idle.wait().map(|_| ())
     }
 
     /// A notification that nobody signals.
