@@ -15,7 +15,7 @@
 //!
 //! | architecture | timer | interrupts | the end |
 //! |---|---|---|---|
-//! | 64-bit Arm, EL1 | `GenericTimer` | `GicV3` | `Psci` |
+//! | 64-bit Arm, EL1 | `GenericTimer` | `GicV3` | `Psci`, `Semihosting` |
 //! | x86-64, ring 0 | `LocalApic`, measured by `Pit` | `LocalApic` | `DebugExit` |
 //! | RISC-V, supervisor mode | `SupervisorTimer` | | `Sbi` |
 //! | Cortex-M | `SysTick` | `Nvic` | `Semihosting` |
@@ -62,7 +62,7 @@ mod pit;
 mod psci;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod sbi;
-#[cfg(cortex_m)]
+#[cfg(any(cortex_m, all(target_os = "none", target_arch = "aarch64")))]
 mod semihosting;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 mod supervisor_timer;
@@ -100,7 +100,7 @@ pub use pit::Pit;
 pub use psci::Psci;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 pub use sbi::Sbi;
-#[cfg(cortex_m)]
+#[cfg(any(cortex_m, all(target_os = "none", target_arch = "aarch64")))]
 pub use semihosting::Semihosting;
 #[cfg(all(target_os = "none", target_arch = "riscv64"))]
 pub use supervisor_timer::{Alarm, SupervisorTimer};

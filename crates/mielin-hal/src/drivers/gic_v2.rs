@@ -61,7 +61,9 @@ impl GicV2 {
         }
     }
 
-    fn has(&self, line: u32) -> bool {
+    /// Whether there is such a line.
+    #[must_use]
+    pub fn has(&self, line: u32) -> bool {
         (PRIVATE_FIRST..self.lines).contains(&line)
     }
 

@@ -7,10 +7,10 @@ use super::kernel::Kernel;
 use crate::shutdown::{Outcome, Shutdown};
 
 const SYS_EXIT_EXTENDED: u32 = 0x20;
-const STOPPED_APPLICATION_EXIT: u32 = 0x2_0026;
+const STOPPED_APPLICATION_EXIT: usize = 0x2_0026;
 
-/// The debugger. Without one the request is a fault, which locks the processor up: only under an emulator or with a
-/// debugger attached.
+/// The debugger. Without one the request is a fault, which a Cortex-M locks up by if it has no handler: only under an emulator or with a
+/// debugger attached, or where the kernel knows what the fault means.
 #[derive(Debug)]
 pub struct Semihosting {
     kernel: Kernel,

@@ -130,3 +130,17 @@ pub(in crate::drivers) fn psci_call(_: Kernel, conduit: Conduit, function: u32) 
     }
     answer
 }
+
+/// Asks the debugger to do something.
+pub(in crate::drivers) fn semihosting(_: Kernel, operation: u32, arguments: &[usize; 2]) {
+    // SAFETY: the debugger reads what x1 points to, which is borrowed here, and answers in x0 (Semihosting 2.0,
+    // "The semihosting interface"). Without one the instruction is undefined, and the processor goes to the program's handler.
+    unsafe {
+        asm!(
+            "hlt #0xf000",
+            inlateout("x0") u64::from(operation) => _,
+            in("x1") arguments.as_ptr(),
+            options(nostack)
+        );
+    }
+}

@@ -33,7 +33,7 @@ pub(in crate::drivers) fn rest(_: Kernel) {
 }
 
 /// Asks the debugger to do something.
-pub(in crate::drivers) fn semihosting(_: Kernel, operation: u32, arguments: &[u32; 2]) {
+pub(in crate::drivers) fn semihosting(_: Kernel, operation: u32, arguments: &[usize; 2]) {
     // SAFETY: the debugger reads what r1 points to, which is borrowed here, and answers in r0 (Semihosting 2.0,
     // "The semihosting interface"). Without one the instruction is a fault, in which the processor goes to the program's handler or stops.
     unsafe {

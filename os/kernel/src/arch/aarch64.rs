@@ -1,0 +1,219 @@
+//! 64-bit Arm in EL1, with tables of four levels and a GIC of version 2 or 3.
+//!
+//! Source: Arm Architecture Reference Manual for A-profile, DDI 0487. Addresses of the console and of memory are those of QEMU's
+//! `virt` machine, because a panic wants them before the device tree was read.
+
+mod boot;
+mod cpu;
+mod entry;
+
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use mielin_hal::drivers::{Conduit, GicV2, GicV3, Kernel, Pl011, Psci, Registers, Semihosting};
+use mielin_hal::{InterruptController, Outcome, Shutdown};
+use mielin_kernel::{FLOATS_AT, Ref, Thread};
+
+use crate::memory;
+
+pub(crate) use mielin_hal::paging::Stage1 as Mmu;
+
+/// Where all of physical memory is mapped: the beginning of the upper half.
+pub(crate) const PHYSICAL_MAP: u64 = 0xffff_0000_0000_0000;
+
+const UART: u64 = 0x0900_0000;
+/// Lines from here on come from devices; those before are the processor's own.
+const SHARED_FIRST: u32 = 32;
+
+/// Either version of the interrupt controller.
+enum Gic {
+    V2(GicV2),
+    V3(GicV3),
+}
+
+impl Gic {
+    fn controller(&mut self) -> &mut dyn InterruptController {
+        match self {
+            Self::V2(gic) => gic,
+            Self::V3(gic) => gic,
+        }
+    }
+
+    fn has(&self, line: u32) -> bool {
+        match self {
+            Self::V2(gic) => gic.has(line),
+            Self::V3(gic) => gic.has(line),
+        }
+    }
+}
+
+/// What this processor has in hand.
+struct Cpu {
+    /// Whose floating-point registers are in the unit.
+    floats_of: Cell<Option<Ref<Thread>>>,
+    /// Whether programs may use the unit now.
+    floats_on: Cell<bool>,
+    gic: Cell<Option<Gic>>,
+}
+
+// SAFETY: there is one processor, and the kernel is not interrupted.
+unsafe impl Sync for Cpu {}
+
+static CPU: Cpu = Cpu {
+    floats_of: Cell::new(None),
+    floats_on: Cell::new(false),
+    gic: Cell::new(None),
+};
+
+/// The line of the virtual timer.
+static TIMER_LINE: AtomicU32 = AtomicU32::new(u32::MAX);
+/// TTBR0_EL1 when no program has the processor: a table without entries.
+static NO_PROGRAM: AtomicU64 = AtomicU64::new(0);
+/// Whether firmware, and not a hypervisor, answers to PSCI.
+static ASK_FIRMWARE: AtomicBool = AtomicBool::new(false);
+/// How many ways to end the machine were tried.
+static ENDINGS: AtomicU8 = AtomicU8::new(0);
+
+fn registers(physical: u64, bytes: usize) -> Registers {
+    // SAFETY: callers name devices of the machine, which the map of all memory includes; when a panic takes one a second
+    // time, the first driver is not used again.
+    unsafe { Registers::new((PHYSICAL_MAP + physical) as usize, bytes) }
+}
+
+fn privilege() -> Kernel {
+    // SAFETY: this is the kernel, in EL1.
+    unsafe { Kernel::assume() }
+}
+
+/// The console, taken anew.
+pub(crate) fn console() -> Pl011 {
+    Pl011::new(registers(UART, 0x1000))
+}
+
+/// Ends the machine. A debugger, or the emulator, is told how it went; where nobody listens that is an undefined instruction,
+/// which leads here again, and then the layer below switches the machine off, to which one cannot say more.
+pub(crate) fn end(outcome: Outcome) -> ! {
+    match ENDINGS.fetch_add(1, Ordering::Relaxed) {
+        0 => Semihosting::new(privilege()).shut_down(outcome),
+        1 => {
+            let conduit = match ASK_FIRMWARE.load(Ordering::Relaxed) {
+                true => Conduit::Smc,
+                false => Conduit::Hvc,
+            };
+            Psci::new(privilege(), conduit).shut_down(outcome);
+        }
+        _ => {}
+    }
+    loop {
+        cpu::wait_for_interrupt();
+    }
+}
+
+/// Whether the machine is about to end.
+fn is_ending() -> bool {
+    ENDINGS.load(Ordering::Relaxed) != 0
+}
+
+#[inline(always)]
+pub(crate) fn now() -> u64 {
+    cpu::counter()
+}
+
+pub(crate) fn set_alarm(at: u64) {
+    cpu::set_compare_value(at);
+}
+
+/// The alarm has rung: it does not ring on.
+fn silence_alarm() {
+    set_alarm(u64::MAX);
+}
+
+#[inline(always)]
+pub(crate) fn interrupted() -> bool {
+    cpu::is_interrupt_pending()
+}
+
+pub(crate) fn kernel_root() -> &'static [Cell<u64>; 512] {
+    &boot::ROOT.0
+}
+
+#[inline(always)]
+pub(crate) fn load_root(value: u64) {
+    match value {
+        0 => cpu::set_program_root(NO_PROGRAM.load(Ordering::Relaxed)),
+        value => cpu::set_program_root(value),
+    }
+}
+
+pub(crate) fn flush_page(identifier: u16, at: u64) {
+    cpu::flush_page(identifier, at);
+}
+
+pub(crate) fn flush_space(identifier: u16) {
+    cpu::flush_space(identifier);
+}
+
+pub(crate) fn publish_code(physical: u64, bytes: u64) {
+    cpu::publish_code(memory::pointer::<u8>(physical).addr() as u64, bytes);
+}
+
+pub(crate) fn enable_line(line: u32, on: bool) {
+    with_gic(|gic| match on {
+        true => gic.controller().enable(line),
+        false => gic.controller().disable(line),
+    });
+}
+
+pub(crate) fn has_line(line: u32) -> bool {
+    line >= SHARED_FIRST && with_gic(|gic| gic.has(line)).unwrap_or(false)
+}
+
+fn with_gic<R>(work: impl FnOnce(&mut Gic) -> R) -> Option<R> {
+    let mut gic = CPU.gic.take()?;
+    let result = work(&mut gic);
+    CPU.gic.set(Some(gic));
+    Some(result)
+}
+
+pub(crate) fn port(_: u16, _: u8, _: Option<u32>) -> Option<u32> {
+    None
+}
+
+pub(crate) fn forget(thread: Ref<Thread>) {
+    if CPU.floats_of.get() == Some(thread) {
+        CPU.floats_of.set(None);
+    }
+}
+
+/// Gives the floating-point unit to a thread that uses it, and takes it from the others. Registers stay in the unit until
+/// somebody else needs it: those who may not use it cannot see them.
+#[inline(always)]
+fn arrange_floats(thread: Ref<Thread>) {
+    let object: &Thread = memory::object(thread);
+    if object.uses_floats() {
+        if CPU.floats_of.get() != Some(thread) || !CPU.floats_on.get() {
+            exchange_floats(thread);
+        }
+    } else if CPU.floats_on.get() {
+        CPU.floats_on.set(false);
+        cpu::floats_off();
+    }
+}
+
+#[cold]
+fn exchange_floats(thread: Ref<Thread>) {
+    CPU.floats_on.set(true);
+    cpu::floats_on();
+    if CPU.floats_of.get() == Some(thread) {
+        return;
+    }
+    if let Some(owner) = CPU.floats_of.replace(Some(thread)) {
+        cpu::save_floats(floats(owner));
+    }
+    cpu::load_floats(floats(thread));
+}
+
+/// Where a thread's floating-point registers are kept.
+fn floats(thread: Ref<Thread>) -> *mut u64 {
+    memory::pointer(thread.address() + FLOATS_AT)
+}
