@@ -4,12 +4,12 @@ use core::ptr;
 
 use mielin_kernel::{Object, Ref};
 
-use crate::arch::PHYSICAL_MAP;
+use crate::arch;
 
 /// Where the kernel sees a physical address.
 #[inline(always)]
 pub(crate) fn pointer<T>(physical: u64) -> *mut T {
-    ptr::with_exposed_provenance_mut((PHYSICAL_MAP + physical) as usize)
+    ptr::with_exposed_provenance_mut(arch::physical_map().wrapping_add(physical) as usize)
 }
 
 /// The object at this address.

@@ -19,7 +19,13 @@ use crate::memory;
 pub(crate) use mielin_hal::paging::Stage1 as Mmu;
 
 /// Where all of physical memory is mapped: the beginning of the upper half.
-pub(crate) const PHYSICAL_MAP: u64 = 0xffff_0000_0000_0000;
+const PHYSICAL_MAP: u64 = 0xffff_0000_0000_0000;
+
+/// The same, as pointers are made with it.
+#[inline(always)]
+pub(crate) fn physical_map() -> u64 {
+    cpu::physical_map()
+}
 
 const UART: u64 = 0x0900_0000;
 /// Lines from here on come from devices; those before are the processor's own.
@@ -202,8 +208,9 @@ fn arrange_floats(thread: Ref<Thread>) {
 
 #[cold]
 fn exchange_floats(thread: Ref<Thread>) {
-    CPU.floats_on.set(true);
-    cpu::floats_on();
+    if !CPU.floats_on.replace(true) {
+        cpu::floats_on();
+    }
     if CPU.floats_of.get() == Some(thread) {
         return;
     }

@@ -19,7 +19,13 @@ use crate::memory;
 pub(crate) use mielin_hal::paging::Sv39 as Mmu;
 
 /// Where all of physical memory is mapped: the beginning of the upper half.
-pub(crate) const PHYSICAL_MAP: u64 = 0xffff_ffc0_0000_0000;
+const PHYSICAL_MAP: u64 = 0xffff_ffc0_0000_0000;
+
+/// The same, as pointers are made with it.
+#[inline(always)]
+pub(crate) fn physical_map() -> u64 {
+    PHYSICAL_MAP
+}
 
 const UART: u64 = 0x1000_0000;
 const FINISHER: u64 = 0x10_0000;

@@ -294,8 +294,7 @@ fn make_map(tree: DeviceTree<'_>) {
     let physical = |table: &'static Table| (&raw const *table).addr() as u64 - OFFSET;
     let nobody = Mmu::root(physical(&EMPTY), 0);
     NO_PROGRAM.store(nobody, Ordering::Relaxed);
-    let control =
-        CONTROL | TRANSLATION | WRITE_XOR_EXECUTE | STACK_ALIGNMENT | NO_OLD_INSTRUCTIONS;
+    let control = CONTROL | TRANSLATION | WRITE_XOR_EXECUTE | STACK_ALIGNMENT | NO_OLD_INSTRUCTIONS;
     let control = match processor.pan {
         true => control,
         false => control | KEEP_PAN,
@@ -331,8 +330,7 @@ fn firmware_bytes() -> &'static [u8] {
 fn interrupts(tree: DeviceTree<'_>, free: &mut Regions) {
     let root = tree.root();
     let is = |node: &Node<'_>, names: &[&str]| {
-        node.texts("compatible")
-            .any(|name| names.contains(&name))
+        node.texts("compatible").any(|name| names.contains(&name))
     };
     let version_2 = |node: &Node<'_>| is(node, &["arm,cortex-a15-gic", "arm,gic-400"]);
     let version_3 = |node: &Node<'_>| is(node, &["arm,gic-v3"]);
@@ -349,7 +347,11 @@ fn interrupts(tree: DeviceTree<'_>, free: &mut Regions) {
     }
     let mut regions = node
         .regions(&root)
-        .filter(|(begin, len)| begin.checked_add(*len).is_some_and(|end| end <= MEMORY_BEGIN))
+        .filter(|(begin, len)| {
+            begin
+                .checked_add(*len)
+                .is_some_and(|end| end <= MEMORY_BEGIN)
+        })
         .map(|(begin, len)| super::registers(begin, len as usize));
     let (Some(first), Some(second)) = (regions.next(), regions.next()) else {
         panic!("the interrupt controller has too few registers");

@@ -4,6 +4,8 @@ use core::arch::{asm, global_asm};
 
 use mielin_kernel::FLOATS_BYTES;
 
+use super::PHYSICAL_MAP;
+
 /// CPACR_EL1.FPEN: the floating-point unit is for EL1, or for programs too.
 const FLOATS_FOR_KERNEL: u64 = 0b01 << 20;
 const FLOATS_FOR_ALL: u64 = 0b11 << 20;
@@ -36,6 +38,23 @@ macro_rules! write {
         // which tables translate their addresses: nothing for the kernel itself.
         unsafe { asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) }
     }};
+}
+
+/// `PHYSICAL_MAP`, in a register. A compiler that knows the number makes a new one with each field's offset added, in two or three
+/// instructions, where one addition and an offset in the load itself do.
+#[inline(always)]
+pub(super) fn physical_map() -> u64 {
+    let value;
+    // SAFETY: this is a constant.
+    unsafe {
+        asm!(
+            "mov {}, {}",
+            out(reg) value,
+            const PHYSICAL_MAP as i64,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    value
 }
 
 /// The clock. It may be read a few instructions early: entering the kernel has already put it behind what a program did.
