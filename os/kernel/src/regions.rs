@@ -30,7 +30,7 @@ impl Regions {
 
     /// Adds what is whole pages of a stretch. What does not fit into the list is left unused.
     pub(crate) fn add(&mut self, begin: u64, end: u64, device: bool) {
-        let begin = begin.next_multiple_of(4096);
+        let begin = page_end(begin);
         let end = end / 4096 * 4096;
         if begin < end && self.len < MAX {
             self.list[self.len] = Region { begin, end, device };
@@ -41,7 +41,7 @@ impl Regions {
     /// Takes out all pages that a stretch touches.
     pub(crate) fn remove(&mut self, begin: u64, end: u64) {
         let begin = begin / 4096 * 4096;
-        let end = end.next_multiple_of(4096);
+        let end = page_end(end);
         let old = core::mem::replace(self, Self::none());
         for region in old.as_slice() {
             self.add(region.begin, region.end.min(begin), region.device);
@@ -56,4 +56,9 @@ impl Regions {
         self.remove(largest.begin, largest.end);
         Some(largest)
     }
+}
+
+/// The end of the page that ends here, or in the middle of which this is; the last address if that page is the last one.
+fn page_end(address: u64) -> u64 {
+    address.checked_next_multiple_of(4096).unwrap_or(u64::MAX)
 }
