@@ -31,7 +31,7 @@ impl Machine for Port {
     fn remove<T: Object>(&self, _: Ref<T>) {}
 
     fn clear(&self, address: u64, bytes: u64) {
-        memory::clear(address, bytes);
+        arch::clear(address, bytes);
     }
 
     #[inline(always)]

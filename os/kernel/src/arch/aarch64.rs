@@ -159,6 +159,20 @@ pub(crate) fn flush_space(identifier: u16) {
     cpu::flush_space(identifier);
 }
 
+/// Zeroes memory, by blocks where the processor does that; before anything that is written after it, such as the entry of a table
+/// that leads to it.
+pub(crate) fn clear(physical: u64, bytes: u64) {
+    match cpu::zero_block_bytes() {
+        Some(block) => {
+            for at in (physical..physical + bytes).step_by(block) {
+                cpu::zero_block(memory::pointer(at));
+            }
+        }
+        None => memory::clear(physical, bytes),
+    }
+    cpu::order_writes();
+}
+
 pub(crate) fn publish_code(physical: u64, bytes: u64) {
     cpu::publish_code(memory::pointer::<u8>(physical).addr() as u64, bytes);
 }

@@ -16,6 +16,7 @@ use mielin_kernel::{FLOATS_AT, Ref, Thread};
 
 use crate::memory;
 
+pub(crate) use crate::memory::clear;
 pub(crate) use mielin_hal::paging::Sv39 as Mmu;
 
 /// Where all of physical memory is mapped: the beginning of the upper half.

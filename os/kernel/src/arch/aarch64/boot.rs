@@ -7,7 +7,7 @@ use mielin_hal::aarch64::Supervisor;
 use mielin_hal::drivers::{GicV2, GicV3};
 use mielin_hal::paging::{Access, Caching, PageTables};
 use mielin_hal::{DeviceTree, Node};
-use mielin_kernel::{Given, SPACES_MAX};
+use mielin_kernel::{Given, Region, SPACES_MAX};
 
 use super::{
     ASK_FIRMWARE, CPU, Gic, Mmu, NO_PROGRAM, PHYSICAL_MAP, SHARED_FIRST, TIMER_LINE, cpu, entry,
@@ -74,7 +74,7 @@ first_image:
     .quad 0x0040000040000701
     .space 2*8
 
-    .section .text.entry, "ax"
+    .section .text, "ax"
     .globl _start
 _start:
     msr daifset, #0xf
@@ -189,20 +189,24 @@ extern "C" fn begin() -> ! {
     let Ok(tree) = DeviceTree::new(bytes) else {
         panic!("the device tree at {MEMORY_BEGIN:#x} is none");
     };
-    make_map(tree);
+    let tree_end = MEMORY_BEGIN + bytes.len() as u64;
+    let kernel_begin = address(&raw const __kernel_begin) - OFFSET;
+    let kernel_end = address(&raw const __kernel_end) - OFFSET;
+    let mut free = memory_of(tree);
+    let memory = free.as_slice();
+    assert!(
+        memory
+            .iter()
+            .any(|part| part.begin <= MEMORY_BEGIN && kernel_end <= part.end),
+        "by the device tree there is no memory from {MEMORY_BEGIN:#x} to {kernel_end:#x}, where the kernel lies"
+    );
+    make_map(memory);
     cpu::begin();
     let method = tree.find("/psci").and_then(|node| node.text("method"));
     ASK_FIRMWARE.store(method == Some("smc"), Ordering::Relaxed);
 
     let hz = cpu::counter_frequency();
     assert!(hz != 0, "firmware has not said how fast the clock is");
-    let tree_end = MEMORY_BEGIN + bytes.len() as u64;
-    let kernel_begin = address(&raw const __kernel_begin) - OFFSET;
-    let kernel_end = address(&raw const __kernel_end) - OFFSET;
-    let mut free = Regions::none();
-    for (begin, end) in memory_of(tree) {
-        free.add(begin, end, false);
-    }
     free.remove(MEMORY_BEGIN, tree_end);
     free.remove(kernel_begin, kernel_end);
     if let Some(reserved) = tree.find("/reserved-memory") {
@@ -230,16 +234,20 @@ extern "C" fn begin() -> ! {
     entry::leave()
 }
 
-/// Begin and end of each stretch of memory that the kernel sees.
-fn memory_of(tree: DeviceTree<'_>) -> impl Iterator<Item = (u64, u64)> {
-    tree.memory()
-        .map(|(begin, len)| (begin, begin.saturating_add(len)))
-        .map(|(begin, end)| (begin.max(MEMORY_BEGIN), end.min(PHYSICAL_END)))
-        .filter(|(begin, end)| begin < end)
+/// The memory that the kernel sees.
+fn memory_of(tree: DeviceTree<'_>) -> Regions {
+    let mut memory = Regions::none();
+    for (begin, len) in tree.memory() {
+        let end = begin.saturating_add(len).min(PHYSICAL_END);
+        // What is named twice is there once.
+        memory.remove(begin, end);
+        memory.add(begin.max(MEMORY_BEGIN), end, false);
+    }
+    memory
 }
 
 /// Makes the map that stays: code is executable only, constants are for reading, and all else is for writing.
-fn make_map(tree: DeviceTree<'_>) {
+fn make_map(memory: &[Region]) {
     let mut map = Map::new(&ROOT, &SPARE, OFFSET);
     let at = |symbol| address(symbol);
     let (text, text_end) = (at(&raw const __text_begin), at(&raw const __text_end));
@@ -276,11 +284,9 @@ fn make_map(tree: DeviceTree<'_>) {
     };
     show(0, MEMORY_BEGIN, Caching::Device);
     // All of memory, less the kernel's code and constants.
-    for (begin, end) in memory_of(tree) {
-        let begin = begin.next_multiple_of(4096);
-        let end = end / 4096 * 4096;
-        show(begin, end.min(text - OFFSET), Caching::WriteBack);
-        show(begin.max(data - OFFSET), end, Caching::WriteBack);
+    for part in memory {
+        show(part.begin, part.end.min(text - OFFSET), Caching::WriteBack);
+        show(part.begin.max(data - OFFSET), part.end, Caching::WriteBack);
     }
 
     let processor = Supervisor::detect();

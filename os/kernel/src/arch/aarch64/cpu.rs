@@ -148,6 +148,18 @@ pub(super) fn flush_space(identifier: u16) {
     }
 }
 
+/// The size of the blocks that the processor zeroes; a power of two up to 2 KiB. `None` if it may not. (DCZID_EL0)
+pub(super) fn zero_block_bytes() -> Option<usize> {
+    let kind = read!("dczid_el0");
+    (kind & 1 << 4 == 0).then_some(4 << (kind & 0xf))
+}
+
+/// Zeroes such a block.
+pub(super) fn zero_block(at: *mut u8) {
+    // SAFETY: callers pass memory that is to become a program's, as for `memory::clear`.
+    unsafe { asm!("dc zva, {}", in(reg) at, options(nostack, preserves_flags)) }
+}
+
 /// What was written until now comes before what is written after, also for the walks of the MMU.
 pub(super) fn order_writes() {
     // SAFETY: a barrier.

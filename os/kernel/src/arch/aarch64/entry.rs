@@ -15,10 +15,10 @@ use crate::memory;
 use crate::port::kernel;
 
 // A system call keeps x18 to x30, SP, PC, PSTATE, TPIDR_EL0 and the deadline in x8; a callee may change the other registers. Of
-// PSTATE, which whoever controls a thread can write, only the flags come back: all else is 0, which is EL0 with interrupts.
+// PSTATE, which whoever controls a thread can write, only the flags, DIT and TCO come back: all else is 0, which is EL0 with interrupts.
 global_asm!(
     r#"
-    .section .text.entry, "ax"
+    .section .text.vectors, "ax"
     .macro save_all
     mrs x9, tpidr_el1
     stp x0, x1, [x9, #0]
@@ -116,7 +116,7 @@ go_on:
     ldp x9, x10, [x0, #256]
     ldp x30, x11, [x0, #240]
     ldr x12, [x0, #272]
-    and x10, x10, #0xf0000000
+    and x10, x10, #0xff000000
     msr elr_el1, x9
     msr spsr_el1, x10
     msr sp_el0, x11
