@@ -279,12 +279,14 @@ impl<'a, M: Machine> Maker<'a, M> {
         self.node.offset(index as i32 * 2)
     }
 
+    #[inline(never)]
     fn hold(&self, index: u64, capability: Capability) {
         self.kernel.count(capability);
         self.kernel.object(self.slot(index)).set(capability);
     }
 
     /// A new page, zeroed.
+    #[inline(never)]
     fn page(&mut self) -> Result<u64, BootError> {
         let at = self.next;
         if at + PAGE_BYTES > self.end {
@@ -296,6 +298,7 @@ impl<'a, M: Machine> Maker<'a, M> {
     }
 
     /// Maps a page, with whatever tables are missing. Tables and pages of the first thread are its own for ever.
+    #[inline(never)]
     fn map_page(&mut self, address: u64, physical: u64, access: Access) -> Result<(), BootError> {
         if !M::Mmu::is_user(address, PAGE_BYTES) {
             return Err(BootError::BadAddress(address));

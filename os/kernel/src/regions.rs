@@ -29,6 +29,7 @@ impl Regions {
     }
 
     /// Adds what is whole pages of a stretch. What does not fit into the list is left unused.
+    #[inline(never)]
     pub(crate) fn add(&mut self, begin: u64, end: u64, device: bool) {
         let begin = page_end(begin);
         let end = end / 4096 * 4096;
@@ -39,6 +40,7 @@ impl Regions {
     }
 
     /// Takes out all pages that a stretch touches.
+    #[inline(never)]
     pub(crate) fn remove(&mut self, begin: u64, end: u64) {
         let begin = begin / 4096 * 4096;
         let end = page_end(end);
