@@ -21,11 +21,12 @@ impl Arch {
         }
     }
 
-    /// What programs are compiled for.
+    /// What programs are compiled for. On 64-bit Arm the compiler would use vector registers wherever it likes, also in threads
+    /// that have not asked for them, and then those fault.
     fn program_target(self) -> &'static str {
         match self {
             Self::Riscv64 => "riscv64gc-unknown-none-elf",
-            Self::Aarch64 => "aarch64-unknown-none",
+            Self::Aarch64 => "aarch64-unknown-none-softfloat",
             Self::X86_64 => "x86_64-unknown-none",
         }
     }
