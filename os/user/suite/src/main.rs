@@ -14,8 +14,10 @@ mod watchdog;
 mod faults;
 mod memory;
 mod messages;
+mod objects;
 mod refusals;
 mod signals;
+mod time;
 
 use core::panic::PanicInfo;
 
@@ -31,12 +33,14 @@ mielin_user::program!(main);
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Room) -> Outcome);
 
-const SUBJECTS: [&[Test]; 5] = [
+const SUBJECTS: [&[Test]; 7] = [
     refusals::TESTS,
     messages::TESTS,
     signals::TESTS,
     memory::TESTS,
     faults::TESTS,
+    objects::TESTS,
+    time::TESTS,
 ];
 
 #[panic_handler]

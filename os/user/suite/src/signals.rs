@@ -347,13 +347,21 @@ fn interrupts_wait_one_by_one(
     line.acknowledge()?;
     for round in 0..10 {
         console::provoke();
-        same!(notification.wait_until(room.soon(500)), Ok(0x10), "round {round}");
+        same!(
+            notification.wait_until(room.soon(500)),
+            Ok(0x10),
+            "round {round}"
+        );
         console::serve();
         console::provoke();
         // It does not come again before it was acknowledged.
         same!(notification.wait_until(room.soon(1)), Err(Error::TimedOut));
         line.acknowledge()?;
-        same!(notification.wait_until(room.soon(500)), Ok(0x10), "round {round}");
+        same!(
+            notification.wait_until(room.soon(500)),
+            Ok(0x10),
+            "round {round}"
+        );
         console::serve();
         line.acknowledge()?;
         same!(notification.wait_until(0), Err(Error::TimedOut));

@@ -8,7 +8,7 @@ use mielin_user::{Cap, Error, Information, Supplies};
 use crate::console::say;
 
 /// Any test is over by then.
-const SECONDS_MAX: u64 = 120;
+const SECONDS_MAX: u64 = 60;
 
 const POWER: Power = Power(Cap(mielin_user::abi::boot::POWER));
 
