@@ -2,7 +2,6 @@
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use mielin_hal::paging::{Access, Caching, Leaf, PageTables, Permissions, Privilege, Sv39};
@@ -18,42 +17,73 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// one does not find it by its address any more.
 struct Store {
     chunks: Vec<OnceCell<Box<dyn Any>>>,
-    /// The chunk to which objects of a type are added, and how many it has.
-    open: RefCell<Vec<(TypeId, usize, usize)>>,
+    kinds: RefCell<Vec<Kind>>,
     count: Cell<usize>,
+}
+
+/// What there is of a type.
+struct Kind {
+    of: TypeId,
+    /// The chunk to which objects are added, and how many it has.
+    open: (usize, usize),
+    /// Where they are now.
+    addresses: Vec<u64>,
+    sorted: bool,
 }
 
 impl Store {
     fn new() -> Self {
         Self {
             chunks: (0..CHUNKS).map(|_| OnceCell::new()).collect(),
-            open: RefCell::default(),
+            kinds: RefCell::default(),
             count: Cell::new(0),
         }
     }
 
-    /// Adds a new object. Gives its number, from 1 on.
-    fn add<T: Object>(&self) -> u32 {
-        let capacity = (CHUNK_BYTES / size_of::<T>()).clamp(1, 1024);
-        let mut open = self.open.borrow_mut();
-        let known = open.iter().position(|(of, _, _)| *of == TypeId::of::<T>());
+    fn kind<T: Object, R>(&self, serve: impl FnOnce(&mut Kind) -> R) -> R {
+        let mut kinds = self.kinds.borrow_mut();
+        let of = TypeId::of::<T>();
+        let known = kinds.iter().position(|kind| kind.of == of);
         let index = known.unwrap_or_else(|| {
-            open.push((TypeId::of::<T>(), CHUNKS, capacity));
-            open.len() - 1
+            kinds.push(Kind {
+                of,
+                open: (CHUNKS, usize::MAX),
+                addresses: Vec::new(),
+                sorted: true,
+            });
+            kinds.len() - 1
         });
-        let (_, chunk, used) = &mut open[index];
-        if *used == capacity {
-            *chunk = self.count.replace(self.count.get() + 1);
-            *used = 0;
-            let places: Vec<OnceCell<T>> = (0..capacity).map(|_| OnceCell::new()).collect();
-            assert!(*chunk < CHUNKS, "the arena has no room for more objects");
-            assert!(self.chunks[*chunk].set(Box::new(places)).is_ok());
-        }
-        let number = (*chunk << 10 | *used) as u32 + 1;
-        let places = self.places::<T>(*chunk).expect("the chunk was made");
-        assert!(places[*used].set(T::fresh()).is_ok());
-        *used += 1;
-        number
+        serve(&mut kinds[index])
+    }
+
+    /// Adds a new object. Gives its number, from 1 on.
+    fn add<T: Object>(&self, address: u64) -> u32 {
+        let capacity = (CHUNK_BYTES / size_of::<T>()).clamp(1, 1024);
+        let (chunk, used) = self.kind::<T, _>(|kind| {
+            let (chunk, used) = &mut kind.open;
+            if *used >= capacity {
+                *chunk = self.count.replace(self.count.get() + 1);
+                *used = 0;
+                let places: Vec<OnceCell<T>> = (0..capacity).map(|_| OnceCell::new()).collect();
+                assert!(*chunk < CHUNKS, "the arena has no room for more objects");
+                assert!(self.chunks[*chunk].set(Box::new(places)).is_ok());
+            }
+            *used += 1;
+            kind.sorted &= kind.addresses.last().is_none_or(|last| *last < address);
+            kind.addresses.push(address);
+            (*chunk, *used - 1)
+        });
+        let places = self.places::<T>(chunk).expect("the chunk was made");
+        assert!(places[used].set(T::fresh()).is_ok());
+        (chunk << 10 | used) as u32 + 1
+    }
+
+    fn forget<T: Object>(&self, address: u64) {
+        self.kind::<T, _>(|kind| {
+            kind.sort();
+            let at = kind.addresses.binary_search(&address);
+            kind.addresses.remove(at.expect("it was added"));
+        });
     }
 
     fn places<T: 'static>(&self, chunk: usize) -> Option<&Vec<OnceCell<T>>> {
@@ -64,12 +94,14 @@ impl Store {
         let index = number as usize - 1;
         self.places::<T>(index >> 10)?.get(index & 1023)?.get()
     }
+}
 
-    /// The type of the chunk in which it is.
-    fn kind(&self, number: u32) -> TypeId {
-        let chunk = (number as usize - 1) >> 10;
-        let open = self.chunks[chunk].get().expect("the chunk was made");
-        (**open).type_id()
+impl Kind {
+    fn sort(&mut self) {
+        if !self.sorted {
+            self.addresses.sort_unstable();
+            self.sorted = true;
+        }
     }
 }
 
@@ -83,10 +115,6 @@ pub(crate) struct Arena<P = Sv39> {
     store: Store,
     pages: Vec<OnceCell<Box<Page>>>,
     cleared: Vec<Cell<bool>>,
-    /// The units that were ever used, from the beginning.
-    reached: Cell<usize>,
-    /// Where there are objects, by the type of their chunks; none since there were others.
-    directory: RefCell<Option<HashMap<TypeId, Vec<u64>>>>,
     pub(crate) clock: Cell<u64>,
     pub(crate) alarm: Cell<u64>,
     /// Whether something urgent waits, a bit for each time that the kernel asks, from the lowest on, and then again.
@@ -112,8 +140,6 @@ impl<P: PageTables> Arena<P> {
             store: Store::new(),
             pages: (0..pages).map(|_| OnceCell::new()).collect(),
             cleared: vec![Cell::new(false); pages],
-            reached: Cell::new(0),
-            directory: RefCell::default(),
             clock: Cell::new(1000),
             alarm: Cell::new(u64::MAX),
             interruptions: Cell::new(0),
@@ -161,26 +187,17 @@ impl<P: PageTables> Arena<P> {
 
     /// All objects of a type that are there now, but for pages.
     pub(crate) fn all<T: Object>(&self) -> Vec<Ref<T>> {
-        let mut directory = self.directory.borrow_mut();
-        let directory = directory.get_or_insert_with(|| {
-            let mut directory: HashMap<TypeId, Vec<u64>> = HashMap::new();
-            let owners = self.owners[..self.reached.get()].iter().enumerate();
-            for (unit, owner) in owners.filter(|(_, owner)| owner.get() & BEGINS != 0) {
-                let kind = self.store.kind(owner.get() & !BEGINS);
-                let addresses = directory.entry(kind).or_default();
-                addresses.push(self.begin + unit as u64 * UNIT_BYTES);
-            }
-            directory
-        });
-        let found = directory.get(&TypeId::of::<Vec<OnceCell<T>>>());
-        let found = found.into_iter().flatten();
-        found.filter_map(|address| Ref::at(*address)).collect()
+        self.store.kind::<T, _>(|kind| {
+            kind.sort();
+            let addresses = kind.addresses.iter();
+            addresses.filter_map(|address| Ref::at(*address)).collect()
+        })
     }
 
     /// How many objects there are, but for pages.
     pub(crate) fn count(&self) -> usize {
-        let owners = &self.owners[..self.reached.get()];
-        owners.iter().filter(|o| o.get() & BEGINS != 0).count()
+        let kinds = self.store.kinds.borrow();
+        kinds.iter().map(|kind| kind.addresses.len()).sum()
     }
 }
 
@@ -194,7 +211,6 @@ impl<P: PageTables> Machine for Arena<P> {
 
     fn place<T: Object>(&self, at: Ref<T>) {
         let units = self.units(at);
-        *self.directory.borrow_mut() = None;
         for unit in units.clone() {
             let owner = self.owners[unit].get();
             assert!(
@@ -204,12 +220,11 @@ impl<P: PageTables> Machine for Arena<P> {
             // It was a page of a program, which is no more: of that, the machine is not told.
             self.cleared[unit / (PAGE_BYTES / UNIT_BYTES) as usize].set(false);
         }
-        let number = self.store.add::<T>();
+        let number = self.store.add::<T>(at.address());
         for unit in units.clone() {
             self.owners[unit].set(number);
         }
         self.owners[units.start].set(number | BEGINS);
-        self.reached.set(self.reached.get().max(units.end));
     }
 
     fn remove<T: Object>(&self, at: Ref<T>) {
@@ -223,7 +238,7 @@ impl<P: PageTables> Machine for Arena<P> {
             self.cleared[index].set(false);
             return;
         }
-        *self.directory.borrow_mut() = None;
+        self.store.forget::<T>(at.address());
         for unit in self.units(at) {
             self.owners[unit].set(0);
         }

@@ -5,7 +5,7 @@
 use mielin_kernel::abi::{
     BUFFER_BYTES, FaultKind, MessageInfo, Method, ObjectKind, SystemCall, ThreadSlot, boot,
 };
-use mielin_kernel::{Fault, Machine, Request};
+use mielin_kernel::{Fault, Machine, Ref, Request, Thread};
 
 use crate::world::{After, Made, World, invocation, message, request};
 
@@ -53,6 +53,9 @@ pub(crate) enum Step {
     Tick,
     Interrupt,
     Fault,
+    /// Deletes the only capability of an object of the cast.
+    DropReply(usize),
+    DropTime(usize),
 }
 
 pub(crate) const INTERRUPT: u64 = 3;
@@ -66,6 +69,8 @@ pub(crate) struct Cast {
     pub(crate) replies: Vec<u64>,
     pub(crate) notifications: Vec<u64>,
     pub(crate) queue: u64,
+    pub(crate) handles: Vec<Ref<Thread>>,
+    roles: Vec<Role>,
     untyped: u64,
     rescue: u64,
     line: u64,
@@ -83,7 +88,7 @@ pub(crate) const ROLES: [Role; 5] = [
     (99, 40, 0),
 ];
 
-const FORMS: [(u8, u64); 4] = [(15, 0), (15, 7), (2, 9), (1, 0)];
+pub(crate) const FORMS: [(u8, u64); 4] = [(15, 0), (15, 7), (2, 9), (1, 0)];
 
 impl Cast {
     pub(crate) fn new(world: &World, roles: &[Role]) -> Self {
@@ -108,6 +113,8 @@ impl Cast {
             queue: make(ObjectKind::Queue, 8),
             rescue: make(ObjectKind::Notification, 0),
             line: world.free(),
+            handles: Vec::new(),
+            roles: roles.to_vec(),
             untyped: world.untyped(19),
         };
         let mut cast = cast;
@@ -159,6 +166,7 @@ impl Cast {
             }
             invoke(made.thread, Method::Resume, &[]);
             cast.threads.push(made);
+            cast.handles.push(world.thread_at(made.thread));
         }
         cast.seat(world);
         cast.retire(world);
@@ -177,7 +185,7 @@ impl Cast {
             while world.enter(&invocation(capability, method, words), 0, true) == After::Again {}
         };
         for (index, made) in self.threads.iter().enumerate() {
-            let (priority, budget, _) = ROLES[index];
+            let (priority, budget, _) = self.roles[index];
             if budget > 0 {
                 continue;
             }
@@ -219,7 +227,7 @@ impl Cast {
             }
         }
         // Who is to have time, has it again.
-        for (made, role) in self.threads.iter().zip(ROLES) {
+        for (made, role) in self.threads.iter().zip(&self.roles) {
             if role.1 > 0 {
                 world.enter(
                     &invocation(made.context, Method::BindThread, &[made.thread]),
@@ -234,6 +242,7 @@ impl Cast {
     /// Does a step, as whoever runs.
     pub(crate) fn step(&self, world: &World, step: Step, slow: bool) -> Option<After> {
         let now = world.arena().now();
+        let step = self.spoken(world, step)?;
         let (request, until) = match step {
             Step::Pass(ticks) => {
                 let arena = world.arena();
@@ -277,23 +286,23 @@ impl Cast {
                 let at = self.threads[index].context;
                 return self.renew(world, at, ObjectKind::SchedulingContext);
             }
-            Step::Talk(to, words) => {
-                let me = world.kernel.current()?;
-                let mut threads = self.threads.iter();
-                let index = threads.position(|made| world.thread_at(made.thread) == me)?;
-                match ROLES[index].1 {
-                    0 => {
-                        let (from, reply) = self.own(index);
-                        let answer = &[21, 22, 23, 24][..words.min(4)];
-                        (message(SystemCall::ReplyReceive, from, reply, answer), 0)
-                    }
-                    _ => self.request(Step::Call(to, words, 0), now),
-                }
-            }
             step => self.request(step, now),
         };
         world.kernel.current()?;
         Some(world.enter(&request, until, slow))
+    }
+
+    /// What whoever runs says: what [`Step::Talk`] is for him.
+    pub(crate) fn spoken(&self, world: &World, step: Step) -> Option<Step> {
+        let Step::Talk(to, words) = step else {
+            return Some(step);
+        };
+        let me = world.kernel.current()?;
+        let index = self.handles.iter().position(|thread| *thread == me)?;
+        Some(match self.roles[index].1 {
+            0 => Step::ReplyReceive(index / 2 % 2 * 4, index % 4, words.min(4)),
+            _ => Step::Call(to, words, 0),
+        })
     }
 
     fn renew(&self, world: &World, at: u64, kind: ObjectKind) -> Option<After> {
@@ -402,15 +411,19 @@ impl Cast {
             }
             other => panic!("{other:?} is no system call"),
         };
-        let until = match step {
+        (request, self.until(step, now))
+    }
+
+    /// Until when it waits.
+    pub(crate) fn until(&self, step: Step, now: u64) -> u64 {
+        match step {
             Step::CallUntil(_, ticks)
             | Step::SendUntil(_, ticks)
             | Step::ReceiveUntil(_, _, ticks)
             | Step::ReplyReceiveUntil(_, _, ticks)
             | Step::WaitUntil(_, ticks) => now + ticks,
             _ => 0,
-        };
-        (request, until)
+        }
     }
 }
 

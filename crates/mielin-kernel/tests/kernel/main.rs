@@ -3,9 +3,12 @@
 mod arena;
 mod cast;
 mod invariants;
+mod model;
 mod observe;
 mod world;
 
+mod cspace;
+mod explore;
 mod mended;
 mod random;
 mod smoke;

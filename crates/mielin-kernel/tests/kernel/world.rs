@@ -1,6 +1,6 @@
 //! A kernel that was started, and threads that make system calls.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use mielin_hal::paging::{PageTables, Sv39};
 use mielin_kernel::abi::{Error, MessageInfo, Method, ObjectKind, Retype, SystemCall, boot};
@@ -92,6 +92,9 @@ pub(crate) struct World<P: PageTables = Sv39> {
     free: Cell<u64>,
     /// Calls that were served by a fast path.
     pub(crate) fast: Cell<u64>,
+    pub(crate) last_was_fast: Cell<bool>,
+    /// Its largest untyped.
+    large: OnceCell<u64>,
 }
 
 impl World {
@@ -122,6 +125,8 @@ impl<P: PageTables> World<P> {
             kernel: Box::new(Kernel::new(arena, lines)),
             free: Cell::new(FREE_AT),
             fast: Cell::new(0),
+            last_was_fast: Cell::new(false),
+            large: OnceCell::new(),
         }
     }
 
@@ -155,9 +160,11 @@ impl<P: PageTables> World<P> {
             saved.set(register, word);
         }
         saved.set(registers::REPLY, request.reply);
-        match slow || !self.kernel.system_call_fast(request) {
-            true => self.kernel.system_call_slow(*request),
-            false => self.fast.set(self.fast.get() + 1),
+        self.last_was_fast
+            .set(!slow && self.kernel.system_call_fast(request));
+        match self.last_was_fast.get() {
+            true => self.fast.set(self.fast.get() + 1),
+            false => self.kernel.system_call_slow(*request),
         }
         self.after(thread)
     }
@@ -229,7 +236,8 @@ impl<P: PageTables> World<P> {
     pub(crate) fn make(&self, kind: ObjectKind, size: u8) -> u64 {
         let at = self.free();
         let words = [Retype::new(kind, size, 1).0, boot::NODE, at];
-        self.invoke(self.untyped(19), Method::Retype, &words)
+        let untyped = *self.large.get_or_init(|| self.untyped(19));
+        self.invoke(untyped, Method::Retype, &words)
             .expect("there is memory");
         at
     }
