@@ -3,7 +3,7 @@
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 3A, chapter "Advanced Programmable
 //! Interrupt Controller (APIC)": "Local APIC", "APIC Timer", "Handling Interrupts"; volume 3B, "Time-Stamp Counter".
 
-use super::instructions::time_stamp;
+use super::instructions::{set_deadline, time_stamp};
 use super::kernel::Kernel;
 use super::pit::{self, Pit};
 use super::registers::Registers;
@@ -11,10 +11,15 @@ use crate::interrupts::InterruptController;
 use crate::timer::Timer;
 
 const ID: usize = 0x020;
+const TASK_PRIORITY: usize = 0x080;
 const END_OF_INTERRUPT: usize = 0x0b0;
 const SPURIOUS: usize = 0x0f0;
 const IN_SERVICE: usize = 0x100;
+const REQUESTED: usize = 0x200;
+const COMMAND: usize = 0x300;
 const LOCAL_TIMER: usize = 0x320;
+/// The two pins, by which the 8259s came in, and its own errors.
+const OTHER_SOURCES: [usize; 3] = [0x350, 0x360, 0x370];
 const INITIAL_COUNT: usize = 0x380;
 const CURRENT_COUNT: usize = 0x390;
 const DIVIDE: usize = 0x3e0;
@@ -23,13 +28,17 @@ const DIVIDE: usize = 0x3e0;
 const ON: u32 = 1 << 8;
 /// Local vector table: no interrupt from it.
 const MASKED: u32 = 1 << 16;
+/// Local vector table of the timer: it takes a time, not a count.
+const DEADLINE: u32 = 0b10 << 17;
+/// Interrupt command: to the processor that writes it, as an edge.
+const TO_ITSELF: u32 = 0b01 << 18 | 1 << 14;
 /// Divide configuration: by 16.
 const BY_16: u32 = 0b0011;
 /// The vector of interrupts that went away before they were served.
 const SPURIOUS_VECTOR: u32 = 0xff;
 
-/// The rates are measured for 10 ms, some times, of which the shortest was disturbed least.
-const MEASURED: u16 = (pit::FREQUENCY_HZ / 100) as u16;
+/// The rates are measured for 2 ms, which is right to a thousandth, some times, of which the shortest was disturbed least.
+const MEASURED: u16 = (pit::FREQUENCY_HZ / 500) as u16;
 const MEASUREMENTS: u32 = 5;
 
 /// A local APIC in the mode in which its registers lie in memory, with the time-stamp counter as its clock. It has one
@@ -43,18 +52,25 @@ pub struct LocalApic {
     registers: Registers,
     timer_vector: u8,
     clock_hz: u64,
-    alarm_hz: u64,
+    /// What its timer counts while the clock ticks once, in 2^-32, rounded up.
+    counts_per_tick: u64,
+    takes_times: bool,
 }
 
 impl LocalApic {
     /// Its timer's line.
     pub const TIMER: u32 = 0;
 
-    /// Switches it on, and measures both of its rates against `pit`, which takes 50 ms. Its timer interrupts as
+    /// Switches it on, with every vector let through and its other sources (pins, errors) masked, and measures both of its rates against `pit`, which takes 10 ms. Its timer interrupts as
     /// `timer_vector`, from 32 on; interrupts that are not to be served come as vector 255.
     #[must_use]
     pub fn new(kernel: Kernel, mut registers: Registers, timer_vector: u8, pit: &mut Pit) -> Self {
         registers.write32(SPURIOUS, ON | SPURIOUS_VECTOR);
+        registers.write32(TASK_PRIORITY, 0);
+        for source in OTHER_SOURCES {
+            let others = registers.read32(source);
+            registers.write32(source, others | MASKED);
+        }
         registers.write32(LOCAL_TIMER, MASKED | u32::from(timer_vector));
         registers.write32(DIVIDE, BY_16);
         let mut apic = Self {
@@ -62,14 +78,35 @@ impl LocalApic {
             registers,
             timer_vector,
             clock_hz: 0,
-            alarm_hz: 0,
+            counts_per_tick: 0,
+            takes_times: false,
         };
         let measured = (0..MEASUREMENTS).map(|_| apic.measure(pit)).min();
         let (clock_ticks, alarm_ticks) = measured.unwrap_or_default();
-        let in_a_second = |ticks| ticks * pit::FREQUENCY_HZ / u64::from(MEASURED);
-        apic.clock_hz = in_a_second(clock_ticks);
-        apic.alarm_hz = in_a_second(alarm_ticks);
+        apic.clock_hz = clock_ticks * pit::FREQUENCY_HZ / u64::from(MEASURED);
+        apic.counts_per_tick = (alarm_ticks << 32).div_ceil(clock_ticks.max(1));
         apic
+    }
+
+    /// Has alarms come by the clock itself, on processors that can
+    /// ([`Supervisor::tsc_deadline`](crate::x86::Supervisor::tsc_deadline)).
+    pub fn take_times(&mut self) {
+        self.takes_times = true;
+        let others = self.registers.read32(LOCAL_TIMER);
+        self.registers.write32(LOCAL_TIMER, others | DEADLINE);
+    }
+
+    /// Has a vector, from 32 on, come to this processor.
+    pub fn send_to_itself(&mut self, vector: u8) {
+        self.registers
+            .write32(COMMAND, TO_ITSELF | u32::from(vector));
+    }
+
+    /// Whether an interrupt waits to be served.
+    #[must_use]
+    pub fn has_request(&self) -> bool {
+        // The first 32 vectors are exceptions.
+        (1..8).any(|word| self.registers.read32(REQUESTED + word * 0x10) != 0)
     }
 
     /// What both count while the other timer does.
@@ -101,8 +138,9 @@ impl LocalApic {
     }
 
     fn set_mask(&mut self, mask: u32) {
+        let mode = if self.takes_times { DEADLINE } else { 0 };
         let vector = u32::from(self.timer_vector);
-        self.registers.write32(LOCAL_TIMER, mask | vector);
+        self.registers.write32(LOCAL_TIMER, mask | mode | vector);
     }
 }
 
@@ -141,15 +179,21 @@ impl Timer for LocalApic {
     }
 
     fn set_alarm(&mut self, at: u64) {
-        let ticks = u128::from(at.saturating_sub(self.now()));
-        let clock_hz = u128::from(self.clock_hz.max(1));
-        let count = (ticks * u128::from(self.alarm_hz)).div_ceil(clock_hz);
-        // 0 would stop the timer.
-        let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        if self.takes_times {
+            // 0 would stop the timer.
+            return set_deadline(self.kernel, at.max(1));
+        }
+        let ticks = at.saturating_sub(self.now());
+        let count = (u128::from(ticks) * u128::from(self.counts_per_tick)) >> 32;
+        // Later than that it comes too early. 0 would stop the timer, too.
+        let count = u32::try_from(count + 1).unwrap_or(u32::MAX);
         self.registers.write32(INITIAL_COUNT, count);
     }
 
     fn clear_alarm(&mut self) {
-        self.registers.write32(INITIAL_COUNT, 0);
+        match self.takes_times {
+            true => set_deadline(self.kernel, 0),
+            false => self.registers.write32(INITIAL_COUNT, 0),
+        }
     }
 }

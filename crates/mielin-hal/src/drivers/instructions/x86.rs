@@ -65,6 +65,25 @@ pub(in crate::drivers) fn time_stamp(_: Kernel) -> u64 {
     }
 }
 
+/// IA32_TSC_DEADLINE: when the local APIC's timer interrupts.
+const DEADLINE: u32 = 0x6e0;
+
+/// Sets that time, on a processor that has the register and an APIC whose timer is in that mode. 0 is never.
+pub(in crate::drivers) fn set_deadline(_: Kernel, at: u64) {
+    // SAFETY: the caller knows that the register is there, and ring 0 may write it; all it does is to choose when an
+    // interrupt comes. The fence orders it behind writes to the APIC (Intel SDM, volume 3A, "TSC-Deadline Mode").
+    unsafe {
+        asm!(
+            "mfence",
+            "wrmsr",
+            in("ecx") DEADLINE,
+            in("eax") at as u32,
+            in("edx") (at >> 32) as u32,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 pub(in crate::drivers) fn rest(_: Kernel) {
     // SAFETY: ring 0 may do this. STI lets interrupts come only after the next instruction, so that one that is pending
     // ends the HLT (Intel SDM, volume 2B, "STI"). It has the effects of the handlers that the program has installed, so
