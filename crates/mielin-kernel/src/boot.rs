@@ -220,6 +220,7 @@ impl<'a, M: Machine> Maker<'a, M> {
             machine.place(thread::slot(self.thread, which));
         }
         machine.place(self.thread);
+        machine.begin_thread(self.thread);
         machine.place(self.space);
         machine.place(self.context);
         for index in 0..1 << NODE_BITS {

@@ -68,6 +68,9 @@ pub trait Machine {
     /// Ends the machine; whoever watches it gets to know whether all went well. That it returns means that it cannot.
     fn shut_down(&self, success: bool);
 
+    /// This thread is new: nothing that its memory held before is to be in its registers, or in what a port keeps beside them.
+    fn begin_thread(&self, thread: Ref<Thread>);
+
     /// This thread is no more: nothing of it may be kept in registers.
     fn forget(&self, thread: Ref<Thread>);
 }

@@ -155,6 +155,7 @@ impl<M: Machine> Kernel<M> {
                     machine.place(thread::slot(thread, which));
                 }
                 machine.place(thread);
+                machine.begin_thread(thread);
                 Capability::Thread { thread }
             }
             ObjectKind::AddressSpace => {

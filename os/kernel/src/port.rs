@@ -95,6 +95,10 @@ impl Machine for Port {
         });
     }
 
+    fn begin_thread(&self, thread: Ref<Thread>) {
+        arch::begin_thread(thread);
+    }
+
     fn forget(&self, thread: Ref<Thread>) {
         arch::forget(thread);
     }

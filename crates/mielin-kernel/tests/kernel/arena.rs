@@ -322,6 +322,11 @@ impl<P: PageTables> Machine for Arena<P> {
     /// Nothing here is a machine that could end.
     fn shut_down(&self, _: bool) {}
 
+    fn begin_thread(&self, thread: Ref<Thread>) {
+        // It was placed.
+        self.object(thread);
+    }
+
     fn forget(&self, thread: Ref<Thread>) {
         self.forgotten.borrow_mut().push(thread);
     }

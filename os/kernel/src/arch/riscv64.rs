@@ -141,6 +141,10 @@ pub(crate) fn port(_: u16, _: u8, _: Option<u32>) -> Option<u32> {
     None
 }
 
+pub(crate) fn begin_thread(thread: Ref<Thread>) {
+    memory::clear_floats(thread);
+}
+
 pub(crate) fn forget(thread: Ref<Thread>) {
     if CPU.floats_of.get() == Some(thread) {
         CPU.floats_of.set(None);
