@@ -6,9 +6,9 @@
 
 use crate::abi::{Rights, ThreadSlot};
 use crate::capability::Capability;
-use crate::kernel::{Kernel, Request, in_node};
+use crate::kernel::{Kernel, Request};
 use crate::machine::Machine;
-use crate::objects::{Above, Waiting};
+use crate::objects::{Above, Slot, Waiting};
 use crate::reference::Ref;
 use crate::registers;
 use crate::thread::{self, Registers, State, Thread};
@@ -158,10 +158,12 @@ impl<M: Machine> Kernel<M> {
         let Capability::Node { node, bits, .. } = root.capability() else {
             return None;
         };
-        if address >> bits != 0 {
+        // Then the address is the index.
+        if address == 0 || address >> bits != 0 {
             return None;
         }
-        Some(self.object(in_node(node, bits, address)?).capability())
+        let slot: Ref<Slot> = node.after(address as u32 * 2);
+        Some(self.object(slot).capability())
     }
 }
 

@@ -564,5 +564,5 @@ impl<M: Machine> Kernel<M> {
 #[inline(always)]
 pub(crate) fn in_node(node: Ref<Slot>, bits: u8, address: u64) -> Option<Ref<Slot>> {
     let index = address & ((1 << bits) - 1);
-    (index != 0).then(|| node.offset(index as i32 * 2))
+    (index != 0).then(|| node.after(index as u32 * 2))
 }

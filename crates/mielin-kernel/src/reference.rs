@@ -50,6 +50,16 @@ impl<T> Ref<T> {
         }
     }
 
+    /// Another object, so many units of [`UNIT_BYTES`] behind the beginning of this one.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn after<U>(self, units: u32) -> Ref<U> {
+        match self.0.checked_add(units) {
+            Some(at) => Ref(at, PhantomData),
+            None => panic!("an object of the kernel lies within its memory"),
+        }
+    }
+
     pub(crate) const fn units(self) -> NonZeroU32 {
         self.0
     }
