@@ -1,7 +1,9 @@
 //! The machine's console, for the first thread, which has all devices.
 #![allow(unsafe_code)]
 
-use mielin_kernel::abi::{Error, ObjectKind, Rights};
+#[cfg(not(target_arch = "x86_64"))]
+use mielin_kernel::abi::Rights;
+use mielin_kernel::abi::{Error, ObjectKind};
 
 use crate::boot::Information;
 use crate::objects::{Cap, Frame, Untyped};

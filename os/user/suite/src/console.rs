@@ -7,17 +7,16 @@ use core::cell::UnsafeCell;
 use core::fmt;
 
 use mielin_hal::Console;
-use mielin_hal::drivers::Registers;
-use mielin_user::{Error, Information, Rights, Supplies};
+#[cfg(not(target_arch = "x86_64"))]
+use mielin_user::Rights;
+use mielin_user::{Error, Information, Supplies};
 
-#[cfg(target_arch = "riscv64")]
+#[cfg(any(target_arch = "riscv64", target_arch = "x86_64"))]
 mod device {
-    use mielin_hal::drivers::{Ns16550, Registers};
+    use mielin_hal::drivers::{ByteRegisters, Ns16550};
 
-    pub(super) const AT: u64 = 0x1000_0000;
-    pub(crate) const LINE: u32 = 10;
-    /// Not a line of the machine: 0 is none, and the controller has fewer than 128.
-    pub(crate) const NO_LINES: [u32; 3] = [0, 200, u32::MAX];
+    pub(super) use super::place::Registers;
+    pub(crate) use super::place::{LINE, NO_LINES};
 
     pub(super) type Driver = Ns16550<Registers>;
 
@@ -26,26 +25,72 @@ mod device {
     }
 
     /// Has what is written come back in place of going out, and an interrupt come for each byte that was written.
+    /// Without FIFOs: when one of them has waited for long, QEMU says again that the line is active, which is another edge to a PC's
+    /// controller.
     pub(super) fn begin_interrupts(registers: &mut Registers, on: bool) {
-        registers.write8(4, if on { 0x18 } else { 0x08 });
-        registers.write8(1, if on { 2 } else { 0 });
+        registers.write(2, if on { 0 } else { 7 });
+        registers.write(4, if on { 0x18 } else { 0x08 });
+        registers.write(1, if on { 2 } else { 0 });
     }
 
     pub(super) fn provoke(registers: &mut Registers) {
-        registers.write8(0, b'.');
+        registers.write(0, b'.');
     }
 
     /// Reading the identification ends the transmitter's interrupt.
     pub(super) fn serve(registers: &mut Registers) {
-        let _ = registers.read8(2);
+        let _ = registers.read(2);
+    }
+}
+
+#[cfg(target_arch = "riscv64")]
+mod place {
+    pub(super) use mielin_hal::drivers::Registers;
+
+    pub(super) const AT: u64 = 0x1000_0000;
+    pub(crate) const LINE: u32 = 10;
+    /// Not a line of the machine: 0 is none, and the controller has fewer than 128.
+    pub(crate) const NO_LINES: [u32; 3] = [0, 200, u32::MAX];
+}
+
+#[cfg(target_arch = "x86_64")]
+mod place {
+    use mielin_hal::drivers::ByteRegisters;
+    use mielin_user::objects::Ports;
+
+    /// COM1.
+    const FIRST_PORT: u16 = 0x3f8;
+    pub(crate) const LINE: u32 = 4;
+    /// The controller has 24.
+    pub(crate) const NO_LINES: [u32; 3] = [24, 200, u32::MAX];
+
+    /// Registers at ports for which the kernel is asked.
+    pub(super) struct Registers(pub(super) Ports);
+
+    impl ByteRegisters for Registers {
+        fn read(&self, index: usize) -> u8 {
+            // As a bus reads on which nothing is.
+            let value = self.0.read(FIRST_PORT + index as u16, 1);
+            value.map_or(u8::MAX, |value| value as u8)
+        }
+
+        fn write(&mut self, index: usize, value: u8) {
+            // Nobody could be told of a failure.
+            let _ = self.0.write(FIRST_PORT + index as u16, 1, value.into());
+        }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
-mod device {
-    use mielin_hal::drivers::{Pl011, Registers};
-
+mod place {
     pub(super) const AT: u64 = 0x0900_0000;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod device {
+    use mielin_hal::drivers::Pl011;
+    pub(super) use mielin_hal::drivers::Registers;
+
     /// Shared interrupt 1.
     pub(crate) const LINE: u32 = 33;
     /// Not a line that programs can have.
@@ -75,7 +120,7 @@ mod device {
 /// The console, and the same registers for the tests of interrupts.
 struct Uart {
     driver: device::Driver,
-    registers: Registers,
+    registers: device::Registers,
 }
 
 struct Place(UnsafeCell<Option<Uart>>);
@@ -93,20 +138,31 @@ fn with<R>(work: impl FnOnce(&mut Uart) -> R) -> Option<R> {
 }
 
 /// Takes the console.
+#[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn begin(information: Information, supplies: &mut Supplies) -> Result<(), Error> {
-    let frame = supplies.device_page(information, device::AT)?;
+    let frame = supplies.device_page(information, place::AT)?;
     let at = supplies.addresses(4096);
     let rights = Rights::READ.or(Rights::WRITE);
     supplies.map(frame, supplies.space(), at, rights)?;
     // SAFETY: the device's page was mapped there just now; the tests of interrupts leave the driver's state as it was.
-    let registers = || unsafe { Registers::new(at as usize, 0x1000) };
+    put(|| unsafe { device::Registers::new(at as usize, 0x1000) });
+    Ok(())
+}
+
+/// Takes the console.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn begin(information: Information, _: &mut Supplies) -> Result<(), Error> {
+    put(|| place::Registers(information.ports()));
+    Ok(())
+}
+
+fn put(registers: impl Fn() -> device::Registers) {
     let uart = Uart {
         driver: device::driver(registers()),
         registers: registers(),
     };
     // SAFETY: as for `Place`.
     unsafe { *PLACE.0.get() = Some(uart) };
-    Ok(())
 }
 
 /// Has an interrupt come for each [`provoke`], or no more.
