@@ -12,6 +12,7 @@ use crate::arch::Mmu;
 #[repr(C, align(4096))]
 pub(crate) struct Table(pub(crate) [Cell<u64>; ENTRIES]);
 
+#[cfg(not(target_arch = "x86_64"))]
 impl Table {
     pub(crate) const fn empty() -> Self {
         Self([const { Cell::new(0) }; ENTRIES])
@@ -23,7 +24,9 @@ pub(crate) struct Map<'a> {
     root: &'a Table,
     spare: &'a [Table],
     used: usize,
-    /// How far above where it is in memory the kernel's image lies.
+    /// The highest level on which it has pages.
+    highest: u8,
+    /// How far above where they are in memory the tables lie.
     offset: u64,
 }
 
@@ -33,8 +36,15 @@ impl<'a> Map<'a> {
             root,
             spare,
             used: 0,
+            highest: 2,
             offset,
         }
+    }
+
+    /// The processor has no pages of 1 GiB.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn without_huge_pages(&mut self) {
+        self.highest = 1;
     }
 
     /// Maps a stretch with the largest pages that fit. Its ends begin pages.
@@ -56,7 +66,7 @@ impl<'a> Map<'a> {
                 let page = Mmu::page_bytes(*level).unwrap_or(u64::MAX);
                 page <= left && to.is_multiple_of(page) && from.is_multiple_of(page)
             };
-            let level = (0..=2).rev().find(fits).unwrap_or(0);
+            let level = (0..=self.highest).rev().find(fits).unwrap_or(0);
             let leaf = Leaf {
                 physical: from,
                 permissions: Permissions {
