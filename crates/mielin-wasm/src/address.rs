@@ -1,7 +1,8 @@
 //! The name by which programs know each other.
 
-use std::fmt;
-use std::str::FromStr;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
 
 /// An agent's address as a guest sees it: 16 opaque bytes, written as 32 hex digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

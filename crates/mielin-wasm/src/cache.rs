@@ -1,10 +1,11 @@
 //! Compiled modules, kept by their hash.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
 use mielin_safepoint::{ModuleHash, Resumable};
 
+use crate::sync::Lock;
 use crate::{EngineError, Prepared};
 
 /// Beyond this many, or this many bytes of WebAssembly, modules that no instance maker holds are forgotten.
@@ -14,7 +15,7 @@ const KEPT_BYTES: usize = 32 << 20;
 /// Compiled modules of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
-    modules: Mutex<HashMap<ModuleHash, Arc<dyn Prepared>>>,
+    modules: Lock<BTreeMap<ModuleHash, Arc<dyn Prepared>>>,
 }
 
 impl Cache {
@@ -26,19 +27,15 @@ impl Cache {
         compile: impl FnOnce() -> Result<Arc<dyn Prepared>, EngineError>,
     ) -> Result<Arc<dyn Prepared>, EngineError> {
         let hash = module.hash();
-        if let Some(prepared) = self.lock().get(&hash) {
+        if let Some(prepared) = self.modules.lock().get(&hash) {
             return Ok(Arc::clone(prepared));
         }
         let prepared = compile()?;
-        let mut modules = self.lock();
+        let mut modules = self.modules.lock();
         let bytes: usize = modules.values().map(|it| it.module().bytes().len()).sum();
         if modules.len() >= KEPT || bytes + module.bytes().len() > KEPT_BYTES {
             modules.retain(|_, prepared| Arc::strong_count(prepared) > 1);
         }
         Ok(Arc::clone(modules.entry(hash).or_insert(prepared)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ModuleHash, Arc<dyn Prepared>>> {
-        self.modules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

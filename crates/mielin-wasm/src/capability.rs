@@ -1,8 +1,9 @@
 //! What a program may do beyond computing, granted piece by piece and denied by default.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
 
 use crate::Address;
 use crate::limits::{DATA_BYTES, DATA_BYTES_MAX};

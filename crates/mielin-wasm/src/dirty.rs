@@ -1,92 +1,56 @@
 //! Which pages of a program's memory have been written.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "wasmtime", target_os = "linux"))]
 mod absent;
 mod fingerprint;
+#[cfg(feature = "wasmtime")]
+mod mapped;
 mod page_hash;
 mod page_set;
+#[cfg(feature = "wasmtime")]
 mod region;
-#[cfg(target_os = "linux")]
+#[cfg(not(feature = "wasmtime"))]
+mod unmapped;
+#[cfg(all(feature = "wasmtime", target_os = "linux"))]
 mod userfaultfd;
 
-use std::io::{self, PipeReader};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use mielin_safepoint::PAGE_SIZE;
 
-use crate::{EngineError, Instance};
+use crate::{EngineError, Instance, Platform};
 
 pub use fingerprint::{Fingerprint, PageKey};
+#[cfg(feature = "wasmtime")]
+pub use mapped::{AbsentPages, Watch};
+#[cfg(feature = "wasmtime")]
+pub(crate) use mapped::{absence_works, forget, make_absent, touched};
 pub use page_set::PageSet;
+#[cfg(feature = "wasmtime")]
 pub(crate) use region::{RegionOwner, RegionSize};
+#[cfg(not(feature = "wasmtime"))]
+pub(crate) use unmapped::{RegionOwner, RegionSize, forget, touched};
 
-/// `page-hash` here keeps the kernel's help out of the way, for tests and comparisons.
-const OVERRIDE: &str = "MIELIN_DIRTY";
+#[cfg(feature = "wasmtime")]
+use mapped as kernel;
+#[cfg(not(feature = "wasmtime"))]
+use unmapped as kernel;
 
 /// The best tracker for a memory: the kernel's, if the memory stays in place and the self-test has
 /// shown that it works here, and page hashes otherwise.
 pub(crate) fn track(
     region: Option<&RegionOwner>,
     memory_bytes: u64,
+    platform: &dyn Platform,
 ) -> Result<Box<dyn DirtyTracker>, EngineError> {
-    let forced = is_overridden();
-    #[cfg(target_os = "linux")]
-    if let (Some(region), false) = (region, forced)
-        && let Some(tracker) = userfaultfd::track(region)
-    {
-        return Ok(Box::new(tracker));
+    match region.and_then(kernel::track) {
+        Some(tracker) => Ok(tracker),
+        None => Ok(Box::new(page_hash::PageHashes::new(
+            memory_bytes,
+            platform,
+        )?)),
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (region, forced);
-    Ok(Box::new(page_hash::PageHashes::new(memory_bytes)?))
-}
-
-/// Whether a program may run here while pages of its memory are absent.
-pub(crate) fn absence_works() -> bool {
-    #[cfg(target_os = "linux")]
-    return absent::works();
-    #[cfg(not(target_os = "linux"))]
-    false
-}
-
-/// The pages of a memory that the kernel has; none if it does not tell.
-pub(crate) fn touched(region: &RegionOwner) -> Option<Vec<u32>> {
-    #[cfg(target_os = "linux")]
-    if !is_overridden() {
-        return userfaultfd::touched(region);
-    }
-    let _ = region;
-    None
-}
-
-/// Makes a whole memory zero by giving its pages back; false if the kernel would not.
-pub(crate) fn forget(memory: &mut [u8]) -> bool {
-    #[cfg(target_os = "linux")]
-    if memory.len().is_multiple_of(PAGE_SIZE) {
-        let pages = u32::try_from(memory.len() / PAGE_SIZE).unwrap_or(u32::MAX);
-        return absent::forget(memory, &[(0, pages)]).is_ok();
-    }
-    let _ = memory;
-    false
-}
-
-/// Makes pages of a memory absent that nobody uses at this time.
-pub(crate) fn make_absent(
-    region: Option<&RegionOwner>,
-    memory: &mut [u8],
-    runs: &[(u32, u32)],
-) -> Result<Box<dyn AbsentPages>, TrackError> {
-    #[cfg(target_os = "linux")]
-    if let (Some(region), true) = (region, absence_works()) {
-        let call = "madvise";
-        absent::forget(memory, runs).map_err(|source| TrackError::Kernel { call, source })?;
-        return Ok(Box::new(absent::Userfaults::new(region, runs)?));
-    }
-    let _ = (region, memory, runs);
-    Err(TrackError::Unsupported)
-}
-
-fn is_overridden() -> bool {
-    std::env::var_os(OVERRIDE).is_some_and(|backend| backend == "page-hash")
 }
 
 /// Whether all bytes are zero.
@@ -151,47 +115,6 @@ pub trait DirtyTracker: Send {
     }
 }
 
-/// The pages of a program's memory that have not come yet. The program may run: where it touches one of them it waits
-/// until the page is put in place.
-///
-/// Dropping this lets every access go on, and what has not come by then is zero. Whoever drops it early drops the
-/// program too, and whatever it did since.
-pub trait AbsentPages: Send {
-    /// How many are still absent.
-    fn count(&self) -> u64;
-
-    /// A function that blocks until the program waits for pages that [`wanted`](Self::wanted) has not named, and then
-    /// gives true; or gives false once the writing end of `end` is dropped. Whoever drops the pages early ends it
-    /// first.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    fn watch(&self, end: PipeReader) -> Result<Watch, TrackError>;
-
-    /// The pages that the program has begun to wait for since the last call. Never blocks.
-    ///
-    /// # Errors
-    /// The kernel refuses, or the instance is gone.
-    fn wanted(&mut self) -> Result<Vec<u32>, TrackError>;
-
-    /// Puts pages in place, the first at `first`, and lets whoever waits for them go on. What was not absent is left as
-    /// it is. Gives how many were put in place.
-    ///
-    /// # Errors
-    /// The kernel refuses, or the instance is gone.
-    fn place(&mut self, first: u32, pages: &[[u8; PAGE_SIZE]]) -> Result<u64, TrackError>;
-
-    /// Says of pages, the first at `first`, that they are zero, as far as they are absent, and lets whoever waits for
-    /// them go on. They take no memory before they are touched.
-    ///
-    /// # Errors
-    /// The kernel refuses, or the instance is gone.
-    fn place_zeros(&mut self, first: u32, pages: u32) -> Result<(), TrackError>;
-}
-
-/// See [`AbsentPages::watch`].
-pub type Watch = Box<dyn FnMut() -> io::Result<bool> + Send>;
-
 /// A tracker could not look at its instance's memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -206,11 +129,12 @@ pub enum TrackError {
     #[error("pages cannot be absent here")]
     Unsupported,
     /// The kernel refused.
+    #[cfg(feature = "wasmtime")]
     #[error("the kernel refused {call}: {source}")]
     Kernel {
         /// The system call.
         call: &'static str,
         /// Its error.
-        source: io::Error,
+        source: std::io::Error,
     },
 }

@@ -1,15 +1,21 @@
 //! One face for every WebAssembly engine.
 
-use std::fmt;
-use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
 
 use mielin_safepoint::{Execution, PAGE_SIZE, Resumable, Snapshot};
 
-use crate::dirty::{AbsentPages, DirtyTracker};
+#[cfg(feature = "wasmtime")]
+use crate::dirty::AbsentPages;
+use crate::dirty::DirtyTracker;
+use crate::sync::Once;
 use crate::{
-    CodeCache, HostState, Limits, NotWoken, Outcome, Rested, Services, StateError, StopHandle,
-    TrackError,
+    CodeCache, HostState, Limits, NoRandomBytes, NotWoken, Outcome, Rested, Services, StateError,
+    StopHandle, TrackError,
 };
 
 /// Compiles rewritten modules.
@@ -31,6 +37,7 @@ pub trait Engine: Send + Sync {
     ) -> Result<Arc<dyn Prepared>, EngineError>;
 
     /// Whether [`Instance::let_follow`] works with this engine on this machine.
+    #[cfg(feature = "wasmtime")]
     fn lets_follow(&self) -> bool;
 
     /// Checks and compiles a module as its author's compiler made it. It is not kept in memory.
@@ -134,6 +141,7 @@ pub trait Instance: Send {
     ///
     /// # Errors
     /// A run is not inside the memory, or this engine or machine cannot do it; see [`Engine::lets_follow`].
+    #[cfg(feature = "wasmtime")]
     fn let_follow(&mut self, runs: &[(u32, u32)]) -> Result<Box<dyn AbsentPages>, EngineError>;
 
     /// The pages that may hold something else than zeros, ascending: those that the kernel has, or, where it does not
@@ -148,7 +156,7 @@ pub trait Instance: Send {
     /// # Errors
     /// The page is beyond the end of the memory.
     fn write_page(&mut self, index: u32, page: &[u8; PAGE_SIZE]) -> Result<(), EngineError> {
-        self.write_pages(index, std::slice::from_ref(page))
+        self.write_pages(index, core::slice::from_ref(page))
     }
 
     /// Overwrites pages of the program's memory that are neighbours, from `first` on.
@@ -196,10 +204,11 @@ pub trait Instance: Send {
 /// The engines there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EngineKind {
-    /// Compiles to native code: the fastest on hosts.
-    #[default]
+    /// Compiles to native code: the fastest on hosts, and only there (feature `wasmtime`).
+    #[cfg_attr(feature = "wasmtime", default)]
     Wasmtime,
     /// Interprets: small, and everywhere.
+    #[cfg_attr(not(feature = "wasmtime"), default)]
     Wasmi,
 }
 
@@ -237,25 +246,34 @@ impl FromStr for EngineKind {
 /// The engine of this kind; there is one of each in a process, with one cache of compiled modules.
 ///
 /// # Errors
-/// [`EngineError::Unsupported`] if this machine cannot run it.
+/// [`EngineError::Unsupported`] if this machine cannot run it, or was built without it.
 pub fn engine(kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
-    static WASMTIME: OnceLock<Result<Arc<dyn Engine>, String>> = OnceLock::new();
-    static WASMI: OnceLock<Arc<dyn Engine>> = OnceLock::new();
+    static WASMI: Once<Arc<dyn Engine>> = Once::new();
     match kind {
-        EngineKind::Wasmtime => WASMTIME
-            .get_or_init(|| match crate::wasmtime::Wasmtime::new() {
-                Ok(engine) => Ok(Arc::new(engine)),
-                Err(reason) => Err(format!("{reason:#}")),
-            })
-            .clone()
-            .map_err(|reason| EngineError::Unsupported {
-                engine: kind,
-                reason,
-            }),
+        EngineKind::Wasmtime => wasmtime().map_err(|reason| EngineError::Unsupported {
+            engine: kind,
+            reason,
+        }),
         EngineKind::Wasmi => Ok(WASMI
             .get_or_init(|| Arc::new(crate::wasmi::Wasmi::new()))
             .clone()),
     }
+}
+
+#[cfg(feature = "wasmtime")]
+fn wasmtime() -> Result<Arc<dyn Engine>, String> {
+    static WASMTIME: Once<Result<Arc<dyn Engine>, String>> = Once::new();
+    WASMTIME
+        .get_or_init(|| match crate::wasmtime::Wasmtime::new() {
+            Ok(engine) => Ok(Arc::new(engine)),
+            Err(reason) => Err(format!("{reason:#}")),
+        })
+        .clone()
+}
+
+#[cfg(not(feature = "wasmtime"))]
+fn wasmtime() -> Result<Arc<dyn Engine>, String> {
+    Err("the node was built without it".into())
 }
 
 /// A module, a snapshot or this machine is not what an engine needs.
@@ -368,7 +386,7 @@ pub enum EngineError {
     /// Pages cannot follow a running program.
     #[error("the program cannot run before all of its memory is here: {0}")]
     Follow(#[from] TrackError),
-    /// The operating system gave no random bytes.
-    #[error("the operating system gave no random bytes: {0}")]
-    Entropy(getrandom::Error),
+    /// The platform gave no random bytes.
+    #[error("the machine gave no random bytes: {0}")]
+    Entropy(#[from] NoRandomBytes),
 }

@@ -18,7 +18,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 pub use form::BlockStream;
 pub(crate) use path::Path;

@@ -13,8 +13,7 @@ pub(crate) mod tensor;
 mod tests;
 pub(crate) mod wasi;
 
-use std::sync::Arc;
-use std::thread;
+use alloc::sync::Arc;
 
 use crate::services::Services;
 use crate::state::Pending;
@@ -146,7 +145,9 @@ impl Context {
             }
             // It may wake early: then the call finds that it has to wait again.
             match wait.deadline_ns {
-                Some(deadline) => thread::park_timeout(self.host.until(deadline)),
+                Some(deadline) => {
+                    self.host.platform.sleep(self.host.until(deadline));
+                }
                 None => return (Err(Exit::EndlessWait), false),
             }
         }

@@ -2,6 +2,10 @@
 //! the memories of a rewritten module must be plain ones. (How many it may have beside the program's
 //! and the frames, and how large, was checked when it became a [`Resumable`].)
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use mielin_safepoint::{Resumable, abi};
 use wasmparser::{
     CompositeInnerType, ExternalKind, FuncType, MemoryType, Parser, Payload, TypeRef, ValType,

@@ -1,6 +1,7 @@
 //! How a run ends.
 
-use std::fmt;
+use alloc::string::String;
+use core::fmt;
 
 /// Why [`Instance::run`](crate::Instance::run) came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl fmt::Display for Trap {
     }
 }
 
-impl std::error::Error for Trap {}
+impl core::error::Error for Trap {}
 
 /// What WebAssembly forbids, or a program cannot have; in the same words on every engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,12 +2,15 @@
 //! from "running" to "stop", and the saved stack behind it.
 #![allow(unsafe_code)]
 
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use mielin_safepoint::abi;
+
+use crate::sync::{Lock, yield_now};
 
 /// Bytes of a frames memory.
 pub(crate) const FRAMES_BYTES: usize = (abi::FRAMES_PAGES * 65536) as usize;
@@ -33,7 +36,7 @@ pub(crate) struct Frames {
 // and moves between threads with it; see `Frames::new`.
 unsafe impl Send for Frames {}
 
-/// Asks a program to stop, from any thread. Cheap to clone; does not keep the instance alive.
+/// Asks a program to stop, from any thread; not from an interrupt, which would wait for the one that it interrupts. Cheap to clone; does not keep the instance alive.
 ///
 /// A request stops the run that is under way at its next safepoint, or, if none is, the next run at
 /// its first safepoint (so even that run makes some progress). It is never lost, and it is used up
@@ -48,7 +51,7 @@ pub struct StopHandle {
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug, Default)]
@@ -71,12 +74,6 @@ struct Word {
 // SAFETY: it points to atomics, and is only used under the lock of the state that holds it, which
 // `Frames::drop` takes to remove it before the memory goes.
 unsafe impl Send for Word {}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Word {
     /// The poll word.
@@ -114,7 +111,7 @@ impl StopHandle {
     #[cfg(test)]
     pub(crate) fn requested() -> Self {
         let handle = Self::gone();
-        handle.shared.lock().requested = true;
+        handle.shared.state.lock().requested = true;
         handle
     }
 
@@ -122,7 +119,7 @@ impl StopHandle {
     /// which takes microseconds.
     pub fn request(&self) {
         for look in 0..REWIND_LOOKS {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.state.lock();
             let Some(word) = &state.word else { return };
             if !state.running {
                 // While looking again the run may have come back; it has used the request up then.
@@ -145,14 +142,14 @@ impl StopHandle {
             word.next()
                 .store(abi::STOP_REQUESTED as u32, Ordering::Release);
             drop(state);
-            thread::yield_now();
+            yield_now();
         }
-        self.shared.lock().requested = true;
+        self.shared.state.lock().requested = true;
     }
 
     /// Whether the program, which is in a host call, is asked to stop.
     pub(crate) fn is_requested(&self) -> bool {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         let flag = state.word.as_ref().map(|word| word.flag());
         state.requested
             || flag.is_some_and(|flag| flag.load(Ordering::Acquire) != abi::RUNNING as u32)
@@ -161,7 +158,7 @@ impl StopHandle {
     /// Starts an unwind from inside a host call. A request that comes at the same time is met by
     /// it: the run ends.
     pub(crate) fn unwind(&self) {
-        if let Some(word) = &self.shared.lock().word {
+        if let Some(word) = &self.shared.state.lock().word {
             word.flag().store(abi::UNWINDING as u32, Ordering::Release);
         }
     }
@@ -171,6 +168,7 @@ impl Frames {
     /// The frames memory of an instance of wasmtime; none if it is too small.
     ///
     /// The caller keeps the store beside the result and drops the result first.
+    #[cfg(feature = "wasmtime")]
     pub(crate) fn of_wasmtime<T: 'static>(
         memory: &::wasmtime::Memory,
         store: &::wasmtime::Store<T>,
@@ -211,7 +209,7 @@ impl Frames {
         let frames = Self {
             base,
             shared: Arc::new(Shared {
-                state: Mutex::new(state),
+                state: Lock::new(state),
             }),
         };
         frames.leave();
@@ -227,7 +225,7 @@ impl Frames {
     /// Sets the words for a run. From here until [`leave`](Self::leave) requests go to the poll
     /// word.
     pub(crate) fn enter(&self, resume: bool) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let first = if state.requested {
             abi::STOP_REQUESTED
         } else {
@@ -244,7 +242,7 @@ impl Frames {
 
     /// Clears the words after a run; all requests so far are used up.
     pub(crate) fn leave(&self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.running = false;
         state.requested = false;
         if let Some(word) = &state.word {
@@ -302,6 +300,6 @@ impl Frames {
 
 impl Drop for Frames {
     fn drop(&mut self) {
-        self.shared.lock().word = None;
+        self.shared.state.lock().word = None;
     }
 }

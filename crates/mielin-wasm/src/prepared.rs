@@ -1,6 +1,9 @@
 //! Compiled modules on any engine: the checks before an instance is made, and its making.
 
-use std::sync::{Arc, OnceLock};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use mielin_safepoint::{Resumable, abi};
 
@@ -10,6 +13,7 @@ use crate::machine::{Adapter, Failure, Growth, Machine};
 use crate::program::{Program, WASM_PAGE};
 use crate::rested::{Changes, Image, NotWoken, Rested};
 use crate::state::StateError;
+use crate::sync::Once;
 use crate::{
     CodeCache, Engine, EngineError, EngineKind, HostState, Instance, Limits, Outcome, Plain,
     Prepared, Services, imports,
@@ -30,14 +34,15 @@ impl<A: Adapter> Engine for A {
             Ok(Arc::new(Compiled::<A::Machine> {
                 code: self.compile(module.bytes(), code)?,
                 module: Arc::new(module.clone()),
-                image: OnceLock::new(),
+                image: Once::new(),
             }))
         })
     }
 
+    #[cfg(feature = "wasmtime")]
     fn lets_follow(&self) -> bool {
         // The other one keeps memories where the kernel's help does not reach, and moves them.
-        A::KIND == EngineKind::Wasmtime && crate::dirty::absence_works()
+        A::KIND == EngineKind::Wasmtime && dirty::absence_works()
     }
 
     fn prepare_plain(&self, wasm: &[u8]) -> Result<Arc<dyn Plain>, EngineError> {
@@ -53,7 +58,7 @@ struct Compiled<M: Machine> {
     module: Arc<Resumable>,
     code: M::Code,
     /// What an instance begins with, known from the first one on.
-    image: OnceLock<Arc<Image>>,
+    image: Once<Arc<Image>>,
 }
 
 impl<M: Machine> Prepared for Compiled<M> {
@@ -83,7 +88,7 @@ impl<M: Machine> Prepared for Compiled<M> {
             None => {
                 // What has no instance, as a module with data beyond its memory, is refused now and not when it should
                 // run.
-                let host = HostState::new(host.address);
+                let host = HostState::on(host.platform, host.address);
                 self.make(host, Arc::clone(&services), limits)?.into_image()
             }
         };
@@ -102,7 +107,7 @@ impl<M: Machine> Prepared for Compiled<M> {
 
     fn wake(&self, rested: Rested) -> Result<Box<dyn Instance>, Box<NotWoken>> {
         let waking = || {
-            let host = HostState::new(rested.host.address);
+            let host = HostState::on(rested.host.platform, rested.host.address);
             let services = Arc::clone(&rested.services);
             let mut program = self.make(host, services, &rested.limits)?;
             program.resume_from(&rested)?;

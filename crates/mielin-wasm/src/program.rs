@@ -1,10 +1,18 @@
 //! An instance on any engine: what is the same for all of them.
 
-use std::sync::Arc;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use mielin_safepoint::{Execution, GlobalValue, PAGE_SIZE, Page, Resumable, Snapshot, abi};
 
-use crate::dirty::{self, AbsentPages, DirtyTracker, RegionOwner};
+#[cfg(feature = "wasmtime")]
+use crate::dirty::AbsentPages;
+use crate::dirty::{self, DirtyTracker, RegionOwner};
 use crate::machine::{Failure, Machine};
 use crate::poll_word::Frames;
 use crate::prepared::check_limits;
@@ -69,7 +77,7 @@ impl<M: Machine> Program<M> {
     }
 
     /// Where pages are in the memory, if they are inside.
-    fn memory_range(&self, first: u32, pages: usize) -> Option<std::ops::Range<usize>> {
+    fn memory_range(&self, first: u32, pages: usize) -> Option<Range<usize>> {
         let start = first as usize * PAGE_SIZE;
         let end = start.checked_add(pages * PAGE_SIZE)?;
         (end <= self.machine.memory().len()).then_some(start..end)
@@ -184,6 +192,7 @@ impl<M: Machine> Instance for Program<M> {
         self.grow_to(bytes)
     }
 
+    #[cfg(feature = "wasmtime")]
     fn let_follow(&mut self, runs: &[(u32, u32)]) -> Result<Box<dyn AbsentPages>, EngineError> {
         let memory_bytes = self.memory_bytes();
         let pages = memory_bytes / PAGE_SIZE as u64;
@@ -286,7 +295,7 @@ impl<M: Machine> Instance for Program<M> {
                 found: snapshot.module.to_string(),
             });
         }
-        let host = HostState::from_sections(&snapshot.host)?;
+        let host = HostState::from_sections_on(self.host().platform, &snapshot.host)?;
         check_limits(&self.module, &host, &self.machine.context().limits)?;
         let execution = Execution {
             globals: snapshot.globals.clone(),
@@ -324,7 +333,8 @@ impl<M: Machine> Instance for Program<M> {
     }
 
     fn track(&mut self) -> Result<Box<dyn DirtyTracker>, EngineError> {
-        dirty::track(self.region.as_ref(), self.memory_bytes())
+        let platform = self.host().platform;
+        dirty::track(self.region.as_ref(), self.memory_bytes(), platform)
     }
 
     fn rest(self: Box<Self>) -> Result<Rested, Box<dyn Instance>> {

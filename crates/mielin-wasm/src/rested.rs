@@ -4,9 +4,12 @@
 //! pages where the program has touched a byte. A program that waits needs neither: only the blocks of its memory are
 //! kept that differ from what its module begins with, its stack and globals, and its host state as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::slice::ChunksExact;
-use std::sync::Arc;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::slice::ChunksExact;
 
 use mielin_safepoint::{Execution, GlobalValue, PAGE_SIZE, Page, Resumable, Snapshot};
 
@@ -86,8 +89,8 @@ pub struct NotWoken {
     pub error: EngineError,
 }
 
-impl std::fmt::Debug for NotWoken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for NotWoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("NotWoken").field(&self.error).finish()
     }
 }

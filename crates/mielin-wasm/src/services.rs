@@ -1,5 +1,7 @@
 //! What the node provides to a running program.
 
+use alloc::vec::Vec;
+
 use crate::{Address, Capability};
 
 /// The node's side of the host calls. Called from the thread that runs the program; must not block.

@@ -2,16 +2,19 @@
 
 pub(crate) mod bytes;
 mod descriptors;
+#[cfg(feature = "std")]
+mod hosted;
 mod sections;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::filesystem::FileSystem;
-use crate::{Address, Grants, Outcome, Trap};
+use crate::{Address, Grants, Outcome, Platform, Trap};
 
 pub(crate) use descriptors::{Descriptor, FDFLAGS_APPEND, Object, Stream, rights};
 pub use sections::StateError;
@@ -23,6 +26,7 @@ pub use sections::StateError;
 /// [`to_sections`](Self::to_sections) and [`from_sections`](Self::from_sections) lose nothing.
 #[derive(Clone, Debug)]
 pub struct HostState {
+    pub(crate) platform: &'static dyn Platform,
     /// The program's own address.
     pub address: Address,
     /// Its arguments; the first is its name. None may contain a zero byte.
@@ -81,27 +85,30 @@ impl End {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     base_ns: u64,
-    since: Instant,
+    /// When it began, on the platform's clock.
+    since_ns: u64,
 }
 
 impl Clock {
-    fn starting_at(base_ns: u64) -> Self {
+    fn starting_at(platform: &dyn Platform, base_ns: u64) -> Self {
         Self {
             base_ns,
-            since: Instant::now(),
+            since_ns: platform.monotonic_ns(),
         }
     }
 
-    pub(crate) fn now_ns(&self) -> u64 {
-        let elapsed = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    fn now_ns(&self, platform: &dyn Platform) -> u64 {
+        let elapsed = platform.monotonic_ns().saturating_sub(self.since_ns);
         self.base_ns.saturating_add(elapsed)
     }
 }
 
 impl HostState {
-    /// A program with this address, without arguments, environment, input or grants.
-    pub fn new(address: Address) -> Self {
+    /// A program with this address, without arguments, environment, input or grants, whose clocks and random numbers are
+    /// those of this platform.
+    pub fn on(platform: &'static dyn Platform, address: Address) -> Self {
         Self {
+            platform,
             address,
             args: Vec::new(),
             env: Vec::new(),
@@ -110,7 +117,7 @@ impl HostState {
             stdin_position: 0,
             descriptors: Descriptor::standard(),
             data: None,
-            clock: Clock::starting_at(0),
+            clock: Clock::starting_at(platform, 0),
             pending: None,
             unanswered: VecDeque::new(),
             end: None,
@@ -150,7 +157,7 @@ impl HostState {
     /// The program's monotonic clock: starts at 0, runs while the state is in a process (parked or
     /// not), stands still while it is only bytes unless it is [advanced](Self::advance), and never goes back.
     pub fn now_ns(&self) -> u64 {
-        self.clock.now_ns()
+        self.clock.now_ns(self.platform)
     }
 
     /// Lets time pass on the program's monotonic clock that it has been only bytes for.

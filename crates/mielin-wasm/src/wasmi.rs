@@ -3,7 +3,8 @@
 //! It is built with the feature `deterministic`, which makes computed NaNs canonical, as the
 //! configuration of wasmtime does.
 
-use std::sync::Arc;
+use alloc::string::ToString;
+use alloc::sync::Arc;
 
 use ::wasmi::errors::HostError;
 use ::wasmi::{
@@ -270,6 +271,7 @@ fn from_value(value: GlobalValue) -> Val {
 
 /// wasmi's own limiter, since an implementation of its trait cannot name the error type.
 fn limiter(growth: &Growth) -> StoreLimits {
+    debug_assert!(growth.region.is_none(), "its memories have no fixed place");
     let limits = StoreLimitsBuilder::new().table_elements(growth.table_elements);
     match growth.memory_bytes {
         Some(bytes) => limits.memory_size(usize::try_from(bytes).unwrap_or(usize::MAX)),

@@ -60,7 +60,7 @@ pub(super) struct Userfaults {
 /// Whether a program may run while pages of it are absent, on this machine.
 pub(crate) fn works() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    !super::is_overridden() && *WORKS.get_or_init(|| self_test().unwrap_or(false))
+    !super::mapped::is_overridden() && *WORKS.get_or_init(|| self_test().unwrap_or(false))
 }
 
 impl Userfaults {

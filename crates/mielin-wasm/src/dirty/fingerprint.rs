@@ -1,8 +1,10 @@
 //! Keyed hashes of pages, to know a page again without keeping it.
 
+use alloc::boxed::Box;
+
 use mielin_safepoint::PAGE_SIZE;
 
-use crate::EngineError;
+use crate::{EngineError, Platform};
 
 const WORDS: usize = PAGE_SIZE / 8;
 /// Words by which the second key is shifted against the first: one pair.
@@ -39,13 +41,22 @@ impl Fingerprint {
 }
 
 impl PageKey {
-    /// A random key.
+    /// A random key, from the operating system.
     ///
     /// # Errors
     /// The system has no random numbers.
+    #[cfg(feature = "std")]
     pub fn random() -> Result<PageKey, EngineError> {
+        Self::of(&crate::Hosted)
+    }
+
+    /// A random key from a platform.
+    ///
+    /// # Errors
+    /// It has no random bytes.
+    pub fn of(platform: &dyn Platform) -> Result<PageKey, EngineError> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(EngineError::Entropy)?;
+        platform.fill_random(&mut seed)?;
         Ok(PageKey::from_seed(&seed))
     }
 

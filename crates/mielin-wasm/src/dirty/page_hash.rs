@@ -1,10 +1,13 @@
 //! Dirty pages by comparing hashes: works everywhere, on parked programs.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use mielin_safepoint::PAGE_SIZE;
 
 use super::fingerprint::PageKey;
 use super::{DirtyTracker, TrackError};
-use crate::{EngineError, Instance};
+use crate::{EngineError, Instance, Platform};
 
 /// A 64-bit hash of every page under a random key, so that not even a program that wants to can
 /// write a page unseen: a change goes unnoticed with a probability of about 2⁻⁶⁴.
@@ -16,8 +19,8 @@ pub(super) struct PageHashes {
 
 impl PageHashes {
     /// Every page counts as zero before the first harvest.
-    pub(super) fn new(memory_bytes: u64) -> Result<Self, EngineError> {
-        let key = PageKey::random()?;
+    pub(super) fn new(memory_bytes: u64, platform: &dyn Platform) -> Result<Self, EngineError> {
+        let key = PageKey::of(platform)?;
         let zero = key.hash(&[0; PAGE_SIZE]);
         let pages = usize::try_from(memory_bytes).unwrap_or(0) / PAGE_SIZE;
         Ok(Self {

@@ -1,5 +1,7 @@
 //! A set of pages.
 
+use alloc::vec::Vec;
+
 /// Indices of pages, a bit for each: 32 KiB for 1 GiB of memory.
 #[derive(Clone, Debug, Default)]
 pub struct PageSet {
@@ -81,7 +83,7 @@ impl PageSet {
         words.flat_map(move |(at, word)| {
             let below = if at == skipped { first % 64 } else { 0 };
             let mut word = word & (u64::MAX << below);
-            std::iter::from_fn(move || {
+            core::iter::from_fn(move || {
                 let bit = word.trailing_zeros();
                 word &= word.wrapping_sub(1);
                 (bit < 64).then(|| at as u32 * 64 + bit)

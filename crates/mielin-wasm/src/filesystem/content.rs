@@ -1,14 +1,18 @@
 //! The bytes of a file: blocks, of which those that were never written are not there.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
 use super::BLOCK;
+use crate::sync::Once;
 
 pub(super) type Block = [u8; BLOCK];
 
 /// All blocks that were taken and not written are this one.
-static ZERO: LazyLock<Arc<Block>> = LazyLock::new(|| Arc::new([0; BLOCK]));
+fn zero() -> Arc<Block> {
+    static ZERO: Once<Arc<Block>> = Once::new();
+    Arc::clone(ZERO.get_or_init(|| Arc::new([0; BLOCK])))
+}
 
 /// Bytes behind the end are zeros in every block, and no block stands behind it.
 #[derive(Clone, Debug, Default)]
@@ -100,9 +104,7 @@ impl Content {
             return false;
         }
         for index in first..behind {
-            self.blocks
-                .entry(index)
-                .or_insert_with(|| Arc::clone(&ZERO));
+            self.blocks.entry(index).or_insert_with(zero);
         }
         self.len = self.len.max(end);
         true
@@ -128,7 +130,7 @@ impl Content {
             return false;
         }
         let block = if bytes.is_empty() {
-            Arc::clone(&ZERO)
+            zero()
         } else {
             let mut block = [0; BLOCK];
             block[..bytes.len()].copy_from_slice(bytes);

@@ -1,7 +1,8 @@
 //! The names in a directory, in the order in which they were given.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::ops::Bound;
 
 use super::{FileSystem, FsError, Ino, ROOT};
 
@@ -70,10 +71,9 @@ impl Directory {
     }
 
     fn after(&self, number: u64) -> impl Iterator<Item = (u64, &str, Ino)> {
-        let range = self.order.range((
-            std::ops::Bound::Excluded(number),
-            std::ops::Bound::Unbounded,
-        ));
+        let range = self
+            .order
+            .range((Bound::Excluded(number), Bound::Unbounded));
         range.filter_map(|(number, name)| Some((*number, &**name, self.find(name)?)))
     }
 }

@@ -4,8 +4,11 @@
 //! those that have changed since follow; the structure says of each block where in all that its
 //! content stands.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use super::content::{Block, Content, trimmed};
 use super::directory::{Directory, FIRST};
@@ -67,9 +70,7 @@ impl BlockStream {
         for content in files.contents() {
             for (_, block) in content.iter() {
                 let place = self.len;
-                if let std::collections::btree_map::Entry::Vacant(vacant) =
-                    self.places.entry(address(block))
-                {
+                if let Entry::Vacant(vacant) = self.places.entry(address(block)) {
                     vacant.insert(place);
                     self.len += trimmed(block).len() as u64;
                     self.blocks.push(Arc::clone(block));
@@ -271,7 +272,7 @@ fn decode_directory(bytes: &mut Reader<'_>) -> Result<Directory, StateError> {
     let mut last = FIRST - 1;
     bytes.list(|bytes| {
         let (number, name, ino) = (bytes.u64()?, bytes.text()?, bytes.u64()?);
-        let name = std::str::from_utf8(name).map_err(|_| bytes.malformed("a name"))?;
+        let name = core::str::from_utf8(name).map_err(|_| bytes.malformed("a name"))?;
         let plain = !name.is_empty() && !name.contains(['/', '\0']) && !matches!(name, "." | "..");
         if !plain || name.len() > NAME_BYTES_MAX || directory.find(name).is_some() {
             return Err(bytes.malformed("a name"));

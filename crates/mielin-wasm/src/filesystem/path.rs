@@ -1,5 +1,8 @@
 //! Paths from a program, and where they lead.
 
+use alloc::vec;
+use alloc::vec::Vec;
+
 use super::{FileSystem, FsError, Ino};
 
 /// The longest path of one call, as `PATH_MAX` on Linux.
@@ -31,7 +34,7 @@ impl<'a> Path<'a> {
         if bytes.len() > PATH_BYTES_MAX {
             return Err(FsError::NameTooLong);
         }
-        let text = std::str::from_utf8(bytes).map_err(|_| FsError::NotUtf8)?;
+        let text = core::str::from_utf8(bytes).map_err(|_| FsError::NotUtf8)?;
         if text.is_empty() {
             return Err(FsError::NotFound);
         }

@@ -16,7 +16,7 @@ impl<'a> Guest<'a> {
         Self { memory }
     }
 
-    fn range(pointer: u32, len: u32) -> std::ops::Range<usize> {
+    fn range(pointer: u32, len: u32) -> core::ops::Range<usize> {
         let start = pointer as usize;
         start..start.saturating_add(len as usize)
     }
@@ -65,6 +65,6 @@ impl<'a> Guest<'a> {
 /// Looks at every page once.
 fn touch(bytes: &[u8]) {
     for page in bytes.chunks(PAGE_SIZE) {
-        std::hint::black_box((page[0], page[page.len() - 1]));
+        core::hint::black_box((page[0], page[page.len() - 1]));
     }
 }

@@ -1,5 +1,7 @@
 //! The import module `mielin`, version 2, but for its tensor functions. `docs/AGENT_ABI.md` is its contract.
 
+use alloc::string::{String, ToString};
+
 use super::Call;
 use super::errno::Errno;
 use crate::services::{Level, MessageKind, Receive, SendError};

@@ -3,7 +3,8 @@
 //! All of them work on matrices that the program describes by [`Matrix`]. A call is done some rows at a time; when the program is
 //! to stop, between them, it is suspended with the number of rows that are done, and goes on after those.
 
-use std::ops::Range;
+use alloc::vec::Vec;
+use core::ops::Range;
 
 use bytemuck::Pod;
 use mielin_tensor::{

@@ -1,5 +1,7 @@
 //! Little-endian fields in a byte string that may come from anybody.
 
+use alloc::vec::Vec;
+
 use crate::StateError;
 
 #[derive(Default)]

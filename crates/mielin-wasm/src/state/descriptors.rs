@@ -1,5 +1,7 @@
 //! The descriptors of a program.
 
+use alloc::vec::Vec;
+
 use super::HostState;
 use crate::filesystem::{FileSystem, Ino, Quota, ROOT};
 

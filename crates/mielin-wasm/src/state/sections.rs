@@ -1,6 +1,9 @@
 //! The host state as named, versioned sections of a snapshot.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
 
 use mielin_safepoint::HostSection;
 
@@ -8,7 +11,7 @@ use super::bytes::{Reader, Writer};
 use super::descriptors::{DESCRIPTORS_MAX, STREAMS};
 use super::{Clock, Descriptor, End, HostState, Object, Pending, Stream, UNANSWERED_MAX};
 use crate::filesystem::{BlockStream, FileSystem, Ino, Quota};
-use crate::{Address, Capability, Grants, Trap, TrapKind};
+use crate::{Address, Capability, Grants, Platform, Trap, TrapKind};
 
 /// Who the program is and what it was started with.
 const PROGRAM: &str = "wasm.program";
@@ -123,12 +126,15 @@ impl HostState {
         section == PROGRAM || section == STDIN
     }
 
-    /// Reads what [`to_sections`](Self::to_sections) wrote; sections of others are skipped. The
-    /// clock goes on from the time that it was written at.
+    /// Reads what [`to_sections`](Self::to_sections) wrote, on this platform or another one; sections of others are
+    /// skipped. The clock goes on from the time that it was written at.
     ///
     /// # Errors
     /// The sections are damaged, hostile or of another version.
-    pub fn from_sections(sections: &[HostSection]) -> Result<Self, StateError> {
+    pub fn from_sections_on(
+        platform: &'static dyn Platform,
+        sections: &[HostSection],
+    ) -> Result<Self, StateError> {
         let known = [PROGRAM, STDIN, RUN, DATA, BLOCKS];
         let stranger = sections
             .iter()
@@ -138,7 +144,7 @@ impl HostState {
                 section: stranger.name.chars().take(64).collect(),
             });
         }
-        let mut state = Self::new(Address::default());
+        let mut state = Self::on(platform, Address::default());
         state.read_program(Reader::new(PROGRAM, find(sections, PROGRAM)?))?;
         state.stdin = find(sections, STDIN)?.into();
         state.read_run(Reader::new(RUN, find(sections, RUN)?))?;
@@ -183,7 +189,7 @@ impl HostState {
         self.env = bytes.list(string)?;
         let grants = bytes.list(|bytes| {
             let text = bytes.text()?;
-            let text = std::str::from_utf8(text).map_err(|_| bytes.malformed("a grant's text"))?;
+            let text = core::str::from_utf8(text).map_err(|_| bytes.malformed("a grant's text"))?;
             text.parse::<Capability>()
                 .map_err(|_| bytes.malformed("an unknown grant"))
         })?;
@@ -193,7 +199,7 @@ impl HostState {
 
     fn run(&self) -> Vec<u8> {
         let mut out = Writer::default();
-        out.u64(self.clock.now_ns());
+        out.u64(self.now_ns());
         out.u64(self.stdin_position as u64);
         for descriptor in self.descriptors.iter().take(STREAMS) {
             match descriptor {
@@ -262,7 +268,7 @@ impl HostState {
     }
 
     fn read_run(&mut self, mut bytes: Reader<'_>) -> Result<(), StateError> {
-        self.clock = Clock::starting_at(bytes.u64()?);
+        self.clock = Clock::starting_at(self.platform, bytes.u64()?);
         let position = bytes.u64()?;
         self.stdin_position = usize::try_from(position)
             .ok()

@@ -1,7 +1,5 @@
 //! Clocks: the node's real time and the program's own monotonic time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::super::Call;
 use super::super::errno::Errno;
 use crate::Capability;
@@ -29,7 +27,7 @@ pub(crate) fn clock_time_get(
     call.require(Capability::Clock, "clock_time_get")?;
     known(id)?;
     let now = if id == REALTIME {
-        realtime_ns()
+        call.state.platform.realtime_ns()
     } else {
         call.state.now_ns()
     };
@@ -43,12 +41,4 @@ pub(super) fn known(id: u32) -> Result<(), Errno> {
         PROCESS_CPUTIME | THREAD_CPUTIME => Err(Errno::Notsup),
         _ => Err(Errno::Inval),
     }
-}
-
-/// Nanoseconds since 1970, 0 on a machine whose clock is set before that.
-pub(super) fn realtime_ns() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

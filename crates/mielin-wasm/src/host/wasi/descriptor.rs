@@ -2,7 +2,6 @@
 
 use super::super::Call;
 use super::super::errno::Errno;
-use super::clock::realtime_ns;
 use crate::filesystem::{FileSystem, FsError, Stat};
 use crate::state::{Descriptor, Object};
 use crate::{Capability, DataBytes};
@@ -53,7 +52,7 @@ pub(super) fn files(data: &mut Option<FileSystem>) -> Result<&mut FileSystem, Er
 /// What time a change of a file is given: none where the program may not know the time.
 pub(super) fn stamp(call: &Call<'_>) -> u64 {
     if call.state.grants.allows(&Capability::Clock) {
-        realtime_ns()
+        call.state.platform.realtime_ns()
     } else {
         0
     }

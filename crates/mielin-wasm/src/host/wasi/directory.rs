@@ -1,5 +1,7 @@
 //! Directories of `/data` that are open.
 
+use alloc::vec::Vec;
+
 use super::super::Call;
 use super::super::errno::Errno;
 use super::descriptor::{DIRECTORY, REGULAR_FILE, check, files, open};

@@ -1,5 +1,7 @@
 //! `poll_oneoff`: sleeping, and waiting for streams and files that never make anybody wait.
 
+use alloc::vec::Vec;
+
 use super::super::Call;
 use super::super::errno::Errno;
 use super::clock;
@@ -138,7 +140,7 @@ fn status(call: &Call<'_>, kind: Kind, since_ns: u64, now_ns: u64) -> Status {
                 (true, clock::REALTIME) => {
                     // Looked at anew whenever the call is issued again, so that a step of the
                     // node's clock, or another node's, counts.
-                    let left = timeout_ns.saturating_sub(clock::realtime_ns());
+                    let left = timeout_ns.saturating_sub(call.state.platform.realtime_ns());
                     now_ns.saturating_add(left)
                 }
                 (true, _) => timeout_ns,

@@ -1,5 +1,7 @@
 //! What a program was started with, how it ends, and random bytes.
 
+use alloc::vec::Vec;
+
 use super::super::errno::Errno;
 use super::super::{Call, Exit};
 use crate::Capability;
@@ -72,7 +74,8 @@ pub(crate) fn random_get(call: &mut Call<'_>, buffer: u32, len: u32) -> Result<(
     if len > RANDOM_BYTES_MAX {
         return Err(Errno::Inval);
     }
-    getrandom::fill(call.memory.bytes_mut(buffer, len)?).map_err(|_| Errno::Io)
+    let out = call.memory.bytes_mut(buffer, len)?;
+    call.state.platform.fill_random(out).map_err(|_| Errno::Io)
 }
 
 /// Succeeds without giving the slice up: the node's scheduler decides when a program has had its

@@ -1,5 +1,7 @@
 //! Bytes in and out: of the standard streams here, of files in `file`.
 
+use alloc::vec::Vec;
+
 use super::super::Call;
 use super::super::errno::Errno;
 use super::descriptor::{check, open};
