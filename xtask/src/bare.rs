@@ -1,4 +1,4 @@
-//! Checks that the crates at the bottom build where there is no operating system and no standard library.
+//! Checks that what runs on bare machines builds where there is no operating system and no standard library.
 
 use std::process::Command;
 
@@ -8,14 +8,19 @@ use crate::command::run;
 use crate::toolchain;
 use crate::workspace::Workspace;
 
-/// A kernel's three architectures, and the smallest and a larger microcontroller.
-const TARGETS: [&str; 5] = [
+/// A kernel's three architectures.
+const KERNELS: [&str; 3] = [
     "x86_64-unknown-none",
     "aarch64-unknown-none",
     "riscv64gc-unknown-none-elf",
-    "thumbv6m-none-eabi",
-    "thumbv7em-none-eabihf",
 ];
+/// The smallest and a larger microcontroller.
+const MICROCONTROLLERS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf"];
+
+/// What is built for all of them.
+const EVERYWHERE: [&str; 2] = ["mielin-hal", "mielin-tensor"];
+/// What runs agents: they need megabytes.
+const AGENTS: [&str; 2] = ["mielin-safepoint", "mielin-wasm"];
 
 /// Type-checks them, with the parts of the library that they use, which are built from source.
 ///
@@ -23,7 +28,10 @@ const TARGETS: [&str; 5] = [
 /// The source of the library is missing and cannot be installed here, or a crate does not build.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let (cargo, rustc) = toolchain::setup_source()?;
-    for target in TARGETS {
+    let kernels = KERNELS.map(|target| (target, &AGENTS[..]));
+    let microcontrollers = MICROCONTROLLERS.map(|target| (target, &[][..]));
+    for (target, more) in kernels.into_iter().chain(microcontrollers) {
+        let packages = EVERYWHERE.iter().chain(more);
         let mut command = Command::new(&cargo);
         toolchain::clean_environment(&mut command)
             .current_dir(workspace.root())
@@ -33,7 +41,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
             .env("RUSTFLAGS", "-Dwarnings")
             .env("CARGO_TARGET_DIR", workspace.output().join("bare"))
             .args(["check", "--quiet", "--locked", "-Zbuild-std=core,alloc"])
-            .args(["--package", "mielin-hal", "--package", "mielin-tensor"])
+            .args(packages.flat_map(|package| ["--package", package]))
             .args(["--no-default-features", "--target", target]);
         run(&mut command)?;
     }
