@@ -79,7 +79,8 @@ fn test(workspace: &Workspace, arch: Arch) -> Result<()> {
     let image = image::build(workspace, arch, &["suite"])?;
     for variant in machine::variants(arch) {
         eprintln!("os: the test suite on {}", variant.name);
-        machine::watch(arch, variant, &image, &mut |line| println!("{line}"))?;
+        let clock = machine::Clock::Testing;
+        machine::watch(arch, variant, &image, clock, &mut |line| println!("{line}"))?;
     }
     Ok(())
 }

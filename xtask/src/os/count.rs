@@ -127,8 +127,8 @@ fn counts(workspace: &Workspace, arch: Arch) -> Result<Counts> {
     let image = image::build(workspace, arch, &["count"])?;
     let mut lines = Vec::new();
     let variant = &machine::variants(arch)[0];
-    let icount = ["-icount", "shift=0"];
-    machine::watch_with(arch, variant, &image, &icount, &mut |line| {
+    let clock = machine::Clock::Counting;
+    machine::watch(arch, variant, &image, clock, &mut |line| {
         lines.push(line.to_owned());
     })?;
     let mut counts = parse(&lines)?;

@@ -18,7 +18,6 @@ mod of {
     pub(crate) const TABLE_REGISTER: usize = 8;
     pub(crate) const ROUNDS_REGISTER: usize = 9;
 
-
     macro_rules! load_and_call {
         ($at:literal) => {
             concat!(
@@ -80,7 +79,6 @@ mod of {
     pub(crate) const TABLE_REGISTER: usize = 19;
     pub(crate) const ROUNDS_REGISTER: usize = 20;
 
-
     macro_rules! load_and_call {
         ($at:literal) => {
             concat!(
@@ -139,7 +137,6 @@ mod of {
     /// rbx, rbp.
     pub(crate) const TABLE_REGISTER: usize = 1;
     pub(crate) const ROUNDS_REGISTER: usize = 6;
-
 
     macro_rules! load_and_call {
         ($at:literal) => {

@@ -209,7 +209,7 @@ fn the_reply_ends(room: &mut Room) -> Outcome {
     // The prober's fault came to nothing; it can begin anew.
     worker
         .spawned
-        .set_entry(count_and_fault as usize as u64, 0)?;
+        .set_entry(count_and_fault as *const () as usize as u64, 0)?;
     worker.thread.resume()?;
     room.settle()?;
     same!((shared(1), shared(2)), (1, 0));

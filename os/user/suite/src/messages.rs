@@ -729,7 +729,7 @@ fn suspended_waits(room: &mut Room) -> Outcome {
     let reply = room.reply()?;
     worker
         .spawned
-        .set_entry(call_and_share as usize as u64, 8)?;
+        .set_entry(call_and_share as *const () as usize as u64, 8)?;
     thread.suspend()?;
     thread.resume()?;
     same!(endpoint.receive(Some(reply))?.words[0], 8);

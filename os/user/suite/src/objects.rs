@@ -1,6 +1,6 @@
 //! Memory becomes objects and memory again: accounting, creation and deletion.
 
-use mielin_user::objects::{AddressSpace, Endpoint, Message, Node, Notification, Thread, Untyped};
+use mielin_user::objects::{Endpoint, Message, Node, Notification, Thread, Untyped};
 use mielin_user::{Cap, Error, ObjectKind, Rights, ThreadSlot};
 
 use crate::Test;
@@ -118,7 +118,7 @@ fn ten_thousand_threads(room: &mut Room) -> Outcome {
             thread.set_priority(BELOW, control, false)?;
             control.configure(context, 10_000, 0)?;
             context.bind(Some(thread))?;
-            let entry = count_once as usize as u64;
+            let entry = count_once as *const () as usize as u64;
             thread.write_register(mielin_kernel::registers::PROGRAM_COUNTER, entry)?;
             thread.resume()?;
         }

@@ -118,7 +118,7 @@ impl Prober {
         let Worker {
             spawned, thread, ..
         } = self.worker;
-        let at = attempt as usize as u64;
+        let at = attempt as *const () as usize as u64;
         spawned.set_entry(at, address & !7 | what as u64)?;
         thread.resume()?;
         Ok(())
