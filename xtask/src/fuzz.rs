@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 35] = [
+const TARGETS: [Target; 36] = [
     private("acpi", "mielin-hal", "acpi::tests::hostile_tables"),
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private("batch", "mielin-mesh", "messages::tests::batch"),
@@ -89,6 +89,11 @@ const TARGETS: [Target; 35] = [
         "device_tree",
         "mielin-hal",
         "device_tree::tests::hostile_trees",
+    ),
+    private(
+        "executable",
+        "mielin-kernel",
+        "executable::tests::hostile_executables",
     ),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     private("handed_on", "mielin-mesh", "messages::tests::handed_on"),

@@ -137,8 +137,9 @@ impl Segment<'_> {
     pub fn word(&self, address: u64) -> u64 {
         let mut bytes = [0; 8];
         for (offset, byte) in (0..).zip(&mut bytes) {
-            let at = (address + offset).checked_sub(self.address);
+            let at = address.checked_add(offset);
             let known = at
+                .and_then(|at| at.checked_sub(self.address))
                 .and_then(|at| usize::try_from(at).ok())
                 .and_then(|at| self.content.get(at));
             *byte = known.copied().unwrap_or(0);
@@ -158,3 +159,6 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 fn long(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

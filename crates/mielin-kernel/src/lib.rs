@@ -24,6 +24,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 mod reference;
 
 pub mod abi;

@@ -11,7 +11,7 @@ use mielin_kernel::{
     thread_slot,
 };
 
-use crate::world::{POOL_BEGIN, World};
+use crate::world::World;
 
 /// Everything that is in slots.
 struct Census {
@@ -592,7 +592,10 @@ impl<P: PageTables> World<P> {
     ) {
         match tables.get(&table) {
             Some(said) => assert_eq!(*said, (level, space, (begin >> 12) as u32), "{table:?}"),
-            None => assert!(is_first_threads(table.address()), "{table:?} is nobody's"),
+            None => assert!(
+                self.is_first_threads(table.address()),
+                "{table:?} is nobody's"
+            ),
         }
         let own = match (level == P::LEVELS, P::KERNEL_IN_EVERY_ROOT) {
             (true, true) => 256,
@@ -627,12 +630,17 @@ impl<P: PageTables> World<P> {
                         })
                     });
                     assert!(
-                        allowed || is_first_threads(leaf.physical),
+                        allowed || self.is_first_threads(leaf.physical),
                         "{begin:#x} is mapped by nobody"
                     );
                 }
             }
         }
+    }
+
+    /// Whether memory is of those parts that the first thread has for ever.
+    fn is_first_threads(&self, address: u64) -> bool {
+        address < self.own_end.get()
     }
 
     fn check_interrupts(&self, census: &Census) {
@@ -666,12 +674,6 @@ impl Census {
         }
         false
     }
-}
-
-/// Whether memory is of those parts that the first thread has for ever: it lies in what was used before there were untypeds.
-fn is_first_threads(address: u64) -> bool {
-    // One page of the test's archive lies below; the first untyped begins behind 300 KiB at the latest.
-    address < POOL_BEGIN + (300 << 10)
 }
 
 /// The memory of an object that is not an untyped.

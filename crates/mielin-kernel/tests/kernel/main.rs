@@ -9,6 +9,8 @@ mod world;
 
 mod cspace;
 mod explore;
+mod hostile;
 mod mended;
 mod random;
 mod smoke;
+mod time;

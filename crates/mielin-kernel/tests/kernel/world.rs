@@ -5,8 +5,8 @@ use std::cell::{Cell, OnceCell};
 use mielin_hal::paging::{PageTables, Sv39};
 use mielin_kernel::abi::{Error, MessageInfo, Method, ObjectKind, Retype, SystemCall, boot};
 use mielin_kernel::{
-    Boot, BootError, Given, Kernel, LINES_MAX, Machine, Ref, Region, Request, Slot, State, Thread,
-    registers,
+    Boot, BootError, Capability, Given, Kernel, LINES_MAX, Machine, Ref, Region, Request, Slot,
+    State, Thread, registers,
 };
 
 use crate::arena::Arena;
@@ -93,6 +93,8 @@ pub(crate) struct World<P: PageTables = Sv39> {
     /// Calls that were served by a fast path.
     pub(crate) fast: Cell<u64>,
     pub(crate) last_was_fast: Cell<bool>,
+    /// Where the untypeds begin: what lies below is the first thread's for ever.
+    pub(crate) own_end: Cell<u64>,
     /// Its largest untyped.
     large: OnceCell<u64>,
 }
@@ -126,12 +128,19 @@ impl<P: PageTables> World<P> {
             free: Cell::new(FREE_AT),
             fast: Cell::new(0),
             last_was_fast: Cell::new(false),
+            own_end: Cell::new(0),
             large: OnceCell::new(),
         }
     }
 
     pub(crate) fn boot(&self, with: Boot<'_>) -> Result<(), BootError> {
-        with.start(&self.kernel)
+        with.start(&self.kernel)?;
+        let untypeds = (boot::UNTYPED_FIRST..200).filter_map(|at| match self.capability(at) {
+            Capability::Untyped { base, .. } => Some(base),
+            _ => None,
+        });
+        self.own_end.set(untypeds.min().unwrap_or(POOL_END));
+        Ok(())
     }
 
     pub(crate) fn arena(&self) -> &Arena<P> {
@@ -267,13 +276,13 @@ impl<P: PageTables> World<P> {
     /// The object of a thread's capability in the first node.
     pub(crate) fn thread_at(&self, address: u64) -> Ref<Thread> {
         match self.capability(address) {
-            mielin_kernel::Capability::Thread { thread } => thread,
+            Capability::Thread { thread } => thread,
             other => panic!("{other:?} is no thread"),
         }
     }
 
     /// What is at an index of the first node.
-    pub(crate) fn capability(&self, index: u64) -> mielin_kernel::Capability {
+    pub(crate) fn capability(&self, index: u64) -> Capability {
         self.arena().object(self.slot(index)).capability()
     }
 
