@@ -13,4 +13,5 @@ mod hostile;
 mod mended;
 mod random;
 mod smoke;
+mod spaces;
 mod time;

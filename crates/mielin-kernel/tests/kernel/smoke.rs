@@ -2,7 +2,8 @@
 
 use mielin_hal::paging::{FourLevel, PageTables, Stage1, Sv48};
 use mielin_kernel::abi::{
-    Error, MessageInfo, Method, ObjectKind, Rights, SystemCall, ThreadSlot, boot,
+    BUFFER_CAPABILITIES, BUFFER_INDEX, BUFFER_NODE, Error, MessageInfo, Method, ObjectKind, Rights,
+    SystemCall, ThreadSlot, boot,
 };
 use mielin_kernel::{Capability, Machine, State, registers};
 
@@ -265,5 +266,84 @@ fn faults_come_as_messages() {
     let answer = message(SystemCall::Reply, 0, reply, &[]);
     assert_eq!(world.call(&answer), After::Done(Ok(())));
     assert_eq!(world.arena().object(thread).state(), State::Ready);
+    world.check();
+}
+
+/// Messages carry capabilities if the sender may grant, to places that the receiver names, until one does not go.
+#[test]
+fn capabilities_go_with_messages() {
+    let world = World::new();
+    let endpoint = world.make(ObjectKind::Endpoint, 0);
+    let weak = world.free();
+    let mint = [weak, endpoint, u64::from(Rights::WRITE.0), 0];
+    assert!(world.invoke(boot::NODE, Method::Mint, &mint).is_ok());
+    let node = world.make(ObjectKind::Node, 2);
+    let given = [
+        world.make(ObjectKind::Reply, 0),
+        world.make(ObjectKind::Notification, 0),
+    ];
+    let receiver = world.make_thread(255, 1000, 0);
+    let frame = world.make(ObjectKind::Frame, 12);
+    let equip = [ThreadSlot::Buffer as u64, frame, 1024];
+    assert!(world.invoke(receiver.thread, Method::Equip, &equip).is_ok());
+    assert!(world.invoke(receiver.thread, Method::Resume, &[]).is_ok());
+    let buffer = |of: mielin_kernel::Ref<mielin_kernel::Thread>| {
+        let at = world.arena().object(of).buffer().expect("it has one");
+        let page: &mielin_kernel::Page = world
+            .arena()
+            .object(mielin_kernel::Ref::at(at & !0xfff).expect("a page"));
+        &page[(at & 0xfff) as usize / 8..]
+    };
+    let (me, other) = (world.thread(), world.thread_at(receiver.thread));
+    buffer(other)[BUFFER_NODE].set(node);
+    for (word, address) in buffer(me)[BUFFER_CAPABILITIES..]
+        .iter()
+        .zip([given[0], given[1], 999])
+    {
+        word.set(address);
+    }
+    let receive = message(SystemCall::Receive, endpoint, 0, &[]);
+    let send = |by: u64, index: u64, count: usize| {
+        buffer(other)[BUFFER_INDEX].set(index);
+        assert_eq!(
+            world.call(&request(SystemCall::Yield, 0)),
+            After::Done(Ok(()))
+        );
+        assert_eq!(world.thread(), other);
+        assert_eq!(world.call(&receive), After::Waits);
+        let mut send = message(SystemCall::Send, by, 0, &[1]);
+        send.info = send.info.with_capabilities(count);
+        assert_eq!(world.call(&send), After::Done(Ok(())));
+        world.check();
+        MessageInfo(world.register(other, registers::INFO)).capabilities()
+    };
+    let empty = || {
+        for index in 1..4 {
+            assert!(world.invoke(node, Method::Delete, &[index]).is_ok());
+        }
+    };
+    // The receiver goes first the next time: it is of the same priority, and comes back when this one gives up its time.
+    assert_eq!(send(endpoint, 1, 2), 2);
+    assert_eq!(send(endpoint, 1, 2), 0);
+    empty();
+    assert_eq!(send(endpoint, 3, 2), 1);
+    empty();
+    assert_eq!(send(endpoint, 1, 3), 2);
+    empty();
+    assert_eq!(send(weak, 1, 2), 0);
+    assert_eq!(send(endpoint, 0, 2), 0);
+    assert_eq!(send(endpoint, u64::MAX, 2), 0);
+    assert_eq!(send(endpoint, 5, 2), 0);
+    // What was given goes with what it was made of.
+    assert_eq!(send(endpoint, 1, 1), 1);
+    assert!(
+        world
+            .invoke(boot::NODE, Method::Revoke, &[given[0]])
+            .is_ok()
+    );
+    assert_eq!(
+        world.invoke(node, Method::Move, &[2, node | 1 << 12]),
+        Err(Error::NoCapability)
+    );
     world.check();
 }
