@@ -87,16 +87,16 @@ impl SchedulingContext {
             first.ticks.set(self.budget.get());
             return Left::NextSlice;
         }
+        // Whole budgets move every part by as many periods.
         let budget = self.budget.get();
-        let mut used = used;
-        if used >= budget {
-            // All of it, at least: the whole comes back when the last part would have, and what was used beyond it delays that.
-            let last = self.refill(self.len.get() - 1).at.get();
-            let periods = self.period.get().saturating_mul(used / budget);
-            let again = last.saturating_add(periods).saturating_add(used % budget);
-            self.configure(budget, self.period.get(), again);
-            used = 0;
+        let later = self.period.get().saturating_mul(used / budget);
+        if later > 0 {
+            for index in 0..self.len.get() {
+                let at = &self.refill(index).at;
+                at.set(at.get().saturating_add(later));
+            }
         }
+        let mut used = used % budget;
         while used > 0 && used >= self.refill(0).ticks.get() {
             let (at, ticks) = (self.refill(0).at.get(), self.refill(0).ticks.get());
             used -= ticks;

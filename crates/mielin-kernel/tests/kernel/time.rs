@@ -159,6 +159,26 @@ fn who_never_waits_gets_its_whole_budget() {
     assert!(consumed <= used && consumed + 13 >= used);
 }
 
+/// Its alarm is always a little late, and others ring in between: what it uses too much it pays back, and not more.
+#[test]
+fn a_late_alarm_costs_no_more_than_it_was_late() {
+    for late in 0..4 {
+        let mut long = Long::new(&[(101, 400, 1000), (100, 100, 2000), (99, 1000, 0)]);
+        let begin = long.world.arena().now();
+        while long.world.arena().now() < begin + 100_000 {
+            long.pass(10_000, late);
+            long.world.check();
+        }
+        let end = long.world.arena().now();
+        let used = long.used(long.threads[0], begin, end);
+        let fair = (end - begin) * 400 / 1000;
+        assert!(
+            used.abs_diff(fair) * 50 <= fair,
+            "{late} late: {used}, and {fair} is fair"
+        );
+    }
+}
+
 /// Threads with the same slice get the same, to a slice, whatever pieces time comes in; and nobody of their priority starves,
 /// also if others wait and come back.
 #[test]
