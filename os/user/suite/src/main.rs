@@ -15,6 +15,8 @@ mod faults;
 mod memory;
 mod messages;
 mod objects;
+#[cfg(target_arch = "x86_64")]
+mod pc;
 mod refusals;
 mod signals;
 mod time;
@@ -33,7 +35,7 @@ mielin_user::program!(main);
 /// A test: its name, and what it does.
 type Test = (&'static str, fn(&mut Room) -> Outcome);
 
-const SUBJECTS: [&[Test]; 7] = [
+const SUBJECTS: &[&[Test]] = &[
     refusals::TESTS,
     messages::TESTS,
     signals::TESTS,
@@ -41,6 +43,8 @@ const SUBJECTS: [&[Test]; 7] = [
     faults::TESTS,
     objects::TESTS,
     time::TESTS,
+    #[cfg(target_arch = "x86_64")]
+    pc::TESTS,
 ];
 
 #[panic_handler]
@@ -91,7 +95,7 @@ fn run(information: Information) -> Result<(u64, u64), Error> {
     watchdog::begin(information, &mut supplies)?;
     let house = House::new(information, supplies, executable, largest.untyped)?;
     let (mut passed, mut failed) = (0, 0);
-    for (name, test) in SUBJECTS.into_iter().flatten() {
+    for (name, test) in SUBJECTS.iter().copied().flatten() {
         watchdog::expect();
         match house.with_room(*test) {
             Ok(()) => {

@@ -283,6 +283,7 @@ common_entry:
     lea rcx, [rip + 7b]
     cmp rcx, [rsp + 3*8]
     je 4f
+    pop rcx
 5:  mov rdi, [rsp]
     mov rsi, [rsp + 8]
     mov rdx, [rsp + 16]
