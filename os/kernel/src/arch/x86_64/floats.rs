@@ -17,6 +17,8 @@ const AVX: u64 = 0b100;
 
 /// What XSAVE leaves of a thread's bytes for [`SAVED_AT`] and for the entry.
 const AREA_BYTES: u32 = FLOATS_BYTES as u32 - 16;
+/// Where the header of an area is, and how many bytes it has.
+const HEADER: (usize, usize) = (512, 64);
 /// A word behind the area: 1 if there is something in it.
 const SAVED_AT: u64 = FLOATS_AT + FLOATS_BYTES - 8;
 
@@ -147,9 +149,13 @@ impl Unit {
     }
 }
 
-/// A new thread has nothing in its area.
+/// A new thread has nothing in its area, and zeros where XSAVE leaves what is there and XRSTOR wants zeros (SDM, volume 1, "Operation
+/// of XSAVE").
 pub(super) fn begin_thread(thread: Ref<Thread>) {
     saved(thread).set(0);
+    let (at, bytes) = HEADER;
+    // SAFETY: the header is within the thread's area, in which nothing is yet.
+    unsafe { area(thread).add(at).write_bytes(0, bytes) };
 }
 
 fn area(thread: Ref<Thread>) -> *mut u8 {
