@@ -44,11 +44,17 @@ impl Alarms {
     }
 
     /// Takes a thread out, if it is in it.
+    #[inline(always)]
     pub(crate) fn remove<M: Machine>(&self, machine: &M, thread: Ref<Thread>) {
-        let links = &machine.object(thread).heap;
-        if !links.linked.replace(false) {
-            return;
+        if machine.object(thread).heap.linked.get() {
+            self.take_out(machine, thread);
         }
+    }
+
+    #[inline(never)]
+    fn take_out<M: Machine>(&self, machine: &M, thread: Ref<Thread>) {
+        let links = &machine.object(thread).heap;
+        links.linked.set(false);
         let below = pair(machine, links.child.take());
         match links.before.take() {
             None => self.first.set(below),

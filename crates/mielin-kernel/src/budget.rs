@@ -62,8 +62,16 @@ impl SchedulingContext {
     }
 
     /// It is used from now on, after it was not: time that could have been used before counts from now.
+    #[inline(always)]
     pub(crate) fn begin(&self, now: u64) {
-        if self.is_slice() || self.refill(0).at.get() > now {
+        if !self.is_slice() {
+            self.begin_refills(now);
+        }
+    }
+
+    #[inline(never)]
+    fn begin_refills(&self, now: u64) {
+        if self.refill(0).at.get() > now {
             return;
         }
         self.refill(0).at.set(now);
@@ -80,6 +88,7 @@ impl SchedulingContext {
     }
 
     /// Notes that so many ticks were used, until now.
+    #[inline(always)]
     pub(crate) fn charge(&self, used: u64, now: u64) -> Left {
         self.consumed.set(self.consumed.get().saturating_add(used));
         if self.is_slice() {
@@ -91,6 +100,18 @@ impl SchedulingContext {
             first.ticks.set(self.budget.get());
             return Left::NextSlice;
         }
+        self.charge_refills(used, now)
+    }
+
+    /// A slice of which so much was used is over.
+    #[inline(always)]
+    pub(crate) fn end_slice(&self, used: u64) {
+        self.consumed.set(self.consumed.get().saturating_add(used));
+        self.refill(0).ticks.set(self.budget.get());
+    }
+
+    #[inline(never)]
+    fn charge_refills(&self, used: u64, now: u64) -> Left {
         // Whole budgets move every part by as many periods.
         let budget = self.budget.get();
         let later = self.period.get().saturating_mul(used / budget);
@@ -156,12 +177,7 @@ impl SchedulingContext {
 
     #[inline]
     fn refill(&self, index: u8) -> &Refill {
-        let at = usize::from(self.head.get()) + usize::from(index);
-        &self.refills[if at < REFILLS_MAX {
-            at
-        } else {
-            at - REFILLS_MAX
-        } % REFILLS_MAX]
+        &self.refills[usize::from(self.head.get().wrapping_add(index)) % REFILLS_MAX]
     }
 
     fn drop_first(&self) {

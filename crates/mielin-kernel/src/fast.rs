@@ -1,5 +1,5 @@
 //! The fast paths: a call to a server that waits without time of its own, and the answer to it, when the message is in registers
-//! and nobody else comes first.
+//! and nobody else comes first; and giving way to an equal.
 //!
 //! All checks come first and change nothing; then comes what cannot fail. Where a check fails, the slow path does the
 //! whole call, and where none fails, it would end in the same state: tests compare the two.
@@ -147,6 +147,40 @@ impl<M: Machine> Kernel<M> {
         to.state.set(State::Ready);
         give(to.registers(), request, 0);
         self.current.set(Some(caller));
+        self.enter_space(to);
+        true
+    }
+
+    /// A thread with a time slice gives way to the next of its priority. `false` if the slow path has to do it.
+    #[inline(never)]
+    pub(crate) fn give_way_fast(&self) -> bool {
+        let Some(thread) = self.current.get() else {
+            return false;
+        };
+        let from = self.object(thread);
+        let (Some(context), Some(next)) = (
+            from.context.get(),
+            self.runnable.first_of(from.priority.get()),
+        ) else {
+            return false;
+        };
+        let to = self.object(next);
+        let Some(next_context) = to.context.get() else {
+            return false;
+        };
+        let (time, next_time) = (self.object(context), self.object(next_context));
+        let slices = time.is_slice() && next_time.is_slice();
+        if !slices || !time.is_configured() || self.charged.get() != Some(context) {
+            return false;
+        }
+
+        let now = self.machine.now();
+        time.end_slice(now.saturating_sub(self.since.replace(now)));
+        self.runnable.rotate(&self.machine, next, thread);
+        from.registers().set(registers::ERROR, 0);
+        self.current.set(Some(next));
+        self.charged.set(Some(next_context));
+        self.arm(now.saturating_add(next_time.stretch()));
         self.enter_space(to);
         true
     }

@@ -64,7 +64,7 @@ pub struct Kernel<M> {
     pub(crate) runnable: Runnable,
     pub(crate) alarms: Alarms,
     /// Who pays for the time since `since`.
-    charged: Cell<Option<Ref<SchedulingContext>>>,
+    pub(crate) charged: Cell<Option<Ref<SchedulingContext>>>,
     pub(crate) since: Cell<u64>,
     /// When the machine's alarm comes.
     pub(crate) alarm: Cell<u64>,
@@ -130,6 +130,7 @@ impl<M: Machine> Kernel<M> {
         match request.number {
             n if n == SystemCall::Call as u64 => self.call_fast(request),
             n if n == SystemCall::ReplyReceive as u64 => self.reply_receive_fast(request),
+            n if n == SystemCall::Yield as u64 => self.give_way_fast(),
             _ => false,
         }
     }
@@ -331,6 +332,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A thread that would run has used up what it had.
+    #[inline(never)]
     fn spent(&self, thread: Ref<Thread>, left: Left) {
         let object = self.object(thread);
         if object.queued.get() {
@@ -436,6 +438,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Who runs: the current thread if it can and nobody comes before it, else the first of those in line.
+    #[inline(always)]
     fn choose(&self) -> Option<Ref<Thread>> {
         if let Some(thread) = self.current.get()
             && self.goes_on(thread)
@@ -450,6 +453,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Whether the current thread can go on.
+    #[inline(always)]
     fn goes_on(&self, thread: Ref<Thread>) -> bool {
         let object = self.object(thread);
         let time = object.context.get();
@@ -459,6 +463,7 @@ impl<M: Machine> Kernel<M> {
             && !object.heap.linked.get()
     }
 
+    #[inline(always)]
     fn payer(&self, thread: Option<Ref<Thread>>) -> Option<Ref<SchedulingContext>> {
         thread.and_then(|thread| self.object(thread).context.get())
     }
@@ -498,6 +503,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Has the alarm come at this time at the latest. One that is too early does no harm: then it is set again.
+    #[inline(always)]
     pub(crate) fn arm(&self, at: u64) {
         if at < self.alarm.get() {
             self.alarm.set(at);

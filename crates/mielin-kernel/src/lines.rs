@@ -12,6 +12,7 @@ use crate::thread::Thread;
 pub const PRIORITIES: usize = 256;
 
 impl Line {
+    #[inline(always)]
     pub(crate) fn push_last<M: Machine>(&self, machine: &M, thread: Ref<Thread>) {
         let links = machine.object(thread);
         links.after.set(None);
@@ -69,11 +70,13 @@ impl Runnable {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn push_last<M: Machine>(&self, machine: &M, thread: Ref<Thread>) {
         let priority = self.entering(machine, thread);
         self.lines[usize::from(priority)].push_last(machine, thread);
     }
 
+    #[inline(always)]
     pub(crate) fn push_first<M: Machine>(&self, machine: &M, thread: Ref<Thread>) {
         let priority = self.entering(machine, thread);
         self.lines[usize::from(priority)].push_first(machine, thread);
@@ -95,6 +98,7 @@ impl Runnable {
     }
 
     /// Takes out the first of those with the highest priority.
+    #[inline(always)]
     pub(crate) fn pop<M: Machine>(&self, machine: &M) -> Option<Ref<Thread>> {
         let priority = self.top.get().checked_sub(1)?;
         let thread = self.lines[usize::from(priority as u8)].first.get()?;
@@ -117,6 +121,27 @@ impl Runnable {
         self.top.get().checked_sub(1).map(|top| top as u8)
     }
 
+    /// The first of those with this priority, if nobody who waits has a higher one.
+    #[inline(always)]
+    pub(crate) fn first_of(&self, priority: u8) -> Option<Ref<Thread>> {
+        match self.top.get() == u16::from(priority) + 1 {
+            true => self.lines[usize::from(priority)].first.get(),
+            false => None,
+        }
+    }
+
+    /// The first of a priority leaves its line, and another one of the same priority enters it at the end.
+    #[inline(always)]
+    pub(crate) fn rotate<M: Machine>(&self, machine: &M, first: Ref<Thread>, last: Ref<Thread>) {
+        let (leaving, entering) = (machine.object(first), machine.object(last));
+        let line = &self.lines[usize::from(entering.priority.get())];
+        line.remove(machine, first);
+        line.push_last(machine, last);
+        leaving.queued.set(false);
+        entering.queued.set(true);
+    }
+
+    #[inline(always)]
     fn entering<M: Machine>(&self, machine: &M, thread: Ref<Thread>) -> u8 {
         let object = machine.object(thread);
         let priority = object.priority.get();

@@ -10,6 +10,7 @@ use crate::registers;
 use crate::thread::{State, Thread};
 
 impl<M: Machine> Kernel<M> {
+    #[inline(always)]
     pub(crate) fn signal_by(&self, thread: Ref<Thread>, address: u64) -> Served {
         let Capability::Notification {
             notification,
@@ -52,6 +53,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Takes what is raised, or waits for it.
+    #[inline(always)]
     pub(crate) fn wait_for(
         &self,
         thread: Ref<Thread>,

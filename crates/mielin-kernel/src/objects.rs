@@ -419,8 +419,8 @@ impl Reply {
     }
 }
 
-/// Parts into which a budget can be split.
-pub const REFILLS_MAX: usize = 10;
+/// Parts into which a budget can be split: a power of two.
+pub const REFILLS_MAX: usize = 8;
 
 /// A part of a budget, and when it can be used.
 #[derive(Debug)]
