@@ -178,21 +178,38 @@ pub(crate) fn publish_code(physical: u64, bytes: u64) {
 }
 
 pub(crate) fn enable_line(line: u32, on: bool) {
-    with_gic(|gic| match on {
+    with_gic(&mut |gic| match on {
         true => gic.controller().enable(line),
         false => gic.controller().disable(line),
     });
 }
 
 pub(crate) fn has_line(line: u32) -> bool {
-    line >= SHARED_FIRST && with_gic(|gic| gic.has(line)).unwrap_or(false)
+    let mut has = false;
+    with_gic(&mut |gic| has = line >= SHARED_FIRST && gic.has(line));
+    has
 }
 
-fn with_gic<R>(work: impl FnOnce(&mut Gic) -> R) -> Option<R> {
-    let mut gic = CPU.gic.take()?;
-    let result = work(&mut gic);
-    CPU.gic.set(Some(gic));
-    Some(result)
+/// The line that is to be served, if one is.
+fn claim_line() -> Option<u32> {
+    let mut line = None;
+    with_gic(&mut |gic| line = gic.controller().claim());
+    line
+}
+
+/// That line was served.
+fn complete_line(line: u32) {
+    with_gic(&mut |gic| gic.controller().complete(line));
+}
+
+/// Does something with the interrupt controller, when there is one. Not inlined, so that taking the controller and putting it back is
+/// in the kernel's text once.
+#[inline(never)]
+fn with_gic(work: &mut dyn FnMut(&mut Gic)) {
+    if let Some(mut gic) = CPU.gic.take() {
+        work(&mut gic);
+        CPU.gic.set(Some(gic));
+    }
 }
 
 pub(crate) fn port(_: u16, _: u8, _: Option<u32>) -> Option<u32> {

@@ -210,11 +210,9 @@ extern "C" fn begin() -> ! {
     free.remove(MEMORY_BEGIN, tree_end);
     free.remove(kernel_begin, kernel_end);
     if let Some(reserved) = tree.find("/reserved-memory") {
-        for node in reserved.children() {
-            for (begin, len) in node.regions(&reserved) {
-                free.remove(begin, begin.saturating_add(len));
-            }
-        }
+        reserved
+            .children()
+            .for_each(|node| take_out(&mut free, node, reserved));
     }
     free.add(0x1000, MEMORY_BEGIN, true);
     interrupts(tree, &mut free);
@@ -335,36 +333,30 @@ fn firmware_bytes() -> &'static [u8] {
 /// Takes the interrupt controller, and its registers from what programs get. Lets the timer's line come.
 fn interrupts(tree: DeviceTree<'_>, free: &mut Regions) {
     let root = tree.root();
-    let is = |node: &Node<'_>, names: &[&str]| {
-        node.texts("compatible").any(|name| names.contains(&name))
-    };
-    let version_2 = |node: &Node<'_>| is(node, &["arm,cortex-a15-gic", "arm,gic-400"]);
-    let version_3 = |node: &Node<'_>| is(node, &["arm,gic-v3"]);
-    let node = root
+    let Some((node, version)) = root
         .children()
-        .find(|node| version_2(node) || version_3(node));
-    let Some(node) = node else {
+        .find_map(|node| Some((node, version(node)?)))
+    else {
         panic!("the device tree has no interrupt controller of version 2 or 3");
     };
-    // Those of its parts are among them: what sends and translates messages of devices.
-    let parts = node.children().flat_map(|part| part.regions(&node));
-    for (begin, len) in node.regions(&root).chain(parts) {
-        free.remove(begin, begin.saturating_add(len));
-    }
-    let mut regions = node
-        .regions(&root)
-        .filter(|(begin, len)| {
-            begin
-                .checked_add(*len)
-                .is_some_and(|end| end <= MEMORY_BEGIN)
-        })
-        .map(|(begin, len)| super::registers(begin, len as usize));
+    take_out(free, node, root);
+    // Its parts: what sends and translates messages of devices.
+    node.children().for_each(|part| take_out(free, part, node));
+    let mut regions = node.regions(&root);
     let (Some(first), Some(second)) = (regions.next(), regions.next()) else {
         panic!("the interrupt controller has too few registers");
     };
-    let gic = match version_3(&node) {
-        true => GicV3::new(super::privilege(), first, second).map(Gic::V3),
-        false => Some(Gic::V2(GicV2::new(first, second))),
+    let registers = |(begin, len): (u64, u64)| {
+        assert!(
+            begin.saturating_add(len) <= MEMORY_BEGIN,
+            "registers of the interrupt controller are at {begin:#x}, behind those of all devices"
+        );
+        super::registers(begin, len as usize)
+    };
+    let (first, second) = (registers(first), registers(second));
+    let gic = match version {
+        Version::Two => Some(Gic::V2(GicV2::new(first, second))),
+        Version::Three => GicV3::new(super::privilege(), first, second).map(Gic::V3),
     };
     let Some(mut gic) = gic else {
         panic!("the interrupt controller does not know this processor");
@@ -375,6 +367,28 @@ fn interrupts(tree: DeviceTree<'_>, free: &mut Regions) {
     TIMER_LINE.store(line, Ordering::Relaxed);
     gic.controller().enable(line);
     CPU.gic.set(Some(gic));
+}
+
+#[derive(Clone, Copy)]
+enum Version {
+    Two,
+    Three,
+}
+
+/// The version of the interrupt controller, if it is one.
+fn version(node: Node<'_>) -> Option<Version> {
+    node.texts("compatible").find_map(|name| match name {
+        "arm,cortex-a15-gic" | "arm,gic-400" => Some(Version::Two),
+        "arm,gic-v3" => Some(Version::Three),
+        _ => None,
+    })
+}
+
+/// Takes what a node has out of what programs get.
+fn take_out(free: &mut Regions, node: Node<'_>, parent: Node<'_>) {
+    for (begin, len) in node.regions(&parent) {
+        free.remove(begin, begin.saturating_add(len));
+    }
 }
 
 /// The line of the virtual timer.

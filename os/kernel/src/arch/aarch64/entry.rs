@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use mielin_kernel::abi::{FaultKind, MessageInfo};
 use mielin_kernel::{Fault, Registers, Request, Thread};
 
-use super::{TIMER_LINE, arrange_floats, cpu, is_ending, silence_alarm, with_gic};
+use super::{TIMER_LINE, arrange_floats, claim_line, complete_line, cpu, is_ending, silence_alarm};
 use crate::memory;
 use crate::port::kernel;
 
@@ -236,7 +236,7 @@ extern "C" fn interrupt() -> *const Registers {
 
 fn serve_lines() {
     let timer = TIMER_LINE.load(Ordering::Relaxed);
-    while let Some(line) = with_gic(|gic| gic.controller().claim()).flatten() {
+    while let Some(line) = claim_line() {
         if line == timer {
             silence_alarm();
             kernel().tick();
@@ -244,7 +244,7 @@ fn serve_lines() {
             kernel().interrupt(line);
         }
         // The line is silent now, or off.
-        with_gic(|gic| gic.controller().complete(line));
+        complete_line(line);
     }
 }
 
