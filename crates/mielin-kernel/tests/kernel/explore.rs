@@ -116,7 +116,7 @@ fn all_short_histories_of_time() {
     assert_eq!(
         explored,
         Explored {
-            states: 5362,
+            states: 5360,
             steps: 9456
         }
     );
