@@ -82,6 +82,12 @@ impl Supplies {
         Cap(self.base | slot << self.shift)
     }
 
+    /// The address of the capability in a slot of a node whose own capability is in these supplies' node.
+    #[must_use]
+    pub fn cap_within(&self, node: Node, slot: u64) -> Cap {
+        Cap(node.0.0 | slot << (self.shift + self.bits()))
+    }
+
     /// The index of the slot that an address of [`Supplies::cap`] means.
     #[must_use]
     pub fn index(&self, cap: Cap) -> u64 {

@@ -17,7 +17,9 @@ mod messages;
 mod objects;
 #[cfg(target_arch = "x86_64")]
 mod pc;
+mod random;
 mod refusals;
+mod rights;
 mod signals;
 mod time;
 
@@ -37,6 +39,7 @@ type Test = (&'static str, fn(&mut Room) -> Outcome);
 
 const SUBJECTS: &[&[Test]] = &[
     refusals::TESTS,
+    rights::TESTS,
     messages::TESTS,
     signals::TESTS,
     memory::TESTS,
@@ -45,6 +48,7 @@ const SUBJECTS: &[&[Test]] = &[
     time::TESTS,
     #[cfg(target_arch = "x86_64")]
     pc::TESTS,
+    random::TESTS,
 ];
 
 #[panic_handler]

@@ -329,6 +329,11 @@ impl Room {
         self.supplies.mint(from, rights, badge)
     }
 
+    /// The suite's program in an address space of its own, without threads.
+    pub(crate) fn load(&mut self) -> Result<Program, LoadError> {
+        self.supplies.load(&self.executable)
+    }
+
     /// A worker that is given capabilities, and stands still.
     pub(crate) fn worker(
         &mut self,
@@ -345,7 +350,7 @@ impl Room {
         let (spawned, program) = match place {
             Place::Here => (self.supplies.spawn(node, entry, argument)?, None),
             Place::Apart => {
-                let mut program = self.supplies.load(&self.executable)?;
+                let mut program = self.load()?;
                 let at = entry as usize as u64;
                 let spawned = self.supplies.spawn_in(&mut program, node, at, argument)?;
                 (spawned, Some(program))
