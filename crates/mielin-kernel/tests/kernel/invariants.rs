@@ -512,7 +512,9 @@ impl<P: PageTables> World<P> {
                     let begin = u64::from(page) << 12;
                     let buffer = thread.buffer().expect("it has a buffer");
                     assert_eq!(of, at);
-                    assert!((begin..begin + (2 << 20)).contains(&buffer) && buffer % 1024 == 0);
+                    assert!(
+                        (begin..begin + (2 << 20)).contains(&buffer) && buffer.is_multiple_of(1024)
+                    );
                 }
                 other => panic!("{other:?} is no thread's buffer"),
             }
@@ -579,10 +581,6 @@ impl<P: PageTables> World<P> {
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "what capabilities say, by where it is"
-    )]
     fn check_table(
         &self,
         tables: &HashMap<Ref<Page>, (u8, u16, u32)>,

@@ -454,6 +454,18 @@ impl Play {
                 self.answer(me, reply, count.min(4));
                 Some(Told::Success)
             }
+            other => self.signals(me, other, until)?,
+        })
+    }
+
+    /// What does not wait for somebody in particular.
+    fn signals(
+        &mut self,
+        me: usize,
+        step: Step,
+        until: Option<u64>,
+    ) -> Result<Option<Told>, Error> {
+        Ok(match step {
             Step::Signal(which) => {
                 self.signal(which, 1);
                 Some(Told::Success)
@@ -649,7 +661,7 @@ impl Play {
     }
 
     /// So much time passes. The slice of whoever runs may end, and waits come to their ends.
-    fn pass(&mut self, ticks: u64, wakes: bool) {
+    fn pass(&mut self, ticks: u64) {
         self.model.now += ticks;
         if let Some(time) = self.charged
             && let Some(state) = &mut self.model.times[time]
@@ -666,7 +678,7 @@ impl Play {
                 }
             }
         }
-        while wakes {
+        loop {
             let waiting = self.model.actors.iter().enumerate();
             let waiting = waiting.filter_map(|(who, actor)| Some((actor.until?, who)));
             let due = waiting.filter(|(until, _)| *until <= self.model.now).min();
@@ -699,8 +711,8 @@ impl Play {
 
     fn step(&mut self, step: Step, until: u64) {
         match step {
-            Step::Pass(ticks) => return self.pass(ticks, true),
-            Step::Tick => return self.pass(0, true),
+            Step::Pass(ticks) => return self.pass(ticks),
+            Step::Tick => return self.pass(0),
             Step::Interrupt => self.signal(0, 1),
             Step::Fault => {
                 if let Some(me) = self.model.current {
@@ -807,13 +819,6 @@ fn read(world: &World, cast: &Cast) -> Model {
             lent,
         })
     });
-    let replies = cast.replies.iter().map(|at| match world.capability(*at) {
-        Capability::Reply { reply } => Some(Debt {
-            caller: arena.object(reply).caller().and_then(index),
-            receiver: arena.object(reply).receiver().and_then(index),
-        }),
-        _ => None,
-    });
     let queue = match world.capability(cast.queue) {
         Capability::Queue { queue, .. } => arena.object(queue).len(),
         other => panic!("{other:?} is no queue"),
@@ -822,7 +827,7 @@ fn read(world: &World, cast: &Cast) -> Model {
         now: arena.now(),
         actors: actors.collect(),
         times: states.collect(),
-        replies: replies.collect(),
+        replies: debts(world, cast),
         endpoints: endpoints
             .iter()
             .map(|at| {
@@ -847,6 +852,21 @@ fn read(world: &World, cast: &Cast) -> Model {
         current: world.kernel.current().and_then(index),
         order: [98, 99, 100, 101].map(|priority| list(world.kernel.runnable(priority))),
     }
+}
+
+fn debts(world: &World, cast: &Cast) -> Vec<Option<Debt>> {
+    let index = |thread| cast.handles.iter().position(|other| *other == thread);
+    let replies = cast.replies.iter().map(|at| match world.capability(*at) {
+        Capability::Reply { reply } => {
+            let reply = world.arena().object(reply);
+            Some(Debt {
+                caller: reply.caller().and_then(index),
+                receiver: reply.receiver().and_then(index),
+            })
+        }
+        _ => None,
+    });
+    replies.collect()
 }
 
 /// Whether a thread's registers tell what it was told.
