@@ -113,17 +113,18 @@ impl<M: Machine> Kernel<M> {
                 }
                 self.move_capability(from, place)?;
             }
-            Method::Delete => return self.delete(place),
+            Method::Delete => {
+                self.bury()?;
+                if self.current() == Some(by) {
+                    self.look_again(by, request.capability, (node, bits, rights))?;
+                    return self.delete(place);
+                }
+            }
             Method::Revoke => {
                 // Whatever may be deleted in between, this thread and this node included, ends it.
                 while self.current() == Some(by) {
-                    let still = self.slot_at(by, request.capability).ok();
-                    let same = still.map(|slot| self.object(slot).capability())
-                        == Some(Capability::Node { node, bits, rights });
-                    if !same {
-                        // What led to the slot was derived itself, so something may be left.
-                        return Err(Error::NoCapability.into());
-                    }
+                    // What led to the slot was derived itself, so something may be left.
+                    self.look_again(by, request.capability, (node, bits, rights))?;
                     if self.revoke_one(place)? {
                         break;
                     }
@@ -135,6 +136,19 @@ impl<M: Machine> Kernel<M> {
             _ => return Err(Error::WrongKind.into()),
         }
         Ok(())
+    }
+
+    /// Whether the capability for a node is still at its address, after something was deleted.
+    fn look_again(
+        &self,
+        by: Ref<Thread>,
+        address: u64,
+        (node, bits, rights): (Ref<Slot>, u8, Rights),
+    ) -> Result<(), Error> {
+        match self.capability_at(by, address)? {
+            found if found == (Capability::Node { node, bits, rights }) => Ok(()),
+            _ => Err(Error::NoCapability),
+        }
     }
 
     /// Makes a capability from another one, as its child.

@@ -20,9 +20,9 @@ use crate::thread::{self, State, Thread};
 impl<M: Machine> Kernel<M> {
     /// Empties a slot, and all that ends with its capability. What was derived from it stays.
     ///
-    /// Can stop for something more urgent; then it is called again, also if the slot is empty already.
+    /// Can stop for something more urgent; then it is called again, also if the slot is empty already. Nodes that are dying are
+    /// emptied before ([`Kernel::bury`]): the slot could be in one.
     pub(crate) fn delete(&self, slot: Ref<Slot>) -> Served {
-        self.bury()?;
         self.empty(slot)?;
         self.bury()
     }
@@ -50,7 +50,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Empties the nodes that are dying.
-    fn bury(&self) -> Served {
+    pub(crate) fn bury(&self) -> Served {
         while let Some(node) = self.dying.get() {
             let header = self.object(node);
             let Capability::Dying { bits, next, left } = header.capability() else {

@@ -102,6 +102,9 @@ impl<M: Machine> Kernel<M> {
                     let entry = &self.object(above)[M::Mmu::index(level, address)];
                     if entry.get() == 0 {
                         entry.set(M::Mmu::table(table.address()));
+                        // A processor may remember that nothing was there, and on RISC-V only this makes it look again at an
+                        // entry that leads to a table ("Supervisor Memory-Management Fence Instruction").
+                        self.machine.flush_space(identifier);
                         break;
                     }
                     // A large page, or all tables are there.
