@@ -78,9 +78,14 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 36] = [
+const TARGETS: [Target; 37] = [
     private("acpi", "mielin-hal", "acpi::tests::hostile_tables"),
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
+    private(
+        "archive",
+        "mielin-kernel",
+        "archive::tests::hostile_archives",
+    ),
     private("batch", "mielin-mesh", "messages::tests::batch"),
     private("certificate", "mielin-mesh-wire", "hostile::certificate"),
     private("circuit", "mielin-mesh-wire", "hostile::circuit"),

@@ -127,6 +127,8 @@ mod tests {
     extern crate std;
     use std::vec::Vec;
 
+    use mielin_fuzz::{Seed, Target};
+
     use super::*;
 
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -175,5 +177,50 @@ mod tests {
             |_| {},
         );
         assert_eq!(long, Err(ArchiveError::Name));
+    }
+
+    /// Whatever the bytes are: no panic, nothing allocated, and files are parts of the bytes.
+    const ARCHIVE: Target = Target {
+        name: "archive",
+        mutations: 20_000,
+        fixed_bytes: 0,
+        bytes_per_byte: 0,
+        run: |bytes| {
+            let Ok(archive) = Archive::new(bytes) else {
+                return false;
+            };
+            let range = bytes.as_ptr_range();
+            let mut count = 0;
+            for (name, content) in archive.files() {
+                assert!(name.len() <= NAME_BYTES);
+                let part = content.as_ptr_range();
+                assert!(range.start <= part.start && part.end <= range.end);
+                assert!(archive.find(name).is_some());
+                count += 1;
+                if count == 16 {
+                    break;
+                }
+            }
+            true
+        },
+        seeds: || {
+            let good = archive(&[("root", b"abc"), ("more", b"")]);
+            let mut elsewhere = good.clone();
+            elsewhere[48] = 1;
+            let mut many = good.clone();
+            many[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+            std::vec![
+                Seed::good("two-files", good.clone()),
+                Seed::good("no-files", archive(&[])),
+                Seed::bad("cut", &good[..good.len() - 1]),
+                Seed::bad("not-at-a-page", elsewhere),
+                Seed::bad("too-many", many),
+            ]
+        },
+    };
+
+    #[test]
+    fn hostile_archives() {
+        ARCHIVE.replay();
     }
 }
