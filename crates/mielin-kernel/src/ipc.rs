@@ -199,6 +199,7 @@ impl<M: Machine> Kernel<M> {
                     if let Some(until) = until {
                         self.wait_until(sender, until);
                     }
+                    self.wait_for_time(receiver);
                 }
                 Err(Stop::Error(error)) => self.end_wait(sender, error),
                 Ok(()) | Err(Stop::Again) => {
@@ -209,6 +210,22 @@ impl<M: Machine> Kernel<M> {
             return Ok(());
         }
         self.enter_endpoint(receiver, endpoint, State::Receiving, until)
+    }
+
+    /// The current thread may have been lent time that is used up: it goes on when there is some again.
+    fn wait_for_time(&self, thread: Ref<Thread>) {
+        let Some(context) = self.object(thread).context.get() else {
+            return;
+        };
+        let time = self.object(context);
+        if time.is_slice() || !time.is_configured() {
+            return;
+        }
+        let at = time.available_at();
+        if at > self.machine.now() {
+            self.alarms.insert(&self.machine, thread, at);
+            self.arm(at);
+        }
     }
 
     /// Gives a message to a receiver, which waits no more. `Blocked` says that the sender waits for the answer.

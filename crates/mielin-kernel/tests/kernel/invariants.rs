@@ -400,9 +400,9 @@ impl<P: PageTables> World<P> {
             let ordered = refills.windows(2).all(|pair| pair[0].0 <= pair[1].0);
             assert!(ordered, "{refills:?}");
             assert!(refills.iter().all(|(_, ticks)| *ticks > 0), "{refills:?}");
-            // Who stands in line can run at once.
+            // Who runs may, and who stands in line can at once.
             if let Some(thread) = context.thread()
-                && self.at(thread).queued()
+                && (self.at(thread).queued() || self.kernel.current() == Some(thread))
             {
                 assert!(refills[0].0 <= arena.now(), "{refills:?}");
             }

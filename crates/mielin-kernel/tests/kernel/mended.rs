@@ -1,7 +1,7 @@
 //! What was found by reading, each with the history that showed it.
 
 use mielin_kernel::abi::{
-    Error, Method, ObjectKind, Retype, Rights, SystemCall, UNTYPED_BITS_MAX, boot,
+    Error, Method, ObjectKind, Retype, Rights, SystemCall, ThreadSlot, UNTYPED_BITS_MAX, boot,
 };
 use mielin_kernel::{BootError, Capability, Machine, Region, State};
 
@@ -219,4 +219,49 @@ fn malformed_information_is_refused() {
     assert!(archive(0x1000, 1 << 40).is_err());
     assert!(archive(u64::MAX - 5, 100).is_err());
     assert!(archive(0x1001, 100).is_err());
+}
+
+#[test]
+fn time_that_is_used_up_is_lent_but_not_used() {
+    let world = World::new();
+    let endpoint = world.make(ObjectKind::Endpoint, 0);
+    let reply = world.make(ObjectKind::Reply, 0);
+    let server = world.make_thread(255, 1000, 0);
+    let (client, serves) = (world.thread(), world.thread_at(server.thread));
+    assert!(world.invoke(server.thread, Method::Resume, &[]).is_ok());
+    let give_way = request(SystemCall::Yield, 0);
+    assert_eq!(world.call(&give_way), After::Done(Ok(())));
+    let receive = message(SystemCall::Receive, endpoint, reply, &[]);
+    assert_eq!(world.call(&receive), After::Waits);
+    let unbind = world.invoke(server.context, Method::BindThread, &[0]);
+    assert!(unbind.is_ok());
+    // Another one, who has a server for when its budget is used up.
+    let other = world.make_thread(255, 100, 10_000);
+    let words = [ThreadSlot::TimeoutEndpoint as u64, endpoint];
+    assert!(world.invoke(other.thread, Method::Equip, &words).is_ok());
+    assert!(world.invoke(other.thread, Method::Resume, &[]).is_ok());
+    // The server serves the first, when the other one uses up what it has.
+    let call = message(SystemCall::Call, endpoint, 0, &[1]);
+    assert_eq!(world.call(&call), After::Waits);
+    assert_eq!(world.thread(), serves);
+    world.call(&give_way);
+    assert_eq!(world.thread(), world.thread_at(other.thread));
+    world.pass(100);
+    world.check();
+    assert_eq!(world.thread(), serves);
+    // Next it would serve that one, by its time.
+    let answer = message(SystemCall::ReplyReceive, endpoint, reply, &[2]);
+    world.call(&answer);
+    world.check();
+    assert_eq!(world.thread(), client);
+    let lent_at = world.arena().now();
+    for _ in 0..1000 {
+        if world.thread() == serves {
+            break;
+        }
+        world.pass(100);
+        world.check();
+    }
+    assert_eq!(world.thread(), serves);
+    assert!(world.arena().now() > lent_at + 9000);
 }
