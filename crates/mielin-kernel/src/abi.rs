@@ -112,7 +112,7 @@ pub enum Error {
     Denied = 4,
     /// An argument makes no sense.
     InvalidArgument = 5,
-    /// The deadline has passed.
+    /// The deadline has passed. An answer that went before ([`SystemCall::ReplyReceiveUntil`]) has arrived.
     TimedOut = 6,
     /// What was waited for is no more: the endpoint, or the reply capability that would have been answered by.
     Gone = 7,
@@ -390,7 +390,9 @@ pub enum Method {
     Retype = 0,
     /// Node: copies a capability into the slot with an index. Words: index, address of what is copied.
     Copy = 1,
-    /// Node: copies with fewer rights or with a badge. Words: index, address, rights, badge (0 keeps it).
+    /// Node: copies with fewer rights or with a badge. Words: index, address, rights, badge. A badge of 0 keeps the one that is there; for
+    /// a scheduling control the badge is the highest priority, and for I/O ports the first port and the last (first << 16 | last), and
+    /// 0 keeps these, too: there are no copies for priority 0 or port 0 alone.
     Mint = 2,
     /// Node: moves a capability from an address, out of a node that may be changed, too. Words: index, address.
     Move = 3,
@@ -414,7 +416,7 @@ pub enum Method {
     /// Thread: has a notification come as a message to whatever it receives from. Words: address, or 0 to unbind.
     BindNotification = 12,
     /// Scheduling control: sets a context's time. Words: address of the context, budget and period in ticks; a period of 0 is
-    /// a time slice, without limit.
+    /// a time slice, without limit. A budget has 10 microseconds at least.
     Configure = 13,
     /// Scheduling context: gives its time to a thread. Words: address, or 0 to unbind.
     BindThread = 14,
@@ -522,7 +524,8 @@ impl ThreadSlot {
     }
 }
 
-/// The label of a message that tells of a fault. Its words: a [`FaultKind`], the program counter, the address that was used
+/// The label of a message that tells of a fault. Anybody can send one with this label: whoever receives from an endpoint to which others
+/// send, too, tells them apart by the badge. Its words: a [`FaultKind`], the program counter, the address that was used
 /// (page) or what the processor says of it, and 1 for a write, 2 for an instruction fetch. An answer lets the thread go on, at the
 /// same instruction; its label 1 sets the program counter to its first word before.
 pub const FAULT_LABEL: u64 = 0xffff_ffff_0001;

@@ -22,6 +22,8 @@ const FRAMES_END: u64 = 1 << (32 + PAGE_BITS);
 const GUARD_BYTES: u64 = PAGE_BYTES;
 /// The first thread's slice: 1/200 of a second.
 const SLICES_PER_SECOND: u64 = 200;
+/// The smallest budget, and slice: 10 microseconds.
+const BUDGETS_PER_SECOND_MAX: u64 = 100_000;
 
 /// Why the first thread cannot begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,11 +454,17 @@ impl<'a, M: Machine> Maker<'a, M> {
         object.registers().set(registers::PROGRAM_COUNTER, entry);
         object.registers().set(registers::STACK_POINTER, top);
         object.registers().set(registers::ARGUMENTS[0], information);
-        let slice = (ticks_per_second / SLICES_PER_SECOND).max(1);
+        let least = (ticks_per_second / BUDGETS_PER_SECOND_MAX).max(1);
+        kernel.budget_min.set(least);
+        let slice = (ticks_per_second / SLICES_PER_SECOND).max(least);
         let now = kernel.machine().now();
         kernel.object(self.context).configure(slice, 0, now);
         kernel.give_time(self.context, thread);
         kernel.make_ready(thread);
+        // The tables were written, and must be seen.
+        kernel
+            .machine
+            .flush_space(kernel.object(space).identifier.get());
         kernel.settle();
         const { assert!(UNIT_BYTES <= PAGE_BYTES) };
         Ok(())

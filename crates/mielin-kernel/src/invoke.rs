@@ -123,6 +123,10 @@ impl<M: Machine> Kernel<M> {
             Method::Revoke => {
                 // Whatever may be deleted in between, this thread and this node included, ends it.
                 while self.current() == Some(by) {
+                    self.bury()?;
+                    if self.current() != Some(by) {
+                        break;
+                    }
                     // What led to the slot was derived itself, so something may be left.
                     self.look_again(by, request.capability, (node, bits, rights))?;
                     if self.revoke_one(place)? {
@@ -394,7 +398,7 @@ impl<M: Machine> Kernel<M> {
         let Capability::SchedulingContext { context } = self.capability_at(by, address)? else {
             return Err(Error::WrongKind.into());
         };
-        if budget == 0 || (period != 0 && budget > period) {
+        if budget < self.budget_min.get() || (period != 0 && budget > period) {
             return Err(Error::InvalidArgument.into());
         }
         self.stop_charging(context);

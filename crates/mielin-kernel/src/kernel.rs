@@ -68,6 +68,8 @@ pub struct Kernel<M> {
     pub(crate) since: Cell<u64>,
     /// When the machine's alarm comes.
     pub(crate) alarm: Cell<u64>,
+    /// The smallest budget, in ticks: with a smaller one the kernel would do nothing but count it.
+    pub(crate) budget_min: Cell<u64>,
     /// Nodes without a capability that still have capabilities in their slots.
     pub(crate) dying: Cell<Option<Ref<Slot>>>,
     pub(crate) spaces: [Cell<Option<Ref<AddressSpace>>>; SPACES_MAX],
@@ -91,6 +93,7 @@ impl<M: Machine> Kernel<M> {
             charged: Cell::new(None),
             since: Cell::new(0),
             alarm: Cell::new(u64::MAX),
+            budget_min: Cell::new(1),
             dying: Cell::new(None),
             spaces: [const { Cell::new(None) }; SPACES_MAX],
             next_space: Cell::new(1),

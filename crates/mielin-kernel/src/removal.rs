@@ -29,9 +29,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Deletes what was derived from a slot's capability, once: `Ok(true)` says that nothing is left.
     ///
-    /// The slot itself may be gone afterwards, with the node it is in.
+    /// Nodes that are dying are emptied before ([`Kernel::bury`]): the slot could be in one. It may be gone afterwards, with the node it
+    /// is in.
     pub(crate) fn revoke_one(&self, slot: Ref<Slot>) -> Result<bool, Stop> {
-        self.bury()?;
         // What was derived from that comes in its place.
         let Some(child) = self.object(slot).first_child() else {
             return Ok(true);

@@ -105,7 +105,7 @@ fn ten_thousand_threads(room: &mut Room) -> Outcome {
     let own = room.supplies.index(untyped.0);
     let first = room.supplies.slots(2 * BATCH + 1)?;
     let (node, space) = (room.supplies.node(), room.supplies.space());
-    let control = room.information.scheduling();
+    let (control, slice) = (room.information.scheduling(), room.milliseconds(1));
     for batch in 0..10_000 / BATCH {
         untyped.retype(ObjectKind::Thread, 0, BATCH, node, first)?;
         untyped.retype(ObjectKind::SchedulingContext, 0, BATCH, node, first + BATCH)?;
@@ -116,7 +116,7 @@ fn ten_thousand_threads(room: &mut Room) -> Outcome {
             thread.equip(ThreadSlot::Node, node.0, 0)?;
             thread.equip(ThreadSlot::AddressSpace, space.0, 0)?;
             thread.set_priority(BELOW, control, false)?;
-            control.configure(context, 10_000, 0)?;
+            control.configure(context, slice, 0)?;
             context.bind(Some(thread))?;
             let entry = count_once as *const () as usize as u64;
             thread.write_register(mielin_kernel::registers::PROGRAM_COUNTER, entry)?;

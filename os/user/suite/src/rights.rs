@@ -297,7 +297,9 @@ fn contexts_and_threads(room: &mut Room) -> Outcome {
     let control = room.information.scheduling();
     let (a, b) = (room.supplies.thread()?, room.supplies.thread()?);
     let (s, t) = (room.supplies.context()?, room.supplies.context()?);
-    control.configure(s, 1000, 0)?;
+    // Less than ten microseconds is no budget.
+    same!(control.configure(s, 1, 0), Err(Error::InvalidArgument));
+    control.configure(s, room.milliseconds(1), 0)?;
     s.bind(Some(a))?;
     same!(s.bind(Some(b)), Err(Error::Bound));
     same!(t.bind(Some(a)), Err(Error::Bound));
