@@ -57,6 +57,7 @@ impl Machine for Port {
         for (entry, kernels) in memory::object(root)[half..].iter().zip(&kernels[half..]) {
             entry.set(kernels.get());
         }
+        arch::order_root();
     }
 
     #[inline(always)]

@@ -143,12 +143,23 @@ pub(crate) fn kernel_root() -> &'static [Cell<u64>; 512] {
     &boot::ROOT.0
 }
 
+/// Programs' roots are not the kernel's here.
+pub(crate) fn order_root() {}
+
 #[inline(always)]
 pub(crate) fn load_root(value: u64) {
     match value {
-        0 => cpu::set_program_root(NO_PROGRAM.load(Ordering::Relaxed)),
+        0 => leave_roots(),
         value => cpu::set_program_root(value),
     }
+}
+
+/// No program's tables are used. What is flushed after this must not be looked up in the old ones again.
+#[cold]
+#[inline(never)]
+fn leave_roots() {
+    cpu::set_program_root(NO_PROGRAM.load(Ordering::Relaxed));
+    cpu::synchronise();
 }
 
 pub(crate) fn flush_page(identifier: u16, at: u64) {

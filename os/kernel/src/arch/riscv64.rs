@@ -99,6 +99,11 @@ pub(crate) fn kernel_root() -> &'static [Cell<u64>; 512] {
     &boot::ROOT.0
 }
 
+/// What was written into a new root is seen before the root is used: the kernel itself lives by it.
+pub(crate) fn order_root() {
+    cpu::flush_all();
+}
+
 #[inline(always)]
 pub(crate) fn load_root(value: u64) {
     match value {

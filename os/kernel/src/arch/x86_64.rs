@@ -124,6 +124,9 @@ pub(crate) fn kernel_root() -> &'static Page {
     unsafe { &*memory::pointer::<Page>(at) }
 }
 
+/// Writes are seen in their order here.
+pub(crate) fn order_root() {}
+
 #[inline(always)]
 pub(crate) fn load_root(value: u64) {
     let value = match value {

@@ -160,6 +160,12 @@ pub(super) fn zero_block(at: *mut u8) {
     unsafe { asm!("dc zva, {}", in(reg) at, options(nostack, preserves_flags)) }
 }
 
+/// System registers that were written count from now on.
+pub(super) fn synchronise() {
+    // SAFETY: a barrier.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) }
+}
+
 /// What was written until now comes before what is written after, also for the walks of the MMU.
 pub(super) fn order_writes() {
     // SAFETY: a barrier.

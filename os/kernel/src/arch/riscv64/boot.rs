@@ -80,8 +80,10 @@ _start:
 4:  la t0, trap_entry
     csrw stvec, t0
     csrw sscratch, zero
-    li t0, 0x46122
+    li t0, 0xc6722
     csrc sstatus, t0
+    li t0, 2
+    csrw scounteren, t0
     call {begin}
 "#,
     root = sym FIRST_ROOT,
