@@ -156,7 +156,7 @@ fn parse(lines: &[String]) -> Result<Counts> {
             "the count of {name} makes no sense: {row}"
         );
         if *name == "calibration" {
-            per_tick = Some(programs * rounds / ticks);
+            per_tick = Some((programs * rounds + ticks / 2) / ticks);
             continue;
         }
         let per_tick = per_tick.context("the counts begin without a calibration")?;
@@ -203,7 +203,7 @@ mod tests {
     fn what_the_program_prints_becomes_instructions() {
         let lines = [
             "firmware says something",
-            "count: calibration 500 10 2500 50 2",
+            "count: calibration 100000 2000 1100000 22001 2",
             "count: call_reply_0 500 2505 2500 12525 22",
             "count: yield_switch_twice 500 5620 2500 28103 22",
             "count: done",

@@ -38,6 +38,8 @@ const CODE_AT: u64 = 0x40_0000;
 const TABLE_AT: u64 = 0x40_1000;
 const BUFFER_AT: u64 = 0x40_2000;
 const ROUNDS: [u64; 2] = [500, 2500];
+/// Of the loop that makes no call, so many that a tick more or less makes no difference.
+const CALIBRATION_ROUNDS: [u64; 2] = [100_000, 1_100_000];
 /// Longer than anything here takes.
 const SLICE: u64 = 1 << 40;
 /// Slots of a thread's node: its own objects come first.
@@ -201,12 +203,16 @@ impl Bench {
         calls: &[Call],
         instructions: u64,
     ) -> Result<(), Error> {
+        let all_rounds = match calls {
+            [] => CALIBRATION_ROUNDS,
+            _ => ROUNDS,
+        };
         let mut ticks = [0; 2];
-        for (rounds, ticks) in ROUNDS.into_iter().zip(&mut ticks) {
+        for (rounds, ticks) in all_rounds.into_iter().zip(&mut ticks) {
             self.prepare(looper, rounds, calls)?;
             *ticks = self.run(looper)?;
         }
-        let ([r0, r1], [t0, t1]) = (ROUNDS, ticks);
+        let ([r0, r1], [t0, t1]) = (all_rounds, ticks);
         let _ = writeln!(text, "count: {name} {r0} {t0} {r1} {t1} {instructions}");
         Ok(())
     }
