@@ -185,7 +185,7 @@ impl<M: Machine> Kernel<M> {
         &self,
         by: Ref<Thread>,
         slot: Ref<Slot>,
-        [space, address, rights, device]: [u64; 4],
+        [space, address, rights, _]: [u64; 4],
     ) -> Served {
         let place = self.object(slot);
         let Capability::Frame {
@@ -215,11 +215,9 @@ impl<M: Machine> Kernel<M> {
         let space = self.space_at(by, space)?;
         let object = self.object(space);
         let level = u8::from(form.is_large());
-        // Memory of a program can be shared with a device that does not look into caches; registers are never cached.
-        let caching = match (form.is_device(), device & 1 != 0) {
-            (true, _) => Caching::Device,
-            (false, true) => Caching::NonCacheable,
-            (false, false) => Caching::WriteBack,
+        let caching = match form.is_device() {
+            true => Caching::Device,
+            false => Caching::WriteBack,
         };
         if caching != Caching::WriteBack && access.is_executable() {
             return Err(Error::InvalidArgument.into());
