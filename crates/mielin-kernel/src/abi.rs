@@ -5,6 +5,38 @@
 //! only have a ninth, the deadline. It gives back an [`Error`] (0 is success), a [`MessageInfo`], four words and a badge. Which
 //! registers these are: [`registers`](crate::registers).
 
+/// An enum of which every variant has a number, by which programs and the kernel name it.
+macro_rules! numbered {
+    (
+        $(#[$doc:meta])*
+        pub enum $name:ident {
+            $($(#[$variant_doc:meta])* $variant:ident = $number:literal,)*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u64)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant = $number,)*
+        }
+
+        impl $name {
+            /// All of them, in the order of their numbers.
+            pub const ALL: [Self; [$($number,)*].len()] = [$(Self::$variant,)*];
+
+            /// The one with this number, if there is one.
+            #[must_use]
+            #[inline]
+            pub const fn from_number(number: u64) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
 /// Words of a message that travel in registers.
 pub const REGISTER_WORDS: usize = 4;
 
@@ -39,144 +71,97 @@ pub const UNTYPED_BITS_MAX: u8 = 35;
 /// The most objects that one call makes.
 pub const RETYPE_MAX: u64 = 256;
 
-/// A system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum SystemCall {
-    /// Sends a message to an endpoint and waits for the answer.
-    Call = 0,
-    /// Answers whom the reply capability owes an answer, if anybody, and receives the next message.
-    ReplyReceive = 1,
-    /// Sends a message to an endpoint, when somebody takes it.
-    Send = 2,
-    /// Waits for a message of an endpoint, or for a notification.
-    Receive = 3,
-    /// As [`SystemCall::Call`], until a deadline.
-    CallUntil = 4,
-    /// As [`SystemCall::ReplyReceive`], until a deadline.
-    ReplyReceiveUntil = 5,
-    /// As [`SystemCall::Send`], until a deadline. One that has passed sends only if somebody waits.
-    SendUntil = 6,
-    /// As [`SystemCall::Receive`], until a deadline. One that has passed polls.
-    ReceiveUntil = 7,
-    /// Answers whom the reply capability owes an answer.
-    Reply = 8,
-    /// Raises a notification.
-    Signal = 9,
-    /// Gives up the rest of the time slice, or of the budget until it is filled again.
-    Yield = 10,
-    /// Puts a message into a queue.
-    Push = 11,
-    /// Takes a message out of a queue.
-    Pop = 12,
-    /// Has the kernel do something with an object: the label of the message is a [`Method`].
-    Invoke = 13,
-}
-
-impl SystemCall {
-    /// The call with this number.
-    #[must_use]
-    #[inline]
-    pub const fn from_number(number: u64) -> Option<Self> {
-        Some(match number {
-            0 => Self::Call,
-            1 => Self::ReplyReceive,
-            2 => Self::Send,
-            3 => Self::Receive,
-            4 => Self::CallUntil,
-            5 => Self::ReplyReceiveUntil,
-            6 => Self::SendUntil,
-            7 => Self::ReceiveUntil,
-            8 => Self::Reply,
-            9 => Self::Signal,
-            10 => Self::Yield,
-            11 => Self::Push,
-            12 => Self::Pop,
-            13 => Self::Invoke,
-            _ => return None,
-        })
+numbered! {
+    /// A system call.
+    pub enum SystemCall {
+        /// Sends a message to an endpoint and waits for the answer.
+        Call = 0,
+        /// Answers whom the reply capability owes an answer, if anybody, and receives the next message.
+        ReplyReceive = 1,
+        /// Sends a message to an endpoint, when somebody takes it.
+        Send = 2,
+        /// Waits for a message of an endpoint, or for a notification.
+        Receive = 3,
+        /// As [`SystemCall::Call`], until a deadline.
+        CallUntil = 4,
+        /// As [`SystemCall::ReplyReceive`], until a deadline.
+        ReplyReceiveUntil = 5,
+        /// As [`SystemCall::Send`], until a deadline. One that has passed sends only if somebody waits.
+        SendUntil = 6,
+        /// As [`SystemCall::Receive`], until a deadline. One that has passed polls.
+        ReceiveUntil = 7,
+        /// Answers whom the reply capability owes an answer.
+        Reply = 8,
+        /// Raises a notification.
+        Signal = 9,
+        /// Gives up the rest of the time slice, or of the budget until it is filled again.
+        Yield = 10,
+        /// Puts a message into a queue.
+        Push = 11,
+        /// Takes a message out of a queue.
+        Pop = 12,
+        /// Has the kernel do something with an object: the label of the message is a [`Method`].
+        Invoke = 13,
     }
 }
 
-/// Why a system call did not do what was asked. Nothing was changed then, but for what the variant says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Error {
-    /// There is no such system call.
-    UnknownCall = 1,
-    /// No capability is at an address that was given.
-    NoCapability = 2,
-    /// A capability is for another kind of object than the call wants.
-    WrongKind = 3,
-    /// A capability lacks a right.
-    Denied = 4,
-    /// An argument makes no sense.
-    InvalidArgument = 5,
-    /// The deadline has passed. An answer that went before ([`SystemCall::ReplyReceiveUntil`]) has arrived.
-    TimedOut = 6,
-    /// What was waited for is no more: the endpoint, or the reply capability that would have been answered by.
-    Gone = 7,
-    /// Nobody waits for an answer here; or the message was taken by somebody who cannot answer.
-    NoReply = 8,
-    /// The reply capability still owes an answer to somebody else.
-    ReplyInUse = 9,
-    /// The untyped has not so much memory left.
-    NoMemory = 10,
-    /// There is a capability already.
-    SlotTaken = 11,
-    /// An address is not a multiple of what it must be one of, or not a program's.
-    BadAddress = 12,
-    /// Something is mapped there already, or this is mapped already.
-    AlreadyMapped = 13,
-    /// A table of the MMU is missing on the way to the address.
-    NoTable = 14,
-    /// The queue has no room.
-    Full = 15,
-    /// The queue has no message.
-    Empty = 16,
-    /// The object is bound to another.
-    Bound = 17,
-    /// The object is not bound, or lacks what the operation needs.
-    NotBound = 18,
-    /// The kernel's table of such objects is full.
-    NoIdentifier = 19,
-    /// This capability cannot be copied.
-    NotCopyable = 20,
-    /// The wait was ended by whoever controls the thread.
-    Canceled = 21,
+numbered! {
+    /// Why a system call did not do what was asked. Nothing was changed then, but for what the variant says.
+    pub enum Error {
+        /// There is no such system call.
+        UnknownCall = 1,
+        /// No capability is at an address that was given.
+        NoCapability = 2,
+        /// A capability is for another kind of object than the call wants.
+        WrongKind = 3,
+        /// A capability lacks a right.
+        Denied = 4,
+        /// An argument makes no sense.
+        InvalidArgument = 5,
+        /// The deadline has passed. An answer that went before ([`SystemCall::ReplyReceiveUntil`]) has arrived.
+        TimedOut = 6,
+        /// What was waited for is no more: the endpoint, or the reply capability that would have been answered by.
+        Gone = 7,
+        /// Nobody waits for an answer here; or the message was taken by somebody who cannot answer.
+        NoReply = 8,
+        /// The reply capability still owes an answer to somebody else.
+        ReplyInUse = 9,
+        /// The untyped has not so much memory left.
+        NoMemory = 10,
+        /// There is a capability already.
+        SlotTaken = 11,
+        /// An address is not a multiple of what it must be one of, or not a program's.
+        BadAddress = 12,
+        /// Something is mapped there already, or this is mapped already.
+        AlreadyMapped = 13,
+        /// A table of the MMU is missing on the way to the address.
+        NoTable = 14,
+        /// The queue has no room.
+        Full = 15,
+        /// The queue has no message.
+        Empty = 16,
+        /// The object is bound to another.
+        Bound = 17,
+        /// The object is not bound, or lacks what the operation needs.
+        NotBound = 18,
+        /// The kernel's table of such objects is full.
+        NoIdentifier = 19,
+        /// This capability cannot be copied.
+        NotCopyable = 20,
+        /// The wait was ended by whoever controls the thread.
+        Canceled = 21,
+    }
 }
 
 impl Error {
-    /// What a call gave back: 0 is success. `None` for a number that the kernel never gives.
+    /// What a call gave back: 0 is success, and so `None`, as is a number that the kernel never gives.
     #[must_use]
-    pub const fn from_number(number: u64) -> Option<Self> {
-        const ALL: [Error; 21] = [
-            Error::UnknownCall,
-            Error::NoCapability,
-            Error::WrongKind,
-            Error::Denied,
-            Error::InvalidArgument,
-            Error::TimedOut,
-            Error::Gone,
-            Error::NoReply,
-            Error::ReplyInUse,
-            Error::NoMemory,
-            Error::SlotTaken,
-            Error::BadAddress,
-            Error::AlreadyMapped,
-            Error::NoTable,
-            Error::Full,
-            Error::Empty,
-            Error::Bound,
-            Error::NotBound,
-            Error::NoIdentifier,
-            Error::NotCopyable,
-            Error::Canceled,
-        ];
-        if number == 0 || number > ALL.len() as u64 {
-            return None;
+    #[inline]
+    pub const fn from_result(number: u64) -> Option<Self> {
+        match number {
+            0 => None,
+            error => Self::from_number(error),
         }
-        Some(ALL[number as usize - 1])
     }
 }
 
@@ -278,60 +263,35 @@ impl Rights {
     }
 }
 
-/// What untyped memory can become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum ObjectKind {
-    /// Memory of its own, 2^size bytes of it.
-    Untyped = 0,
-    /// A node of 2^size slots for capabilities. Slot 0 is the kernel's.
-    Node = 1,
-    /// Where threads meet for messages.
-    Endpoint = 2,
-    /// A word of bits that can be raised and waited for.
-    Notification = 3,
-    /// A bounded queue of messages, in 2^size bytes.
-    Queue = 4,
-    /// A thread.
-    Thread = 5,
-    /// Which pages a thread sees.
-    AddressSpace = 6,
-    /// A table of the MMU.
-    PageTable = 7,
-    /// A page of 2^size bytes, of those sizes that the MMU has.
-    Frame = 8,
-    /// Time on the processor.
-    SchedulingContext = 9,
-    /// The obligation to answer a caller.
-    Reply = 10,
+numbered! {
+    /// What untyped memory can become.
+    pub enum ObjectKind {
+        /// Memory of its own, 2^size bytes of it.
+        Untyped = 0,
+        /// A node of 2^size slots for capabilities. Slot 0 is the kernel's.
+        Node = 1,
+        /// Where threads meet for messages.
+        Endpoint = 2,
+        /// A word of bits that can be raised and waited for.
+        Notification = 3,
+        /// A bounded queue of messages, in 2^size bytes.
+        Queue = 4,
+        /// A thread.
+        Thread = 5,
+        /// Which pages a thread sees.
+        AddressSpace = 6,
+        /// A table of the MMU.
+        PageTable = 7,
+        /// A page of 2^size bytes, of those sizes that the MMU has.
+        Frame = 8,
+        /// Time on the processor.
+        SchedulingContext = 9,
+        /// The obligation to answer a caller.
+        Reply = 10,
+    }
 }
 
 impl ObjectKind {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
-        Self::Untyped,
-        Self::Node,
-        Self::Endpoint,
-        Self::Notification,
-        Self::Queue,
-        Self::Thread,
-        Self::AddressSpace,
-        Self::PageTable,
-        Self::Frame,
-        Self::SchedulingContext,
-        Self::Reply,
-    ];
-
-    /// The kind with this number.
-    #[must_use]
-    pub const fn from_number(number: u64) -> Option<Self> {
-        if number < Self::ALL.len() as u64 {
-            Some(Self::ALL[number as usize])
-        } else {
-            None
-        }
-    }
-
     /// The object's bytes as a power of two, for the size that was given. `None` if there is no such size.
     #[must_use]
     pub const fn bits(self, size: u8) -> Option<u8> {
@@ -382,145 +342,83 @@ impl Retype {
     }
 }
 
-/// What the kernel does with an object, by [`SystemCall::Invoke`]: the words of the message are its arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Method {
-    /// Untyped: makes objects. Words: a [`Retype`], the address of the node that gets the capabilities, the index of the first.
-    Retype = 0,
-    /// Node: copies a capability into the slot with an index. Words: index, address of what is copied.
-    Copy = 1,
-    /// Node: copies with fewer rights or with a badge. Words: index, address, rights, badge. A badge of 0 keeps the one that is there; for
-    /// a scheduling control the badge is the highest priority, and for I/O ports the first port and the last (first << 16 | last), and
-    /// 0 keeps these, too: there are no copies for priority 0 or port 0 alone.
-    Mint = 2,
-    /// Node: moves a capability from an address, out of a node that may be changed, too. Words: index, address.
-    Move = 3,
-    /// Node: empties a slot. Words: index.
-    Delete = 4,
-    /// Node: deletes all that was derived from the capability in a slot. Words: index. If the node's own address is lost with it,
-    /// the error is [`Error::NoCapability`], and something may be left.
-    Revoke = 5,
-    /// Thread: gives it one of its capabilities. Words: a [`ThreadSlot`], address, and for the buffer its offset in the page.
-    Equip = 6,
-    /// Thread: sets a register. Words: register, value.
-    WriteRegister = 7,
-    /// Thread: reads a register. Words: register. Gives the value.
-    ReadRegister = 8,
-    /// Thread: has it run, if it can.
-    Resume = 9,
-    /// Thread: has it stop.
-    Suspend = 10,
-    /// Thread: sets its priority. Words: priority, address of a control that allows it, 1 if the thread uses the floating-point unit.
-    SetPriority = 11,
-    /// Thread: has a notification come as a message to whatever it receives from. Words: address, or 0 to unbind.
-    BindNotification = 12,
-    /// Scheduling control: sets a context's time. Words: address of the context, budget and period in ticks; a period of 0 is
-    /// a time slice, without limit. A budget has 10 microseconds at least.
-    Configure = 13,
-    /// Scheduling context: gives its time to a thread. Words: address, or 0 to unbind.
-    BindThread = 14,
-    /// Scheduling context: how many ticks it has consumed.
-    Consumed = 15,
-    /// Page table, frame: maps it. Words: address of the space, virtual address, and for frames rights, and 1 for a device's memory.
-    Map = 16,
-    /// Page table, frame: unmaps it.
-    Unmap = 17,
-    /// Frame: where it is. Gives the physical address, for devices that read and write memory themselves.
-    Address = 18,
-    /// Interrupt control: makes a capability for a line. Words: line, node, index.
-    Claim = 19,
-    /// Interrupt: has it raise a notification. Words: address, or 0 to unbind.
-    BindInterrupt = 20,
-    /// Interrupt: it may come again.
-    Acknowledge = 21,
-    /// Queue: has a notification raised when it has something (words: 0, address) or room again (1, address).
-    BindQueue = 22,
-    /// I/O ports: reads. Words: port, bytes. Gives the value.
-    ReadPort = 23,
-    /// I/O ports: writes. Words: port, bytes, value.
-    WritePort = 24,
-    /// Untyped: where it is. Gives the physical address, size and how much of it is used.
-    Describe = 25,
-    /// Power: ends the machine. Words: 0 if all went well, else 1.
-    ShutDown = 26,
-}
-
-impl Method {
-    /// The method with this number.
-    #[must_use]
-    pub const fn from_number(number: u64) -> Option<Self> {
-        const ALL: [Method; 27] = [
-            Method::Retype,
-            Method::Copy,
-            Method::Mint,
-            Method::Move,
-            Method::Delete,
-            Method::Revoke,
-            Method::Equip,
-            Method::WriteRegister,
-            Method::ReadRegister,
-            Method::Resume,
-            Method::Suspend,
-            Method::SetPriority,
-            Method::BindNotification,
-            Method::Configure,
-            Method::BindThread,
-            Method::Consumed,
-            Method::Map,
-            Method::Unmap,
-            Method::Address,
-            Method::Claim,
-            Method::BindInterrupt,
-            Method::Acknowledge,
-            Method::BindQueue,
-            Method::ReadPort,
-            Method::WritePort,
-            Method::Describe,
-            Method::ShutDown,
-        ];
-        if number < ALL.len() as u64 {
-            Some(ALL[number as usize])
-        } else {
-            None
-        }
+numbered! {
+    /// What the kernel does with an object, by [`SystemCall::Invoke`]: the words of the message are its arguments.
+    pub enum Method {
+        /// Untyped: makes objects. Words: a [`Retype`], the address of the node that gets the capabilities, the index of the first.
+        Retype = 0,
+        /// Node: copies a capability into the slot with an index. Words: index, address of what is copied.
+        Copy = 1,
+        /// Node: copies with fewer rights or with a badge. Words: index, address, rights, badge. A badge of 0 keeps the one that is there; for
+        /// a scheduling control the badge is the highest priority, and for I/O ports the first port and the last (first << 16 | last), and
+        /// 0 keeps these, too: there are no copies for priority 0 or port 0 alone.
+        Mint = 2,
+        /// Node: moves a capability from an address, out of a node that may be changed, too. Words: index, address.
+        Move = 3,
+        /// Node: empties a slot. Words: index.
+        Delete = 4,
+        /// Node: deletes all that was derived from the capability in a slot. Words: index. If the node's own address is lost with it,
+        /// the error is [`Error::NoCapability`], and something may be left.
+        Revoke = 5,
+        /// Thread: gives it one of its capabilities. Words: a [`ThreadSlot`], address, and for the buffer its offset in the page.
+        Equip = 6,
+        /// Thread: sets a register. Words: register, value.
+        WriteRegister = 7,
+        /// Thread: reads a register. Words: register. Gives the value.
+        ReadRegister = 8,
+        /// Thread: has it run, if it can.
+        Resume = 9,
+        /// Thread: has it stop.
+        Suspend = 10,
+        /// Thread: sets its priority. Words: priority, address of a control that allows it, 1 if the thread uses the floating-point unit.
+        SetPriority = 11,
+        /// Thread: has a notification come as a message to whatever it receives from. Words: address, or 0 to unbind.
+        BindNotification = 12,
+        /// Scheduling control: sets a context's time. Words: address of the context, budget and period in ticks; a period of 0 is
+        /// a time slice, without limit. A budget has 10 microseconds at least.
+        Configure = 13,
+        /// Scheduling context: gives its time to a thread. Words: address, or 0 to unbind.
+        BindThread = 14,
+        /// Scheduling context: how many ticks it has consumed.
+        Consumed = 15,
+        /// Page table, frame: maps it. Words: address of the space, virtual address, and for frames rights.
+        Map = 16,
+        /// Page table, frame: unmaps it.
+        Unmap = 17,
+        /// Frame: where it is. Gives the physical address, for devices that read and write memory themselves.
+        Address = 18,
+        /// Interrupt control: makes a capability for a line. Words: line, node, index.
+        Claim = 19,
+        /// Interrupt: has it raise a notification. Words: address, or 0 to unbind.
+        BindInterrupt = 20,
+        /// Interrupt: it may come again.
+        Acknowledge = 21,
+        /// Queue: has a notification raised when it has something (words: 0, address) or room again (1, address).
+        BindQueue = 22,
+        /// I/O ports: reads. Words: port, bytes. Gives the value.
+        ReadPort = 23,
+        /// I/O ports: writes. Words: port, bytes, value.
+        WritePort = 24,
+        /// Untyped: where it is. Gives the physical address, size and how much of it is used.
+        Describe = 25,
+        /// Power: ends the machine. Words: 0 if all went well, else 1.
+        ShutDown = 26,
     }
 }
 
-/// The capabilities that a thread itself has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum ThreadSlot {
-    /// The node in which its addresses of capabilities are looked up.
-    Node = 0,
-    /// What it sees of memory.
-    AddressSpace = 1,
-    /// The page with its message buffer.
-    Buffer = 2,
-    /// The endpoint that is told of its faults.
-    FaultEndpoint = 3,
-    /// The endpoint that is told when its budget is used up.
-    TimeoutEndpoint = 4,
-}
-
-impl ThreadSlot {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Node,
-        Self::AddressSpace,
-        Self::Buffer,
-        Self::FaultEndpoint,
-        Self::TimeoutEndpoint,
-    ];
-
-    /// The slot with this number.
-    #[must_use]
-    pub const fn from_number(number: u64) -> Option<Self> {
-        if number < Self::ALL.len() as u64 {
-            Some(Self::ALL[number as usize])
-        } else {
-            None
-        }
+numbered! {
+    /// The capabilities that a thread itself has.
+    pub enum ThreadSlot {
+        /// The node in which its addresses of capabilities are looked up.
+        Node = 0,
+        /// What it sees of memory.
+        AddressSpace = 1,
+        /// The page with its message buffer.
+        Buffer = 2,
+        /// The endpoint that is told of its faults.
+        FaultEndpoint = 3,
+        /// The endpoint that is told when its budget is used up.
+        TimeoutEndpoint = 4,
     }
 }
 
@@ -534,18 +432,18 @@ pub const FAULT_LABEL: u64 = 0xffff_ffff_0001;
 /// the raised bits as the badge.
 pub const NOTIFICATION_LABEL: u64 = 0xffff_ffff_0002;
 
-/// What a thread has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum FaultKind {
-    /// It used memory that it may not use so.
-    Page = 1,
-    /// It executed something that it may not.
-    Instruction = 2,
-    /// It has used up its budget.
-    Budget = 3,
-    /// It came upon a breakpoint.
-    Breakpoint = 4,
+numbered! {
+    /// What a thread has done.
+    pub enum FaultKind {
+        /// It used memory that it may not use so.
+        Page = 1,
+        /// It executed something that it may not.
+        Instruction = 2,
+        /// It has used up its budget.
+        Budget = 3,
+        /// It came upon a breakpoint.
+        Breakpoint = 4,
+    }
 }
 
 /// What the first thread gets from the kernel: where its capabilities are, and what they are for.

@@ -5,6 +5,8 @@
 //! slot 0, where it still keeps the memory from being used again, and the node joins a list of dying ones, which is worked
 //! off slot by slot.
 
+use core::cell::Cell;
+
 use crate::abi::{Error, ThreadSlot};
 use crate::capability::Capability;
 use crate::derivation;
@@ -54,9 +56,7 @@ impl<M: Machine> Kernel<M> {
         while let Some(node) = self.dying.get() {
             let header = self.object(node);
             let Capability::Dying { bits, next, left } = header.capability() else {
-                // Only `end_node` puts nodes into the list.
-                self.dying.set(None);
-                return Ok(());
+                unreachable!("only `end_node` puts nodes into the list");
             };
             if left <= 1 {
                 self.dying.set(next);
@@ -94,22 +94,22 @@ impl<M: Machine> Kernel<M> {
                 return Ok(());
             }
             Capability::Endpoint { endpoint, .. } => {
-                let object = self.object(endpoint);
-                if object.count.get() == 1 {
+                let count = &self.object(endpoint).count;
+                // What can stop comes while the capability is still there.
+                if count.get() == 1 {
                     self.end_endpoint(endpoint)?;
                 }
-                object.count.set(object.count.get() - 1);
-                if object.count.get() == 0 {
+                if is_last(count) {
                     self.machine.remove(endpoint);
                 }
             }
             Capability::Notification { notification, .. } => {
-                let object = self.object(notification);
-                if object.count.get() == 1 {
+                let count = &self.object(notification).count;
+                // What can stop comes while the capability is still there.
+                if count.get() == 1 {
                     self.end_notification(notification)?;
                 }
-                object.count.set(object.count.get() - 1);
-                if object.count.get() == 0 {
+                if is_last(count) {
                     self.machine.remove(notification);
                 }
             }
@@ -120,20 +120,13 @@ impl<M: Machine> Kernel<M> {
                 }
             }
             Capability::Thread { thread } => {
-                let object = self.object(thread);
-                object.count.set(object.count.get() - 1);
-                if object.count.get() == 0 {
-                    // It is taken out first: the thread's own slots can hold no capability for it.
-                    self.take_out(slot);
-                    return self.end_thread(thread);
+                if is_last(&self.object(thread).count) {
+                    self.end_thread(thread);
                 }
             }
             Capability::Queue { queue, .. } => {
-                let object = self.object(queue);
-                object.count.set(object.count.get() - 1);
-                if object.count.get() == 0 {
-                    self.take_out(slot);
-                    return self.end_queue(queue);
+                if is_last(&self.object(queue).count) {
+                    self.end_queue(queue);
                 }
             }
             Capability::AddressSpace { space } => self.release_space(space),
@@ -146,16 +139,12 @@ impl<M: Machine> Kernel<M> {
             }
             Capability::BufferOf { thread, .. } => self.object(thread).buffer.set(0),
             Capability::SchedulingContext { context } => {
-                let object = self.object(context);
-                object.count.set(object.count.get() - 1);
-                if object.count.get() == 0 {
+                if is_last(&self.object(context).count) {
                     self.end_context(context);
                 }
             }
             Capability::Reply { reply } => {
-                let object = self.object(reply);
-                object.count.set(object.count.get() - 1);
-                if object.count.get() == 0 {
+                if is_last(&self.object(reply).count) {
                     self.end_reply(reply);
                 }
             }
@@ -196,7 +185,7 @@ impl<M: Machine> Kernel<M> {
     fn release_node(&self, node: Ref<Slot>) -> bool {
         let header = self.object(node);
         let Capability::Header { count, bits } = header.capability() else {
-            return false;
+            unreachable!("a node that has capabilities is not dying");
         };
         let count = count - 1;
         header.set(Capability::Header { count, bits });
@@ -239,7 +228,7 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    fn end_thread(&self, thread: Ref<Thread>) -> Served {
+    fn end_thread(&self, thread: Ref<Thread>) {
         self.cancel(thread);
         self.unbind_notification(thread);
         if let Some(context) = self.object(thread).context.take() {
@@ -256,7 +245,6 @@ impl<M: Machine> Kernel<M> {
             self.machine.remove(thread::slot(thread, which));
         }
         self.machine.remove(thread);
-        Ok(())
     }
 
     /// Empties a slot of the kernel's own. It does not stop: only the last capability of an endpoint or a notification could, and only
@@ -265,7 +253,7 @@ impl<M: Machine> Kernel<M> {
         while let Err(Stop::Again) = self.empty(slot) {}
     }
 
-    fn end_queue(&self, queue: Ref<Queue>) -> Served {
+    fn end_queue(&self, queue: Ref<Queue>) {
         let slots = [queues::HAS_MESSAGE, queues::HAS_ROOM];
         for which in slots {
             self.empty_own(queues::slot(queue, which));
@@ -277,17 +265,13 @@ impl<M: Machine> Kernel<M> {
             self.machine.remove::<Entry>(queues::entry(queue, index));
         }
         self.machine.remove(queue);
-        Ok(())
     }
 
     fn release_space(&self, space: Ref<AddressSpace>) {
-        let object = self.object(space);
-        object.count.set(object.count.get() - 1);
-        if object.count.get() > 0 {
-            return;
+        if is_last(&self.object(space).count) {
+            self.end_space(space);
+            self.machine.remove(space);
         }
-        self.end_space(space);
-        self.machine.remove(space);
     }
 
     /// A thread loses the time, and so do those who lent it.
@@ -316,4 +300,10 @@ impl<M: Machine> Kernel<M> {
         }
         self.machine.remove(reply);
     }
+}
+
+/// One capability less for an object. Whether it was the last.
+fn is_last(count: &Cell<u32>) -> bool {
+    count.set(count.get() - 1);
+    count.get() == 0
 }

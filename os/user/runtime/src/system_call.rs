@@ -111,7 +111,7 @@ pub fn make_numbered(number: u64, arguments: &Arguments) -> Result<Received, Err
             options(nostack),
         );
     }
-    match Error::from_number(error) {
+    match Error::from_result(error) {
         None => Ok(Received {
             info: MessageInfo(info),
             words: [w0, w1, w2, w3],
