@@ -8,6 +8,9 @@
 
 mod arch;
 mod archive;
+#[cfg(not(target_arch = "x86_64"))]
+mod floats;
+mod image;
 mod memory;
 mod port;
 mod regions;

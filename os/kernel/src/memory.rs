@@ -2,8 +2,6 @@
 
 use core::ptr;
 
-#[cfg(not(target_arch = "x86_64"))]
-use mielin_kernel::{FLOATS_AT, FLOATS_BYTES, Thread};
 use mielin_kernel::{Object, Ref};
 
 use crate::arch;
@@ -28,14 +26,6 @@ pub(crate) fn object<'a, T: Object>(at: Ref<T>) -> &'a T {
 pub(crate) fn place<T: Object>(at: Ref<T>) {
     // SAFETY: as for `object`; nothing is there yet, or something that ended.
     unsafe { pointer::<T>(at.address()).write(T::fresh()) }
-}
-
-/// Zeroes where a new thread's floating-point registers are kept.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn clear_floats(thread: Ref<Thread>) {
-    let at = thread.address() + FLOATS_AT;
-    // SAFETY: a thread's memory has these bytes for the port, and no Rust object is there.
-    unsafe { ptr::write_bytes(pointer::<u8>(at), 0, FLOATS_BYTES as usize) }
 }
 
 /// Zeroes memory that is to become a program's.

@@ -1,5 +1,7 @@
 //! Which memory nobody uses.
 
+#[cfg(not(target_arch = "x86_64"))]
+use mielin_hal::{DeviceTree, Node};
 use mielin_kernel::Region;
 
 const MAX: usize = 64;
@@ -36,6 +38,34 @@ impl Regions {
         if begin < end && self.len < MAX {
             self.list[self.len] = Region { begin, end, device };
             self.len += 1;
+        }
+    }
+
+    /// Adds the memory that a device tree tells of, up to an address. What it names twice is there once.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn add_memory(&mut self, tree: DeviceTree<'_>, limit: u64) {
+        for (begin, len) in tree.memory() {
+            let end = begin.saturating_add(len).min(limit);
+            self.remove(begin, end);
+            self.add(begin, end, false);
+        }
+    }
+
+    /// Takes out what firmware keeps for itself.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn remove_reserved(&mut self, tree: DeviceTree<'_>) {
+        if let Some(reserved) = tree.find("/reserved-memory") {
+            for node in reserved.children() {
+                self.remove_registers(node, reserved);
+            }
+        }
+    }
+
+    /// Takes out what a node of a device tree has, of memory or registers.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(crate) fn remove_registers(&mut self, node: Node<'_>, parent: Node<'_>) {
+        for (begin, len) in node.regions(&parent) {
+            self.remove(begin, begin.saturating_add(len));
         }
     }
 

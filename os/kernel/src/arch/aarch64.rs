@@ -12,10 +12,12 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use mielin_hal::drivers::{Conduit, GicV2, GicV3, Kernel, Pl011, Psci, Registers, Semihosting};
 use mielin_hal::{InterruptController, Outcome, Shutdown};
-use mielin_kernel::{FLOATS_AT, Ref, Thread};
+use mielin_kernel::{Ref, Thread};
 
+use crate::floats::Floats;
 use crate::memory;
 
+pub(crate) use self::cpu::{floats_off, floats_on, load_floats, save_floats};
 pub(crate) use mielin_hal::paging::Stage1 as Mmu;
 
 /// Where all of physical memory is mapped: the beginning of the upper half.
@@ -55,10 +57,7 @@ impl Gic {
 
 /// What this processor has in hand.
 struct Cpu {
-    /// Whose floating-point registers are in the unit.
-    floats_of: Cell<Option<Ref<Thread>>>,
-    /// Whether programs may use the unit now.
-    floats_on: Cell<bool>,
+    floats: Floats,
     gic: Cell<Option<Gic>>,
 }
 
@@ -66,8 +65,7 @@ struct Cpu {
 unsafe impl Sync for Cpu {}
 
 static CPU: Cpu = Cpu {
-    floats_of: Cell::new(None),
-    floats_on: Cell::new(false),
+    floats: Floats::new(),
     gic: Cell::new(None),
 };
 
@@ -228,45 +226,9 @@ pub(crate) fn port(_: u16, _: u8, _: Option<u32>) -> Option<u32> {
 }
 
 pub(crate) fn begin_thread(thread: Ref<Thread>) {
-    memory::clear_floats(thread);
+    Floats::begin_thread(thread);
 }
 
 pub(crate) fn forget(thread: Ref<Thread>) {
-    if CPU.floats_of.get() == Some(thread) {
-        CPU.floats_of.set(None);
-    }
-}
-
-/// Gives the floating-point unit to a thread that uses it, and takes it from the others. Registers stay in the unit until
-/// somebody else needs it: those who may not use it cannot see them.
-#[inline(always)]
-fn arrange_floats(thread: Ref<Thread>) {
-    let object: &Thread = memory::object(thread);
-    if object.uses_floats() {
-        if CPU.floats_of.get() != Some(thread) || !CPU.floats_on.get() {
-            exchange_floats(thread);
-        }
-    } else if CPU.floats_on.get() {
-        CPU.floats_on.set(false);
-        cpu::floats_off();
-    }
-}
-
-#[cold]
-fn exchange_floats(thread: Ref<Thread>) {
-    if !CPU.floats_on.replace(true) {
-        cpu::floats_on();
-    }
-    if CPU.floats_of.get() == Some(thread) {
-        return;
-    }
-    if let Some(owner) = CPU.floats_of.replace(Some(thread)) {
-        cpu::save_floats(floats(owner));
-    }
-    cpu::load_floats(floats(thread));
-}
-
-/// Where a thread's floating-point registers are kept.
-fn floats(thread: Ref<Thread>) -> *mut u64 {
-    memory::pointer(thread.address() + FLOATS_AT)
+    CPU.floats.forget(thread);
 }

@@ -12,10 +12,11 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mielin_hal::drivers::{Ns16550, Plic, Registers, SifiveTest};
 use mielin_hal::{InterruptController, Outcome, Shutdown};
-use mielin_kernel::{FLOATS_AT, Ref, Thread};
+use mielin_kernel::{Ref, Thread};
 
-use crate::memory;
+use crate::floats::Floats;
 
+pub(crate) use self::cpu::{floats_off, floats_on, load_floats, save_floats};
 pub(crate) use crate::memory::clear;
 pub(crate) use mielin_hal::paging::Sv39 as Mmu;
 
@@ -33,10 +34,7 @@ const FINISHER: u64 = 0x10_0000;
 
 /// What this processor has in hand.
 struct Cpu {
-    /// Whose floating-point registers are in the unit.
-    floats_of: Cell<Option<Ref<Thread>>>,
-    /// Whether programs may use the unit now.
-    floats_on: Cell<bool>,
+    floats: Floats,
     plic: Cell<Option<Plic>>,
 }
 
@@ -44,8 +42,7 @@ struct Cpu {
 unsafe impl Sync for Cpu {}
 
 static CPU: Cpu = Cpu {
-    floats_of: Cell::new(None),
-    floats_on: Cell::new(false),
+    floats: Floats::new(),
     plic: Cell::new(None),
 };
 
@@ -147,44 +144,9 @@ pub(crate) fn port(_: u16, _: u8, _: Option<u32>) -> Option<u32> {
 }
 
 pub(crate) fn begin_thread(thread: Ref<Thread>) {
-    memory::clear_floats(thread);
+    Floats::begin_thread(thread);
 }
 
 pub(crate) fn forget(thread: Ref<Thread>) {
-    if CPU.floats_of.get() == Some(thread) {
-        CPU.floats_of.set(None);
-    }
-}
-
-/// Gives the floating-point unit to a thread that uses it, and takes it from the others. Registers stay in the unit until
-/// somebody else needs it: those who may not use it cannot see them.
-#[inline(always)]
-fn arrange_floats(thread: Ref<Thread>) {
-    let object: &Thread = memory::object(thread);
-    if object.uses_floats() {
-        if CPU.floats_of.get() != Some(thread) || !CPU.floats_on.get() {
-            exchange_floats(thread);
-        }
-    } else if CPU.floats_on.get() {
-        CPU.floats_on.set(false);
-        cpu::floats_off();
-    }
-}
-
-#[cold]
-fn exchange_floats(thread: Ref<Thread>) {
-    CPU.floats_on.set(true);
-    cpu::floats_on();
-    if CPU.floats_of.get() == Some(thread) {
-        return;
-    }
-    if let Some(owner) = CPU.floats_of.replace(Some(thread)) {
-        cpu::save_floats(floats(owner));
-    }
-    cpu::load_floats(floats(thread));
-}
-
-/// Where a thread's floating-point registers are kept.
-fn floats(thread: Ref<Thread>) -> *mut u64 {
-    memory::pointer(thread.address() + FLOATS_AT)
+    CPU.floats.forget(thread);
 }

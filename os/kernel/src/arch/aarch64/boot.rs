@@ -12,6 +12,7 @@ use mielin_kernel::{Given, Region, SPACES_MAX};
 use super::{
     ASK_FIRMWARE, CPU, Gic, Mmu, NO_PROGRAM, PHYSICAL_MAP, SHARED_FIRST, TIMER_LINE, cpu, entry,
 };
+use crate::image::Image;
 use crate::memory;
 use crate::regions::Regions;
 use crate::start::{Found, start};
@@ -170,29 +171,21 @@ exchange_map:
 );
 
 unsafe extern "C" {
-    static __kernel_begin: u8;
-    static __text_begin: u8;
-    static __text_end: u8;
-    static __data_begin: u8;
-    static __guard: u8;
-    static __kernel_end: u8;
-
     fn exchange_map(kernel: u64, program: u64, translation: u64, control: u64);
 }
 
-fn address(symbol: *const u8) -> u64 {
-    symbol.addr() as u64
-}
-
 extern "C" fn begin() -> ! {
-    let bytes = firmware_bytes();
+    let image = Image::here();
+    let (kernel_begin, kernel_end) = (image.begin - OFFSET, image.end - OFFSET);
+    let bytes = firmware_bytes(kernel_begin);
     let Ok(tree) = DeviceTree::new(bytes) else {
         panic!("the device tree at {MEMORY_BEGIN:#x} is none");
     };
     let tree_end = MEMORY_BEGIN + bytes.len() as u64;
-    let kernel_begin = address(&raw const __kernel_begin) - OFFSET;
-    let kernel_end = address(&raw const __kernel_end) - OFFSET;
-    let mut free = memory_of(tree);
+    let mut free = Regions::none();
+    free.add_memory(tree, PHYSICAL_END);
+    // What is before is devices', whatever the tree says.
+    free.remove(0, MEMORY_BEGIN);
     let memory = free.as_slice();
     assert!(
         memory
@@ -200,7 +193,7 @@ extern "C" fn begin() -> ! {
             .any(|part| part.begin <= MEMORY_BEGIN && kernel_end <= part.end),
         "by the device tree there is no memory from {MEMORY_BEGIN:#x} to {kernel_end:#x}, where the kernel lies"
     );
-    make_map(memory);
+    make_map(memory, &image);
     cpu::begin();
     let method = tree.find("/psci").and_then(|node| node.text("method"));
     ASK_FIRMWARE.store(method == Some("smc"), Ordering::Relaxed);
@@ -209,11 +202,7 @@ extern "C" fn begin() -> ! {
     assert!(hz != 0, "firmware has not said how fast the clock is");
     free.remove(MEMORY_BEGIN, tree_end);
     free.remove(kernel_begin, kernel_end);
-    if let Some(reserved) = tree.find("/reserved-memory") {
-        reserved
-            .children()
-            .for_each(|node| take_out(&mut free, node, reserved));
-    }
+    free.remove_reserved(tree);
     free.add(0x1000, MEMORY_BEGIN, true);
     interrupts(tree, &mut free);
 
@@ -232,42 +221,10 @@ extern "C" fn begin() -> ! {
     entry::leave()
 }
 
-/// The memory that the kernel sees.
-fn memory_of(tree: DeviceTree<'_>) -> Regions {
-    let mut memory = Regions::none();
-    for (begin, len) in tree.memory() {
-        let end = begin.saturating_add(len).min(PHYSICAL_END);
-        // What is named twice is there once.
-        memory.remove(begin, end);
-        memory.add(begin.max(MEMORY_BEGIN), end, false);
-    }
-    memory
-}
-
-/// Makes the map that stays: code is executable only, constants are for reading, and all else is for writing.
-fn make_map(memory: &[Region]) {
+/// Makes the map that stays.
+fn make_map(memory: &[Region], image: &Image) {
     let mut map = Map::new(&ROOT, &SPARE, OFFSET);
-    let at = |symbol| address(symbol);
-    let (text, text_end) = (at(&raw const __text_begin), at(&raw const __text_end));
-    let (data, guard, end) = (
-        at(&raw const __data_begin),
-        at(&raw const __guard),
-        at(&raw const __kernel_end),
-    );
-    let mut add = |begin: u64, end: u64, access| {
-        map.add(
-            begin,
-            begin - OFFSET,
-            end - begin,
-            access,
-            Caching::WriteBack,
-        );
-    };
-    add(text, text_end, Access::ReadExecute);
-    add(text_end, data, Access::Read);
-    add(data, guard, Access::ReadWrite);
-    // The stack, which grows down to a page that is not there.
-    add(guard + 4096, end, Access::ReadWrite);
+    image.map(&mut map, OFFSET);
     let mut show = |begin: u64, end: u64, caching| {
         if begin < end {
             let bytes = end - begin;
@@ -283,8 +240,16 @@ fn make_map(memory: &[Region]) {
     show(0, MEMORY_BEGIN, Caching::Device);
     // All of memory, less the kernel's code and constants.
     for part in memory {
-        show(part.begin, part.end.min(text - OFFSET), Caching::WriteBack);
-        show(part.begin.max(data - OFFSET), part.end, Caching::WriteBack);
+        show(
+            part.begin,
+            part.end.min(image.text - OFFSET),
+            Caching::WriteBack,
+        );
+        show(
+            part.begin.max(image.data - OFFSET),
+            part.end,
+            Caching::WriteBack,
+        );
     }
 
     let processor = Supervisor::detect();
@@ -313,7 +278,7 @@ fn make_map(memory: &[Region]) {
 }
 
 /// The bytes of the device tree, which the emulator puts at the beginning of memory: its second word is their number.
-fn firmware_bytes() -> &'static [u8] {
+fn firmware_bytes(kernel_begin: u64) -> &'static [u8] {
     let first = memory::pointer::<[u32; 2]>(MEMORY_BEGIN);
     // SAFETY: the address is in the map of all memory, and nothing but the emulator has written there.
     let [magic, len] = unsafe { first.read() }.map(u32::from_be);
@@ -321,9 +286,8 @@ fn firmware_bytes() -> &'static [u8] {
         magic == 0xd00d_feed,
         "there is no device tree at {MEMORY_BEGIN:#x}, where memory begins: the machine is not started as by QEMU's -kernel"
     );
-    let room = address(&raw const __kernel_begin) - OFFSET - MEMORY_BEGIN;
     assert!(
-        u64::from(len) <= room,
+        u64::from(len) <= kernel_begin - MEMORY_BEGIN,
         "a device tree of {len} bytes is none"
     );
     // SAFETY: as above; nothing writes there, since it is taken out of what programs get.
@@ -339,9 +303,10 @@ fn interrupts(tree: DeviceTree<'_>, free: &mut Regions) {
     else {
         panic!("the device tree has no interrupt controller of version 2 or 3");
     };
-    take_out(free, node, root);
+    free.remove_registers(node, root);
     // Its parts: what sends and translates messages of devices.
-    node.children().for_each(|part| take_out(free, part, node));
+    node.children()
+        .for_each(|part| free.remove_registers(part, node));
     let mut regions = node.regions(&root);
     let (Some(first), Some(second)) = (regions.next(), regions.next()) else {
         panic!("the interrupt controller has too few registers");
@@ -382,13 +347,6 @@ fn version(node: Node<'_>) -> Option<Version> {
         "arm,gic-v3" => Some(Version::Three),
         _ => None,
     })
-}
-
-/// Takes what a node has out of what programs get.
-fn take_out(free: &mut Regions, node: Node<'_>, parent: Node<'_>) {
-    for (begin, len) in node.regions(&parent) {
-        free.remove(begin, begin.saturating_add(len));
-    }
 }
 
 /// The line of the virtual timer.

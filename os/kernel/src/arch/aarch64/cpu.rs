@@ -195,12 +195,12 @@ pub(super) fn publish_code(at: u64, bytes: u64) {
 }
 
 /// Programs may use the floating-point unit.
-pub(super) fn floats_on() {
+pub(crate) fn floats_on() {
     write!("cpacr_el1", FLOATS_FOR_ALL);
 }
 
 /// Programs that use the unit fault. The kernel can save its registers still.
-pub(super) fn floats_off() {
+pub(crate) fn floats_off() {
     write!("cpacr_el1", FLOATS_FOR_KERNEL);
 }
 
@@ -264,20 +264,20 @@ load_floats:
 mod floats {
     unsafe extern "C" {
         /// Writes 32 registers of 16 bytes, FPCR and FPSR.
-        pub(super) fn save_floats(to: *mut u64);
+        pub(crate) fn save_floats(to: *mut u64);
         /// Reads them.
-        pub(super) fn load_floats(from: *const u64);
+        pub(crate) fn load_floats(from: *const u64);
     }
 }
 
 /// Writes the floating-point registers to 66 words.
-pub(super) fn save_floats(to: *mut u64) {
+pub(crate) fn save_floats(to: *mut u64) {
     // SAFETY: callers pass the place of a thread for them.
     unsafe { floats::save_floats(to) }
 }
 
 /// Reads them.
-pub(super) fn load_floats(from: *mut u64) {
+pub(crate) fn load_floats(from: *mut u64) {
     // SAFETY: as for `save_floats`; the kernel itself uses none of them.
     unsafe { floats::load_floats(from) }
 }

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use mielin_kernel::abi::{FaultKind, MessageInfo};
 use mielin_kernel::{Fault, Registers, Request, Thread};
 
-use super::{TIMER_LINE, arrange_floats, claim_line, complete_line, cpu, is_ending, silence_alarm};
+use super::{CPU, TIMER_LINE, claim_line, complete_line, cpu, is_ending, silence_alarm};
 use crate::memory;
 use crate::port::kernel;
 
@@ -255,7 +255,7 @@ fn next() -> *const Registers {
         Some(thread) => thread,
         None => rest(),
     };
-    arrange_floats(thread);
+    CPU.floats.arrange(thread);
     memory::pointer::<Registers>(thread.address())
 }
 

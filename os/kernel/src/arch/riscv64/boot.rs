@@ -9,6 +9,7 @@ use mielin_hal::{CpuFeature, DeviceTree, HardwareCapabilities, Node};
 use mielin_kernel::{Given, SPACES_MAX};
 
 use super::{CPU, KERNEL_SATP, Mmu, OWN_ALARM, PHYSICAL_MAP, cpu, entry};
+use crate::image::Image;
 use crate::memory;
 use crate::regions::Regions;
 use crate::start::{Found, start};
@@ -94,21 +95,9 @@ _start:
 /// The root of the first map.
 static FIRST_ROOT: Table = Table::empty();
 
-unsafe extern "C" {
-    static __kernel_begin: u8;
-    static __text_begin: u8;
-    static __text_end: u8;
-    static __data_begin: u8;
-    static __guard: u8;
-    static __kernel_end: u8;
-}
-
-fn address(symbol: *const u8) -> u64 {
-    symbol.addr() as u64
-}
-
 extern "C" fn begin(processor: u64, tree_at: u64) -> ! {
-    make_map();
+    let image = Image::here();
+    make_map(&image);
     let bytes = firmware_bytes(tree_at);
     let Ok(tree) = DeviceTree::new(bytes) else {
         panic!("firmware has passed no device tree at {tree_at:#x}");
@@ -125,24 +114,12 @@ extern "C" fn begin(processor: u64, tree_at: u64) -> ! {
         panic!("the device tree does not say how fast the clock is");
     };
     let tree_end = tree_at + bytes.len() as u64;
-    let kernel_begin = address(&raw const __kernel_begin) - OFFSET;
-    let kernel_end = address(&raw const __kernel_end) - OFFSET;
     let mut free = Regions::none();
-    for (begin, len) in tree.memory() {
-        let end = begin.saturating_add(len);
-        free.add(begin, end.min(PHYSICAL_END), false);
-    }
+    free.add_memory(tree, PHYSICAL_END);
     // What is before the kernel is firmware's.
-    free.remove(MEMORY_BEGIN, kernel_end);
+    free.remove(MEMORY_BEGIN, image.end - OFFSET);
     free.remove(tree_at, tree_end);
-    if let (Some(parent), Some(reserved)) = (Some(tree.root()), tree.find("/reserved-memory")) {
-        let _ = parent;
-        for node in reserved.children() {
-            for (begin, len) in node.regions(&reserved) {
-                free.remove(begin, begin.saturating_add(len));
-            }
-        }
-    }
+    free.remove_reserved(tree);
     let plic = interrupts(tree, processor);
     free.add(0x1000, MEMORY_BEGIN, true);
     free.remove(CLINT.0, CLINT.1);
@@ -157,36 +134,16 @@ extern "C" fn begin(processor: u64, tree_at: u64) -> ! {
             bytes: tree_end - tree_at / 4096 * 4096,
         }),
         ticks_per_second: hz.into(),
-        kernel_bytes: kernel_end - kernel_begin,
+        kernel_bytes: image.end - image.begin,
         architecture: ARCHITECTURE,
     });
     entry::leave()
 }
 
-/// Makes the map that stays: code is executable only, constants are for reading, and all else is for writing.
-fn make_map() {
+/// Makes the map that stays.
+fn make_map(image: &Image) {
     let mut map = Map::new(&ROOT, &SPARE, OFFSET);
-    let at = |symbol| address(symbol);
-    let (text, text_end) = (at(&raw const __text_begin), at(&raw const __text_end));
-    let (data, guard, end) = (
-        at(&raw const __data_begin),
-        at(&raw const __guard),
-        at(&raw const __kernel_end),
-    );
-    let mut add = |begin: u64, end: u64, access| {
-        map.add(
-            begin,
-            begin - OFFSET,
-            end - begin,
-            access,
-            Caching::WriteBack,
-        );
-    };
-    add(text, text_end, Access::ReadExecute);
-    add(text_end, data, Access::Read);
-    add(data, guard, Access::ReadWrite);
-    // The stack, which grows down to a page that is not there.
-    add(guard + 4096, end, Access::ReadWrite);
+    image.map(&mut map, OFFSET);
     // All of memory, less the kernel's code and constants.
     let mut show = |begin: u64, end: u64| {
         let access = Access::ReadWrite;
@@ -198,8 +155,8 @@ fn make_map() {
             Caching::WriteBack,
         );
     };
-    show(0, text - OFFSET);
-    show(data - OFFSET, PHYSICAL_END);
+    show(0, image.text - OFFSET);
+    show(image.data - OFFSET, PHYSICAL_END);
     let value = Mmu::root((&raw const ROOT).addr() as u64 - OFFSET, 0);
     KERNEL_SATP.store(value, Ordering::Relaxed);
     cpu::set_satp(value);

@@ -118,13 +118,13 @@ pub(super) fn fence_instructions() {
 }
 
 /// Programs may use the floating-point unit.
-pub(super) fn floats_on() {
+pub(crate) fn floats_on() {
     // SAFETY: the kernel itself is compiled without floating-point numbers.
     unsafe { asm!("csrs sstatus, {}", in(reg) FLOATS, options(nostack, preserves_flags)) }
 }
 
 /// Programs that use the unit fault.
-pub(super) fn floats_off() {
+pub(crate) fn floats_off() {
     // SAFETY: as for `floats_on`.
     unsafe { asm!("csrc sstatus, {}", in(reg) FLOATS, options(nostack, preserves_flags)) }
 }
@@ -174,7 +174,7 @@ macro_rules! each_float {
 }
 
 /// Writes the floating-point registers, which are on, to 33 words.
-pub(super) fn save_floats(to: *mut u64) {
+pub(crate) fn save_floats(to: *mut u64) {
     // SAFETY: callers pass the place of a thread for them.
     unsafe {
         asm!(
@@ -192,7 +192,7 @@ pub(super) fn save_floats(to: *mut u64) {
 }
 
 /// Reads them.
-pub(super) fn load_floats(from: *mut u64) {
+pub(crate) fn load_floats(from: *mut u64) {
     // SAFETY: as for `save_floats`; the kernel itself uses none of them.
     unsafe {
         asm!(

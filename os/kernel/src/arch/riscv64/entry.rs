@@ -8,7 +8,7 @@ use core::arch::global_asm;
 use mielin_kernel::abi::{FaultKind, MessageInfo};
 use mielin_kernel::{Fault, Registers, Request, Thread};
 
-use super::{arrange_floats, cpu, silence_alarm, with_plic};
+use super::{CPU, cpu, silence_alarm, with_plic};
 use crate::memory;
 use crate::port::kernel;
 use mielin_hal::InterruptController;
@@ -213,7 +213,7 @@ fn next() -> *const Registers {
         Some(thread) => thread,
         None => rest(),
     };
-    arrange_floats(thread);
+    CPU.floats.arrange(thread);
     memory::pointer::<Registers>(thread.address())
 }
 

@@ -12,6 +12,7 @@ use super::entry::{self, CORE};
 use super::interrupts::{FIRST_VECTOR, TIMER_VECTOR};
 use super::machine::{Controllers, FIRST_MAP_END, Start};
 use super::{CPU, IDENTIFIER, Identifiers, Mmu, PHYSICAL_MAP, descriptors, ports};
+use crate::image::Image;
 use crate::memory;
 use crate::regions::Regions;
 use crate::start::{Found, start};
@@ -155,47 +156,20 @@ first_segments_pointer:
 );
 
 unsafe extern "C" {
-    static __kernel_begin: u8;
-    static __text_begin: u8;
-    static __text_end: u8;
-    static __data_begin: u8;
-    static __guard: u8;
     static __stack_top: u8;
-    static __kernel_end: u8;
-}
-
-fn address(symbol: *const u8) -> u64 {
-    symbol.addr() as u64
-}
-
-/// Where the parts of the kernel's image are, as it was linked.
-struct Image {
-    begin: u64,
-    text: u64,
-    text_end: u64,
-    data: u64,
-    guard: u64,
-    end: u64,
-}
-
-impl Image {
-    fn here() -> Self {
-        Self {
-            begin: address(&raw const __kernel_begin),
-            text: address(&raw const __text_begin),
-            text_end: address(&raw const __text_end),
-            data: address(&raw const __data_begin),
-            guard: address(&raw const __guard),
-            end: address(&raw const __kernel_end),
-        }
-    }
 }
 
 extern "C" fn begin(start_at: u64) -> ! {
     let exceptions = entry::exception_entries as *const () as usize as u64;
     let interrupts = entry::interrupt_entries as *const () as usize as u64;
     // SAFETY: this is the beginning; stack and entries are the kernel's.
-    unsafe { descriptors::install(address(&raw const __stack_top), exceptions, interrupts) };
+    unsafe {
+        descriptors::install(
+            (&raw const __stack_top).addr() as u64,
+            exceptions,
+            interrupts,
+        )
+    };
     for mask in PIC_MASKS {
         cpu::port(mask, 1, Some(0xff));
     }
@@ -321,7 +295,7 @@ fn take_tables(free: &mut Regions, count: usize) -> &'static [Table] {
     unsafe { core::slice::from_raw_parts(memory::pointer::<Table>(at), count) }
 }
 
-/// Makes the map that stays: code is executable only, constants are for reading, and all else is for writing.
+/// Makes the map that stays.
 fn make_map(
     mut memory: Regions,
     image: &Image,
@@ -340,28 +314,12 @@ fn make_map(
     if !processor.huge_pages {
         map.without_huge_pages();
     }
-    let mut add = |to: u64, from: u64, bytes, access, caching| {
-        map.add(to, from, bytes, access, caching);
-    };
-    let mut add_image = |begin: u64, end: u64, access| {
-        add(
-            begin,
-            begin - OFFSET,
-            end - begin,
-            access,
-            Caching::WriteBack,
-        );
-    };
-    add_image(image.text, image.text_end, Access::ReadExecute);
-    add_image(image.text_end, image.data, Access::Read);
-    add_image(image.data, image.guard, Access::ReadWrite);
-    // The stack, which grows down to a page that is not there.
-    add_image(image.guard + TABLE_BYTES, image.end, Access::ReadWrite);
+    image.map(&mut map, OFFSET);
     // All of memory, less the kernel's code and constants; and the interrupt controllers.
     memory.remove(image.text - OFFSET, image.data - OFFSET);
     for region in memory.as_slice() {
         let (to, bytes) = (PHYSICAL_MAP + region.begin, region.end - region.begin);
-        add(
+        map.add(
             to,
             region.begin,
             bytes,
@@ -371,7 +329,7 @@ fn make_map(
     }
     for device in devices {
         let at = page(device);
-        add(
+        map.add(
             PHYSICAL_MAP + at,
             at,
             TABLE_BYTES,
