@@ -1,7 +1,7 @@
-//! Executables, as the kernel has to read one: the first thread's.
+//! Executables, as the kernel has to read one, the first thread's, and as a loader has to read the kernel.
 //!
 //! Source: Tool Interface Standard, Executable and Linking Format (ELF), for 64-bit little-endian machines, with segments of type
-//! `PT_LOAD` only; others are passed over. Nothing is relocated.
+//! `PT_LOAD` and `PT_NOTE`; others are passed over. Nothing is relocated.
 
 use mielin_hal::paging::Access;
 
@@ -9,9 +9,12 @@ const HEADER_BYTES: usize = 64;
 const PROGRAM_HEADER_BYTES: usize = 56;
 const TYPE_EXECUTABLE: u16 = 2;
 const SEGMENT_LOAD: u32 = 1;
+const SEGMENT_NOTE: u32 = 4;
 const SEGMENT_EXECUTE: u32 = 1;
 const SEGMENT_WRITE: u32 = 2;
 const SEGMENTS_MAX: u16 = 32;
+/// A note's sizes of owner and content, and its kind; owner and content follow, each filled up to a multiple of 4.
+const NOTE_HEADER_BYTES: usize = 12;
 
 /// Why bytes are no executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Executable<'a> {
 pub struct Segment<'a> {
     /// Where it is in memory.
     pub address: u64,
+    /// Where it is to be put by who loads it where nothing is mapped.
+    pub physical: u64,
     /// How many bytes it has there; zeros where there is no content.
     pub memory_bytes: u64,
     /// What may be done with it.
@@ -97,23 +102,51 @@ impl<'a> Executable<'a> {
 
     /// Its parts.
     pub fn segments(&self) -> impl Iterator<Item = Result<Segment<'a>, ExecutableError>> + '_ {
-        (0..usize::from(self.count)).filter_map(|index| {
+        self.headers_of(SEGMENT_LOAD)
+            .map(|header| self.segment(header))
+    }
+
+    /// What the first note of this owner and kind says. An owner ends with a zero.
+    #[must_use]
+    pub fn note(&self, owner: &[u8], kind: u32) -> Option<&'a [u8]> {
+        self.headers_of(SEGMENT_NOTE).find_map(|header| {
+            let mut notes = self.content(header)?;
+            while let Some((head, rest)) = notes.split_at_checked(NOTE_HEADER_BYTES) {
+                let (name, rest) = filled_up(rest, word(head, 0)?)?;
+                let (content, rest) = filled_up(rest, word(head, 4)?)?;
+                if name == owner && word(head, 8)? == kind {
+                    return Some(content);
+                }
+                notes = rest;
+            }
+            None
+        })
+    }
+
+    fn headers_of(&self, kind: u32) -> impl Iterator<Item = &'a [u8]> + '_ {
+        (0..usize::from(self.count)).filter_map(move |index| {
             let at = self.headers + index * PROGRAM_HEADER_BYTES;
             let header = self.bytes.get(at..at + PROGRAM_HEADER_BYTES)?;
-            (word(header, 0)? == SEGMENT_LOAD).then(|| self.segment(header))
+            (word(header, 0)? == kind).then_some(header)
         })
+    }
+
+    /// What of the file a header means. `None` if that is not all there.
+    fn content(&self, header: &[u8]) -> Option<&'a [u8]> {
+        let offset = usize::try_from(long(header, 8)?).ok()?;
+        let bytes = usize::try_from(long(header, 32)?).ok()?;
+        self.bytes.get(offset..offset.checked_add(bytes)?)
     }
 
     fn segment(&self, header: &[u8]) -> Result<Segment<'a>, ExecutableError> {
         let cut = ExecutableError::CutOff;
         let flags = word(header, 4).ok_or(cut)?;
-        let offset = usize::try_from(long(header, 8).ok_or(cut)?).map_err(|_| cut)?;
         let address = long(header, 16).ok_or(cut)?;
-        let bytes = usize::try_from(long(header, 32).ok_or(cut)?).map_err(|_| cut)?;
+        let physical = long(header, 24).ok_or(cut)?;
         let memory_bytes = long(header, 40).ok_or(cut)?;
-        let end = offset.checked_add(bytes).ok_or(cut)?;
-        let content = self.bytes.get(offset..end).ok_or(cut)?;
-        let fits = bytes as u64 <= memory_bytes && address.checked_add(memory_bytes).is_some();
+        let content = self.content(header).ok_or(cut)?;
+        let fits =
+            content.len() as u64 <= memory_bytes && address.checked_add(memory_bytes).is_some();
         let access = Access::new(
             true,
             flags & SEGMENT_WRITE != 0,
@@ -122,6 +155,7 @@ impl<'a> Executable<'a> {
         match access {
             Some(access) if fits => Ok(Segment {
                 address,
+                physical,
                 memory_bytes,
                 access,
                 content,
@@ -131,7 +165,13 @@ impl<'a> Executable<'a> {
     }
 }
 
-impl Segment<'_> {
+impl<'a> Segment<'a> {
+    /// What it begins with; the rest is zeros.
+    #[must_use]
+    pub fn content(&self) -> &'a [u8] {
+        self.content
+    }
+
     /// The eight bytes at an address in memory, zeros where the segment has none.
     #[must_use]
     pub fn word(&self, address: u64) -> u64 {
@@ -146,6 +186,13 @@ impl Segment<'_> {
         }
         u64::from_le_bytes(bytes)
     }
+}
+
+/// Bytes, and what is behind them and what fills them up to a multiple of 4; the last ones may lack that.
+fn filled_up(bytes: &[u8], len: u32) -> Option<(&[u8], &[u8])> {
+    let len = usize::try_from(len).ok()?;
+    let filled = len.checked_next_multiple_of(4)?;
+    Some((bytes.get(..len)?, bytes.get(filled..).unwrap_or(&[])))
 }
 
 fn half(bytes: &[u8], at: usize) -> Option<u16> {

@@ -84,6 +84,49 @@ fn words_are_the_content_and_zeros_around_it() {
     assert_eq!(segment.word(u64::MAX - 7), 0);
 }
 
+/// A note.
+fn note(owner: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in [owner.len() as u32, content.len() as u32, kind] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for part in [owner, content] {
+        bytes.extend(part);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+#[test]
+fn notes_are_found_by_owner_and_kind() {
+    let notes = [
+        note(b"GNU\0", 18, b"another owner's"),
+        note(b"Xen\0", 6, b"13 characters"),
+        note(b"Xen\0", 18, b"entry"),
+        note(b"Xen\0", 18, b"later"),
+    ]
+    .concat();
+    let of = |notes: &[u8], kind| {
+        let bytes = executable(&[
+            (SEGMENT_LOAD, 5, 0x1_0000, b"code", 4096),
+            (SEGMENT_NOTE, 4, 0, notes, 0),
+        ]);
+        let executable = Executable::parse(&bytes, ARCHITECTURE).expect("it is one");
+        executable.note(b"Xen\0", kind).map(<[u8]>::to_vec)
+    };
+    assert_eq!(of(&notes, 18).as_deref(), Some(b"entry".as_slice()));
+    assert_eq!(of(&notes, 6).as_deref(), Some(b"13 characters".as_slice()));
+    assert_eq!(of(&notes, 7), None);
+    assert_eq!(of(&[], 18), None);
+    // The last one may end with its content, and not before.
+    let last = note(b"Xen\0", 1, b"entry");
+    assert_eq!(of(&last[..21], 1).as_deref(), Some(b"entry".as_slice()));
+    assert_eq!(of(&last[..20], 1), None);
+    let mut endless = last;
+    endless[4..8].fill(0xff);
+    assert_eq!(of(&endless, 1), None);
+}
+
 /// Whatever the bytes are: no panic, nothing allocated, and no segment is writable and executable, or longer than the bytes.
 const EXECUTABLE: Target = Target {
     name: "executable",
@@ -106,6 +149,8 @@ const EXECUTABLE: Target = Target {
             assert!(end.is_some() && segment.content.len() as u64 <= segment.memory_bytes);
             let _ = (segment.word(segment.address), segment.word(0));
         }
+        let note = executable.note(b"Xen\0", 18);
+        assert!(note.is_none_or(|note| note.len() <= bytes.len()));
         accepted
     },
     seeds: || {
@@ -114,12 +159,14 @@ const EXECUTABLE: Target = Target {
             (SEGMENT_LOAD, 6, 0x2_0000, b"data", 0x3000),
             (7, 4, 0x2_0000, b"", 0),
         ]);
+        let noted = executable(&[(SEGMENT_NOTE, 4, 0, &note(b"Xen\0", 18, &[1; 8]), 0)]);
         let mut foreign = good.clone();
         foreign[18] = 62;
         let mut cut = good.clone();
         cut.truncate(good.len() - 5);
         std::vec![
             Seed::good("two-segments", good.clone()),
+            Seed::good("note", noted),
             Seed::good("empty", executable(&[])),
             Seed::bad("another-architecture", foreign),
             Seed::bad("cut", cut),
