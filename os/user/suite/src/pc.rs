@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("pc::segments_of_each_thread", segments),
     ("pc::segments_that_cannot_be", segments_that_cannot_be),
     ("pc::new_threads_have_new_floats", new_floats),
+    ("pc::tables_of_firmware", tables_of_firmware),
 ];
 
 const FLAGS: usize = 17;
@@ -245,6 +246,33 @@ fn new_floats(room: &mut Room) -> Outcome {
     ensure!(
         matches!(fault, Err([kind, ..]) if kind == FaultKind::Instruction as u64),
         "{fault:?}"
+    );
+    Ok(())
+}
+
+/// What firmware says leads to ACPI's tables, which whoever has that can map.
+fn tables_of_firmware(room: &mut Room) -> Outcome {
+    let firmware = room.information.firmware();
+    let mut roots = firmware.windows(36).step_by(4);
+    let Some(root) = roots.find(|bytes| bytes.starts_with(b"RSD PTR ")) else {
+        return Err(Failure::new(format_args!("no root pointer")));
+    };
+    let long = |at: usize| {
+        (at..at + 8)
+            .rev()
+            .fold(0, |all, at| all << 8 | u64::from(root[at]))
+    };
+    // Since ACPI 2.0 there is a table of 64-bit addresses.
+    let tables = if root[15] >= 2 {
+        long(24)
+    } else {
+        long(16) & 0xffff_ffff
+    };
+    let mut devices = room.information.untypeds().filter(|untyped| untyped.device);
+    let has_them = |base: u64, bits: u8| (base..base + (1 << bits)).contains(&tables);
+    ensure!(
+        devices.any(|untyped| has_them(untyped.base, untyped.bits)),
+        "nobody has {tables:#x}"
     );
     Ok(())
 }

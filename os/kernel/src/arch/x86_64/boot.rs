@@ -187,12 +187,12 @@ extern "C" fn begin(start_at: u64) -> ! {
     let image = Image::here();
     let (image_begin, image_end) = (image.begin - OFFSET, image.end - OFFSET);
     let mut free = found.memory();
+    give_devices(&mut free, &memory, &controllers, found);
     free.remove(image_begin, image_end);
     found.keep(&mut free);
 
     let count = tables_needed(&memory, &image, &processor);
     let spare = take_tables(&mut free, count);
-    give_devices(&mut free, &memory, &controllers);
     let devices = controllers.io_apics().map(|apic| u64::from(apic.address));
     make_map(memory, &image, &processor, spare, devices.chain([local]));
     prepare(&processor);
@@ -433,14 +433,16 @@ fn registers(at: u64) -> Registers {
 }
 
 /// What is between memory and 4 GiB is registers of devices, PCI's configuration among them, and what firmware keeps for itself
-/// at the end of memory, such as ACPI's tables. What is above 4 GiB and no memory is left out.
-fn give_devices(free: &mut Regions, memory: &Regions, controllers: &Controllers) {
+/// at the end of memory, such as ACPI's tables, which are given where they are within memory, too. What is above 4 GiB and no
+/// memory is left out.
+fn give_devices(free: &mut Regions, memory: &Regions, controllers: &Controllers, found: Start) {
     let low = memory
         .as_slice()
         .iter()
         .filter(|region| region.end <= FIRST_MAP_END);
     let begin = low.map(|region| region.end).max().unwrap_or(FIRST_MAP_END);
     free.add(begin, FIRST_MAP_END, true);
+    found.add_tables(free, begin);
     free.remove(INTERRUPT_MESSAGES.0, INTERRUPT_MESSAGES.1);
     for apic in controllers.io_apics() {
         let at = u64::from(apic.address);

@@ -22,7 +22,10 @@ const MAGIC: u32 = 0x336e_c578;
 const START_BYTES: u64 = 56;
 const ENTRY_BYTES: u64 = 24;
 const ENTRIES_MAX: u64 = 128;
+/// Kinds of stretches: memory, ACPI's tables, and what firmware keeps while the machine sleeps, to which tables lead.
 const MEMORY: u32 = 1;
+const TABLES: u32 = 3;
+const STORAGE: u32 = 4;
 /// The ISA bus has 16 lines.
 const OVERRIDES_MAX: usize = 16;
 /// ACPI's root pointer.
@@ -35,7 +38,7 @@ const BIOS: (u64, u64) = (0xe_0000, 0x10_0000);
 struct Stretch {
     begin: u64,
     end: u64,
-    is_memory: bool,
+    kind: u32,
 }
 
 /// The start information.
@@ -105,7 +108,7 @@ impl Start {
             Stretch {
                 begin,
                 end: begin.saturating_add(word64(entry, 8)),
-                is_memory: word32(entry, 16) == MEMORY,
+                kind: word32(entry, 16),
             }
         })
     }
@@ -113,7 +116,7 @@ impl Start {
     /// The memory that there is, each page of it once, without what the map says is something else, too.
     pub(super) fn memory(self) -> Regions {
         let mut memory = Regions::none();
-        for stretch in self.stretches().filter(|stretch| stretch.is_memory) {
+        for stretch in self.stretches().filter(|stretch| stretch.kind == MEMORY) {
             let begin = stretch.begin.max(MEMORY_BEGIN);
             let end = stretch.end.min(PHYSICAL_END);
             if begin < end {
@@ -121,10 +124,22 @@ impl Start {
                 memory.add(begin, end, false);
             }
         }
-        for stretch in self.stretches().filter(|stretch| !stretch.is_memory) {
+        for stretch in self.stretches().filter(|stretch| stretch.kind != MEMORY) {
             memory.remove(stretch.begin, stretch.end.min(u64::MAX - 4096));
         }
         memory
+    }
+
+    /// Adds what of ACPI is between memory and memory, where UEFI has it, for programs to read.
+    pub(super) fn add_tables(self, regions: &mut Regions, end: u64) {
+        let is_table = |stretch: &Stretch| matches!(stretch.kind, TABLES | STORAGE);
+        for stretch in self.stretches().filter(is_table) {
+            let (begin, end) = (stretch.begin.max(MEMORY_BEGIN), stretch.end.min(end));
+            if begin < end {
+                regions.remove(begin, end);
+                regions.add(begin, end, true);
+            }
+        }
     }
 
     /// What is in use still: this information, its map, and ACPI's root pointer.
