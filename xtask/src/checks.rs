@@ -100,7 +100,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
         run(bench::on_tensor(workspace)
             .0
             .args(["fmt", "--all", "--check"]))?;
-        for bare in ["os/probe", "os/kernel", "os/user"] {
+        for bare in ["os/probe", "os/kernel", "os/user", os::uefi::LOADER] {
             let mut on_bare = workspace.cargo();
             on_bare.current_dir(workspace.root().join(bare));
             run(on_bare.args(["fmt", "--all", "--check"]))?;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::bench;
 use crate::command::capture;
+use crate::os;
 use crate::spdx::Expression;
 use crate::workspace::Workspace;
 
@@ -68,8 +69,8 @@ struct Package {
 /// The public registry, as `cargo metadata` names it whatever mirror is in use.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what the tensor
-/// benchmark measures against: which versions of a crate that builds with is nothing that ships.
+/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what the UEFI loader consists
+/// of, and of what the tensor benchmark measures against: which versions of a crate that builds with is nothing that ships.
 ///
 /// # Errors
 /// The metadata cannot be read, or a rule is broken; each breach is one line.
@@ -79,8 +80,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let rules: Rules = basic_toml::from_str(&text).with_context(|| path.display().to_string())?;
     let own = packages(&mut workspace.cargo())?;
     let rivals = packages(&mut bench::on_tensor(workspace).0).context(bench::TENSOR)?;
+    let mut on_loader = workspace.cargo();
+    on_loader.current_dir(workspace.root().join(os::uefi::LOADER));
+    let loader = packages(&mut on_loader).context(os::uefi::LOADER)?;
     let mut breaches = check(&rules, &own);
-    breaches.extend(rivals.iter().flat_map(|it| package_breaches(&rules, it)));
+    breaches.extend(
+        loader
+            .iter()
+            .chain(&rivals)
+            .flat_map(|it| package_breaches(&rules, it)),
+    );
     if !breaches.is_empty() {
         bail!(
             "{} breaches of deny.toml\n{}",
@@ -88,9 +97,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             breaches.join("\n")
         );
     }
-    let (own, rivals) = (own.len(), rivals.len());
+    let (own, loader, rivals) = (own.len(), loader.len(), rivals.len());
     eprintln!(
-        "deny: {own} packages keep deny.toml, and {rivals} of {}",
+        "deny: {own} packages keep deny.toml, {loader} of {}, and {rivals} of {}",
+        os::uefi::LOADER,
         bench::TENSOR
     );
     Ok(())

@@ -2,11 +2,15 @@
 //!
 //! - [`image`]: what is built: programs, the archive of them, and the kernel around it.
 //! - [`machine`]: the machines, and how to see from outside whether all went well.
+//! - [`uefi`]: a PC that starts the same kernel from UEFI.
 //! - [`count`]: the kernel's instructions, and the limits that they keep.
 
 mod count;
 mod image;
 mod machine;
+pub(crate) mod uefi;
+
+use std::path::Path;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -68,6 +72,7 @@ pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
 /// # Errors
 /// As for [`run`].
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
+    uefi::check(workspace)?;
     for arch in Arch::ALL {
         test(workspace, arch)?;
         count::check(workspace, arch)?;
@@ -78,9 +83,17 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 fn test(workspace: &Workspace, arch: Arch) -> Result<()> {
     let image = image::build(workspace, arch, &["suite"])?;
     for variant in machine::variants(arch) {
-        eprintln!("os: the test suite on {}", variant.name);
-        let clock = machine::Clock::Testing;
-        machine::watch(arch, variant, &image, clock, &mut |line| println!("{line}"))?;
+        test_on(arch, variant, &image)?;
+    }
+    if arch == Arch::X86_64 {
+        let disk = uefi::build(workspace, &image)?;
+        test_on(arch, &uefi::MACHINE, &disk)?;
     }
     Ok(())
+}
+
+fn test_on(arch: Arch, variant: &machine::Variant, image: &Path) -> Result<()> {
+    eprintln!("os: the test suite on {}", variant.name);
+    let clock = machine::Clock::Testing;
+    machine::watch(arch, variant, image, clock, &mut |line| println!("{line}"))
 }

@@ -185,6 +185,17 @@ pub(crate) fn setup_emulators<'a>(programs: impl IntoIterator<Item = &'a &'a str
     Ok(())
 }
 
+/// Sees to it that the files of OVMF are there, the UEFI firmware of QEMU's PCs.
+pub(crate) fn setup_firmware(files: &[&str]) -> Result<()> {
+    for file in files {
+        if !Path::new(file).exists() {
+            let why = format!("no UEFI firmware for QEMU ({file} is missing)");
+            debian::install(&why, &debian::FIRMWARE, "Install OVMF there.")?;
+        }
+    }
+    Ok(())
+}
+
 /// The same for C alone.
 pub(crate) fn setup_c(workspace: &Workspace) -> Result<C> {
     match C::find(workspace) {

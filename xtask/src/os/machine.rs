@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Arch;
+use super::{Arch, uefi};
 use crate::command::display;
 use crate::toolchain;
 
@@ -22,7 +22,7 @@ pub(super) struct Variant {
     /// What it is.
     pub(super) name: &'static str,
     /// What QEMU is told.
-    arguments: &'static [&'static str],
+    pub(super) arguments: &'static [&'static str],
 }
 
 /// The machines on which the test suite runs. The first is the one that instructions are counted on.
@@ -89,7 +89,7 @@ impl Arch {
     }
 }
 
-/// The command that runs an image.
+/// The command that runs an image: a kernel, or the folder of a disk that has one ([`uefi::build`]).
 ///
 /// # Errors
 /// QEMU is missing and cannot be installed here.
@@ -101,8 +101,12 @@ pub(super) fn command(arch: Arch, variant: &Variant, image: &Path) -> Result<Com
         .args(variant.arguments)
         .args(arch.end())
         .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
-        .args(["-no-reboot", "-kernel"])
-        .arg(image);
+        .arg("-no-reboot");
+    if image.is_dir() {
+        uefi::attach(&mut command, image);
+    } else {
+        command.arg("-kernel").arg(image);
+    }
     Ok(command)
 }
 
@@ -139,7 +143,7 @@ pub(super) fn watch(
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let line = without_controls(&String::from_utf8_lossy(&line));
             if sender.send(line).is_err() {
                 break;
             }
@@ -161,6 +165,23 @@ pub(super) fn watch(
     }
 }
 
+/// A line without what moves a terminal's cursor and clears its screen, as firmware does.
+fn without_controls(line: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = line.trim_end().chars();
+    while let Some(char) = rest.next() {
+        match char {
+            // ECMA-48, 5.4: a sequence ends with the first of these characters.
+            '\x1b' if rest.as_str().starts_with('[') => {
+                rest.next();
+                rest.by_ref().find(|char| ('@'..='~').contains(char));
+            }
+            char => plain.push(char),
+        }
+    }
+    plain
+}
+
 /// A running emulator, which does not outlive its use.
 struct Running(Child);
 
@@ -169,5 +190,21 @@ impl Drop for Running {
         // It has ended already in most cases, and then there is nothing to do.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_firmware_leave_the_terminal_alone() {
+        let check = |line, plain| assert_eq!(without_controls(line), plain);
+        check(
+            "\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: starting\r",
+            "BdsDxe: starting",
+        );
+        check("test a::b ... ok", "test a::b ... ok");
+        check("cut off\x1b[2", "cut off");
     }
 }

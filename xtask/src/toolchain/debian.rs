@@ -51,6 +51,9 @@ pub(super) const EMULATORS: [&str; 4] = [
     "opensbi",
 ];
 
+/// UEFI for QEMU's PCs.
+pub(super) const FIRMWARE: [&str; 1] = ["ovmf"];
+
 /// Installs the packages, if this process is root on a Debian system. `others` is what to do elsewhere.
 ///
 /// # Errors
