@@ -3,8 +3,9 @@
 //! - [`image`]: what is built: programs, the archive of them, and the kernel around it.
 //! - [`machine`]: the machines, and how to see from outside whether all went well.
 //! - [`uefi`]: a PC that starts the same kernel from UEFI.
-//! - [`count`]: the kernel's instructions, and the limits that they keep.
+//! - [`count`]: the kernel's instructions, and the limits that they keep; [`boot`]: those before the first program.
 
+mod boot;
 mod count;
 mod image;
 mod machine;

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use mielin_kernel::Executable;
+use mielin_kernel::archive::Archive;
 use serde::Deserialize;
 
-use super::{Arch, image, machine};
+use super::{Arch, boot, image, machine};
 use crate::workspace::Workspace;
 
 /// Where the limits are.
@@ -132,7 +132,15 @@ fn counts(workspace: &Workspace, arch: Arch) -> Result<Counts> {
         lines.push(line.to_owned());
     })?;
     let mut counts = parse(&lines)?;
-    counts.insert("text_bytes".to_owned(), text_bytes(&image)?);
+    let bytes = fs::read(&image)?;
+    let kernel = executable(&bytes, "the kernel")?;
+    counts.insert("text_bytes".to_owned(), text_bytes(&kernel)?);
+    let bytes = fs::read(image.with_extension("archive"))?;
+    let archive = Archive::new(&bytes).map_err(|error| anyhow!("the archive: {error:?}"))?;
+    let (name, program) = archive.files().next().context("the archive is empty")?;
+    let addresses = [kernel.entry(), executable(program, name)?.entry()];
+    let boot = boot::instructions(arch, variant, &image, addresses)?;
+    counts.insert("boot".to_owned(), boot);
     Ok(counts)
 }
 
@@ -177,17 +185,20 @@ fn parse(lines: &[String]) -> Result<Counts> {
     Ok(counts)
 }
 
-/// The bytes of the kernel's code.
-fn text_bytes(image: &Path) -> Result<u64> {
-    let bytes = fs::read(image)?;
-    // ELF's `e_machine`, whatever it is.
+/// An executable for whatever machine it is for.
+fn executable<'a>(bytes: &'a [u8], name: &str) -> Result<Executable<'a>> {
+    // ELF's `e_machine`.
     let machine = bytes.get(18..20).and_then(|two| two.try_into().ok());
-    let machine = u16::from_le_bytes(machine.context("the kernel's file is too short")?);
-    let file = Executable::parse(&bytes, machine)
-        .map_err(|error| anyhow::anyhow!("the kernel's file: {error:?}"))?;
+    let machine = machine.with_context(|| format!("{name} is too short a file"))?;
+    Executable::parse(bytes, u16::from_le_bytes(machine))
+        .map_err(|error| anyhow!("the file of {name}: {error:?}"))
+}
+
+/// The bytes of the kernel's code.
+fn text_bytes(kernel: &Executable<'_>) -> Result<u64> {
     let mut sum = 0;
-    for segment in file.segments() {
-        let segment = segment.map_err(|error| anyhow::anyhow!("the kernel's file: {error:?}"))?;
+    for segment in kernel.segments() {
+        let segment = segment.map_err(|error| anyhow!("the kernel's file: {error:?}"))?;
         if segment.access.is_executable() {
             sum += segment.memory_bytes;
         }

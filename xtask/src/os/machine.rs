@@ -183,7 +183,7 @@ fn without_controls(line: &str) -> String {
 }
 
 /// A running emulator, which does not outlive its use.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
