@@ -19,8 +19,8 @@ const MICROCONTROLLERS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabih
 
 /// What is built for all of them.
 const EVERYWHERE: [&str; 2] = ["mielin-hal", "mielin-tensor"];
-/// What runs agents: they need megabytes.
-const AGENTS: [&str; 2] = ["mielin-safepoint", "mielin-wasm"];
+/// What runs agents, which need megabytes, and brings them in and out.
+const AGENTS: [&str; 3] = ["mielin-safepoint", "mielin-wasm", "mielin-transfer"];
 
 /// Type-checks them, with the parts of the library that they use, which are built from source.
 ///

@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 37] = [
+const TARGETS: [Target; 38] = [
     private("acpi", "mielin-hal", "acpi::tests::hostile_tables"),
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private(
@@ -143,6 +143,7 @@ const TARGETS: [Target; 37] = [
         "stored::tests::hostile_stored_agents",
     ),
     public("token", "mielin-mesh-wire"),
+    public("transfer", "mielin-transfer"),
     public("wire_types", "mielin-mesh-core"),
 ];
 

@@ -74,11 +74,12 @@ pub(super) fn check(rules: &Rules, files: &[File], findings: &mut Vec<Finding>) 
         .iter()
         .filter(|file| file.path.ends_with("Cargo.toml"))
     {
+        let folder = file.path.trim_end_matches("/Cargo.toml");
         // Workspaces of their own, above all floors.
-        if ["agents/", "bench/", "fuzz/", "os/"]
+        let is_apart = ["agents/", "bench/", "fuzz/", "os/"]
             .iter()
-            .any(|folder| file.path.starts_with(folder))
-        {
+            .any(|apart| file.path.starts_with(apart));
+        if is_apart && !listed.contains_key(folder) {
             continue;
         }
         let manifest: Manifest = match basic_toml::from_str(&file.text) {
@@ -97,7 +98,6 @@ pub(super) fn check(rules: &Rules, files: &[File], findings: &mut Vec<Finding>) 
             workspace_lints = workspace.lints;
             continue;
         }
-        let folder = file.path.trim_end_matches("/Cargo.toml");
         let Some(entry) = listed.get(folder) else {
             findings.push(Finding::new(
                 &file.path,
