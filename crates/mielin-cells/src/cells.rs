@@ -453,6 +453,9 @@ impl Cells {
     /// original was unless `name` is given, has an id of its own, and no messages. Its grants are the checkpoint's: whoever
     /// may spawn here could grant them as well. Of each limit it has the smaller of the checkpoint's and this node's.
     ///
+    /// A checkpoint that a bare node wrote of an agent that was started there does not say how the agent is called, and has no
+    /// limits or budget: the agent gets a name, this node's limits and no budget. Its grants are those of the program in it.
+    ///
     /// # Errors
     /// The checkpoint is damaged or does not fit, the name is taken, or the node is full. Nothing is left behind then.
     pub async fn restore(

@@ -2,15 +2,18 @@
 //!
 //! A copy has everything that the program is, with its grants, limits, budget and counters: what the original
 //! has used up, the copy has too. It has no messages, because those
-//! that are on their way belong to the original, which may be alive; and no log.
+//! that are on their way belong to the original, which may be alive; and no log. Of an agent that was started on a bare
+//! node only the program is known: its grants are those that the program's host state says, limits and budget those that
+//! a spawn gives which asks for none, and counters begin at zero.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_mesh_core::{AgentId, Epoch};
-use mielin_wasm::{Address, HostState, Limits};
+use mielin_wasm::{Address, Grants, HostState, Limits};
 
+use crate::budget::Budget;
 use crate::cell::{Cell, Held, Identity, Parts, Program};
 use crate::error::CellsError;
 use crate::hibernation;
@@ -27,7 +30,7 @@ const HOLD_LIMIT: Duration = Duration::from_secs(30);
 /// What a new agent is called that is made of a copy.
 #[derive(Clone, Debug)]
 pub(crate) enum Naming {
-    /// As the original.
+    /// As the original, or by chance if that is not known.
     Kept,
     /// As its user wishes.
     Chosen(String),
@@ -78,9 +81,12 @@ pub(crate) async fn restore(
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))??;
     // Also of a copy that says so of itself.
-    let original = stored.identity(AgentId([0; 16]))?.name;
+    let original = match stored.known() {
+        Some(about) => Some(about.identity(AgentId([0; 16]))?.name),
+        None => None,
+    };
     let name = match naming {
-        Naming::Kept => Some(original.clone()),
+        Naming::Kept => original.clone(),
         Naming::Chosen(name) => Some(name),
         Naming::Like => None,
     };
@@ -90,7 +96,7 @@ pub(crate) async fn restore(
     let id = new_id(node, stored.snapshot.module);
     let name = match name {
         Some(name) => name,
-        None => new_name(node, Some(&original), &id).await,
+        None => new_name(node, original.as_deref(), &id).await,
     };
     let making = {
         let node = Arc::clone(node);
@@ -108,28 +114,30 @@ fn make(
     id: AgentId,
     name: String,
 ) -> Result<Arc<Cell>, CellsError> {
-    let original = stored.identity(id)?;
-    let identity = Identity {
-        name,
-        owner: node.id(),
-        limits: smaller(&original.limits, &node.config.limits),
-        started_ms: now_ms(),
-        ..original
+    let (original, tallied) = match stored.known() {
+        Some(about) => (Some(about.identity(id)?), Some(about.tallied())),
+        None => (None, None),
     };
+    let granted = original.as_ref().map(|original| original.grants.clone());
+    let mut identity = of_copy(node, original, id, name);
     let prepared = stored.prepare(node, &identity.limits)?;
     let logs = Arc::new(Logs::new(node.home(&id)));
     let epoch = Epoch(1);
     let post = Arc::new(Post::new(id, epoch, identity.limits.message_bytes));
-    let tally = Arc::new(Tally::resumed(&identity.budget, &stored.tallied()));
+    let tally = Arc::new(match &tallied {
+        Some(tallied) => Tally::resumed(&identity.budget, tallied),
+        None => Tally::new(&identity.budget),
+    });
     let services = host_calls(&identity, &logs, &post, &tally);
     let host = HostState::new(Address(id.0));
     let made = prepared.instantiate(host, services, &identity.limits);
     let loaded = made.map_err(CellsError::from).and_then(|mut instance| {
-        stored.load(instance.as_mut(), &identity)?;
+        stored.load(instance.as_mut(), granted.as_ref())?;
         check_input(instance.host(), &identity.limits)?;
         Ok(instance)
     });
     let mut instance = loaded.inspect_err(|_| logs.discard())?;
+    identity.grants = instance.host().grants.clone();
     // In the copy it is the original's.
     instance.host_mut().address = Address(id.0);
     let parts = Parts {
@@ -149,6 +157,29 @@ fn make(
         node.scheduler.clone(),
         node.changes.clone(),
     ))
+}
+
+/// Who a copy is: as the original, but here and now. One of which nothing is known is as a new agent is of which nothing is
+/// asked, until its program says what it may do.
+fn of_copy(node: &Node, original: Option<Identity>, id: AgentId, name: String) -> Identity {
+    let here = &node.config.limits;
+    let (grants, limits, budget) = match original {
+        Some(original) => (
+            original.grants,
+            smaller(&original.limits, here),
+            original.budget,
+        ),
+        None => (Grants::none(), here.clone(), Budget::default()),
+    };
+    Identity {
+        id,
+        name,
+        owner: node.id(),
+        grants,
+        limits,
+        budget,
+        started_ms: now_ms(),
+    }
 }
 
 /// A copy, or an agent that arrives, brings its limits along, and gets no more than a spawn here would.

@@ -27,7 +27,7 @@ use crate::node::Node;
 use crate::persist::{SNAPSHOT, remove_stored};
 use crate::record::write;
 use crate::spawn::host_calls;
-use crate::stored::{self, CheckpointError, MEMORY_BYTES_MAX, Sleep, Stored};
+use crate::stored::{self, CheckpointError, Sleep, Stored};
 
 /// Puts an agent on the disk; it is there when this returns, unless something has woken it since.
 pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
@@ -127,15 +127,14 @@ fn load(node: &Node, cell: &Arc<Cell>) -> Result<(), CellsError> {
         CellsError::Checkpoint(reason) => damaged(reason),
         error => error,
     })?;
-    // What it may hold was decided when it was spawned.
-    let stored = Stored::decode(&bytes, MEMORY_BYTES_MAX).map_err(damaged)?;
+    let stored = Stored::decode_kept(&bytes).map_err(damaged)?;
     drop(bytes);
     let limits = &cell.identity.limits;
     let prepared = stored.take_back(node)?;
     let services = host_calls(&cell.identity, &cell.logs, &cell.post, &cell.tally);
     let mut instance = prepared.instantiate(HostState::new(Address(agent.0)), services, limits)?;
     stored
-        .load(instance.as_mut(), &cell.identity)
+        .load(instance.as_mut(), Some(&cell.identity.grants))
         .map_err(damaged)?;
     instance.host_mut().advance(cell.slept());
     cell.raise_epoch(cell.epoch().next());

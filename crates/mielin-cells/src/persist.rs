@@ -390,30 +390,30 @@ fn restore_one(
 ) -> Result<Arc<Cell>, CellsError> {
     let (agent, engine) = (home.agent, node.config.engine);
     let bytes = stored::read(&home.directory().join(SNAPSHOT))?;
-    // What it may hold was decided when it was spawned.
-    let stored = Stored::decode(&bytes, 1 << 32)?;
+    let stored = Stored::decode_kept(&bytes)?;
     let Some(Own { outbox, inbox, .. }) = &stored.own else {
         return Err(CheckpointError::Copy.into());
     };
-    if stored.epoch() < reached {
+    let about = stored.about()?;
+    if about.epoch() < reached {
         return Err(CheckpointError::Stale.into());
     }
-    let identity = stored.identity(agent)?;
+    let identity = about.identity(agent)?;
     // Whoever saw the agent before sees a newer one now, if it goes on.
-    let sleep = match stored.sleep() {
+    let sleep = match about.sleep() {
         Some(sleep) => Some(hibernation::since(sleep)),
         None => departure.map(|_| (Duration::ZERO, None)),
     };
     let epoch = match sleep {
-        Some(_) => stored.epoch(),
-        None => stored.epoch().next(),
+        Some(_) => about.epoch(),
+        None => about.epoch().next(),
     };
     let logs = Arc::new(Logs::open(home.clone()));
-    logs.adopt_lines(stored.lines());
+    logs.adopt_lines(about.lines());
     let post = Arc::new(Post::new(agent, epoch, identity.limits.message_bytes));
     post.load(epoch, outbox, inbox)
         .map_err(CheckpointError::Messages)?;
-    let tally = Arc::new(Tally::resumed(&identity.budget, &stored.tallied()));
+    let tally = Arc::new(Tally::resumed(&identity.budget, &about.tallied()));
     if let Some((slept, left)) = sleep {
         let sleeper = Sleeper {
             identity,
@@ -424,7 +424,7 @@ fn restore_one(
             post,
             tally,
             memory_bytes: stored.snapshot.memory_bytes,
-            paused: stored.is_paused(),
+            paused: about.is_paused(),
             slept,
             left,
         };
@@ -439,7 +439,7 @@ fn restore_one(
     let services = host_calls(&identity, &logs, &post, &tally);
     let mut instance =
         prepared.instantiate(HostState::new(Address(agent.0)), services, &identity.limits)?;
-    stored.load(instance.as_mut(), &identity)?;
+    stored.load(instance.as_mut(), Some(&identity.grants))?;
     let parts = Parts {
         identity,
         epoch,
@@ -449,7 +449,7 @@ fn restore_one(
         post,
         tally,
         program: Program::Live(instance),
-        paused: stored.is_paused(),
+        paused: about.is_paused(),
         settled: true,
     };
     Ok(Cell::new(

@@ -1,9 +1,10 @@
 //! An agent as bytes: what a node keeps of one that does not run, and what a checkpoint is.
 //!
-//! It is a [`Snapshot`] with more host sections: what the node knows about the agent, its program as a plain
-//! module and, where the bytes are the agent itself and not a copy of it, the rewritten module, its outbox and its
+//! It is a [`Checkpoint`], a snapshot with the program's plain module, to which this crate adds what the node knows about the
+//! agent and, where the bytes are the agent itself and not a copy of it, the rewritten module, its outbox and its
 //! mailbox. A copy may come from anybody, so its module is rewritten again; what the node has kept itself need not be,
-//! so that agents outlive a change of the rewriter.
+//! so that agents outlive a change of the rewriter. A copy of an agent that was started on a bare node has nothing of this
+//! crate's: nobody there knows it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,10 +14,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mielin_mesh_core::codec::{self, CodecError};
 use mielin_mesh_core::{AgentId, Epoch};
-use mielin_safepoint::{
-    HostSection, ModuleHash, Resumable, Snapshot, SnapshotError, SnapshotLimits,
+use mielin_safepoint::{ModuleHash, Resumable, Snapshot, SnapshotError, SnapshotLimits};
+use mielin_wasm::{
+    Checkpoint, CheckpointFormError, DATA_BYTES_MAX, EngineError, Grants, Instance, Limits,
+    MODULE_BYTES_MAX, Prepared,
 };
-use mielin_wasm::{DATA_BYTES_MAX, EngineError, Instance, Limits, MODULE_BYTES_MAX, Prepared};
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
@@ -29,22 +31,18 @@ use crate::report::HostLine;
 use crate::tally::Tallied;
 use crate::wire;
 
+// All have the version of the checkpoint, and names with its prefix.
 const ABOUT: &str = "cells:about";
-const MODULE: &str = "cells:module";
 const REWRITTEN: &str = "cells:rewritten";
 const OUTBOX: &str = "cells:outbox";
 const INBOX: &str = "cells:inbox";
-/// Sections with this prefix belong to this crate.
-const PREFIX: &str = "cells:";
-/// Version of all of them.
-const VERSION: u16 = 4;
 
 /// Host state without files, module and messages: the input, and what is said of files.
 const HOST_BYTES_MAX: u64 = 128 << 20;
 /// Mailbox and outbox.
 const POST_BYTES_MAX: u64 = 512 << 20;
 /// Memory of a program, as far as addresses of 32 bits reach.
-pub(crate) const MEMORY_BYTES_MAX: u64 = 1 << 32;
+const MEMORY_BYTES_MAX: u64 = 1 << 32;
 /// Beside memory and host state: the stack, globals, and the names of all parts.
 const REST_BYTES_MAX: u64 = 8 << 20;
 
@@ -121,9 +119,30 @@ pub enum CheckpointError {
     Unfit(EngineError),
 }
 
+impl From<CheckpointFormError> for CheckpointError {
+    fn from(error: CheckpointFormError) -> CheckpointError {
+        match error {
+            CheckpointFormError::Section(name) => CheckpointError::Section(name),
+            CheckpointFormError::Version {
+                section,
+                found,
+                expected,
+            } => CheckpointError::Version {
+                section,
+                found,
+                expected,
+            },
+            CheckpointFormError::Snapshot(SnapshotError::NotASnapshot) => {
+                CheckpointError::NotACheckpoint
+            }
+            CheckpointFormError::Snapshot(error) => CheckpointError::Snapshot(error),
+        }
+    }
+}
+
 /// What the node knows about an agent.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
-struct About {
+pub(crate) struct About {
     identified: Identified,
     epoch: u64,
     paused: bool,
@@ -150,7 +169,8 @@ pub(crate) struct Own {
 
 /// An agent, taken apart.
 pub(crate) struct Stored {
-    about: About,
+    /// `None` in a copy of an agent that no node of a mesh has had.
+    about: Option<About>,
     module: Bytes,
     /// The program; its host sections are those of the engines' side alone.
     pub(crate) snapshot: Snapshot,
@@ -162,14 +182,7 @@ impl Stored {
     /// A copy of an agent that stands still; its messages and its log stay with it.
     pub(crate) fn copy_of(cell: &Cell, held: &Held) -> Result<Stored, CellsError> {
         Ok(Stored {
-            about: About {
-                identified: Identified::new(&cell.identity),
-                epoch: cell.epoch().0,
-                paused: cell.is_paused(),
-                tallied: cell.tally.tallied(),
-                lines: Vec::new(),
-                sleep: None,
-            },
+            about: Some(About::of(cell, Vec::new())),
             module: modules::plain(held.module())?,
             snapshot: held.snapshot(),
             own: None,
@@ -178,41 +191,54 @@ impl Stored {
 
     /// All of an agent that stands still but the bytes of its log.
     pub(crate) fn whole(cell: &Cell, held: &Held) -> Result<Stored, CellsError> {
-        let mut stored = Stored::copy_of(cell, held)?;
         let (outbox, inbox) = cell.post.encode();
-        stored.own = Some(Own {
+        let own = Own {
             rewritten: Bytes::copy_from_slice(held.module().bytes()),
             outbox: outbox.into(),
             inbox: inbox.into(),
-        });
-        stored.about.lines = cell.logs.lines().iter().map(wire::Line::new).collect();
-        Ok(stored)
+        };
+        let lines = cell.logs.lines();
+        Ok(Stored {
+            about: Some(About::of(cell, lines.iter().map(wire::Line::new).collect())),
+            own: Some(own),
+            ..Stored::copy_of(cell, held)?
+        })
     }
 
     /// The same of one that is to wake up by itself only at the end of its wait.
     #[must_use]
     pub(crate) fn asleep(mut self, sleep: Sleep) -> Stored {
-        self.about.sleep = Some(sleep);
+        if let Some(about) = &mut self.about {
+            about.sleep = Some(sleep);
+        }
         self
     }
 
     pub(crate) fn encode(self) -> Vec<u8> {
-        let mut snapshot = self.snapshot;
-        let mut add = |name: &str, bytes: Vec<u8>| {
-            snapshot.host.push(HostSection {
-                name: name.to_owned(),
-                version: VERSION,
-                bytes,
-            });
+        let mut checkpoint = Checkpoint {
+            snapshot: self.snapshot,
+            module: self.module.into(),
+            others: Vec::new(),
         };
-        add(ABOUT, codec::encode(&self.about));
-        add(MODULE, self.module.into());
-        if let Some(own) = self.own {
-            add(REWRITTEN, own.rewritten.into());
-            add(OUTBOX, own.outbox.into());
-            add(INBOX, own.inbox.into());
+        if let Some(about) = self.about {
+            checkpoint.put(ABOUT, codec::encode(&about));
         }
-        snapshot.encode()
+        if let Some(own) = self.own {
+            checkpoint.put(REWRITTEN, own.rewritten.into());
+            checkpoint.put(OUTBOX, own.outbox.into());
+            checkpoint.put(INBOX, own.inbox.into());
+        }
+        checkpoint.encode()
+    }
+
+    /// Takes apart what this node has kept, unless it is a copy. The program may have as much memory as there can be: what it
+    /// may have was decided when it was spawned.
+    pub(crate) fn decode_kept(bytes: &[u8]) -> Result<Stored, CheckpointError> {
+        let stored = Stored::decode(bytes, MEMORY_BYTES_MAX)?;
+        match stored.own {
+            Some(_) => Ok(stored),
+            None => Err(CheckpointError::Copy),
+        }
     }
 
     /// Takes bytes apart whose program may have so much memory.
@@ -222,69 +248,42 @@ impl Stored {
             host_bytes: host_bytes_max() + POST_BYTES_MAX,
             ..SnapshotLimits::default()
         };
-        let decoded = Snapshot::decode(bytes, &limits);
-        let mut snapshot = decoded.map_err(|error| match error {
-            SnapshotError::NotASnapshot => CheckpointError::NotACheckpoint,
-            error => CheckpointError::Snapshot(error),
-        })?;
-        let (mut own, host) = std::mem::take(&mut snapshot.host)
-            .into_iter()
-            .partition(|section| section.name.starts_with(PREFIX));
-        snapshot.host = host;
-        let about = take(&mut own, ABOUT)?;
-        let module: Bytes = take(&mut own, MODULE)?.into();
-        let is_whole = own.iter().any(|section| section.name == REWRITTEN);
-        let whole = match is_whole {
-            true => Some(Own {
-                rewritten: take(&mut own, REWRITTEN)?.into(),
-                outbox: take(&mut own, OUTBOX)?.into(),
-                inbox: take(&mut own, INBOX)?.into(),
+        let mut checkpoint = Checkpoint::decode(bytes, &limits)?;
+        let about = checkpoint.take(ABOUT)?;
+        let rewritten = checkpoint.take(REWRITTEN)?;
+        let own = match rewritten {
+            // Only the node that has had the agent writes this, and it knows about it.
+            Some(_) if about.is_none() => return Err(CheckpointError::Section(ABOUT)),
+            Some(rewritten) => Some(Own {
+                rewritten: rewritten.into(),
+                outbox: required(&mut checkpoint, OUTBOX)?,
+                inbox: required(&mut checkpoint, INBOX)?,
             }),
-            false => None,
+            None => None,
         };
-        if !own.is_empty() {
+        if !checkpoint.others.is_empty() {
             return Err(CheckpointError::Unknown);
         }
+        let about = about.map(|about| codec::decode(&about)).transpose();
         Ok(Stored {
-            about: codec::decode(&about).map_err(|reason| CheckpointError::Malformed {
+            about: about.map_err(|reason| CheckpointError::Malformed {
                 section: ABOUT,
                 reason,
             })?,
-            module,
-            snapshot,
-            own: whole,
+            module: checkpoint.module.into(),
+            snapshot: checkpoint.snapshot,
+            own,
         })
     }
 
-    /// Who the agent is, under this id.
-    pub(crate) fn identity(&self, id: AgentId) -> Result<Identity, CellsError> {
-        let identity = self.about.identified.clone().into_identity(id);
-        identity.map_err(|error| match error {
-            CellsError::BadName(name) => CheckpointError::Name(name).into(),
-            error => error,
-        })
+    /// What is known about the agent, if anything is.
+    pub(crate) fn known(&self) -> Option<&About> {
+        self.about.as_ref()
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        Epoch(self.about.epoch)
-    }
-
-    pub(crate) fn sleep(&self) -> Option<Sleep> {
-        self.about.sleep
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.about.paused
-    }
-
-    pub(crate) fn tallied(&self) -> Tallied {
-        self.about.tallied
-    }
-
-    /// What nodes have written about it.
-    pub(crate) fn lines(&self) -> Vec<HostLine> {
-        let lines = self.about.lines.iter().cloned();
-        lines.map(wire::Line::into_host_line).collect()
+    /// Who the agent is that this node has kept, under this id.
+    pub(crate) fn about(&self) -> Result<&About, CheckpointError> {
+        self.known().ok_or(CheckpointError::Section(ABOUT))
     }
 
     /// The module of a copy, whoever has made it, rewritten and compiled; blocks for as long as that takes.
@@ -313,19 +312,63 @@ impl Stored {
         node.modules.take_back(kept, engine)
     }
 
-    /// Puts the program into a fresh instance of its module.
+    /// Puts the program into a fresh instance of its module. If it is known what the agent may do, the program holds the same.
     pub(crate) fn load(
         &self,
         instance: &mut dyn Instance,
-        identity: &Identity,
+        grants: Option<&Grants>,
     ) -> Result<(), CheckpointError> {
         instance
             .load(&self.snapshot)
             .map_err(CheckpointError::Unfit)?;
-        if instance.host().grants != identity.grants {
+        if grants.is_some_and(|grants| instance.host().grants != *grants) {
             return Err(CheckpointError::Grants);
         }
         Ok(())
+    }
+}
+
+impl About {
+    fn of(cell: &Cell, lines: Vec<wire::Line>) -> About {
+        About {
+            identified: Identified::new(&cell.identity),
+            epoch: cell.epoch().0,
+            paused: cell.is_paused(),
+            tallied: cell.tally.tallied(),
+            lines,
+            sleep: None,
+        }
+    }
+
+    /// Who the agent is, under this id.
+    pub(crate) fn identity(&self, id: AgentId) -> Result<Identity, CellsError> {
+        let identity = self.identified.clone().into_identity(id);
+        identity.map_err(|error| match error {
+            CellsError::BadName(name) => CheckpointError::Name(name).into(),
+            error => error,
+        })
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+
+    pub(crate) fn sleep(&self) -> Option<Sleep> {
+        self.sleep
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) fn tallied(&self) -> Tallied {
+        self.tallied
+    }
+
+    /// What nodes have written about it.
+    pub(crate) fn lines(&self) -> Vec<HostLine> {
+        let lines = self.lines.iter().cloned();
+        lines.map(wire::Line::into_host_line).collect()
     }
 }
 
@@ -369,21 +412,9 @@ fn host_bytes_max() -> u64 {
 }
 
 /// Takes the one section of this name out.
-fn take(sections: &mut Vec<HostSection>, name: &'static str) -> Result<Vec<u8>, CheckpointError> {
-    let mut named = sections.extract_if(.., |section| section.name == name);
-    let (first, second) = (named.next(), named.next());
-    drop(named);
-    let (Some(section), None) = (first, second) else {
-        return Err(CheckpointError::Section(name));
-    };
-    if section.version != VERSION {
-        return Err(CheckpointError::Version {
-            section: name,
-            found: section.version,
-            expected: VERSION,
-        });
-    }
-    Ok(section.bytes)
+fn required(checkpoint: &mut Checkpoint, name: &'static str) -> Result<Bytes, CheckpointError> {
+    let bytes = checkpoint.take(name)?;
+    bytes.map(Bytes::from).ok_or(CheckpointError::Section(name))
 }
 
 #[cfg(test)]

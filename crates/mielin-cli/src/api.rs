@@ -356,7 +356,7 @@ pub(crate) struct Spawned {
     pub(crate) agent: String,
 }
 
-/// What an agent that is made of a checkpoint is called; without a name as the checkpoint says.
+/// What an agent that is made of a checkpoint is called; without a name as the checkpoint says, if it does.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct NewName {
     pub(crate) name: Option<String>,

@@ -222,7 +222,7 @@ impl From<CellsError> for Failure {
                 "an agent is a WASI preview-1 command: a module with `_start`, as clang and rustc build it"
             }
             CellsError::Checkpoint(_) => {
-                "name a file that `mielin agent checkpoint` of this version wrote, or write it again"
+                "name a file that `mielin agent checkpoint` or a bare node of this version wrote, or write it again"
             }
             CellsError::TooLarge { .. } => "make it smaller; the limit is the node's",
             CellsError::Full { .. } => {

@@ -57,7 +57,7 @@
 //! | `std` (default) | `Hosted`, the clocks and random numbers of the operating system, with `HostState::new`; locks that sleep; `ThreadClock` | the crate is `no_std` with `alloc`; a [`Platform`] is given by whoever uses it |
 //!
 //! wasmi is always there. A snapshot has the same form in all cases: what ran on a bare node goes on under a host's
-//! wasmtime, and the other way round.
+//! wasmtime, and the other way round. [`Checkpoint`] is the file in which it goes there together with its module.
 //!
 //! # On a bare node
 //!
@@ -142,6 +142,7 @@ extern crate alloc;
 mod address;
 mod cache;
 mod capability;
+mod checkpoint;
 #[cfg(feature = "wasmtime")]
 mod code_cache;
 #[cfg(feature = "wasmtime")]
@@ -172,6 +173,7 @@ mod wasmtime;
 
 pub use address::{Address, AddressError};
 pub use capability::{Capability, CapabilityError, DataBytes, Grants, Target};
+pub use checkpoint::{Checkpoint, CheckpointFormError};
 #[cfg(feature = "wasmtime")]
 pub use code_cache::CodeCache;
 #[cfg(feature = "wasmtime")]

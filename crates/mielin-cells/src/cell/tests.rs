@@ -377,7 +377,8 @@ async fn what_cannot_be_woken_can_be_stored_and_given_up() {
     let limits = Limits::default();
     let made = scarce.instantiate(host, services, &limits);
     let mut instance = made.unwrap();
-    stored.load(&mut *instance, &cell.identity).unwrap();
+    let grants = Some(&cell.identity.grants);
+    stored.load(&mut *instance, grants).unwrap();
     assert_eq!(instance.memory()[2048], 1);
     scheduler.close();
 }

@@ -1,6 +1,7 @@
 //! Agents on real nodes: several of them in this process, over QUIC on loopback.
 #![allow(clippy::unwrap_used)]
 
+mod bare;
 mod budgets;
 mod copies;
 mod doubts;

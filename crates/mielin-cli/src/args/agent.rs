@@ -80,6 +80,9 @@ Examples:
     /// It goes on where the checkpoint was taken, with an address and an id of its own and without messages: those are
     /// the original's, which may be alive. It may do what the original might do, so know where a file comes from, as
     /// you would of what you `--allow`; `mielin agent inspect` shows it.
+    ///
+    /// A file of a bare node says of an agent that was started there only what it may do: it gets this node's limits, no
+    /// budget, and a name.
     Restore(RestoreArgs),
     /// Make a new agent that is a copy of one, on this or another node
     ///
@@ -295,9 +298,10 @@ Examples:
   mielin agent restore counter.checkpoint
   mielin agent restore counter.checkpoint --name counter-2")]
 pub(crate) struct RestoreArgs {
-    /// A file that `mielin agent checkpoint` wrote; `-` reads standard input
+    /// A file that `mielin agent checkpoint` or a bare node wrote; `-` reads standard input
     pub(crate) file: PathBuf,
-    /// The new agent's name; needed if another agent has that of the original [default: that of the original]
+    /// The new agent's name; needed if another agent has that of the original [default: that of the original, or one that
+    /// is made up where the file does not say it]
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]
