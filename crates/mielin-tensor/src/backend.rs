@@ -70,9 +70,12 @@ impl Backend {
             }
             Self::Sse41 => {
                 let needed = [CpuFeature::Sse41, CpuFeature::Ssse3, CpuFeature::Sse3];
-                cfg!(target_arch = "x86_64") && has(&needed)
+                cfg!(all(target_arch = "x86_64", target_feature = "sse2")) && has(&needed)
             }
-            Self::Avx2 => cfg!(target_arch = "x86_64") && has(&[CpuFeature::Avx2, CpuFeature::Fma]),
+            Self::Avx2 => {
+                cfg!(all(target_arch = "x86_64", target_feature = "sse2"))
+                    && has(&[CpuFeature::Avx2, CpuFeature::Fma])
+            }
             Self::Avx512 => {
                 let needed = [
                     CpuFeature::Avx512f,
@@ -83,7 +86,7 @@ impl Backend {
                     CpuFeature::Fma,
                     CpuFeature::F16c,
                 ];
-                cfg!(target_arch = "x86_64") && has(&needed)
+                cfg!(all(target_arch = "x86_64", target_feature = "sse2")) && has(&needed)
             }
         }
     }

@@ -12,16 +12,16 @@
     reason = "instructions of a processor, which are called where it was found to have them"
 )]
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod avx512;
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 mod neon;
 mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod sse41;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -303,17 +303,17 @@ pub(crate) trait Kernel {
 /// Runs a kernel by a backend, or by [`Backend::Scalar`] if the processor has not got that one.
 pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
     match backend {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Backend::Avx512 => match avx512::Avx512::<false>::new() {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
         },
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Backend::Avx2 => match avx2::Avx2::new() {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
         },
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
         Backend::Sse41 => match sse41::Sse41::new() {
             Some(simd) => simd.call(kernel),
             None => portable::Portable.call(kernel),
@@ -332,7 +332,7 @@ pub(crate) fn run<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
 /// As [`run`], for a kernel that multiplies bytes, by the best instructions for that which the processor has. Other kernels are not
 /// compiled for each of them.
 pub(crate) fn run_on_bytes<K: Kernel>(backend: Backend, kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
     if backend == Backend::Avx512
         && let Some(simd) = avx512::Avx512::<true>::new()
     {
@@ -373,7 +373,7 @@ unsafe fn add_pairs_by_rows<S: Simd>(
 
 /// Whether the processor and its operating system have what a backend needs.
 #[cfg(any(
-    target_arch = "x86_64",
+    all(target_arch = "x86_64", target_feature = "sse2"),
     all(target_arch = "aarch64", target_feature = "neon")
 ))]
 fn proved(backend: Backend) -> bool {
