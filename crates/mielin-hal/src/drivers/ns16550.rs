@@ -15,6 +15,8 @@ const LINE_STATUS: usize = 5;
 const DATA_READY: u8 = 1 << 0;
 /// LSR: the transmitter takes a byte.
 const TRANSMIT_EMPTY: u8 = 1 << 5;
+/// IER: an interrupt while a received byte was not read.
+const ENABLE_RECEIVED: u8 = 1 << 0;
 /// IER: an interrupt when the transmitter takes a byte.
 const ENABLE_TRANSMIT_EMPTY: u8 = 1 << 1;
 /// MCR, OUT2: on PCs, the UART's interrupts get out of it.
@@ -68,9 +70,18 @@ impl<R: ByteRegisters> Ns16550<R> {
         Self { registers }
     }
 
-    /// Whether it interrupts when it takes another byte.
+    /// Whether it interrupts when it takes another byte, and in no other case.
     pub fn interrupt_when_writable(&mut self, on: bool) {
-        let enabled = if on { ENABLE_TRANSMIT_EMPTY } else { 0 };
+        self.interrupt_when(ENABLE_TRANSMIT_EMPTY, on);
+    }
+
+    /// Whether it interrupts while a byte has come and was not read, and in no other case.
+    pub fn interrupt_when_readable(&mut self, on: bool) {
+        self.interrupt_when(ENABLE_RECEIVED, on);
+    }
+
+    fn interrupt_when(&mut self, cause: u8, on: bool) {
+        let enabled = if on { cause } else { 0 };
         let modem = self.registers.read(MODEM_CONTROL);
         self.registers.write(MODEM_CONTROL, modem | OUTPUT_2);
         self.registers.write(INTERRUPT_ENABLE, enabled);

@@ -1,11 +1,14 @@
-//! The machine's console, for the first thread, which has all devices.
+//! The machine's console: its device, where that is, and its driver.
 #![allow(unsafe_code)]
 
-use mielin_kernel::abi::Error;
-#[cfg(not(target_arch = "x86_64"))]
-use mielin_kernel::abi::Rights;
+use mielin_kernel::abi::{Error, Rights};
 
 use crate::boot::Information;
+use crate::objects::Cap;
+#[cfg(not(target_arch = "x86_64"))]
+use crate::objects::Frame;
+#[cfg(target_arch = "x86_64")]
+use crate::objects::Ports;
 use crate::supplies::Supplies;
 
 #[cfg(target_arch = "riscv64")]
@@ -15,15 +18,17 @@ mod device {
 
     pub(super) type Driver = mielin_hal::drivers::Ns16550<Registers>;
     pub(super) const AT: u64 = 0x1000_0000;
+    pub(super) const LINE: u32 = 10;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod device {
-    //! The PL011 of QEMU's `virt`.
+    //! The PL011 of QEMU's `virt`, with its shared interrupt 1.
     pub use mielin_hal::drivers::Registers;
 
     pub(super) type Driver = mielin_hal::drivers::Pl011;
     pub(super) const AT: u64 = 0x0900_0000;
+    pub(super) const LINE: u32 = 33;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -35,7 +40,8 @@ mod device {
 
     pub(super) type Driver = Ns16550<Registers>;
     /// COM1.
-    const AT: u16 = 0x3f8;
+    pub(super) const AT: u16 = 0x3f8;
+    pub(super) const LINE: u32 = 4;
 
     /// Its ports, by the capability for them.
     #[derive(Debug)]
@@ -57,6 +63,38 @@ mod device {
 
 pub use device::Registers;
 
+/// Its interrupt line.
+pub const LINE: u32 = device::LINE;
+
+/// The device, as a capability: a page of registers, or I/O ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Device(pub Cap);
+
+impl Device {
+    /// The console's, for the first thread, which has all devices.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[cfg(target_arch = "x86_64")]
+    pub fn find(supplies: &mut Supplies, information: Information) -> Result<Self, Error> {
+        let first = u64::from(device::AT);
+        let ports = first << 16 | (first + 7);
+        supplies
+            .mint(information.ports().0, Rights::ALL, ports)
+            .map(Self)
+    }
+
+    /// The console's, for the first thread, which has all devices.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn find(supplies: &mut Supplies, information: Information) -> Result<Self, Error> {
+        let page = supplies.device_page(information, device::AT)?;
+        Ok(Self(page.0))
+    }
+}
+
 /// The console: its driver, and the same registers once more, for whoever wants its interrupts.
 #[derive(Debug)]
 pub struct Console {
@@ -66,35 +104,47 @@ pub struct Console {
 }
 
 impl Console {
-    /// Takes the console's device.
+    /// Takes the console's device, for the first thread.
     ///
     /// # Errors
     /// What the kernel says.
-    #[cfg(not(target_arch = "x86_64"))]
     pub fn claim(supplies: &mut Supplies, information: Information) -> Result<Self, Error> {
-        let frame = supplies.device_page(information, device::AT)?;
-        let at = supplies.addresses(4096);
-        let rights = Rights::READ.or(Rights::WRITE);
-        supplies.map(frame, supplies.space(), at, rights)?;
-        // SAFETY: the page is mapped, and it is that device's; the frame has just been made, so nobody else has it.
-        Ok(Self::of(|| unsafe { Registers::new(at as usize, 0x1000) }))
+        let device = Device::find(supplies, information)?;
+        Self::of(device, supplies)
     }
 
-    /// Takes the console's device.
+    /// Uses the device.
     ///
     /// # Errors
-    /// None here.
-    #[cfg(target_arch = "x86_64")]
-    pub fn claim(_: &mut Supplies, information: Information) -> Result<Self, Error> {
-        Ok(Self::of(|| Registers(information.ports())))
-    }
-
-    fn of(registers: impl Fn() -> Registers) -> Self {
-        Self {
+    /// What the kernel says.
+    pub fn of(device: Device, supplies: &mut Supplies) -> Result<Self, Error> {
+        let registers = registers(device, supplies)?;
+        Ok(Self {
             driver: device::Driver::new(registers()),
             registers: registers(),
-        }
+        })
     }
+
+    /// Whether it interrupts while a byte has come and was not read.
+    pub fn interrupt_when_readable(&mut self, on: bool) {
+        self.driver.interrupt_when_readable(on);
+    }
+}
+
+/// What makes the registers, as often as they are wanted.
+#[cfg(target_arch = "x86_64")]
+fn registers(device: Device, _: &mut Supplies) -> Result<impl Fn() -> Registers, Error> {
+    Ok(move || Registers(Ports(device.0)))
+}
+
+/// What makes the registers, as often as they are wanted.
+#[cfg(not(target_arch = "x86_64"))]
+fn registers(device: Device, supplies: &mut Supplies) -> Result<impl Fn() -> Registers, Error> {
+    let at = supplies.addresses(4096);
+    let rights = Rights::READ.or(Rights::WRITE);
+    supplies.map(Frame(device.0), supplies.space(), at, rights)?;
+    // SAFETY: the page is mapped, and it is that device's.
+    Ok(move || unsafe { Registers::new(at as usize, 0x1000) })
 }
 
 impl mielin_hal::Console for Console {

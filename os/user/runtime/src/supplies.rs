@@ -3,6 +3,7 @@
 use mielin_kernel::abi::{Error, ObjectKind, Rights};
 
 use crate::boot::Information;
+use crate::devices::DeviceParts;
 use crate::objects::{
     AddressSpace, Cap, Endpoint, Frame, Node, Notification, PageTable, Queue, Reply,
     SchedulingContext, Thread, Untyped,
@@ -10,7 +11,7 @@ use crate::objects::{
 
 /// What is left of slots of a node, of an untyped, and of the addresses of a space. Taken one after the other, and not
 /// given back: whoever wants memory again revokes an untyped.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Supplies {
     node: Node,
     space: AddressSpace,
@@ -21,6 +22,8 @@ pub struct Supplies {
     next_slot: u64,
     slots_end: u64,
     next_address: u64,
+    /// What became of device memory of which pages were taken.
+    pub(crate) devices: DeviceParts,
 }
 
 impl Supplies {
@@ -42,6 +45,28 @@ impl Supplies {
             next_slot: information.free_slot(),
             slots_end: 1 << information.node_bits(),
             next_address: information.free_address().next_multiple_of(1 << 21),
+            devices: DeviceParts::NONE,
+        }
+    }
+
+    /// What a program has whose empty slots and addresses begin there.
+    pub(crate) fn of_program(
+        node: Node,
+        space: AddressSpace,
+        untyped: Untyped,
+        slots: core::ops::Range<u64>,
+        addresses: u64,
+    ) -> Self {
+        Self {
+            node,
+            space,
+            untyped,
+            base: 0,
+            shift: 0,
+            next_slot: slots.start,
+            slots_end: slots.end,
+            next_address: addresses.next_multiple_of(1 << 21),
+            devices: DeviceParts::NONE,
         }
     }
 
@@ -69,7 +94,25 @@ impl Supplies {
             next_slot: 1,
             slots_end: 1 << bits,
             next_address: self.next_address,
+            devices: DeviceParts::NONE,
         })
+    }
+
+    /// What somebody else has in a node of 2^bits slots, whose capability is in these supplies' node: memory and an address space in its slots,
+    /// and empty ones from `first` on.
+    #[must_use]
+    pub fn of_others(&self, node: Node, bits: u8, memory: u64, space: u64, first: u64) -> Self {
+        Self {
+            node,
+            space: AddressSpace(self.cap_within(node, space)),
+            untyped: Untyped(self.cap_within(node, memory)),
+            base: node.0.0,
+            shift: self.shift + self.bits(),
+            next_slot: first,
+            slots_end: 1 << bits,
+            next_address: 0,
+            devices: DeviceParts::NONE,
+        }
     }
 
     fn bits(&self) -> u32 {
@@ -273,27 +316,17 @@ impl Supplies {
         Ok(at)
     }
 
-    /// The page of a device at a physical address, of the first thread's device memory. Frames are cut from the beginning of an
-    /// untyped, so that this halves it until the page is one.
+    /// Maps `count` new large pages, 2 MiB each, in this space, and gives the address.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if no device memory is there, or some of it was taken already.
-    pub fn device_page(&mut self, information: Information, address: u64) -> Result<Frame, Error> {
-        let mut devices = information.untypeds().filter(|untyped| untyped.device);
-        let around = devices
-            .find(|device| address >= device.base && (address - device.base) >> device.bits == 0)
-            .ok_or(Error::InvalidArgument)?;
-        let (mut part, mut bits, mut base) = (around.untyped, around.bits, around.base);
-        while bits > 12 {
-            bits -= 1;
-            let halves = self.slots(2)?;
-            part.retype(ObjectKind::Untyped, bits, 2, self.node, halves)?;
-            let upper = (address - base) >> bits;
-            base += upper << bits;
-            part = Untyped(self.cap(halves + upper));
+    /// What the kernel says.
+    pub fn large_memory(&mut self, count: u64) -> Result<u64, Error> {
+        let at = self.addresses(count << 21);
+        for index in 0..count {
+            let frame = Frame(self.object(ObjectKind::Frame, 21)?);
+            let rights = Rights::READ.or(Rights::WRITE);
+            self.map(frame, self.space, at + (index << 21), rights)?;
         }
-        let slot = self.slot()?;
-        part.retype(ObjectKind::Frame, 12, 1, self.node, slot)?;
-        Ok(Frame(self.cap(slot)))
+        Ok(at)
     }
 }

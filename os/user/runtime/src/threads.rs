@@ -6,7 +6,30 @@ use mielin_kernel::registers;
 use crate::objects::{AddressSpace, Frame, Node, SchedulingContext, SchedulingControl, Thread};
 use crate::supplies::Supplies;
 
-const STACK_PAGES: u64 = 4;
+/// Pages of a thread's stack.
+pub(crate) const STACK_PAGES: u64 = 4;
+/// Pages of the stack of a program's first thread.
+pub(crate) const FIRST_STACK_PAGES: u64 = 16;
+
+/// Where a thread's stack is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stack {
+    /// So many pages, that are still to be mapped, from here on.
+    New(u64, u64),
+    /// Somebody sees to its pages; it ends here.
+    There(u64),
+}
+
+/// Where a thread has what is its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Of this space,
+    pub(crate) space: AddressSpace,
+    /// its stack,
+    pub(crate) stack: Stack,
+    /// and of the buffer's page.
+    pub(crate) buffer: u64,
+}
 
 /// A thread that has a node, an address space, a buffer and a stack.
 #[derive(Clone, Copy, Debug)]
@@ -37,25 +60,39 @@ impl Supplies {
         // An empty page lies below the stack, and one below the buffer.
         let stack = self.addresses((STACK_PAGES + 2) << 12);
         let buffer = stack + ((STACK_PAGES + 1) << 12);
-        self.equip_thread(space, node, stack, buffer, entry as usize as u64, argument)
+        let place = Place {
+            space,
+            stack: Stack::New(STACK_PAGES, stack),
+            buffer,
+        };
+        self.equip_thread(node, place, entry as usize as u64, argument)
     }
 
     /// Makes a thread with a new stack and a new buffer at these addresses of a space.
     pub(crate) fn equip_thread(
         &mut self,
-        space: AddressSpace,
         node: Node,
-        stack: u64,
-        buffer: u64,
+        place: Place,
         entry: u64,
         argument: u64,
     ) -> Result<Spawned, Error> {
+        let Place {
+            space,
+            stack,
+            buffer,
+        } = place;
         let thread = self.thread()?;
         let rights = Rights::READ.or(Rights::WRITE);
-        for page in 0..STACK_PAGES {
-            let frame = self.frame()?;
-            self.map(frame, space, stack + (page << 12), rights)?;
-        }
+        let stack_top = match stack {
+            Stack::New(pages, first) => {
+                for page in 0..pages {
+                    let frame = self.frame()?;
+                    self.map(frame, space, first + (page << 12), rights)?;
+                }
+                first + (pages << 12)
+            }
+            Stack::There(top) => top,
+        };
         let frame = self.frame()?;
         self.map(frame, space, buffer, rights)?;
         thread.equip(ThreadSlot::Node, node.0, 0)?;
@@ -66,7 +103,7 @@ impl Supplies {
             node,
             buffer_frame: frame,
             buffer_address: buffer,
-            stack_top: stack + (STACK_PAGES << 12),
+            stack_top,
         };
         spawned.set_entry(entry, argument)?;
         Ok(spawned)
