@@ -69,8 +69,11 @@ struct Package {
 /// The public registry, as `cargo metadata` names it whatever mirror is in use.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what the UEFI loader consists
-/// of, and of what the tensor benchmark measures against: which versions of a crate that builds with is nothing that ships.
+/// Programs of the microkernel.
+const PROGRAMS: &str = "os/user";
+
+/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what the UEFI loader and the
+/// microkernel's programs consist of, and of what the tensor benchmark measures against: which versions of a crate those build with is nothing that ships.
 ///
 /// # Errors
 /// The metadata cannot be read, or a rule is broken; each breach is one line.
@@ -80,16 +83,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let rules: Rules = basic_toml::from_str(&text).with_context(|| path.display().to_string())?;
     let own = packages(&mut workspace.cargo())?;
     let rivals = packages(&mut bench::on_tensor(workspace).0).context(bench::TENSOR)?;
-    let mut on_loader = workspace.cargo();
-    on_loader.current_dir(workspace.root().join(os::uefi::LOADER));
-    let loader = packages(&mut on_loader).context(os::uefi::LOADER)?;
+    let within = |directory: &str| {
+        let mut cargo = workspace.cargo();
+        cargo.current_dir(workspace.root().join(directory));
+        packages(&mut cargo).with_context(|| directory.to_owned())
+    };
+    let (loader, programs) = (within(os::uefi::LOADER)?, within(PROGRAMS)?);
     let mut breaches = check(&rules, &own);
-    breaches.extend(
-        loader
-            .iter()
-            .chain(&rivals)
-            .flat_map(|it| package_breaches(&rules, it)),
-    );
+    let others = loader.iter().chain(&programs).chain(&rivals);
+    breaches.extend(others.flat_map(|it| package_breaches(&rules, it)));
     if !breaches.is_empty() {
         bail!(
             "{} breaches of deny.toml\n{}",
@@ -98,8 +100,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         );
     }
     let (own, loader, rivals) = (own.len(), loader.len(), rivals.len());
+    let programs = programs.len();
     eprintln!(
-        "deny: {own} packages keep deny.toml, {loader} of {}, and {rivals} of {}",
+        "deny: {own} packages keep deny.toml, {loader} of {}, {programs} of {PROGRAMS}, and {rivals} of {}",
         os::uefi::LOADER,
         bench::TENSOR
     );
