@@ -1,0 +1,335 @@
+//! The agents that there are.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use mielin_kernel::Executable;
+use mielin_kernel::archive::Archive;
+use mielin_user::agents::{AGENTS_MAX, Ending};
+use mielin_user::pages::{NO_MEMORY, Pages, Stop};
+use mielin_user::system_call::now;
+use mielin_user::{Error, FaultKind, Startup, Supplies, say};
+
+use crate::files::Arrival;
+use crate::manifest::Manifest;
+use crate::process::{Place, Programs};
+
+/// Messages that wait for an agent.
+const MAIL_MAX: usize = 16;
+/// What people are to agents that get messages from them.
+pub(crate) const PERSON: [u8; 16] = [0; 16];
+
+/// A message for an agent.
+pub(crate) struct Mail {
+    pub(crate) from: [u8; 16],
+    pub(crate) sequence: u64,
+    /// The number of the message that it answers.
+    pub(crate) answers: Option<u64>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// What an agent begins from.
+#[derive(Clone)]
+pub(crate) enum Image {
+    /// A module that came with the system.
+    Module(&'static [u8]),
+    /// A checkpoint.
+    Stored(Vec<u8>),
+}
+
+impl Image {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Module(bytes) => bytes,
+            Self::Stored(bytes) => bytes,
+        }
+    }
+}
+
+/// What an agent does.
+pub(crate) enum State {
+    Runs(Place),
+    /// It is being stored: so many bytes are here.
+    Freezes(Place, Vec<u8>),
+    /// It is a checkpoint, and can go on from there.
+    Stored,
+    Ended(String),
+}
+
+pub(crate) struct Agent {
+    pub(crate) name: String,
+    pub(crate) address: [u8; 16],
+    pub(crate) manifest: Manifest,
+    pub(crate) image: Image,
+    pub(crate) specification: String,
+    pub(crate) input: &'static [u8],
+    pub(crate) state: State,
+    pub(crate) mail: VecDeque<Mail>,
+    /// The number of the last message of each sender.
+    pub(crate) heard: BTreeMap<[u8; 16], u64>,
+    /// The ends of its last lines, for stdout and stderr.
+    pub(crate) output: [Vec<u8>; 2],
+}
+
+pub(crate) struct Agency {
+    pub(crate) startup: Startup,
+    pub(crate) files: Archive<'static>,
+    programs: Programs,
+    pages: Pages,
+    free: Vec<Place>,
+    pub(crate) agents: Vec<Agent>,
+    /// What is coming from other machines.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// What did not fit into the last answer to a person.
+    pub(crate) rest: Vec<u8>,
+}
+
+impl Agency {
+    pub(crate) fn new(
+        startup: Startup,
+        supplies: Supplies,
+        pages: Pages,
+        files: Archive<'static>,
+    ) -> Result<Self, Error> {
+        let bytes = files.find("agent").ok_or(Error::InvalidArgument)?;
+        let executable = Executable::parse(bytes, startup.architecture());
+        let executable = executable.map_err(|_| Error::InvalidArgument)?;
+        let mut programs = match Programs::new(startup, supplies, pages, executable) {
+            Ok(programs) => programs,
+            Err(error) => {
+                say!("agents: the agents' program: {error}");
+                return Err(Error::InvalidArgument);
+            }
+        };
+        let free = programs.places(AGENTS_MAX)?;
+        say!("agents: there is memory for {} agents at once", free.len());
+        Ok(Self {
+            startup,
+            files,
+            programs,
+            pages,
+            free,
+            agents: Vec::new(),
+            arrivals: Vec::new(),
+            rest: Vec::new(),
+        })
+    }
+
+    pub(crate) fn find(&mut self, name: &str) -> Option<usize> {
+        self.agents.iter().position(|agent| agent.name == name)
+    }
+
+    /// The agent whose program has this number.
+    pub(crate) fn running(&mut self, number: u64) -> Option<usize> {
+        self.agents
+            .iter()
+            .position(|agent| agent.place().is_some_and(|place| place.number() == number))
+    }
+
+    /// Has an agent run that is a module or a checkpoint.
+    pub(crate) fn run(&mut self, index: usize) -> Result<(), String> {
+        let place = self.free.last().copied();
+        let place = place.ok_or("there is no memory for another agent; stop or freeze one")?;
+        let agent = &mut self.agents[index];
+        let goes_on = matches!(agent.image, Image::Stored(_));
+        let manifest = &agent.manifest;
+        agent.specification = manifest.specification(&agent.name, &agent.address, goes_on);
+        let started = self
+            .programs
+            .start(&place, manifest.may_send(), manifest.cpu_percent);
+        if let Err(error) = started {
+            self.take_apart(&place);
+            return Err(format!("its program did not start: {error}"));
+        }
+        self.free.pop();
+        self.agents[index].state = State::Runs(place);
+        Ok(())
+    }
+
+    fn take_apart(&self, place: &Place) {
+        if let Err(error) = self.programs.end(place) {
+            say!("agents: memory of an agent was not taken back: {error:?}");
+        }
+    }
+
+    /// Its program is no more; what it is now.
+    pub(crate) fn leave(&mut self, index: usize, state: State) {
+        let agent = &mut self.agents[index];
+        let place = agent.place();
+        agent.state = state;
+        if let Some(place) = place {
+            self.take_apart(&place);
+            self.free.push(place);
+        }
+    }
+
+    /// An agent has ended by itself.
+    pub(crate) fn ended(&mut self, index: usize, ending: Ending, code: i64, why: &str) {
+        let agent = &mut self.agents[index];
+        for stream in 0..agent.output.len() {
+            agent.end_line(stream);
+        }
+        let text = match ending {
+            Ending::Exited => format!("ended with code {code}"),
+            Ending::Trapped => format!("trapped: {why}"),
+            Ending::Refused => format!("could not begin: {why}"),
+            Ending::Frozen => String::new(),
+        };
+        if ending == Ending::Frozen {
+            return self.frozen(index);
+        }
+        say!("{}: {text}", self.agents[index].name);
+        self.leave(index, State::Ended(text));
+    }
+
+    fn frozen(&mut self, index: usize) {
+        let agent = &mut self.agents[index];
+        let State::Freezes(_, bytes) = &mut agent.state else {
+            // It says so without being asked: there is nothing to go on from.
+            return self.leave(
+                index,
+                State::Ended("froze without being told to".to_string()),
+            );
+        };
+        agent.image = Image::Stored(core::mem::take(bytes));
+        say!(
+            "{}: stored, {} bytes",
+            agent.name,
+            agent.image.bytes().len()
+        );
+        self.leave(index, State::Stored);
+    }
+
+    /// Looks for agents whose programs were stopped by a fault.
+    pub(crate) fn look_for_stopped(&mut self) {
+        for index in 0..self.agents.len() {
+            let Some(place) = self.agents[index].place() else {
+                continue;
+            };
+            let stop = match self.pages.state(place.number()) {
+                Ok((_, Some(stop))) => stop,
+                _ => continue,
+            };
+            let text = describe(stop);
+            say!("{}: {text}", self.agents[index].name);
+            self.leave(index, State::Ended(text));
+        }
+    }
+
+    /// Pages of memory that a running agent's program has.
+    pub(crate) fn pages_of(&self, place: &Place) -> u64 {
+        self.pages
+            .state(place.number())
+            .map_or(0, |(pages, _)| pages)
+    }
+
+    /// A message for an agent; the number that it got.
+    pub(crate) fn post(
+        &mut self,
+        index: usize,
+        from: [u8; 16],
+        answers: Option<u64>,
+        payload: &[u8],
+    ) -> Option<u64> {
+        let agent = &mut self.agents[index];
+        if agent.mail.len() >= MAIL_MAX {
+            return None;
+        }
+        let number = agent.heard.entry(from).or_insert(0);
+        *number += 1;
+        let sequence = *number;
+        agent.mail.push_back(Mail {
+            from,
+            sequence,
+            answers,
+            payload: payload.to_vec(),
+        });
+        if let Some(place) = agent.place() {
+            // It cannot fail: the notification is this program's.
+            let _ = place.tell_of_message();
+        }
+        Some(sequence)
+    }
+
+    /// An address for a new agent, which no other one has here: of the clock's and how many there were.
+    pub(crate) fn new_address(&self) -> [u8; 16] {
+        let mut address = [0; 16];
+        let mut state = now() ^ (self.agents.len() as u64) << 56;
+        for half in address.chunks_exact_mut(8) {
+            // SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators).
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = state;
+            mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            half.copy_from_slice(&(mixed ^ mixed >> 31).to_le_bytes());
+        }
+        address
+    }
+}
+
+fn describe(stop: Stop) -> String {
+    let Stop {
+        kind,
+        counter,
+        address,
+    } = stop;
+    if kind == NO_MEMORY {
+        return "failed: its memory is used up".to_string();
+    }
+    match FaultKind::from_number(kind) {
+        Some(kind) => format!("failed: {kind:?} fault at {counter:#x}, address {address:#x}"),
+        None => "failed".to_string(),
+    }
+}
+
+impl Agent {
+    /// Where its program is, if it has one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        match self.state {
+            State::Runs(place) | State::Freezes(place, _) => Some(place),
+            State::Stored | State::Ended(_) => None,
+        }
+    }
+
+    /// Shows output as lines with the agent's name.
+    pub(crate) fn write(&mut self, stream: usize, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.end_line(stream),
+                byte => self.output[stream].push(*byte),
+            }
+            if self.output[stream].len() >= LINE_BYTES_MAX {
+                self.end_line(stream);
+            }
+        }
+    }
+
+    fn end_line(&mut self, stream: usize) {
+        let line = core::mem::take(&mut self.output[stream]);
+        if !line.is_empty() {
+            say!("{}: {}", self.name, Printable(&line));
+        }
+    }
+}
+
+const LINE_BYTES_MAX: usize = 160;
+
+/// Text of an agent: what a terminal would take for a command is shown as a dot.
+pub(crate) struct Printable<'a>(pub(crate) &'a [u8]);
+
+impl core::fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        use core::fmt::Write;
+        for chunk in self.0.utf8_chunks() {
+            for one in chunk.valid().chars() {
+                f.write_char(if one.is_control() { '.' } else { one })?;
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_char('.')?;
+            }
+        }
+        Ok(())
+    }
+}
