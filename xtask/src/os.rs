@@ -3,12 +3,17 @@
 //! - [`image`]: what is built: programs, the archive of them, and the kernel around it.
 //! - [`machine`]: the machines, and how to see from outside whether all went well.
 //! - [`uefi`]: a PC that starts the same kernel from UEFI.
+//! - [`system`]: the whole system, for a person and for the tests.
+//! - [`peer`]: the other end of its network; [`host`]: a node of the host, with which it exchanges agents.
 //! - [`count`]: the kernel's instructions, and the limits that they keep; [`boot`]: those before the first program.
 
 mod boot;
 mod count;
+mod host;
 mod image;
 mod machine;
+mod peer;
+mod system;
 pub(crate) mod uefi;
 
 use std::path::Path;
@@ -23,6 +28,15 @@ use crate::workspace::Workspace;
 pub(crate) enum Task {
     /// Build the kernel and the test suite, and run that in user mode; the exit status says whether all passed
     Test(Machine),
+    /// Try the whole system: services that fail, sample agents, the network, and agents that cross to a node of this host and back
+    System(Machine),
+    /// Run the system for a person: a console where agents can be started, frozen and stopped
+    #[command(after_help = "\
+Examples:
+  cargo xtask os run --arch riscv64
+
+Type `help` there. Control-A and then x ends it, as `shutdown` does.")]
+    Run(Machine),
     /// Count the kernel's instructions for what seL4 was measured with, and say whether they keep their limits
     Count(count::Options),
 }
@@ -64,6 +78,8 @@ impl Arch {
 pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
     match task {
         Task::Test(machine) => test(workspace, machine.arch),
+        Task::System(machine) => system::check(workspace, machine.arch),
+        Task::Run(machine) => system::run(workspace, machine.arch),
         Task::Count(options) => count::run(workspace, options),
     }
 }
@@ -90,7 +106,7 @@ fn test(workspace: &Workspace, arch: Arch) -> Result<()> {
         let disk = uefi::build(workspace, &image)?;
         test_on(arch, &uefi::MACHINE, &disk)?;
     }
-    Ok(())
+    system::check(workspace, arch)
 }
 
 fn test_on(arch: Arch, variant: &machine::Variant, image: &Path) -> Result<()> {

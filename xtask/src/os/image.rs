@@ -41,13 +41,58 @@ impl Arch {
     }
 }
 
+/// A file's name, and what is in it.
+type File = (String, Vec<u8>);
+
 /// Builds programs of `os/user`, and the kernel with them, the first one as its first program. A warning fails it.
 ///
 /// # Errors
 /// The compiler is missing and cannot be installed here, or something does not build.
 pub(super) fn build(workspace: &Workspace, arch: Arch, programs: &[&str]) -> Result<PathBuf> {
-    let output = workspace.output().join("os");
-    let built = output.join("programs");
+    let files = compile(workspace, arch, programs)?;
+    kernel(workspace, arch, &programs.join("-"), &files)
+}
+
+/// Programs of the system; the first one starts the others.
+const SYSTEM: [&str; 7] = [
+    "root", "console", "net", "pages", "agents", "transfer", "shell",
+];
+/// The program in which agents run.
+const AGENT: &str = "agent";
+/// Sample agents that come with the system, with the manifests in `os/system`.
+const SAMPLES: [&str; 3] = ["hello", "counter", "digest"];
+/// What else the agent server has from `os/system`.
+const INPUTS: [&str; 1] = ["digest.txt"];
+
+/// Builds the whole system: the kernel, all servers, and agents that can be started.
+///
+/// # Errors
+/// As for [`build`].
+pub(super) fn system(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    let read =
+        |path: PathBuf| fs::read(&path).with_context(|| format!("reading {}", path.display()));
+    let programs = [&SYSTEM[..], &[AGENT]].concat();
+    let mut files = compile(workspace, arch, &programs)?;
+    let mut agents = files.split_off(SYSTEM.len());
+    let (prebuilt, about) = (
+        workspace.root().join("agents/prebuilt"),
+        workspace.root().join("os/system"),
+    );
+    for sample in SAMPLES {
+        let (module, manifest) = (format!("{sample}.wasm"), format!("{sample}.manifest"));
+        agents.push((module.clone(), read(prebuilt.join(module))?));
+        agents.push((manifest.clone(), read(about.join(manifest))?));
+    }
+    for input in INPUTS {
+        agents.push((input.to_owned(), read(about.join(input))?));
+    }
+    files.push(("files".to_owned(), archive(&agents)?));
+    kernel(workspace, arch, "system", &files)
+}
+
+/// Builds programs of `os/user`.
+fn compile(workspace: &Workspace, arch: Arch, programs: &[&str]) -> Result<Vec<File>> {
+    let built = workspace.output().join("os/programs");
     let target = arch.program_target();
     let mut cargo = toolchain::bare_cargo(workspace, target)?;
     cargo
@@ -61,15 +106,20 @@ pub(super) fn build(workspace: &Workspace, arch: Arch, programs: &[&str]) -> Res
         cargo.args(["--bin", program]);
     }
     run(&mut cargo)?;
-
     let mut files = Vec::new();
     for program in programs {
         let path = built.join(target).join("release").join(program);
         let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        files.push((*program, bytes));
+        files.push(((*program).to_owned(), bytes));
     }
-    let archive = archive(&files)?;
-    let name = format!("{}-{}", arch.name(), programs.join("-"));
+    Ok(files)
+}
+
+/// Builds the kernel with these files, as an image of this name.
+fn kernel(workspace: &Workspace, arch: Arch, name: &str, files: &[File]) -> Result<PathBuf> {
+    let output = workspace.output().join("os");
+    let archive = archive(files)?;
+    let name = format!("{}-{name}", arch.name());
     let archive_path = output.join(format!("{name}.archive"));
     // An archive that is the same is not written, so that the kernel is not built again.
     if fs::read(&archive_path).ok().as_ref() != Some(&archive) {
@@ -96,11 +146,11 @@ pub(super) fn build(workspace: &Workspace, arch: Arch, programs: &[&str]) -> Res
 }
 
 /// The bytes of an archive.
-fn archive(files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
+fn archive(files: &[File]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let lens = files
         .iter()
-        .map(|(name, content)| (*name, content.len() as u64));
+        .map(|(name, content)| (name.as_str(), content.len() as u64));
     write_head(lens, |part| bytes.extend_from_slice(part))
         .map_err(|error| anyhow!("these files make no archive: {error:?}"))?;
     for (_, content) in files {

@@ -80,12 +80,46 @@ impl Arch {
     }
 
     /// The exit status of a machine on which all went well.
-    fn success(self) -> i32 {
+    pub(super) fn success(self) -> i32 {
         match self {
             Self::Riscv64 | Self::Aarch64 => 0,
             // The device gives twice the code and one more.
             Self::X86_64 => 33,
         }
+    }
+}
+
+/// The machine on which the whole system runs.
+pub(super) fn for_system(arch: Arch) -> Variant {
+    match arch {
+        Arch::Riscv64 => Variant {
+            name: "riscv64 virt, 512 MiB",
+            arguments: &["-machine", "virt", "-cpu", "rv64", "-m", "512M"],
+        },
+        Arch::Aarch64 => Variant {
+            name: "aarch64 virt, Cortex-A57, 512 MiB",
+            arguments: &["-machine", "virt", "-cpu", "cortex-a57", "-m", "512M"],
+        },
+        Arch::X86_64 => Variant {
+            name: "x86_64 q35, 512 MiB",
+            arguments: &["-machine", "q35", "-cpu", "max", "-m", "512M"],
+        },
+    }
+}
+
+/// What QEMU calls the network of a guest.
+pub(super) const NETWORK: &str = "wire";
+
+/// What QEMU is told so that a guest has a card on [`NETWORK`].
+pub(super) fn card(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::Riscv64 | Arch::Aarch64 => &[
+            "-global",
+            "virtio-mmio.force-legacy=false",
+            "-device",
+            "virtio-net-device,netdev=wire",
+        ],
+        Arch::X86_64 => &["-device", "virtio-net-pci,netdev=wire,disable-legacy=on"],
     }
 }
 
@@ -100,8 +134,7 @@ pub(super) fn command(arch: Arch, variant: &Variant, image: &Path) -> Result<Com
     command
         .args(variant.arguments)
         .args(arch.end())
-        .args(["-display", "none", "-monitor", "none", "-serial", "stdio"])
-        .arg("-no-reboot");
+        .args(["-display", "none", "-no-reboot"]);
     if image.is_dir() {
         uefi::attach(&mut command, image);
     } else {
@@ -135,20 +168,12 @@ pub(super) fn watch(
         Clock::Counting => "shift=0",
         Clock::Testing => "shift=3,sleep=off",
     });
+    command.args(["-monitor", "none", "-serial", "stdio"]);
     let line = display(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let child = command.spawn();
     let mut machine = Running(child.with_context(|| format!("cannot start `{line}`"))?);
-    let stdout = machine.0.stdout.take().context("its standard output")?;
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-            let line = without_controls(&String::from_utf8_lossy(&line));
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
+    let lines = machine.lines()?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -184,6 +209,26 @@ fn without_controls(line: &str) -> String {
 
 /// A running emulator, which does not outlive its use.
 pub(super) struct Running(pub(super) Child);
+
+impl Running {
+    /// What it prints, line by line; its standard output is a pipe.
+    ///
+    /// # Errors
+    /// It is none, or was taken before.
+    pub(super) fn lines(&mut self) -> Result<mpsc::Receiver<String>> {
+        let stdout = self.0.stdout.take().context("its standard output")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+                let line = without_controls(&String::from_utf8_lossy(&line));
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(lines)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
