@@ -17,6 +17,7 @@ mod system;
 pub(crate) mod uefi;
 
 use std::path::Path;
+use std::thread::{self, ScopedJoinHandle};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -90,11 +91,35 @@ pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
 /// As for [`run`].
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     uefi::check(workspace)?;
-    for arch in Arch::ALL {
+    let try_out = |arch| {
         test(workspace, arch)?;
-        count::check(workspace, arch)?;
+        count::check(workspace, arch)
+    };
+    // An emulator has one thread, so that what is for the next architecture is built meanwhile.
+    thread::scope(|scope| {
+        let mut running: Option<ScopedJoinHandle<'_, Result<()>>> = None;
+        for arch in Arch::ALL {
+            build(workspace, arch)?;
+            end(running.take())?;
+            running = Some(scope.spawn(move || try_out(arch)));
+        }
+        end(running)
+    })
+}
+
+/// Builds what is tried out on an architecture, in the order in which programs are the same.
+fn build(workspace: &Workspace, arch: Arch) -> Result<()> {
+    image::build(workspace, arch, &["suite"])?;
+    image::build(workspace, arch, &["count"])?;
+    image::system(workspace, arch).map(|_| ())
+}
+
+fn end(running: Option<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
+    match running.map(ScopedJoinHandle::join) {
+        None => Ok(()),
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
     }
-    Ok(())
 }
 
 fn test(workspace: &Workspace, arch: Arch) -> Result<()> {
