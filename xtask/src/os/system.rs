@@ -1,6 +1,6 @@
 //! The whole system: for a person, who sits at its console, and for the tests.
 //!
-//! The tests sit at the console, too, and at the other end of the network: see [`peer`](super::peer).
+//! The tests sit at the console, too, and at the other end of the network: see [`peer`].
 
 use std::io::Write;
 use std::net::{SocketAddr, SocketAddrV4};
