@@ -13,15 +13,15 @@ use mielin_user::objects::Notification;
 use mielin_user::system_call::now;
 use mielin_user::{Cap, Startup};
 use mielin_wasm::{
-    Address, Checkpoint, EngineKind, Grants, HostState, Instance, Limits, NoRandomBytes, Outcome,
-    Platform, StopHandle, Wait, engine,
+    Address, CapabilityError, Checkpoint, EngineKind, Grants, HostState, Instance, Level, Limits,
+    NoRandomBytes, Outcome, Platform, Services, StopHandle, Wait, engine,
 };
 use spin::Mutex;
 
 use crate::server::{PAYLOAD_BYTES_MAX, Server};
 
 /// The most memory that an agent has. What its program has is more, but the engine and a checkpoint have room in that, too.
-const MEMORY_BYTES_MAX: u64 = 4 << 20;
+const MEMORY_BYTES_MAX: u64 = 3 << 20;
 
 fn limits() -> Limits {
     Limits {
@@ -147,71 +147,65 @@ impl Life {
         let lost = |error| format!("the agent server does not answer: {error:?}");
         let text = Server.fetch(Part::Specification).map_err(lost)?;
         let image = Server.fetch(Part::Image).map_err(lost)?;
-        let input = Server.fetch(Part::Input).map_err(lost)?;
         let text = core::str::from_utf8(&text).ok();
         let told = text.and_then(Specification::parse);
         let told = told.ok_or("the agent server says something unknown")?;
-        let (checkpoint, module, others) = match told.goes_on {
-            true => {
-                let limits = SnapshotLimits {
-                    memory_bytes: MEMORY_BYTES_MAX,
-                    ..SnapshotLimits::default()
-                };
-                let checkpoint = Checkpoint::decode(&image, &limits);
-                let checkpoint = checkpoint.map_err(|error| error.to_string())?;
-                drop(image);
-                (
-                    Some(checkpoint.snapshot),
-                    checkpoint.module,
-                    checkpoint.others,
-                )
-            }
-            false => (None, image, Vec::new()),
-        };
-        // Whoever made the checkpoint may say anything of the module, so that it is rewritten here.
-        let resumable = instrument(&module).map_err(|error| error.to_string())?;
-        let engine = engine(EngineKind::Wasmi).map_err(|error| error.to_string())?;
-        let prepared = engine
-            .prepare(&resumable, None)
-            .map_err(|error| error.to_string())?;
+        if told.goes_on {
+            return Self::go_on(&image, told.address);
+        }
+        let input = Server.fetch(Part::Input).map_err(lost)?;
         let mut grants = Grants::none();
         for one in &told.allow {
             grants.grant(
                 one.parse()
-                    .map_err(|error: mielin_wasm::CapabilityError| error.to_string())?,
+                    .map_err(|error: CapabilityError| error.to_string())?,
             );
         }
-        let arguments = core::iter::once(told.name.clone()).chain(told.arguments);
-        let mut state = HostState::on(&MACHINE, Address(told.address))
+        let arguments = core::iter::once(told.name).chain(told.arguments);
+        let state = HostState::on(&MACHINE, Address(told.address))
             .with_args(arguments)
-            .with_stdin(input);
-        if checkpoint.is_none() {
-            state = state.with_grants(grants);
-        }
-        let services = Arc::new(Server);
-        let mut instance = prepared
-            .instantiate(state, services, &limits())
-            .map_err(|error| error.to_string())?;
-        if let Some(snapshot) = checkpoint {
-            instance
-                .load(&snapshot)
-                .map_err(|error| error.to_string())?;
-            instance.host_mut().address = Address(told.address);
-        }
-        Ok(Self {
-            carried: Carried { module, others },
-            instance,
-        })
+            .with_stdin(input)
+            .with_grants(grants);
+        let carried = Carried {
+            module: image,
+            others: Vec::new(),
+        };
+        let instance = instantiate(&carried.module, state)?;
+        Ok(Self { carried, instance })
+    }
+
+    /// An agent that goes on from a checkpoint, under this address.
+    fn go_on(bytes: &[u8], address: [u8; 16]) -> Result<Self, String> {
+        let limits = SnapshotLimits {
+            memory_bytes: MEMORY_BYTES_MAX,
+            ..SnapshotLimits::default()
+        };
+        let checkpoint = Checkpoint::decode(bytes, &limits);
+        let checkpoint = checkpoint.map_err(|error| error.to_string())?;
+        let state = HostState::on(&MACHINE, Address(address));
+        let mut instance = instantiate(&checkpoint.module, state)?;
+        let loaded = instance.load(&checkpoint.snapshot);
+        loaded.map_err(|error| error.to_string())?;
+        instance.host_mut().address = Address(address);
+        let carried = Carried {
+            module: checkpoint.module,
+            others: checkpoint.others,
+        };
+        Ok(Self { carried, instance })
     }
 
     /// Runs it until it ends or is stored.
     fn live(mut self, startup: Startup) -> (Ending, i32, String) {
-        let stop = self.instance.stop_handle();
-        *STOP.lock() = Some(stop.clone());
+        *STOP.lock() = Some(self.instance.stop_handle());
         loop {
             // What was asked before the handle was there, or while the agent did not run.
-            if FREEZE.load(Ordering::SeqCst) {
-                return self.freeze();
+            if FREEZE.swap(false, Ordering::SeqCst) {
+                match self.freeze() {
+                    Ok(life) => self = life,
+                    Err(end) => return end,
+                }
+                *STOP.lock() = Some(self.instance.stop_handle());
+                continue;
             }
             match self.instance.run() {
                 Outcome::Exited(code) => return (Ending::Exited, code, String::new()),
@@ -236,21 +230,34 @@ impl Life {
         };
     }
 
-    fn freeze(self) -> (Ending, i32, String) {
+    /// Becomes bytes, which the agent server has then; or, if it does not take them, what it was.
+    fn freeze(self) -> Result<Self, (Ending, i32, String)> {
+        let address = self.instance.host().address.0;
         let checkpoint = Checkpoint {
             snapshot: self.instance.snapshot(),
             module: self.carried.module,
             others: self.carried.others,
         };
+        // There is no room for the agent, its copy, and the copy's bytes.
         drop(self.instance);
         let bytes = checkpoint.encode();
         match Server.store(&bytes) {
-            Ok(true) => (Ending::Frozen, 0, String::new()),
-            Ok(false) => {
-                let why = format!("it has {} bytes, which is too much to store", bytes.len());
-                (Ending::Trapped, 0, why)
+            Ok(true) => Err((Ending::Frozen, 0, String::new())),
+            Ok(false) | Err(_) => {
+                let why = format!("not stored: there is no room for {} bytes", bytes.len());
+                Server.log(Level::Warn, &why);
+                Self::go_on(&bytes, address).map_err(|why| (Ending::Trapped, 0, why))
             }
-            Err(error) => (Ending::Trapped, 0, format!("{error:?}")),
         }
     }
+}
+
+/// A fresh instance of a module, which is rewritten here: whoever made a checkpoint may say anything of what is in it.
+fn instantiate(module: &[u8], state: HostState) -> Result<Box<dyn Instance>, String> {
+    let resumable = instrument(module).map_err(|error| error.to_string())?;
+    let engine = engine(EngineKind::Wasmi).map_err(|error| error.to_string())?;
+    let prepared = engine.prepare(&resumable, None);
+    let prepared = prepared.map_err(|error| error.to_string())?;
+    let instance = prepared.instantiate(state, Arc::new(Server), &limits());
+    instance.map_err(|error| error.to_string())
 }

@@ -121,7 +121,7 @@ impl Services for Server {
         let [_, is_answer, answers, sequence] = received.words;
         match received.info.label() {
             host::LONG => Receive::TooLarge {
-                len: answers as usize,
+                len: received.words[1] as usize,
             },
             0 => {
                 let mut bytes = [0; BYTES_MAX];

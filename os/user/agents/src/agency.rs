@@ -18,6 +18,12 @@ use crate::process::{Place, Programs};
 
 /// Messages that wait for an agent.
 const MAIL_MAX: usize = 16;
+/// Messages that an agent can still answer; older ones are forgotten.
+const UNANSWERED_MAX: usize = 64;
+/// All agents, also those that are stored or have ended.
+const ALL_AGENTS_MAX: usize = 32;
+/// The bytes of all that are stored, and of what is coming: what `alloc` has is more, for everything else.
+const HELD_BYTES_MAX: usize = 11 << 20;
 /// What people are to agents that get messages from them.
 pub(crate) const PERSON: [u8; 16] = [0; 16];
 
@@ -51,11 +57,19 @@ impl Image {
 /// What an agent does.
 pub(crate) enum State {
     Runs(Place),
-    /// It is being stored: so many bytes are here.
-    Freezes(Place, Vec<u8>),
+    /// It was told to freeze.
+    Freezes(Place, Freezing),
     /// It is a checkpoint, and can go on from there.
     Stored,
     Ended(String),
+}
+
+/// What is there of an agent that freezes.
+#[derive(Default)]
+pub(crate) struct Freezing {
+    pub(crate) bytes: Vec<u8>,
+    /// How many there will be.
+    pub(crate) all: usize,
 }
 
 pub(crate) struct Agent {
@@ -66,9 +80,13 @@ pub(crate) struct Agent {
     pub(crate) specification: String,
     pub(crate) input: &'static [u8],
     pub(crate) state: State,
+    /// Its program has done more than to ask what it is.
+    pub(crate) has_begun: bool,
     pub(crate) mail: VecDeque<Mail>,
     /// The number of the last message of each sender.
     pub(crate) heard: BTreeMap<[u8; 16], u64>,
+    /// Messages that it has taken and can answer: from whom, and their numbers.
+    pub(crate) unanswered: VecDeque<([u8; 16], u64)>,
     /// The ends of its last lines, for stdout and stderr.
     pub(crate) output: [Vec<u8>; 2],
 }
@@ -82,6 +100,8 @@ pub(crate) struct Agency {
     pub(crate) agents: Vec<Agent>,
     /// What is coming from other machines.
     pub(crate) arrivals: Vec<Arrival>,
+    /// The number of the last one. It begins with the clock, so that nobody goes on with one of an earlier life of this server.
+    pub(crate) last_arrival: u64,
     /// What did not fit into the last answer to a person.
     pub(crate) rest: Vec<u8>,
 }
@@ -113,6 +133,7 @@ impl Agency {
             free,
             agents: Vec::new(),
             arrivals: Vec::new(),
+            last_arrival: now(),
             rest: Vec::new(),
         })
     }
@@ -145,6 +166,7 @@ impl Agency {
         }
         self.free.pop();
         self.agents[index].state = State::Runs(place);
+        self.agents[index].has_begun = false;
         Ok(())
     }
 
@@ -171,35 +193,64 @@ impl Agency {
         for stream in 0..agent.output.len() {
             agent.end_line(stream);
         }
+        let has_begun = agent.has_begun;
         let text = match ending {
             Ending::Exited => format!("ended with code {code}"),
             Ending::Trapped => format!("trapped: {why}"),
+            Ending::Refused if has_begun => format!("failed: {why}"),
             Ending::Refused => format!("could not begin: {why}"),
-            Ending::Frozen => String::new(),
+            Ending::Frozen => return self.frozen(index),
         };
-        if ending == Ending::Frozen {
-            return self.frozen(index);
-        }
-        say!("{}: {text}", self.agents[index].name);
-        self.leave(index, State::Ended(text));
+        self.end(index, text, ending == Ending::Refused);
+    }
+
+    /// An agent's program is no more. One that has failed before it began is stored still, if it was.
+    fn end(&mut self, index: usize, text: String, has_failed: bool) {
+        let agent = &self.agents[index];
+        say!("{}: {text}", agent.name);
+        let is_stored = matches!(agent.image, Image::Stored(_)) && !agent.has_begun;
+        let state = match has_failed && is_stored {
+            true => State::Stored,
+            false => State::Ended(text),
+        };
+        self.leave(index, state);
     }
 
     fn frozen(&mut self, index: usize) {
         let agent = &mut self.agents[index];
-        let State::Freezes(_, bytes) = &mut agent.state else {
-            // It says so without being asked: there is nothing to go on from.
-            return self.leave(
-                index,
-                State::Ended("froze without being told to".to_string()),
-            );
+        let state = match &mut agent.state {
+            State::Freezes(_, freezing) if freezing.is_whole() => {
+                let bytes = core::mem::take(&mut freezing.bytes);
+                say!("{}: stored, {} bytes", agent.name, bytes.len());
+                agent.image = Image::Stored(bytes);
+                State::Stored
+            }
+            _ => State::Ended("said that it was frozen, and was not".to_string()),
         };
-        agent.image = Image::Stored(core::mem::take(bytes));
-        say!(
-            "{}: stored, {} bytes",
-            agent.name,
-            agent.image.bytes().len()
-        );
-        self.leave(index, State::Stored);
+        self.leave(index, state);
+    }
+
+    /// Whether so many more bytes may be held, and one more agent be known.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let images = self.agents.iter().map(|agent| {
+            let freezing = match &agent.state {
+                State::Freezes(_, freezing) => freezing.bytes.capacity(),
+                _ => 0,
+            };
+            let stored = match &agent.image {
+                Image::Stored(bytes) => bytes.capacity(),
+                Image::Module(_) => 0,
+            };
+            freezing + stored
+        });
+        let coming = self.arrivals.iter().map(Arrival::held);
+        let held: usize = images.chain(coming).sum();
+        held.saturating_add(bytes) <= HELD_BYTES_MAX
+    }
+
+    /// Whether one more agent may be known.
+    pub(crate) fn has_place(&self) -> bool {
+        self.agents.len() + self.arrivals.len() < ALL_AGENTS_MAX
     }
 
     /// Looks for agents whose programs were stopped by a fault.
@@ -212,9 +263,7 @@ impl Agency {
                 Ok((_, Some(stop))) => stop,
                 _ => continue,
             };
-            let text = describe(stop);
-            say!("{}: {text}", self.agents[index].name);
-            self.leave(index, State::Ended(text));
+            self.end(index, describe(stop), true);
         }
     }
 
@@ -284,7 +333,31 @@ fn describe(stop: Stop) -> String {
     }
 }
 
+impl Freezing {
+    fn is_whole(&self) -> bool {
+        self.all > 0 && self.bytes.len() == self.all
+    }
+}
+
 impl Agent {
+    /// Its program has begun: what was stored is not what it is any more.
+    pub(crate) fn begin(&mut self) {
+        if !self.has_begun {
+            self.has_begun = true;
+            if let Image::Stored(old) = &mut self.image {
+                *old = Vec::new();
+            }
+        }
+    }
+
+    /// It has taken a message, which it can answer once.
+    pub(crate) fn may_answer(&mut self, from: [u8; 16], number: u64) {
+        if self.unanswered.len() >= UNANSWERED_MAX {
+            self.unanswered.pop_front();
+        }
+        self.unanswered.push_back((from, number));
+    }
+
     /// Where its program is, if it has one.
     pub(crate) fn place(&self) -> Option<Place> {
         match self.state {

@@ -11,10 +11,12 @@ use mielin_user::bytes::BYTES_MAX;
 use mielin_user::objects::Message;
 use mielin_user::system_call::Received;
 
-use crate::agency::{Agency, Agent, Image, PERSON, State};
+use crate::agency::{Agency, Agent, Freezing, Image, PERSON, State};
 use crate::manifest::Manifest;
 
 const NAME_BYTES_MAX: usize = 40;
+/// Of a message: its sender's address goes with it.
+const PAYLOAD_BYTES_MAX: usize = BYTES_MAX - 16;
 
 impl Agency {
     /// Does what a person says.
@@ -46,10 +48,10 @@ impl Agency {
             "list" => Ok(self.list()),
             "start" => {
                 let module = words.next().ok_or("start what? `list` shows modules")?;
-                let (options, arguments) = rest.split_once("--").unwrap_or((rest, ""));
-                let name = options.split_whitespace().nth(1);
-                let arguments: Vec<String> =
-                    arguments.split_whitespace().map(str::to_string).collect();
+                let is_end = |word: &&str| *word != "--";
+                let name = rest.split_whitespace().take_while(is_end).nth(1);
+                let arguments = rest.split_whitespace().skip_while(is_end).skip(1);
+                let arguments: Vec<String> = arguments.map(str::to_string).collect();
                 self.start(module, name, arguments)
             }
             "stop" => {
@@ -65,6 +67,9 @@ impl Agency {
                 if matches!(self.agents[index].state, State::Ended(_)) {
                     return Err(format!("{} has ended", self.agents[index].name));
                 }
+                if text.len() > PAYLOAD_BYTES_MAX {
+                    return Err(format!("a message has at most {PAYLOAD_BYTES_MAX} bytes"));
+                }
                 match self.post(index, PERSON, None, text.as_bytes()) {
                     Some(_) => Ok(String::new()),
                     None => Err("too many messages wait for it".to_string()),
@@ -79,6 +84,7 @@ impl Agency {
                     State::Ended(_) => return Err("it has ended".to_string()),
                 };
                 place.freeze().map_err(|error| format!("{error:?}"))?;
+                self.agents[index].state = State::Freezes(place, Freezing::default());
                 Ok(String::new())
             }
             "resume" => {
@@ -112,7 +118,7 @@ impl Agency {
                     let kib = self.pages_of(place) * 4;
                     format!("runs, {kib} KiB")
                 }
-                State::Freezes(..) => "is being stored".to_string(),
+                State::Freezes(..) => "freezes".to_string(),
                 State::Stored => format!("stored, {} bytes", agent.image.bytes().len()),
                 State::Ended(how) => how.clone(),
             };
@@ -157,7 +163,12 @@ impl Agency {
                 .find(name)
                 .ok_or_else(|| format!("the input {name:?} of {module} is not there"))?,
         };
-        let name = self.new_name(name.unwrap_or(module))?;
+        let name = name.unwrap_or(module);
+        self.check_name(name)?;
+        if !self.has_place() {
+            return Err("there are too many agents; `stop` some".to_string());
+        }
+        let name = self.take_name(name)?;
         let address = self.new_address();
         self.agents.push(Agent::new(
             name,
@@ -174,8 +185,8 @@ impl Agency {
         Ok(format!("{} runs\n", self.agents[index].name))
     }
 
-    /// A name that no agent has: the wanted one, unless an agent has it that has not ended.
-    pub(crate) fn new_name(&mut self, wanted: &str) -> Result<String, String> {
+    /// Whether an agent can have a name: nobody has it, or one that has ended.
+    pub(crate) fn check_name(&mut self, wanted: &str) -> Result<Option<usize>, String> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if wanted.is_empty() || wanted.len() > NAME_BYTES_MAX || !wanted.bytes().all(is_name) {
             return Err(
@@ -183,15 +194,19 @@ impl Agency {
             );
         }
         match self.find(wanted) {
-            Some(index) if matches!(self.agents[index].state, State::Ended(_)) => {
-                self.agents.remove(index);
-                Ok(wanted.to_string())
-            }
-            Some(_) => Err(format!(
-                "there is an agent {wanted:?} already; `start MODULE NAME`"
+            Some(index) if !matches!(self.agents[index].state, State::Ended(_)) => Err(format!(
+                "there is an agent {wanted:?} already; choose another name"
             )),
-            None => Ok(wanted.to_string()),
+            before => Ok(before),
         }
+    }
+
+    /// The wanted name; an agent that had it, and has ended, is forgotten.
+    pub(crate) fn take_name(&mut self, wanted: &str) -> Result<String, String> {
+        if let Some(before) = self.check_name(wanted)? {
+            self.agents.remove(before);
+        }
+        Ok(wanted.to_string())
     }
 }
 
@@ -213,6 +228,8 @@ impl Agent {
             state: State::Stored,
             mail: VecDeque::new(),
             heard: BTreeMap::new(),
+            unanswered: VecDeque::new(),
+            has_begun: false,
             output: [Vec::new(), Vec::new()],
         }
     }

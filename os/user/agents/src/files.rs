@@ -17,11 +17,21 @@ use crate::manifest::Manifest;
 /// Agents that are coming at the same time.
 const ARRIVALS_MAX: usize = 4;
 
+/// By so many bytes room for an agent grows whose length was not announced.
+const STEP_BYTES: usize = 64 << 10;
+
 /// An agent that is coming.
 pub(crate) struct Arrival {
     number: u64,
     name: String,
     bytes: Vec<u8>,
+}
+
+impl Arrival {
+    /// Bytes that it occupies.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
 }
 
 impl Agency {
@@ -44,7 +54,7 @@ impl Agency {
                     Err(why) => Err(why),
                 }
             }
-            files::CREATE => name().and_then(|name| self.create(name)),
+            files::CREATE => name().and_then(|name| self.create(name, number)),
             files::APPEND => self.append(number, bytes).map(|()| 0),
             files::COMMIT => self.commit(number).map(|()| 0),
             files::ABORT => {
@@ -72,40 +82,60 @@ impl Agency {
         }
     }
 
-    fn create(&mut self, name: &str) -> Result<u64, String> {
-        self.new_name(name)?;
-        if self.arrivals.len() >= ARRIVALS_MAX {
-            return Err("too many agents are coming".to_owned());
+    fn create(&mut self, name: &str, announced: u64) -> Result<u64, String> {
+        self.check_name(name)?;
+        if self.arrivals.len() >= ARRIVALS_MAX || !self.has_place() {
+            return Err("too many agents are here, or coming; stop some".to_owned());
         }
-        let last = self.arrivals.iter().map(|arrival| arrival.number).max();
-        let number = last.map_or(1, |last| last + 1);
+        let mut bytes = Vec::new();
+        self.reserve(&mut bytes, usize::try_from(announced).unwrap_or(usize::MAX))?;
+        self.last_arrival += 1;
         self.arrivals.push(Arrival {
-            number,
+            number: self.last_arrival,
             name: name.to_string(),
-            bytes: Vec::new(),
+            bytes,
         });
-        Ok(number)
+        Ok(self.last_arrival)
+    }
+
+    /// Makes room for so many more bytes, and not for more.
+    fn reserve(&self, bytes: &mut Vec<u8>, more: usize) -> Result<(), String> {
+        let missing = more.saturating_sub(bytes.capacity() - bytes.len());
+        if bytes.len().saturating_add(more) > STORED_BYTES_MAX {
+            return Err(format!(
+                "an agent has at most {STORED_BYTES_MAX} bytes here"
+            ));
+        }
+        let room = self.has_room(missing) && bytes.try_reserve_exact(more).is_ok();
+        room.then_some(())
+            .ok_or_else(|| "there is no memory for it; stop other agents".to_owned())
     }
 
     fn append(&mut self, number: u64, bytes: &[u8]) -> Result<(), String> {
         let mut arrivals = self.arrivals.iter_mut();
         let arrival = arrivals.find(|arrival| arrival.number == number);
-        let all = &mut arrival.ok_or("nothing is coming")?.bytes;
-        if all.len() + bytes.len() > STORED_BYTES_MAX {
-            return Err(format!(
-                "an agent has at most {STORED_BYTES_MAX} bytes here"
-            ));
+        let arrival = arrival.ok_or("nothing is coming")?;
+        let mut all = core::mem::take(&mut arrival.bytes);
+        // Of a length that nobody has announced, the room grows in steps.
+        let more = match bytes.len() <= all.capacity() - all.len() {
+            true => bytes.len(),
+            false => STEP_BYTES.min(STORED_BYTES_MAX.saturating_sub(all.len())),
+        };
+        let room = self.reserve(&mut all, more.max(bytes.len()));
+        if room.is_ok() {
+            all.extend_from_slice(bytes);
         }
-        let room = all.try_reserve(bytes.len());
-        room.map_err(|_| "there is no memory for it".to_owned())?;
-        all.extend_from_slice(bytes);
-        Ok(())
+        let mut arrivals = self.arrivals.iter_mut();
+        if let Some(arrival) = arrivals.find(|arrival| arrival.number == number) {
+            arrival.bytes = all;
+        }
+        room
     }
 
     fn commit(&mut self, number: u64) -> Result<(), String> {
         let index = self.arrivals.iter().position(|one| one.number == number);
         let arrival = self.arrivals.remove(index.ok_or("nothing is coming")?);
-        let name = self.new_name(&arrival.name)?;
+        let name = self.take_name(&arrival.name)?;
         let image = Image::Stored(arrival.bytes);
         say!(
             "{name}: came, {} bytes; `resume {name}` has it go on",

@@ -1,7 +1,5 @@
 //! What agents' programs ask. Whatever they say, they reach only their own agent, and messages.
 
-use core::mem;
-
 use alloc::vec::Vec;
 
 use mielin_user::agents::{Ending, Part, Right, STORED_BYTES_MAX, host};
@@ -10,7 +8,7 @@ use mielin_user::objects::Message;
 use mielin_user::say;
 use mielin_user::system_call::Received;
 
-use crate::agency::{Agency, Agent, PERSON, Printable, State};
+use crate::agency::{Agency, Freezing, PERSON, Printable, State};
 
 const REFUSED: u64 = 1;
 
@@ -30,6 +28,9 @@ impl Agency {
         let bytes = self.startup.buffer().bytes(received, &mut space);
         let [_, a, b, _] = received.words;
         let agent = &mut self.agents[index];
+        if !matches!(received.info.label(), host::FETCH | host::END) {
+            agent.begin();
+        }
         match (received.info.label(), right) {
             (host::SEND, right) => Some(self.send(index, right, (a != 0).then_some(b), bytes)),
             (host::FETCH, Right::Calls) => Some(self.fetch(index, a, b)),
@@ -42,7 +43,7 @@ impl Agency {
                 Some(Message::new(0, []))
             }
             (host::TAKE, Right::Calls) => Some(self.take(index, a)),
-            (host::STORE, Right::Calls) => match agent.store(a, b, bytes) {
+            (host::STORE, Right::Calls) => match self.store(index, a, b, bytes) {
                 true => Some(Message::new(0, [])),
                 false => refused,
             },
@@ -88,6 +89,7 @@ impl Agency {
         let Some(mail) = agent.mail.pop_front() else {
             return Message::new(host::EMPTY, []);
         };
+        agent.may_answer(mail.from, mail.sequence);
         let mut bytes = Vec::from(mail.from);
         bytes.extend_from_slice(&mail.payload);
         let answers = [u64::from(mail.answers.is_some()), mail.answers.unwrap_or(0)];
@@ -100,11 +102,20 @@ impl Agency {
         let Some((to, payload)) = bytes.split_first_chunk::<16>() else {
             return unknown;
         };
-        let from = self.agents[index].address;
-        // An answer needs no right, but goes only to somebody who has sent something.
-        let has_heard = self.agents[index].heard.get(to);
-        let is_answer = answers.is_some_and(|number| has_heard.is_some_and(|last| number <= *last));
-        if right != Right::Sends && !is_answer {
+        let agent = &mut self.agents[index];
+        let from = agent.address;
+        let allowed = match answers {
+            // An answer needs no right, but a message that it answers, once.
+            Some(number) => {
+                let mut unanswered = agent.unanswered.iter();
+                let place = unanswered.position(|one| *one == (*to, number));
+                place
+                    .and_then(|place| agent.unanswered.remove(place))
+                    .is_some()
+            }
+            None => right == Right::Sends && agent.manifest.may_send_to(to),
+        };
+        if !allowed {
             return unknown;
         }
         if *to == PERSON {
@@ -126,27 +137,44 @@ impl Agency {
     }
 }
 
-impl Agent {
-    /// A piece of the frozen agent: pieces come in order.
-    fn store(&mut self, offset: u64, all: u64, bytes: &[u8]) -> bool {
-        let place = match self.state {
-            State::Runs(place) | State::Freezes(place, _) => place,
-            State::Stored | State::Ended(_) => return false,
-        };
-        if all > STORED_BYTES_MAX as u64 {
-            return false;
+impl Agency {
+    /// A piece of an agent that was told to freeze: pieces come in order. If it is refused, the agent runs on.
+    fn store(&mut self, index: usize, offset: u64, all: u64, bytes: &[u8]) -> bool {
+        let taken = self.try_store(index, offset, all, bytes).is_some();
+        let agent = &mut self.agents[index];
+        if let (false, State::Freezes(place, _)) = (taken, &agent.state) {
+            agent.state = State::Runs(*place);
         }
-        let mut stored = match mem::replace(&mut self.state, State::Runs(place)) {
-            State::Freezes(_, stored) if offset != 0 => stored,
-            _ => Vec::new(),
-        };
-        let fits = stored.len() as u64 == offset && offset + bytes.len() as u64 <= all;
-        if fits && (offset != 0 || stored.try_reserve_exact(all as usize).is_ok()) {
-            stored.extend_from_slice(bytes);
-            self.state = State::Freezes(place, stored);
-            return true;
+        taken
+    }
+
+    fn try_store(&mut self, index: usize, offset: u64, all: u64, bytes: &[u8]) -> Option<()> {
+        let all = usize::try_from(all)
+            .ok()
+            .filter(|all| *all <= STORED_BYTES_MAX)?;
+        if offset == 0 {
+            let agent = &mut self.agents[index];
+            let State::Freezes(_, freezing) = &mut agent.state else {
+                return None;
+            };
+            *freezing = Freezing::default();
+            if !self.has_room(all) {
+                return None;
+            }
         }
-        false
+        let State::Freezes(_, freezing) = &mut self.agents[index].state else {
+            return None;
+        };
+        if offset == 0 {
+            freezing.bytes.try_reserve_exact(all).ok()?;
+            freezing.all = all;
+        }
+        let len = freezing.bytes.len();
+        if freezing.all != all || len as u64 != offset || bytes.len() > all - len {
+            return None;
+        }
+        freezing.bytes.extend_from_slice(bytes);
+        Some(())
     }
 }
 

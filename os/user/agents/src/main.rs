@@ -23,12 +23,11 @@ mod manifest;
 mod process;
 
 use mielin_kernel::archive::Archive;
-use mielin_user::abi::NOTIFICATION_LABEL;
 use mielin_user::agents::{CARRIER, USER, of_badge};
-use mielin_user::objects::Reply;
+use mielin_user::objects::{Endpoint, Message, Notification, Reply};
 use mielin_user::pages::Pages;
-use mielin_user::startup::slot;
-use mielin_user::{Cap, Error, Startup, say};
+use mielin_user::startup::{NOTIFIED, slot};
+use mielin_user::{Cap, Error, Rights, Startup, say};
 
 use agency::Agency;
 
@@ -51,18 +50,19 @@ fn serve(startup: Startup) -> Result<(), Error> {
     mielin_heap::begin_large(&HEAP, &mut supplies, HEAP_PAGES)?;
     let notification = supplies.notification()?;
     startup.thread().bind(Some(notification))?;
+    let raised = supplies.mint(notification.0, Rights::WRITE, NOTIFIED)?;
     let pages = Pages {
-        endpoint: mielin_user::objects::Endpoint(Cap(slot::OWN)),
+        endpoint: Endpoint(Cap(slot::OWN)),
         buffer: startup.buffer(),
     };
-    pages.own(notification)?;
+    pages.own(Notification(raised))?;
     let reply: Reply = supplies.reply()?;
     // What came with the system is mapped for this program by whoever started it.
     let files = Archive::new(startup.shared(0, 1)).map_err(|_| Error::InvalidArgument)?;
     let mut agency = Agency::new(startup, supplies, pages, files)?;
     loop {
         let received = startup.service().receive(Some(reply))?;
-        if received.info.label() == NOTIFICATION_LABEL {
+        if received.badge & NOTIFIED != 0 {
             agency.look_for_stopped();
             continue;
         }
@@ -70,7 +70,7 @@ fn serve(startup: Startup) -> Result<(), Error> {
             _ if received.badge == USER => agency.obey(&received),
             _ if received.badge == CARRIER => agency.carry(&received),
             Some((agent, right)) => agency.serve(agent, right, &received),
-            None => continue,
+            None => Some(Message::new(1, [])),
         };
         // Whoever asked may be gone, as one that has ended is.
         if let Some(answer) = answer {

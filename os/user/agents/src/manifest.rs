@@ -58,6 +58,16 @@ impl Manifest {
             .any(|one| one == "message" || one.starts_with("message:"))
     }
 
+    /// Whether it may send messages of its own accord to this address.
+    pub(crate) fn may_send_to(&self, address: &[u8; 16]) -> bool {
+        self.allow
+            .iter()
+            .any(|one| match one.strip_prefix("message:") {
+                Some(hex) => *hex == hexadecimal(address),
+                None => one == "message",
+            })
+    }
+
     /// What the agent's program is told, in lines of a key and a value.
     pub(crate) fn specification(&self, name: &str, address: &[u8; 16], goes_on: bool) -> String {
         let mut text = String::new();
@@ -66,11 +76,7 @@ impl Manifest {
             let _ = writeln!(text, "{key} {value}");
         };
         line("name", name);
-        let mut hex = String::new();
-        for byte in address {
-            let _ = write!(hex, "{byte:02x}");
-        }
-        line("address", &hex);
+        line("address", &hexadecimal(address));
         line("begin", if goes_on { "checkpoint" } else { "module" });
         for one in &self.allow {
             line("allow", one);
@@ -80,4 +86,13 @@ impl Manifest {
         }
         text
     }
+}
+
+fn hexadecimal(address: &[u8; 16]) -> String {
+    let mut hex = String::new();
+    for byte in address {
+        // Writing into memory does not fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }

@@ -26,6 +26,8 @@ const PERIOD_MS: u64 = 20;
 
 /// The page server without a badge: fault endpoints are made of it.
 const PAGES: Cap = Cap(startup::slot::OWN + 1);
+/// This server without a badge: what agents' programs call is made of it.
+const AGENTS: Cap = Cap(startup::slot::OWN + 2);
 
 /// Memory for one agent after the other.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,9 @@ impl Programs {
     /// Memory for as many agents as there is memory for, at most `most`.
     pub(crate) fn places(&mut self, most: u64) -> Result<Vec<Place>, Error> {
         // What is small first: between the large pieces it would waste much.
+        let (_, bits, used) = self.supplies.untyped().describe()?;
+        let left = (1_u64 << bits).saturating_sub(used) >> MAKING_BITS;
+        let most = most.min(left / ((1 << (MEMORY_BITS - MAKING_BITS)) + 1));
         let mut places = Vec::new();
         for number in 1..=most {
             let supplies = &mut self.supplies;
@@ -132,25 +137,15 @@ impl Programs {
             .watch(place.number, pages_node, region, REGION_BYTES)?;
 
         let call = |right| badge(place.number, right);
-        let service = self.startup.service().0;
         let mut gifts = Vec::from([
-            Gift {
-                rights: Rights::WRITE.or(Rights::GRANT),
-                ..Gift::badged(slot::CALLS, service, call(Right::Calls))
-            },
-            Gift {
-                rights: Rights::READ,
-                ..Gift::whole(slot::CONTROL, place.control.0)
-            },
-            Gift::badged(slot::WAKE, place.wake.0, 1),
+            Gift::calls(slot::CALLS, AGENTS, call(Right::Calls)),
+            Gift::serves(slot::CONTROL, place.control.0),
+            Gift::whole(slot::WAKE, place.wake.0),
         ]);
         if may_send {
-            gifts.push(Gift {
-                rights: Rights::WRITE.or(Rights::GRANT),
-                ..Gift::badged(slot::SENDS, service, call(Right::Sends))
-            });
+            gifts.push(Gift::calls(slot::SENDS, AGENTS, call(Right::Sends)));
         }
-        let (slice, period) = self.time(cpu_percent);
+        let [(slice, period), for_second] = self.time(cpu_percent);
         let start = Start {
             node_bits: OWN_NODE_BITS,
             gifts: &gifts,
@@ -170,20 +165,24 @@ impl Programs {
         let first = own.start(&mut program, &start)?;
         let second = Start {
             stack_top: None,
+            slice: for_second.0,
+            period: for_second.1,
             ..start
         };
         own.start_thread(&mut program, first.node, 1, &second)?;
         Ok(())
     }
 
-    /// Ticks in each period; in none if there is no limit.
-    fn time(&self, percent: Option<u8>) -> (u64, u64) {
+    /// Ticks in each period, for the first thread and the second, which only hands on what it is told; without limit in a period of 0.
+    fn time(&self, percent: Option<u8>) -> [(u64, u64); 2] {
         match percent {
             Some(percent) if percent < 100 => {
                 let period = self.startup.milliseconds(PERIOD_MS);
-                (period / 100 * u64::from(percent), period)
+                let one = period / 100;
+                let most = one * u64::from(percent);
+                [(most.saturating_sub(one).max(one), period), (one, period)]
             }
-            _ => (self.startup.milliseconds(5), 0),
+            _ => [(self.startup.milliseconds(5), 0); 2],
         }
     }
 

@@ -5,15 +5,14 @@
 mod input;
 
 use mielin_hal::Console as _;
-use mielin_user::abi::NOTIFICATION_LABEL;
 use mielin_user::boot::Buffer;
 use mielin_user::bytes::BYTES_MAX;
 use mielin_user::console::{Console, Device};
 use mielin_user::line::{READ, READER, WRITE};
-use mielin_user::objects::{Interrupt, Message, Reply};
-use mielin_user::startup::slot;
+use mielin_user::objects::{Interrupt, Message, Notification, Reply};
+use mielin_user::startup::{NOTIFIED, slot};
 use mielin_user::system_call::Received;
-use mielin_user::{Cap, Error, Startup};
+use mielin_user::{Cap, Error, Rights, Startup};
 
 use input::{Event, Input};
 
@@ -53,7 +52,8 @@ impl Server {
         let interrupt = Interrupt(Cap(slot::OWN + 1));
         let notification = supplies.notification()?;
         startup.thread().bind(Some(notification))?;
-        interrupt.bind(Some(notification))?;
+        let raised = supplies.mint(notification.0, Rights::WRITE, NOTIFIED)?;
+        interrupt.bind(Some(Notification(raised)))?;
         console.interrupt_when_readable(true);
         Ok(Self {
             startup,
@@ -71,7 +71,7 @@ impl Server {
         loop {
             let received = self.startup.service().receive(Some(self.reply))?;
             match received.info.label() {
-                NOTIFICATION_LABEL => {
+                _ if received.badge & NOTIFIED != 0 => {
                     self.take_input();
                     self.interrupt.acknowledge()?;
                 }
@@ -89,8 +89,12 @@ impl Server {
     }
 
     fn begin_read(&mut self, received: &Received) {
-        if received.badge != READER || self.reader_waits {
+        if received.badge != READER {
             return self.answer(1);
+        }
+        if self.reader_waits {
+            // There is one reader: the one before is not there any more.
+            let _ = self.reader.send(&Message::new(1, []));
         }
         core::mem::swap(&mut self.reply, &mut self.reader);
         self.reader_waits = true;

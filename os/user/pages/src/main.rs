@@ -54,6 +54,8 @@ struct Server {
     /// Each thread of a client that has stopped keeps one, because it gets no answer; clients have two.
     replies: Vec<Reply>,
     owner: Option<Notification>,
+    /// Where the owner's notification is.
+    owner_slot: u64,
 }
 
 impl Server {
@@ -61,6 +63,7 @@ impl Server {
         let mut supplies = startup.supplies();
         mielin_heap::begin(&HEAP, &mut supplies, HEAP_PAGES)?;
         let first_slot = supplies.slots(CLIENTS_MAX + 1)?;
+        let owner_slot = supplies.slot()?;
         let replies = (0..=2 * CLIENTS_MAX).map(|_| supplies.reply());
         let replies: Result<Vec<Reply>, Error> = replies.collect();
         let mut clients = Vec::new();
@@ -72,6 +75,7 @@ impl Server {
             clients,
             replies: replies?,
             owner: None,
+            owner_slot,
         })
     }
 
@@ -106,6 +110,15 @@ impl Server {
                 node.delete(landing)?;
             }
         }
+    }
+
+    /// Forgets a client, if there is one, with the capability of its node.
+    fn forget(&mut self, index: usize) -> Option<()> {
+        if self.clients[index].take().is_some() {
+            let slot = self.first_slot + index as u64;
+            Node(Cap(slot::NODE)).delete(slot).ok()?;
+        }
+        Some(())
     }
 
     fn client(&mut self, badge: u64) -> Option<&mut Client> {
@@ -145,9 +158,13 @@ impl Server {
         let [badge, begin, bytes, _] = received.words;
         match received.info.label() {
             OWN if has_capability => {
-                let slot = self.supplies.slot().ok()?;
-                let cap = self.supplies.cap(landing);
-                Node(Cap(slot::NODE)).take(slot, cap).ok()?;
+                // A new owner: whom the last one had watched is no more.
+                for index in 0..self.clients.len() {
+                    self.forget(index)?;
+                }
+                let (node, slot) = (Node(Cap(slot::NODE)), self.owner_slot);
+                node.delete(slot).ok()?;
+                node.take(slot, self.supplies.cap(landing)).ok()?;
                 self.owner = Some(Notification(self.supplies.cap(slot)));
             }
             WATCH if has_capability && badge != 0 && badge < OWNER => {
@@ -175,9 +192,7 @@ impl Server {
                     client.as_ref().is_some_and(|client| client.badge == badge)
                 };
                 let index = self.clients.iter().position(is_it)?;
-                self.clients[index] = None;
-                let slot = self.first_slot + index as u64;
-                Node(Cap(slot::NODE)).delete(slot).ok()?;
+                self.forget(index)?;
             }
             STATE => {
                 let client = self.client(badge)?;

@@ -7,7 +7,7 @@ use mielin_kernel::Executable;
 use mielin_kernel::archive::Archive;
 use mielin_user::agents::{CARRIER, USER};
 use mielin_user::console::Device;
-use mielin_user::line::READER;
+use mielin_user::line::{READER, WRITER};
 use mielin_user::net::{self, card};
 use mielin_user::objects::Endpoint;
 use mielin_user::process::Gift;
@@ -27,6 +27,8 @@ const AGENTS_MAX: u64 = 80;
 
 /// What a program is made of: 2 MiB.
 const MAKING: u8 = 21;
+/// By which this program knows who asks about services: those of faults are the numbers of services, and one more.
+const ASKER: u64 = 1 << 32;
 /// By which the network's server knows the carrier.
 const TRANSFER_CLIENT: u64 = 1;
 
@@ -105,9 +107,9 @@ impl Maker<'_> {
         let architecture = self.information.architecture() as u16;
         let executable = Executable::parse(bytes, architecture);
         let executable = executable.map_err(|error| Failure::Load(name, error.into()))?;
-        let mut gifts = vec![Gift::whole(slot::CONSOLE, self.endpoints.console.0)];
+        let mut gifts = vec![Gift::calls(slot::CONSOLE, self.endpoints.console.0, WRITER)];
         if let Some(service) = service {
-            gifts.push(Gift::whole(slot::SERVICE, service.0));
+            gifts.push(Gift::serves(slot::SERVICE, service.0));
         }
         Ok(Recipe {
             name,
@@ -129,7 +131,7 @@ impl Maker<'_> {
     fn console(&mut self, device: Device) -> Result<Recipe, Failure> {
         let mut recipe = self.recipe("console", Some(self.endpoints.console))?;
         recipe.gifts = vec![
-            Gift::whole(slot::SERVICE, self.endpoints.console.0),
+            Gift::serves(slot::SERVICE, self.endpoints.console.0),
             Gift::whole(slot::OWN, device.0),
         ];
         recipe.lines = vec![(slot::OWN + 1, mielin_user::console::LINE)];
@@ -173,22 +175,19 @@ impl Maker<'_> {
         supplies.large_frames_of(files, |frame| frames.push(frame))?;
         let mut recipe = self.recipe("agents", Some(self.endpoints.agents))?;
         recipe.own = self.pool.largest()?;
-        recipe.gifts.push(Gift::badged(
-            slot::SCHEDULING,
-            self.information.scheduling().0,
-            AGENTS_MAX,
-        ));
-        recipe.gifts.push(Gift::badged(
-            slot::OWN,
-            self.endpoints.pages.0,
-            mielin_user::pages::OWNER,
-        ));
+        let (pages, agents) = (self.endpoints.pages.0, self.endpoints.agents.0);
+        recipe.gifts.extend([
+            Gift {
+                badge: AGENTS_MAX,
+                ..Gift::whole(slot::SCHEDULING, self.information.scheduling().0)
+            },
+            Gift::calls(slot::OWN, pages, mielin_user::pages::OWNER),
+            // Without badges: it makes the fault endpoints of agents' programs of the one, and their capabilities for itself of the other.
+            Gift::calls(slot::OWN + 1, pages, 0),
+            Gift::calls(slot::OWN + 2, agents, 0),
+        ]);
         // Each page of the agents' program has a slot, as far as they share it.
         recipe.node_bits = 12;
-        // Without a badge, to make fault endpoints of it.
-        recipe
-            .gifts
-            .push(Gift::whole(slot::OWN + 1, self.endpoints.pages.0));
         recipe.arguments = vec![files.len() as u64];
         recipe.shared = vec![Shared {
             frames,
@@ -204,10 +203,10 @@ impl Maker<'_> {
         let own = &self.endpoints;
         recipe
             .gifts
-            .push(Gift::badged(slot::OWN, own.net.0, TRANSFER_CLIENT));
+            .push(Gift::calls(slot::OWN, own.net.0, TRANSFER_CLIENT));
         recipe
             .gifts
-            .push(Gift::badged(slot::OWN + 1, own.agents.0, CARRIER));
+            .push(Gift::calls(slot::OWN + 1, own.agents.0, CARRIER));
         Ok(recipe)
     }
 
@@ -216,9 +215,9 @@ impl Maker<'_> {
         let mut recipe = self.recipe("shell", None)?;
         recipe.priority = SHELL;
         recipe.gifts = vec![
-            Gift::badged(slot::CONSOLE, self.endpoints.console.0, READER),
-            Gift::badged(slot::OWN, self.endpoints.agents.0, USER),
-            Gift::badged(slot::OWN + 1, self.endpoints.root.0, u64::MAX >> 1),
+            Gift::calls(slot::CONSOLE, self.endpoints.console.0, READER),
+            Gift::calls(slot::OWN, self.endpoints.agents.0, USER),
+            Gift::calls(slot::OWN + 1, self.endpoints.root.0, ASKER),
         ];
         Ok(recipe)
     }

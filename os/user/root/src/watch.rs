@@ -127,7 +127,7 @@ impl<'a> Watch<'a> {
                 let name = service.recipe.name.as_bytes();
                 self.information.buffer().message(0, words, name)
             }
-            (FAIL, Some(service)) => {
+            (FAIL, Some(service)) if service.thread.is_some() => {
                 service.fail()?;
                 done
             }

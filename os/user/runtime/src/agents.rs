@@ -132,7 +132,7 @@ pub const fn of_badge(badge: u64) -> Option<(u64, Right)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Part {
-    /// What the agent is: see [`Specification`](self).
+    /// What the agent is: lines of a key and a value.
     Specification = 0,
     /// Its module, or the checkpoint that it goes on from.
     Image = 1,

@@ -14,8 +14,10 @@ use crate::startup::slot;
 pub const WRITE: u64 = 1;
 /// Waits for a line that a person types. The answer has its bytes, without the end of the line.
 pub const READ: u64 = 2;
-/// The badge of whoever may read; others write only.
+/// The badge of whoever may read, and write.
 pub const READER: u64 = 1;
+/// The badge of those who may write only.
+pub const WRITER: u64 = 2;
 
 /// The console, for a thread with this buffer.
 #[derive(Clone, Copy, Debug)]

@@ -110,17 +110,33 @@ impl Gift {
     /// All of a capability.
     #[must_use]
     pub const fn whole(slot: u64, cap: Cap) -> Self {
-        Self::badged(slot, cap, 0)
-    }
-
-    /// All of a capability, with a badge.
-    #[must_use]
-    pub const fn badged(slot: u64, cap: Cap, badge: u64) -> Self {
         Self {
             slot,
             cap,
             rights: Rights::ALL,
+            badge: 0,
+        }
+    }
+
+    /// The right to send and call, with a badge that says who does it.
+    #[must_use]
+    pub const fn calls(slot: u64, cap: Cap, badge: u64) -> Self {
+        Self {
+            slot,
+            cap,
+            rights: Rights::WRITE.or(Rights::GRANT),
             badge,
+        }
+    }
+
+    /// The right to receive, or to wait.
+    #[must_use]
+    pub const fn serves(slot: u64, cap: Cap) -> Self {
+        Self {
+            slot,
+            cap,
+            rights: Rights::READ,
+            badge: 0,
         }
     }
 }

@@ -36,6 +36,10 @@ pub mod slot {
     pub const FREE: u64 = 128;
 }
 
+/// The bit that a notification has which is bound to a server's thread: no client's badge has it. The label of a message does not tell
+/// them apart, because clients choose labels.
+pub const NOTIFIED: u64 = 1 << 63;
+
 pub(crate) mod word {
     pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"mielinpr");
     pub(crate) const TICKS_PER_SECOND: usize = 1;

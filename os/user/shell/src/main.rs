@@ -24,7 +24,8 @@ agents:
   stop NAME                                end an agent, and forget it
   send NAME TEXT                           send it a message
   freeze NAME                              stop it where it is, and store it
-  resume NAME [CAPABILITY...]              have a stored one go on
+  resume NAME [message]                    have a stored one go on; it may send messages only if you say so
+stored agents are files for other machines: curl tftp://ADDRESS/NAME, and curl -T FILE tftp://ADDRESS/NAME
 services:
   services                                 what serves, and how often it was started again
   fail SERVICE                             have one fail, to see it started again
@@ -51,10 +52,21 @@ fn main(startup: Startup) -> ! {
         },
     };
     say!("shell: `help` says what can be done");
+    let _ = shell.console.write(b"> ");
     loop {
-        // A service that fails is started again: what was typed meanwhile can be typed again.
-        if let Err(error) = shell.serve() {
-            say!("shell: {error:?}; the service was not there");
+        match shell.serve() {
+            Ok(()) => {}
+            // A service that fails is started again: what was typed meanwhile can be typed again.
+            Err(Error::Gone) => say!("shell: a service has failed; try again"),
+            Err(Error::NoCapability) => say!("shell: that service was given up"),
+            Err(error) => {
+                say!("shell: {error:?}");
+                mielin_user::start::fail()
+            }
+        }
+        // Without the console there is nothing to wait for.
+        if shell.console.write(b"> ") == Err(Error::NoCapability) {
+            mielin_user::start::fail()
         }
     }
 }
@@ -68,7 +80,6 @@ struct Shell {
 impl Shell {
     /// Does one line.
     fn serve(&self) -> Result<(), Error> {
-        self.console.write(b"> ")?;
         let mut bytes = [0; BYTES_MAX];
         let line = self.console.read(&mut bytes)?;
         let text = core::str::from_utf8(line).unwrap_or("").trim();
@@ -118,7 +129,12 @@ impl Shell {
             }
         })?;
         match found {
-            Some(number) => self.services.fail(number).map(|_| ()),
+            Some(number) => {
+                if !self.services.fail(number)? {
+                    say!("{wanted} was given up");
+                }
+                Ok(())
+            }
             None => {
                 say!("there is no service {wanted:?}; `services` lists them");
                 Ok(())

@@ -43,6 +43,10 @@ fn main(startup: Startup) -> ! {
                 say!("transfer: there is no network card, so that agents stay here");
                 carrier.rest()
             }
+            Failure::Kernel(Error::NoCapability) => {
+                say!("transfer: the network's server was given up");
+                carrier.rest()
+            }
             failure => {
                 say!("transfer: {failure:?}");
                 mielin_user::start::fail()
@@ -114,13 +118,13 @@ impl Carrier {
                         self.send(answer)?;
                     }
                 }
-                Err(Failure::Refused(net::Refusal::TimedOut)) => {
-                    let now = self.now_ms();
-                    while let Some(again) = server.handle_timeout(now, &mut stored) {
-                        self.send(again)?;
-                    }
-                }
+                Err(Failure::Refused(net::Refusal::TimedOut)) => {}
                 Err(failure) => return Err(failure),
+            }
+            // Also when something comes all the time.
+            let now = self.now_ms();
+            while let Some(again) = server.handle_timeout(now, &mut stored) {
+                self.send(again)?;
             }
         }
     }
