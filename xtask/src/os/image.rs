@@ -69,11 +69,26 @@ const INPUTS: [&str; 1] = ["digest.txt"];
 /// # Errors
 /// As for [`build`].
 pub(super) fn system(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    system_with(workspace, arch, "system", AGENT)
+}
+
+/// Builds the system with a program in place of the agents' that tries to break out.
+///
+/// # Errors
+/// As for [`build`].
+pub(super) fn hostile(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
+    system_with(workspace, arch, "hostile", "rogue")
+}
+
+fn system_with(workspace: &Workspace, arch: Arch, name: &str, agent: &str) -> Result<PathBuf> {
     let read =
         |path: PathBuf| fs::read(&path).with_context(|| format!("reading {}", path.display()));
-    let programs = [&SYSTEM[..], &[AGENT]].concat();
+    let programs = [&SYSTEM[..], &[agent]].concat();
     let mut files = compile(workspace, arch, &programs)?;
     let mut agents = files.split_off(SYSTEM.len());
+    for (name, _) in &mut agents {
+        AGENT.clone_into(name);
+    }
     let (prebuilt, about) = (
         workspace.root().join("agents/prebuilt"),
         workspace.root().join("os/system"),
@@ -87,7 +102,7 @@ pub(super) fn system(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
         agents.push((input.to_owned(), read(about.join(input))?));
     }
     files.push(("files".to_owned(), archive(&agents)?));
-    kernel(workspace, arch, "system", &files)
+    kernel(workspace, arch, name, &files)
 }
 
 /// Builds programs of `os/user`.

@@ -33,7 +33,7 @@ pub(super) fn run(workspace: &Workspace, arch: Arch) -> Result<()> {
         .args(machine::card(arch))
         .arg("-netdev")
         .arg(format!(
-            "user,id={},restrict=on,hostfwd=udp:127.0.0.1:{TRANSFER_PORT}-:69",
+            "user,id={},hostfwd=udp:127.0.0.1:{TRANSFER_PORT}-:69",
             machine::NETWORK
         ))
         .args(["-serial", "mon:stdio"]);
@@ -44,7 +44,9 @@ pub(super) fn run(workspace: &Workspace, arch: Arch) -> Result<()> {
         .with_context(|| format!("cannot start `{line}`"))?;
     match status.code() {
         Some(code) if code == arch.success() || code == 0 => Ok(()),
-        _ => bail!("the system has failed ({status})"),
+        _ => bail!(
+            "the system has failed ({status}); if QEMU could not forward port {TRANSFER_PORT}, another system runs already"
+        ),
     }
 }
 
@@ -73,6 +75,21 @@ pub(super) fn check(workspace: &Workspace, arch: Arch) -> Result<()> {
     system.services_begin_again()?;
     system.samples_run()?;
     system.agents_cross(workspace)?;
+    system.shut_down(arch)?;
+    check_walls(workspace, arch)
+}
+
+/// Runs the system with a program in place of the agents' that has broken out of WebAssembly, and sees what it finds.
+fn check_walls(workspace: &Workspace, arch: Arch) -> Result<()> {
+    let image = image::hostile(workspace, arch)?;
+    let mut system = System::start(arch, &image)?;
+    system.wait_for("shell:")?;
+    for _ in 0..2 {
+        system.say("start hello")?;
+        system.wait_for("hello: nothing was found")?;
+        system.wait_for("hello: failed: Page fault")?;
+    }
+    system.ask("services", "agents     runs      0 restarts")?;
     system.shut_down(arch)
 }
 
@@ -160,9 +177,18 @@ impl System {
         self.say("fail shell")?;
         self.wait_for("shell was started again")?;
         self.wait_for("shell:")?;
-        self.say("fail pages")?;
-        self.wait_for("agents was started again")?;
-        self.wait_for("agents: there is memory for")?;
+        self.say("start counter")?;
+        self.wait_for("counter runs")?;
+        for service in ["agents", "pages"] {
+            self.say(&format!("fail {service}"))?;
+            self.wait_for("agents was started again")?;
+            self.wait_for("agents: there is memory for")?;
+            self.ask("start counter", "counter runs")?;
+        }
+        self.say("stop counter")?;
+        self.wait_for("counter is no more")?;
+        self.say("fail transfer")?;
+        self.wait_for("transfer: stored agents are files")?;
         self.ask("services", "transfer   runs")
     }
 
