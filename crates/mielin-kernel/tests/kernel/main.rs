@@ -1,6 +1,7 @@
 //! The kernel against its own invariants, a naive model of itself, and hostile programs. `docs/KERNEL.md` says what checks what.
 
 mod arena;
+mod carried;
 mod cast;
 mod invariants;
 mod model;
