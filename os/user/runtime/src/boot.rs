@@ -3,8 +3,8 @@
 
 use core::slice;
 
+use mielin_kernel::abi::BUFFER_BYTES;
 use mielin_kernel::abi::boot as words;
-use mielin_kernel::abi::{BUFFER_BYTES, MESSAGE_WORDS_MAX};
 
 use crate::objects::{
     AddressSpace, Cap, Frame, InterruptControl, Node, Ports, Power, SchedulingContext,
@@ -232,11 +232,5 @@ impl Buffer {
     pub fn receive_capabilities(self, node: Node, index: u64) {
         self.set_word(mielin_kernel::abi::BUFFER_NODE, node.0.0);
         self.set_word(mielin_kernel::abi::BUFFER_INDEX, index);
-    }
-
-    /// The words of a message that are here.
-    #[must_use]
-    pub const fn words(self) -> usize {
-        MESSAGE_WORDS_MAX
     }
 }
