@@ -19,7 +19,7 @@ use crate::process::{Place, Programs};
 /// Messages that wait for an agent.
 const MAIL_MAX: usize = 16;
 /// Messages that an agent can still answer; older ones are forgotten.
-const UNANSWERED_MAX: usize = 64;
+const UNANSWERED_MAX: usize = 512;
 /// All agents, also those that are stored or have ended.
 const ALL_AGENTS_MAX: usize = 32;
 /// The bytes of all that are stored, and of what is coming: what `alloc` has is more, for everything else.
@@ -170,6 +170,16 @@ impl Agency {
         Ok(())
     }
 
+    /// The same for one that is stored, with these capabilities in place of others.
+    pub(crate) fn run_with(&mut self, index: usize, allow: Vec<String>) -> Result<(), String> {
+        let before = core::mem::replace(&mut self.agents[index].manifest.allow, allow);
+        let result = self.run(index);
+        if result.is_err() {
+            self.agents[index].manifest.allow = before;
+        }
+        result
+    }
+
     fn take_apart(&self, place: &Place) {
         if let Err(error) = self.programs.end(place) {
             say!("agents: memory of an agent was not taken back: {error:?}");
@@ -180,6 +190,12 @@ impl Agency {
     pub(crate) fn leave(&mut self, index: usize, state: State) {
         let agent = &mut self.agents[index];
         let place = agent.place();
+        if matches!(state, State::Ended(_)) {
+            // It cannot go on from anything, and nobody asks for its messages.
+            agent.image = Image::Module(&[]);
+            agent.mail = VecDeque::new();
+            agent.unanswered = VecDeque::new();
+        }
         agent.state = state;
         if let Some(place) = place {
             self.take_apart(&place);
@@ -230,7 +246,7 @@ impl Agency {
         self.leave(index, state);
     }
 
-    /// Whether so many more bytes may be held, and one more agent be known.
+    /// Whether so many more bytes may be held.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let images = self.agents.iter().map(|agent| {
             let freezing = match &agent.state {
@@ -251,6 +267,11 @@ impl Agency {
     /// Whether one more agent may be known.
     pub(crate) fn has_place(&self) -> bool {
         self.agents.len() + self.arrivals.len() < ALL_AGENTS_MAX
+    }
+
+    /// Whether one more agent may come: some places are for those that begin here.
+    pub(crate) fn has_place_for_arrival(&self) -> bool {
+        self.agents.len() + self.arrivals.len() < ALL_AGENTS_MAX / 2
     }
 
     /// Looks for agents whose programs were stopped by a fault.

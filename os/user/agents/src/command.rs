@@ -93,10 +93,13 @@ impl Agency {
                     return Err("it is not stored; `list` shows what it does".to_string());
                 }
                 let allow: Vec<String> = words.map(str::to_string).collect();
-                if !allow.is_empty() {
-                    self.agents[index].manifest.allow = allow;
+                let is_right = |one: &String| one == "message" || one.starts_with("message:");
+                if let Some(other) = allow.iter().find(|one| !is_right(one)) {
+                    return Err(format!(
+                        "{other:?} is not granted here: say `message`, or `message:ADDRESS`, or nothing"
+                    ));
                 }
-                self.run(index)?;
+                self.run_with(index, allow)?;
                 Ok(format!("{} goes on\n", self.agents[index].name))
             }
             _ => Err(format!("there is no command {word:?}; `help` lists them")),

@@ -84,7 +84,7 @@ impl Agency {
 
     fn create(&mut self, name: &str, announced: u64) -> Result<u64, String> {
         self.check_name(name)?;
-        if self.arrivals.len() >= ARRIVALS_MAX || !self.has_place() {
+        if self.arrivals.len() >= ARRIVALS_MAX || !self.has_place_for_arrival() {
             return Err("too many agents are here, or coming; stop some".to_owned());
         }
         let mut bytes = Vec::new();
@@ -106,7 +106,9 @@ impl Agency {
                 "an agent has at most {STORED_BYTES_MAX} bytes here"
             ));
         }
-        let room = self.has_room(missing) && bytes.try_reserve_exact(more).is_ok();
+        // Those that are here already are not an arrival's while they grow.
+        let held = bytes.capacity().saturating_add(missing);
+        let room = self.has_room(held) && bytes.try_reserve_exact(more).is_ok();
         room.then_some(())
             .ok_or_else(|| "there is no memory for it; stop other agents".to_owned())
     }

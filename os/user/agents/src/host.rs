@@ -8,7 +8,7 @@ use mielin_user::objects::Message;
 use mielin_user::say;
 use mielin_user::system_call::Received;
 
-use crate::agency::{Agency, Freezing, PERSON, Printable, State};
+use crate::agency::{Agency, Agent, Freezing, PERSON, Printable, State};
 
 const REFUSED: u64 = 1;
 
@@ -104,36 +104,41 @@ impl Agency {
         };
         let agent = &mut self.agents[index];
         let from = agent.address;
-        let allowed = match answers {
-            // An answer needs no right, but a message that it answers, once.
-            Some(number) => {
-                let mut unanswered = agent.unanswered.iter();
-                let place = unanswered.position(|one| *one == (*to, number));
-                place
-                    .and_then(|place| agent.unanswered.remove(place))
-                    .is_some()
-            }
+        // An answer needs no right, but a message that it answers, once.
+        let answered = answers.map(|number| {
+            let mut unanswered = agent.unanswered.iter();
+            unanswered.position(|one| *one == (*to, number))
+        });
+        let allowed = match answered {
+            Some(place) => place.is_some(),
             None => right == Right::Sends && agent.manifest.may_send_to(to),
         };
         if !allowed {
             return unknown;
         }
-        if *to == PERSON {
-            say!(
-                "{} answers: {}",
-                self.agents[index].name,
-                Printable(payload)
-            );
-            return Message::new(0, [0, 1]);
+        let sequence = match *to == PERSON {
+            true => {
+                say!("{} answers: {}", agent.name, Printable(payload));
+                1
+            }
+            false => {
+                let lives = |agent: &Agent| !matches!(agent.state, State::Ended(_));
+                let mut agents = self.agents.iter();
+                let receiver = agents.position(|agent| agent.address == *to && lives(agent));
+                let Some(receiver) = receiver else {
+                    return unknown;
+                };
+                match self.post(receiver, from, answers, payload) {
+                    Some(sequence) => sequence,
+                    // It tries again, and may answer then.
+                    None => return Message::new(host::FULL, []),
+                }
+            }
+        };
+        if let Some(place) = answered.flatten() {
+            self.agents[index].unanswered.remove(place);
         }
-        let receiver = self.agents.iter().position(|agent| agent.address == *to);
-        match receiver {
-            Some(receiver) => match self.post(receiver, from, answers, payload) {
-                Some(sequence) => Message::new(0, [0, sequence]),
-                None => Message::new(host::FULL, []),
-            },
-            None => unknown,
-        }
+        Message::new(0, [0, sequence])
     }
 }
 

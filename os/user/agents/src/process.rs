@@ -180,7 +180,11 @@ impl Programs {
                 let period = self.startup.milliseconds(PERIOD_MS);
                 let one = period / 100;
                 let most = one * u64::from(percent);
-                [(most.saturating_sub(one).max(one), period), (one, period)]
+                let second = (one / 2).max(1);
+                [
+                    (most.saturating_sub(second).max(1), period),
+                    (second, period),
+                ]
             }
             _ => [(self.startup.milliseconds(5), 0); 2],
         }

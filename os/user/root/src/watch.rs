@@ -84,7 +84,8 @@ impl<'a> Watch<'a> {
     fn begin_along(&mut self, number: usize) -> Result<(), Failure> {
         let along = self.services.list[number].recipe.takes_along;
         for other in 0..self.services.list.len() {
-            if along.contains(&self.services.list[other].recipe.name) {
+            let with = &self.services.list[other];
+            if with.thread.is_some() && along.contains(&with.recipe.name) {
                 let service = &mut self.services.list[other];
                 service.end(self.information, &self.services.supplies)?;
                 self.start_again(other)?;
