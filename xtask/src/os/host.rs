@@ -31,8 +31,11 @@ impl Host {
     /// # Errors
     /// It does not build or start.
     pub(super) fn start(workspace: &Workspace) -> Result<Self> {
-        let build = ["build", "--quiet", "--locked", "--package", "mielin-cli"];
-        run(workspace.cargo().args(build))?;
+        // With the features of the workspace's tests, for which it was built already if these ran: of its package alone
+        // it would be another build of everything.
+        let build = ["test", "--quiet", "--no-run", "--locked", "--workspace"];
+        let tests = ["--test", "architectures"];
+        run(workspace.cargo().args(build).args(tests))?;
         let directory = workspace.output().join("os/host");
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
