@@ -232,6 +232,7 @@ impl System {
         );
 
         let checkpoint = host.digest_in_the_middle(ROUNDS, MIDDLE)?;
+        self.what_is_no_agent_is_refused(&checkpoint)?;
         self.transfer(Client::put(
             server(),
             "comes",
@@ -244,6 +245,22 @@ impl System {
             self.wait_for(&format!("comes: {line}"))?;
         }
         self.wait_for("comes: ended with code 0")?;
+        Ok(())
+    }
+
+    /// A part of an agent does not begin, and stays what it was; what is too large does not come.
+    fn what_is_no_agent_is_refused(&mut self, checkpoint: &[u8]) -> Result<()> {
+        let half = checkpoint[..checkpoint.len() / 2].to_vec();
+        self.transfer(Client::put(server(), "half", half, Wanted::default())?)?;
+        self.wait_for("half: came, ")?;
+        for _ in 0..2 {
+            self.say("resume half")?;
+            self.wait_for("half: could not begin")?;
+        }
+        self.ask("stop half", "half is no more")?;
+        let large = vec![0; 7 << 20];
+        let large = self.transfer(Client::put(server(), "large", large, Wanted::default())?);
+        ensure!(large.is_err(), "the system has taken 7 MiB as an agent");
         Ok(())
     }
 

@@ -24,6 +24,7 @@ const UNANSWERED_MAX: usize = 512;
 const ALL_AGENTS_MAX: usize = 32;
 /// The bytes of all that are stored, and of what is coming: what `alloc` has is more, for everything else.
 const HELD_BYTES_MAX: usize = 11 << 20;
+
 /// What people are to agents that get messages from them.
 pub(crate) const PERSON: [u8; 16] = [0; 16];
 
@@ -37,7 +38,6 @@ pub(crate) struct Mail {
 }
 
 /// What an agent begins from.
-#[derive(Clone)]
 pub(crate) enum Image {
     /// A module that came with the system.
     Module(&'static [u8]),
@@ -323,7 +323,7 @@ impl Agency {
         Some(sequence)
     }
 
-    /// An address for a new agent, which no other one has here: of the clock's and how many there were.
+    /// An address for a new agent, made of the clock and how many agents there are.
     pub(crate) fn new_address(&self) -> [u8; 16] {
         let mut address = [0; 16];
         let mut state = now() ^ (self.agents.len() as u64) << 56;

@@ -48,12 +48,7 @@ impl Agency {
                 false => refused,
             },
             (host::END, Right::Calls) => {
-                let ending = match a {
-                    0 => Ending::Exited,
-                    1 => Ending::Trapped,
-                    3 => Ending::Frozen,
-                    _ => Ending::Refused,
-                };
+                let ending = Ending::of_number(a);
                 let why = alloc::format!("{}", Printable(bytes));
                 self.ended(index, ending, b as i64, &why);
                 None
@@ -140,9 +135,7 @@ impl Agency {
         }
         Message::new(0, [0, sequence])
     }
-}
 
-impl Agency {
     /// A piece of an agent that was told to freeze: pieces come in order. If it is refused, the agent runs on.
     fn store(&mut self, index: usize, offset: u64, all: u64, bytes: &[u8]) -> bool {
         let taken = self.try_store(index, offset, all, bytes).is_some();

@@ -13,7 +13,7 @@ use mielin_user::{Cap, Error, LoadError, ObjectKind, Rights, Startup, Supplies};
 /// What an agent's program is made of: threads, tables, what it writes of its executable.
 const MAKING_BITS: u8 = 20;
 /// What an agent can have of memory, as a power of two: 16 MiB, in which its engine and its stack are, too.
-pub(crate) const MEMORY_BITS: u8 = 24;
+const MEMORY_BITS: u8 = 24;
 /// Addresses for it: more than there is memory, because that is given page by page.
 const REGION_BYTES: u64 = 64 << 20;
 /// Slots for what the program is made of.
@@ -70,10 +70,10 @@ impl Programs {
             executable,
             template: Vec::new(),
         };
-        let mut template = Vec::new();
-        let supplies = &mut programs.supplies;
-        supplies.template(&programs.executable, |frame| template.push(frame))?;
-        programs.template = template;
+        let template = &mut programs.template;
+        programs
+            .supplies
+            .template(&programs.executable, |frame| template.push(frame))?;
         Ok(programs)
     }
 

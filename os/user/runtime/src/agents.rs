@@ -154,6 +154,16 @@ pub enum Ending {
     Frozen = 3,
 }
 
+impl Ending {
+    /// The one with this number; of others nobody knows more than that the agent is no more.
+    #[must_use]
+    pub fn of_number(number: u64) -> Self {
+        let all = [Self::Exited, Self::Trapped, Self::Refused, Self::Frozen];
+        let known = all.into_iter().find(|one| *one as u64 == number);
+        known.unwrap_or(Self::Refused)
+    }
+}
+
 /// The agent server, for a thread with this buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Agents {

@@ -5,7 +5,6 @@
 extern crate alloc;
 
 use mielin_user::agents::Agents;
-
 use mielin_user::bytes::BYTES_MAX;
 use mielin_user::line::Console;
 use mielin_user::objects::Endpoint;
