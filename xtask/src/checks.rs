@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use crate::command::run;
 use crate::workspace::Workspace;
 use crate::{
-    aarch64, agents, bare, bench, faults, kernels, licences, macos, minilm, os, probe, quickjs,
-    tidy,
+    aarch64, agents, bare, bench, faults, firmware, kernels, licences, macos, minilm, os, probe,
+    quickjs, tidy,
 };
 
 /// Times the steps of a sequence and says at the end where the time went.
@@ -70,6 +70,9 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("what asks macOS", || macos::check(workspace))?;
     steps.step("a firmware on bare machines", || probe::check(workspace))?;
+    steps.step("the runtime of microcontrollers on its boards", || {
+        firmware::check(workspace)
+    })?;
     steps.step("the microkernel on its machines", || os::check(workspace))?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;
@@ -100,7 +103,13 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
         run(bench::on_tensor(workspace)
             .0
             .args(["fmt", "--all", "--check"]))?;
-        for bare in ["os/probe", "os/kernel", "os/user", os::uefi::LOADER] {
+        for bare in [
+            "firmware",
+            "os/probe",
+            "os/kernel",
+            "os/user",
+            os::uefi::LOADER,
+        ] {
             let mut on_bare = workspace.cargo();
             on_bare.current_dir(workspace.root().join(bare));
             run(on_bare.args(["fmt", "--all", "--check"]))?;

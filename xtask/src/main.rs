@@ -30,7 +30,9 @@ mod bare;
 mod bench;
 mod checks;
 mod command;
+mod emulator;
 mod faults;
+mod firmware;
 mod fuzz;
 mod kernels;
 mod licences;
@@ -78,6 +80,9 @@ enum Task {
     /// Build the microkernel with its programs, and run it on QEMU's machines
     #[command(subcommand)]
     Os(os::Task),
+    /// Build the images for boards with a Cortex-M, and run them on QEMU's boards
+    #[command(subcommand)]
+    Firmware(firmware::Task),
     /// setup, the agents against their prebuilt modules, and every test of both workspaces
     Test,
     /// fmt, tidy, deny, clippy, doc, then test: what .ci/run runs
@@ -106,6 +111,7 @@ fn main() -> ExitCode {
         Task::Kernels => kernels::run(&workspace),
         Task::Probe(options) => probe::run(&workspace, &options),
         Task::Os(task) => os::run(&workspace, &task),
+        Task::Firmware(task) => firmware::run(&workspace, &task),
         Task::Test => checks::test(&workspace),
         Task::Ci => checks::ci(&workspace),
         Task::Tidy => tidy::run(&workspace),

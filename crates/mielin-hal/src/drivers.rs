@@ -8,6 +8,8 @@
 //! | RISC-V platform-level interrupt controller | [`Plic`] | [`InterruptController`](crate::InterruptController) |
 //! | Arm's generic interrupt controller, version 2 | [`GicV2`] | [`InterruptController`](crate::InterruptController) |
 //! | I/O APIC of PCs | [`IoApic`], beside a `LocalApic` | |
+//! | CMSDK timer, nRF51 timer | [`CmsdkTimer`], [`NrfTimer`] | [`SleepClock`](crate::SleepClock) |
+//! | CMSDK watchdog | [`CmsdkWatchdog`] | |
 //! | QEMU's and SiFive's test finisher | [`SifiveTest`] | [`Shutdown`](crate::Shutdown) |
 //!
 //! These work through [`Registers`] on every architecture. What needs instructions of one architecture is there on its
@@ -23,7 +25,9 @@
 //! Three functions take it on trust that addresses and privileges are what the caller says: [`Registers::new`],
 //! [`Kernel::assume`] and, on x86-64, `Ports::new`. The drivers themselves are safe code. Each was run under QEMU (`cargo xtask probe`).
 
+mod cmsdk_timer;
 mod cmsdk_uart;
+mod cmsdk_watchdog;
 mod gic_v2;
 #[cfg(any(
     cortex_m,
@@ -39,6 +43,7 @@ mod gic_v2;
 mod instructions;
 mod io_apic;
 mod kernel;
+mod nrf_timer;
 mod nrf_uart;
 mod ns16550;
 mod pl011;
@@ -69,10 +74,13 @@ mod supervisor_timer;
 #[cfg(cortex_m)]
 mod systick;
 
+pub use cmsdk_timer::CmsdkTimer;
 pub use cmsdk_uart::CmsdkUart;
+pub use cmsdk_watchdog::CmsdkWatchdog;
 pub use gic_v2::GicV2;
 pub use io_apic::IoApic;
 pub use kernel::Kernel;
+pub use nrf_timer::NrfTimer;
 pub use nrf_uart::NrfUart;
 pub use ns16550::{ByteRegisters, Ns16550};
 pub use pl011::Pl011;

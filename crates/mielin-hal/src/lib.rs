@@ -82,5 +82,5 @@ pub use interrupts::{InterruptController, Polarity, Trigger};
 pub use memory::Memory;
 pub use power::{BatteryStatus, Charge, LOW_BATTERY_PERCENT, PowerSource, PowerStatus};
 pub use shutdown::{Outcome, Shutdown};
-pub use timer::Timer;
+pub use timer::{SleepClock, Timer};
 pub use topology::{Cache, CacheKind, Frequency, Model, Topology};

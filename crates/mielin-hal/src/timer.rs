@@ -34,6 +34,21 @@ pub trait Timer {
     }
 }
 
+/// A timer that goes on while the processor sleeps so deeply that its clock stops: says how long that was, and ends it.
+pub trait SleepClock {
+    /// Ticks in a second.
+    fn frequency_hz(&self) -> u32;
+
+    /// Begins to count from 0, and interrupts when `ticks` (at least 1) have passed.
+    fn begin(&mut self, ticks: u32);
+
+    /// Ticks since [`SleepClock::begin`], also beyond those that it was to wait for, up to 2³² − 1.
+    fn passed(&mut self) -> u32;
+
+    /// What has [`passed`](SleepClock::passed), for the last time: it counts no more, and its interrupt is taken back.
+    fn end(&mut self) -> u32;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,8 +15,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Arch;
-use super::machine::{self, Running, Variant};
+use super::machine::{self, Variant};
 use crate::command::display;
+use crate::emulator::Running;
 
 /// How long QEMU may take to begin, and to come to an address.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,8 +43,7 @@ pub(super) fn instructions(
         .args(["-chardev", &debugger])
         .args(["-gdb", "chardev:debugger", "-S"]);
     let line = display(&command);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-    let running = Running(child.with_context(|| format!("cannot start `{line}`"))?);
+    let running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()))?;
     let (sender, connection) = mpsc::channel();
     thread::spawn(move || sender.send(listener.accept()));
     let connection = connection.recv_timeout(PATIENCE);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::machine::Running;
 use crate::command::{capture, run};
+use crate::emulator::Running;
 use crate::workspace::Workspace;
 
 /// How long an agent may take to come to the middle of its work.
@@ -50,7 +50,7 @@ impl Host {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut node = Running(command.spawn().context("cannot start a node")?);
+        let mut node = Running::start(&mut command)?;
         let stdout = node.0.stdout.take().context("its standard output")?;
         let mut ready = String::new();
         BufReader::new(stdout).read_line(&mut ready)?;

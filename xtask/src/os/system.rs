@@ -13,10 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 use mielin_transfer::{Client, Wanted};
 
 use super::host::Host;
-use super::machine::Running;
 use super::peer::{self, Peer};
 use super::{Arch, image, machine};
 use crate::command::display;
+use crate::emulator::Running;
 use crate::workspace::Workspace;
 
 /// The host's port behind which a person's system has TFTP.
@@ -110,9 +110,7 @@ impl System {
             .args(["-monitor", "none", "-serial", "stdio"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let line = display(&command);
-        let child = command.spawn();
-        let mut machine = Running(child.with_context(|| format!("cannot start `{line}`"))?);
+        let mut machine = Running::start(&mut command)?;
         Ok(Self {
             lines: machine.lines()?,
             console: machine.0.stdin.take().context("its standard input")?,

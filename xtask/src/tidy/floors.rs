@@ -76,7 +76,7 @@ pub(super) fn check(rules: &Rules, files: &[File], findings: &mut Vec<Finding>) 
     {
         let folder = file.path.trim_end_matches("/Cargo.toml");
         // Workspaces of their own, above all floors.
-        let is_apart = ["agents/", "bench/", "fuzz/", "os/"]
+        let is_apart = ["agents/", "bench/", "firmware/", "fuzz/", "os/"]
             .iter()
             .any(|apart| file.path.starts_with(apart));
         if is_apart && !listed.contains_key(folder) {

@@ -8,6 +8,7 @@ use crate::console::Console;
 const DATA: usize = 0x00;
 const STATE: usize = 0x04;
 const CONTROL: usize = 0x08;
+const INTERRUPT_CLEAR: usize = 0x0c;
 const RATE_DIVIDER: usize = 0x10;
 
 /// STATE: the transmit buffer is full.
@@ -16,6 +17,10 @@ const TRANSMIT_FULL: u32 = 1 << 0;
 const RECEIVE_FULL: u32 = 1 << 1;
 /// CTRL: transmitter and receiver are on, interrupts off.
 const ON: u32 = 1 << 0 | 1 << 1;
+/// CTRL: a byte that comes is an interrupt.
+const RECEIVE_INTERRUPT: u32 = 1 << 3;
+/// INTCLEAR: the interrupt for a byte that has come.
+const RECEIVED: u32 = 1 << 1;
 /// The least that the manual allows.
 const RATE_DIVIDER_MIN: u32 = 16;
 
@@ -33,6 +38,12 @@ impl CmsdkUart {
         registers.write32(CONTROL, ON);
         Self { registers }
     }
+
+    /// Whether it interrupts when a byte has come.
+    pub fn interrupt_when_readable(&mut self, on: bool) {
+        let interrupt = if on { RECEIVE_INTERRUPT } else { 0 };
+        self.registers.write32(CONTROL, ON | interrupt);
+    }
 }
 
 impl Console for CmsdkUart {
@@ -45,6 +56,10 @@ impl Console for CmsdkUart {
 
     fn read_byte(&mut self) -> Option<u8> {
         let full = self.registers.read32(STATE) & RECEIVE_FULL != 0;
-        full.then(|| self.registers.read32(DATA) as u8)
+        full.then(|| {
+            // Before the byte is read: one that comes after it interrupts again.
+            self.registers.write32(INTERRUPT_CLEAR, RECEIVED);
+            self.registers.read32(DATA) as u8
+        })
     }
 }

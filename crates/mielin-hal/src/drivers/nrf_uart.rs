@@ -10,10 +10,14 @@ const TASK_START_RECEIVE: usize = 0x000;
 const TASK_START_TRANSMIT: usize = 0x008;
 const EVENT_RECEIVED: usize = 0x108;
 const EVENT_SENT: usize = 0x11c;
+const INTERRUPTS_ON: usize = 0x304;
+const INTERRUPTS_OFF: usize = 0x308;
 const ENABLE: usize = 0x500;
 const RECEIVE: usize = 0x518;
 const TRANSMIT: usize = 0x51c;
 
+/// INTENSET, INTENCLR: a byte has come.
+const RECEIVED: u32 = 1 << 2;
 /// ENABLE: on.
 const ON: u32 = 4;
 
@@ -32,6 +36,12 @@ impl NrfUart {
         registers.write32(TASK_START_TRANSMIT, 1);
         registers.write32(TASK_START_RECEIVE, 1);
         Self { registers }
+    }
+
+    /// Whether it interrupts while a byte has come and was not read.
+    pub fn interrupt_when_readable(&mut self, on: bool) {
+        let register = if on { INTERRUPTS_ON } else { INTERRUPTS_OFF };
+        self.registers.write32(register, RECEIVED);
     }
 }
 

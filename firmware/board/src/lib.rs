@@ -1,0 +1,131 @@
+//! What the firmware images need to know of the board that they are for: where its devices are, which interrupts they raise, and what
+//! becomes of those.
+//!
+//! | board | processor | serial line | keeps time in deep sleep | watchdog |
+//! |---|---|---|---|---|
+//! | BBC micro:bit | Cortex-M0 | nRF51 UART | TIMER0, 1 MHz | |
+//! | LM3S6965 | Cortex-M3 | PL011 | | CMSDK's kind |
+//! | MPS2, AN386 | Cortex-M4 | CMSDK UART | CMSDK timer, 25 MHz | CMSDK |
+//! | MPS2, AN505 | Cortex-M33 | CMSDK UART | CMSDK timer, 32 kHz | CMSDK |
+//!
+//! An interrupt puts what has come into [`RECEIVED`] and raises [`SIGNALS`]; nothing else happens in handlers.
+
+#![no_std]
+
+mod crashes;
+mod devices;
+mod serial;
+mod stack;
+
+use mielin_hal::drivers::{Kernel, Nvic, Semihosting};
+use mielin_hal::{InterruptController, Outcome, Shutdown};
+use mielin_rt::cortex_m::{CortexM, InUse};
+use mielin_rt::{Queue, Signals};
+
+pub use crashes::last_crash;
+pub use devices::{CLOCK_HZ, MODES, NAME, SLEEP_TICK_NS, SleepClock, Watchdog, witness};
+pub use serial::Serial;
+
+/// What interrupts raise; the bits are in [`signals`].
+pub static SIGNALS: Signals = Signals::new();
+
+/// What has come on the serial line, for as long as nobody has taken it.
+pub static RECEIVED: Queue<u8, 1024> = Queue::new();
+
+/// Bits of [`SIGNALS`].
+pub mod signals {
+    /// There is something in [`RECEIVED`](crate::RECEIVED).
+    pub const SERIAL: u32 = 1 << 0;
+    /// The first bit that is a firmware's own.
+    pub const OWN: u32 = 1 << 8;
+}
+
+/// The board's devices, once.
+#[derive(Debug)]
+pub struct Board {
+    /// The processor with its clocks.
+    pub machine: CortexM<SleepClock>,
+    /// The serial line.
+    pub serial: Serial,
+    /// The interrupt controller.
+    pub nvic: Nvic,
+}
+
+impl Board {
+    /// Takes the devices and switches the interrupts on.
+    ///
+    /// # Errors
+    /// [`InUse`] the second time.
+    pub fn take() -> Result<Self, InUse> {
+        let machine = CortexM::new(kernel(), CLOCK_HZ, MODES, devices::sleep_clock())?;
+        let mut nvic = Nvic::new(kernel());
+        let serial = Serial::open();
+        nvic.enable(devices::SERIAL_LINE);
+        for line in [devices::SLEEP_LINE, devices::WATCHDOG_LINE] {
+            line.into_iter().for_each(|line| nvic.enable(line));
+        }
+        // SAFETY: nothing here relies on interrupts being masked; handlers reach what they need through critical sections.
+        unsafe { cortex_m::interrupt::enable() };
+        Ok(Self {
+            machine,
+            serial,
+            nvic,
+        })
+    }
+}
+
+/// Starts the watchdog: it resets the processor when it was not fed for `ms`. `None` where the board has none that works under QEMU.
+#[must_use]
+pub fn start_watchdog(ms: u32) -> Option<Watchdog> {
+    devices::watchdog(ms)
+}
+
+/// Tells the watchdog that all is well.
+pub fn feed(watchdog: &mut Watchdog) {
+    devices::feed(watchdog);
+}
+
+/// The most that the stack has ever had, in bytes.
+#[must_use]
+pub fn stack_bytes() -> usize {
+    stack::used()
+}
+
+/// Ends the emulator, with the outcome as its exit status.
+pub fn end(outcome: Outcome) -> ! {
+    Semihosting::new(kernel()).shut_down(outcome);
+    loop {
+        mielin_rt::cortex_m::wait_for_interrupt();
+    }
+}
+
+fn kernel() -> Kernel {
+    // SAFETY: the processor starts in privileged Thread mode, and no firmware here leaves it.
+    unsafe { Kernel::assume() }
+}
+
+mod handlers {
+    //! Where the processor goes when something happens.
+
+    use cortex_m_rt::exception;
+
+    #[exception]
+    fn SysTick() {
+        mielin_rt::cortex_m::tick();
+    }
+
+    #[exception]
+    unsafe fn DefaultHandler(number: i16) {
+        let line = u32::try_from(number).ok();
+        if line == Some(super::devices::SERIAL_LINE) {
+            super::serial::receive();
+            return;
+        }
+        if line.is_some() && line == super::devices::WATCHDOG_LINE {
+            super::crashes::watchdog();
+        }
+        // The end of a deep sleep has done its work by waking the processor.
+        let expected = line.is_some() && line == super::devices::SLEEP_LINE;
+        assert!(expected, "interrupt {number} came unasked");
+    }
+}
