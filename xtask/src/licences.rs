@@ -69,11 +69,11 @@ struct Package {
 /// The public registry, as `cargo metadata` names it whatever mirror is in use.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// Programs of the microkernel.
-const PROGRAMS: &str = "os/user";
+/// Workspaces for bare machines that have dependencies of their own.
+const BARE: [&str; 3] = ["firmware", os::uefi::LOADER, "os/user"];
 
-/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what the UEFI loader and the
-/// microkernel's programs consist of, and of what the tensor benchmark measures against: which versions of a crate those build with is nothing that ships.
+/// Checks the dependencies of the whole workspace, on every platform, and licences and sources of what programs for bare machines
+/// consist of, and of what the tensor benchmark measures against: which versions of a crate those build with is nothing that ships.
 ///
 /// # Errors
 /// The metadata cannot be read, or a rule is broken; each breach is one line.
@@ -83,14 +83,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let rules: Rules = basic_toml::from_str(&text).with_context(|| path.display().to_string())?;
     let own = packages(&mut workspace.cargo())?;
     let rivals = packages(&mut bench::on_tensor(workspace).0).context(bench::TENSOR)?;
-    let within = |directory: &str| {
+    let mut bare = Vec::new();
+    for directory in BARE {
         let mut cargo = workspace.cargo();
         cargo.current_dir(workspace.root().join(directory));
-        packages(&mut cargo).with_context(|| directory.to_owned())
-    };
-    let (loader, programs) = (within(os::uefi::LOADER)?, within(PROGRAMS)?);
+        bare.extend(packages(&mut cargo).context(directory)?);
+    }
     let mut breaches = check(&rules, &own);
-    let others = loader.iter().chain(&programs).chain(&rivals);
+    let others = bare.iter().chain(&rivals);
     breaches.extend(others.flat_map(|it| package_breaches(&rules, it)));
     if !breaches.is_empty() {
         bail!(
@@ -99,11 +99,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             breaches.join("\n")
         );
     }
-    let (own, loader, rivals) = (own.len(), loader.len(), rivals.len());
-    let programs = programs.len();
+    let (own, bare, rivals) = (own.len(), bare.len(), rivals.len());
     eprintln!(
-        "deny: {own} packages keep deny.toml, {loader} of {}, {programs} of {PROGRAMS}, and {rivals} of {}",
-        os::uefi::LOADER,
+        "deny: {own} packages keep deny.toml, {bare} of {}, and {rivals} of {}",
+        BARE.join(", "),
         bench::TENSOR
     );
     Ok(())

@@ -12,6 +12,7 @@
 //! ```
 #![allow(unsafe_code)]
 
+use core::arch::asm;
 use core::cell::RefCell;
 
 use critical_section::Mutex;
@@ -34,6 +35,7 @@ const SLEEP_DEEP: u32 = 1 << 2;
 /// Where it is, and what in it says what the processor is and why it faulted.
 const SYSTEM_CONTROL_BLOCK: usize = 0xe000_ed00;
 const CPUID: usize = 0x00;
+const SCR: usize = 0x10;
 const CFSR: usize = 0x28;
 const HFSR: usize = 0x2c;
 const MMFAR: usize = 0x34;
@@ -170,21 +172,21 @@ pub fn tick() {
 
 /// WFI: stops until an interrupt is pending, also a masked one.
 pub fn wait_for_interrupt() {
-    cortex_m::asm::dsb();
-    cortex_m::asm::wfi();
-    cortex_m::asm::isb();
+    // SAFETY: the instruction waits and changes nothing but by the handlers that come meanwhile, for which memory counts as changed.
+    unsafe { asm!("dsb", "wfi", "isb", options(nostack, preserves_flags)) }
 }
 
 /// WFE: stops until an event has happened since the last one: an interrupt, [`send_event`], a debugger's request. The processor remembers one event, so
 /// that what came just before is not slept through, with interrupts masked or not.
 pub fn wait_for_event() {
-    cortex_m::asm::dsb();
-    cortex_m::asm::wfe();
+    // SAFETY: as in `wait_for_interrupt`.
+    unsafe { asm!("dsb", "wfe", options(nostack, preserves_flags)) }
 }
 
 /// SEV: an event.
 pub fn send_event() {
-    cortex_m::asm::sev();
+    // SAFETY: it sets the event register, of this processor and of others, and nothing else. What was written before is to be seen by then.
+    unsafe { asm!("dsb", "sev", options(nostack, preserves_flags)) }
 }
 
 /// With it on, the processor does not return from a handler to the thread, but sleeps until the next interrupt: for phases in which handlers do all
@@ -195,13 +197,13 @@ pub fn sleep_on_exit(on: bool) {
 
 /// Sets these bits of the System Control Register, and returns what they were.
 fn system_control(mask: u32, bits: u32) -> u32 {
+    let register = core::ptr::with_exposed_provenance_mut::<u32>(SYSTEM_CONTROL_BLOCK + SCR);
     critical_section::with(|_| {
         // SAFETY: the System Control Block is there on every Cortex-M, and firmware is privileged code. Only this function
-        // writes SCR, in a critical section, and neither bit makes the processor touch memory.
+        // writes SCR, in a critical section, and none of its bits makes the processor touch memory.
         unsafe {
-            let scb = &*cortex_m::peripheral::SCB::PTR;
-            let before = scb.scr.read();
-            scb.scr.write(before & !mask | bits & mask);
+            let before = register.read_volatile();
+            register.write_volatile(before & !mask | bits & mask);
             before & mask
         }
     })
