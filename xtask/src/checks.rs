@@ -9,7 +9,7 @@ use crate::command::run;
 use crate::workspace::Workspace;
 use crate::{
     aarch64, agents, bare, bench, faults, firmware, kernels, licences, macos, minilm, os, probe,
-    quickjs, tidy,
+    quickjs, tidy, trials,
 };
 
 /// Times the steps of a sequence and says at the end where the time went.
@@ -70,10 +70,10 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("what asks macOS", || macos::check(workspace))?;
     steps.step("a firmware on bare machines", || probe::check(workspace))?;
-    steps.step("the runtime of microcontrollers on its boards", || {
-        firmware::check(workspace)
-    })?;
-    steps.step("the microkernel on its machines", || os::check(workspace))?;
+    steps.step(
+        "the runtime of microcontrollers and the microkernel on their machines",
+        || trials::run(firmware::trials(workspace).chain(os::trials(workspace))),
+    )?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;
         quickjs::build(workspace)?;

@@ -7,6 +7,7 @@ mod boards;
 mod size;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use self::boards::Board;
 use crate::command::display;
 use crate::emulator::Running;
+use crate::trials::Trial;
 use crate::workspace::Workspace;
 
 /// How long a board may run.
@@ -54,27 +56,30 @@ pub(crate) struct On {
 /// A compiler or QEMU is missing and cannot be installed here, something does not build, or not all tests passed.
 pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
     match task {
-        Task::Test(on) => test(workspace, on.board),
+        Task::Test(On { board }) => test(*board, &boards::build(workspace, *board, "suite")?),
         Task::Size(options) => size::run(workspace, options),
     }
 }
 
 /// All boards, for `cargo xtask test`.
-///
-/// # Errors
-/// As for [`run`].
-pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    for board in Board::ALL {
-        test(workspace, board)?;
-    }
-    size::check(workspace)
+pub(crate) fn trials(workspace: &Workspace) -> impl Iterator<Item = Trial<'_>> {
+    let on_boards = Board::ALL.into_iter().map(move |board| -> Trial<'_> {
+        Box::new(move || {
+            let image = boards::build(workspace, board, "suite")?;
+            Ok(Box::new(move || test(board, &image)))
+        })
+    });
+    let size: Trial<'_> = Box::new(move || {
+        size::check(workspace)?;
+        Ok(Box::new(|| Ok(())))
+    });
+    on_boards.chain([size])
 }
 
 /// Runs the suite on a board and shows what it prints.
-fn test(workspace: &Workspace, board: Board) -> Result<()> {
-    let image = boards::build(workspace, board, "suite")?;
+fn test(board: Board, image: &Path) -> Result<()> {
     eprintln!("firmware: the suite on {}", board.name());
-    let mut command = boards::command(board, &image)?;
+    let mut command = boards::command(board, image)?;
     command
         .args(["-serial", "stdio"])
         .stdin(Stdio::piped())

@@ -44,6 +44,7 @@ mod quickjs;
 mod spdx;
 mod tidy;
 mod toolchain;
+mod trials;
 mod wasm_interface;
 mod workspace;
 

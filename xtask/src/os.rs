@@ -16,12 +16,13 @@ mod peer;
 mod system;
 pub(crate) mod uefi;
 
-use std::path::Path;
-use std::thread::{self, ScopedJoinHandle};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::ValueEnum;
 
+use self::host::Host;
+use crate::trials::Trial;
 use crate::workspace::Workspace;
 
 /// What `os` is told.
@@ -78,60 +79,70 @@ impl Arch {
 /// went well.
 pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
     match task {
-        Task::Test(machine) => test(workspace, machine.arch),
-        Task::System(machine) => system::check(workspace, machine.arch),
+        Task::Test(Machine { arch }) => test(workspace, *arch, &Images::build(workspace, *arch)?),
+        Task::System(Machine { arch }) => {
+            let system = image::system(workspace, *arch)?;
+            Host::build(workspace)?;
+            system::check(
+                workspace,
+                *arch,
+                &system,
+                &image::hostile(workspace, *arch)?,
+            )
+        }
         Task::Run(machine) => system::run(workspace, machine.arch),
         Task::Count(options) => count::run(workspace, options),
     }
 }
 
 /// All machines, for `cargo xtask test`.
-///
-/// # Errors
-/// As for [`run`].
-pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    uefi::check(workspace)?;
-    let try_out = |arch| {
-        test(workspace, arch)?;
-        count::check(workspace, arch)
-    };
-    // An emulator has one thread, so that what is for the next architecture is built meanwhile.
-    thread::scope(|scope| {
-        let mut running: Option<ScopedJoinHandle<'_, Result<()>>> = None;
-        for arch in Arch::ALL {
-            build(workspace, arch)?;
-            end(running.take())?;
-            running = Some(scope.spawn(move || try_out(arch)));
-        }
-        end(running)
+pub(crate) fn trials(workspace: &Workspace) -> impl Iterator<Item = Trial<'_>> {
+    Arch::ALL.into_iter().map(move |arch| -> Trial<'_> {
+        Box::new(move || {
+            if arch == Arch::X86_64 {
+                uefi::check(workspace)?;
+            }
+            let images = Images::build(workspace, arch)?;
+            let count = image::build(workspace, arch, &["count"])?;
+            Ok(Box::new(move || {
+                test(workspace, arch, &images)?;
+                count::check(workspace, arch, &count)
+            }))
+        })
     })
 }
 
-/// Builds what is tried out on an architecture, in the order in which programs are the same.
-fn build(workspace: &Workspace, arch: Arch) -> Result<()> {
-    image::build(workspace, arch, &["suite"])?;
-    image::build(workspace, arch, &["count"])?;
-    image::system(workspace, arch).map(|_| ())
+/// What is tried out on an architecture.
+struct Images {
+    suite: PathBuf,
+    /// A disk from which a PC with UEFI starts the suite.
+    disk: Option<PathBuf>,
+    system: PathBuf,
+    hostile: PathBuf,
 }
 
-fn end(running: Option<ScopedJoinHandle<'_, Result<()>>>) -> Result<()> {
-    match running.map(ScopedJoinHandle::join) {
-        None => Ok(()),
-        Some(Ok(result)) => result,
-        Some(Err(panic)) => std::panic::resume_unwind(panic),
+impl Images {
+    fn build(workspace: &Workspace, arch: Arch) -> Result<Self> {
+        Host::build(workspace)?;
+        let suite = image::build(workspace, arch, &["suite"])?;
+        let disk = (arch == Arch::X86_64).then(|| uefi::build(workspace, &suite));
+        Ok(Self {
+            disk: disk.transpose()?,
+            suite,
+            system: image::system(workspace, arch)?,
+            hostile: image::hostile(workspace, arch)?,
+        })
     }
 }
 
-fn test(workspace: &Workspace, arch: Arch) -> Result<()> {
-    let image = image::build(workspace, arch, &["suite"])?;
+fn test(workspace: &Workspace, arch: Arch, images: &Images) -> Result<()> {
     for variant in machine::variants(arch) {
-        test_on(arch, variant, &image)?;
+        test_on(arch, variant, &images.suite)?;
     }
-    if arch == Arch::X86_64 {
-        let disk = uefi::build(workspace, &image)?;
-        test_on(arch, &uefi::MACHINE, &disk)?;
+    if let Some(disk) = &images.disk {
+        test_on(arch, &uefi::MACHINE, disk)?;
     }
-    system::check(workspace, arch)
+    system::check(workspace, arch, &images.system, &images.hostile)
 }
 
 fn test_on(arch: Arch, variant: &machine::Variant, image: &Path) -> Result<()> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
@@ -54,7 +55,8 @@ type Counts = BTreeMap<String, u64>;
 /// # Errors
 /// Something does not build or run, or a limit is not kept; the counts are shown before.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let counts = counts(workspace, options.arch)?;
+    let image = image::build(workspace, options.arch, &["count"])?;
+    let counts = counts(options.arch, &image)?;
     let limits = limits(workspace, options.arch)?;
     match options.output {
         Output::Json => println!("{}", serde_json::to_string(&counts)?),
@@ -81,8 +83,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 ///
 /// # Errors
 /// As for [`run`].
-pub(super) fn check(workspace: &Workspace, arch: Arch) -> Result<()> {
-    let counts = counts(workspace, arch)?;
+pub(super) fn check(workspace: &Workspace, arch: Arch, image: &Path) -> Result<()> {
+    let counts = counts(arch, image)?;
     eprintln!("os: instructions on {}: {counts:?}", arch.name());
     compare(arch, &counts, &limits(workspace, arch)?)
 }
@@ -123,23 +125,22 @@ fn compare(arch: Arch, counts: &Counts, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-fn counts(workspace: &Workspace, arch: Arch) -> Result<Counts> {
-    let image = image::build(workspace, arch, &["count"])?;
+fn counts(arch: Arch, image: &Path) -> Result<Counts> {
     let mut lines = Vec::new();
     let variant = &machine::variants(arch)[0];
     let clock = machine::Clock::Counting;
-    machine::watch(arch, variant, &image, clock, &mut |line| {
+    machine::watch(arch, variant, image, clock, &mut |line| {
         lines.push(line.to_owned());
     })?;
     let mut counts = parse(&lines)?;
-    let bytes = fs::read(&image)?;
+    let bytes = fs::read(image)?;
     let kernel = executable(&bytes, "the kernel")?;
     counts.insert("text_bytes".to_owned(), text_bytes(&kernel)?);
     let bytes = fs::read(image.with_extension("archive"))?;
     let archive = Archive::new(&bytes).map_err(|error| anyhow!("the archive: {error:?}"))?;
     let (name, program) = archive.files().next().context("the archive is empty")?;
     let addresses = [kernel.entry(), executable(program, name)?.entry()];
-    let boot = boot::instructions(arch, variant, &image, addresses)?;
+    let boot = boot::instructions(arch, variant, image, addresses)?;
     counts.insert("boot".to_owned(), boot);
     Ok(counts)
 }

@@ -26,17 +26,24 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Builds `mielin`, as its tests do, and starts a node of its own.
+    /// Builds `mielin`, as its tests do.
     ///
     /// # Errors
-    /// It does not build or start.
-    pub(super) fn start(workspace: &Workspace) -> Result<Self> {
+    /// It does not build.
+    pub(super) fn build(workspace: &Workspace) -> Result<()> {
         // With the features of the workspace's tests, for which it was built already if these ran: of its package alone
         // it would be another build of everything.
         let build = ["test", "--quiet", "--no-run", "--locked", "--workspace"];
         let tests = ["--test", "architectures"];
-        run(workspace.cargo().args(build).args(tests))?;
-        let directory = workspace.output().join("os/host");
+        run(workspace.cargo().args(build).args(tests))
+    }
+
+    /// Starts a node of its own, with what was built, for the machine of this name.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn start(workspace: &Workspace, machine: &str) -> Result<Self> {
+        let directory = workspace.output().join("os/host").join(machine);
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }

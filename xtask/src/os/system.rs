@@ -62,27 +62,25 @@ const MIDDLE: &str = "digest: round 1500 of 30000";
 const STORED_BYTES_MAX: u64 = 16 << 20;
 
 /// Runs the system, and tries all of it: the services, the samples, the network, and agents that cross to a node of this host and back in the
-/// middle of a loop.
+/// middle of a loop; and, with `hostile`, walls.
 ///
 /// # Errors
-/// Something does not build, or does not do what it should.
-pub(super) fn check(workspace: &Workspace, arch: Arch) -> Result<()> {
-    let image = image::system(workspace, arch)?;
+/// Something does not do what it should.
+pub(super) fn check(workspace: &Workspace, arch: Arch, image: &Path, hostile: &Path) -> Result<()> {
     eprintln!("os: the system on {}", machine::for_system(arch).name);
-    let mut system = System::start(arch, &image)?;
+    let mut system = System::start(arch, image)?;
     system.wait_for("shell:")?;
     system.peer.check_answers(peer::GUEST, PATIENCE)?;
     system.services_begin_again()?;
     system.samples_run()?;
-    system.agents_cross(workspace)?;
+    system.agents_cross(workspace, arch)?;
     system.shut_down(arch)?;
-    check_walls(workspace, arch)
+    check_walls(arch, hostile)
 }
 
 /// Runs the system with a program in place of the agents' that has broken out of WebAssembly, and sees what it finds.
-fn check_walls(workspace: &Workspace, arch: Arch) -> Result<()> {
-    let image = image::hostile(workspace, arch)?;
-    let mut system = System::start(arch, &image)?;
+fn check_walls(arch: Arch, image: &Path) -> Result<()> {
+    let mut system = System::start(arch, image)?;
     system.wait_for("shell:")?;
     for _ in 0..2 {
         system.say("start hello")?;
@@ -209,8 +207,8 @@ impl System {
     }
 
     /// An agent leaves for the host in the middle of a loop, and another one comes from there.
-    fn agents_cross(&mut self, workspace: &Workspace) -> Result<()> {
-        let host = Host::start(workspace)?;
+    fn agents_cross(&mut self, workspace: &Workspace, arch: Arch) -> Result<()> {
+        let host = Host::start(workspace, arch.name())?;
         let expected = host.digest(ROUNDS)?;
 
         self.say(&format!("start digest leaves -- {ROUNDS}"))?;
