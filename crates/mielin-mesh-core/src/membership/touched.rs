@@ -4,27 +4,35 @@
 //! spread, and the codec notes whom that is about. To compare all members after each datagram would cost a group of a
 //! thousand more than the protocol itself.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::sync::bucket_of;
 use crate::NodeId;
 
-/// The buckets of those who may have changed; most calls touch none, few more than one.
+/// The buckets of those who may have changed; most calls touch none, few more than one. In halves, because
+/// microcontrollers have no atomics of 64 bits.
 #[derive(Debug, Default)]
-pub(super) struct Touched(AtomicU64);
+pub(super) struct Touched {
+    low: AtomicU32,
+    high: AtomicU32,
+}
 
 impl Touched {
     pub(super) fn add(&self, id: &NodeId) {
-        self.0.fetch_or(1 << bucket_of(id), Ordering::Relaxed);
+        let bucket = bucket_of(id);
+        let half = if bucket < 32 { &self.low } else { &self.high };
+        half.fetch_or(1 << (bucket % 32), Ordering::Relaxed);
     }
 
     pub(super) fn add_all(&self) {
-        self.0.store(u64::MAX, Ordering::Relaxed);
+        self.low.store(u32::MAX, Ordering::Relaxed);
+        self.high.store(u32::MAX, Ordering::Relaxed);
     }
 
     /// What was touched since the last call; `None` if nothing was.
     pub(super) fn take(&self) -> Option<Buckets> {
-        let buckets = self.0.swap(0, Ordering::Relaxed);
+        let take = |half: &AtomicU32| u64::from(half.swap(0, Ordering::Relaxed));
+        let buckets = take(&self.low) | take(&self.high) << 32;
         (buckets != 0).then_some(Buckets(buckets))
     }
 }
