@@ -15,6 +15,7 @@
 //! | [`revocation`] | who is shut out: revocations that the mesh's root has signed |
 //! | [`delivery`] | messages between agents exactly once and in order, while both move |
 //! | [`migration`] | handing a running agent over: one live copy, always |
+//! | [`leaf`] | the link of a microcontroller to the node that speaks for it: `Leaf` and `LeafHost` |
 //! | [`codec`] | the only encoding and decoding functions of the project |
 //!
 //! What must not be here: sockets, TLS, the system clock, tasks, an engine, maps with random seeds.
@@ -59,6 +60,7 @@ pub mod codec;
 pub mod delivery;
 mod ids;
 pub mod kademlia;
+pub mod leaf;
 pub mod limits;
 pub mod membership;
 pub mod migration;

@@ -216,3 +216,55 @@ pub const REVOCATIONS_MAX: usize = 4_096;
 pub const REVOCATION_REASON_BYTES_MAX: usize = 256;
 /// Largest message about revocations: the ids of all.
 pub const REVOCATION_MESSAGE_BYTES_MAX: usize = 160 << 10;
+
+/// The largest packet of a leaf link. What a microcontroller holds of them is a few, and no path breaks it up.
+pub const LEAF_PACKET_BYTES_MAX: usize = 512;
+/// Messages of a leaf link in flight each way, and messages that wait at the receiver: what 8 KiB of memory bear.
+pub const LEAF_WINDOW: usize = 4;
+/// Messages that a leaf keeps until they are acknowledged; more are refused.
+pub const LEAF_QUEUE_MAX: usize = 4;
+/// Messages that a host keeps for one leaf until they are acknowledged; more are refused.
+pub const LEAF_HOST_QUEUE_MAX: usize = 32;
+/// Leaves that one host admits.
+pub const LEAVES_MAX: usize = 1_024;
+/// How long the first transmission of a leaf link waits for its answer. RFC 6298, 2.1: 1 s.
+pub const LEAF_RETRY_INITIAL: Duration = Duration::from_secs(1);
+/// The shortest wait. RFC 6298 has 1 s for all of the Internet; here a packet takes 45 ms at 115,200 baud, and its
+/// acknowledgement may wait for [`LEAF_ACK_DELAY`].
+pub const LEAF_RETRY_MIN: Duration = Duration::from_millis(200);
+/// The longest wait between two transmissions. (RFC 6298 allows a maximum of 60 s or more; whoever is silent for
+/// that long has long been asked by a new handshake here.)
+pub const LEAF_RETRY_MAX: Duration = Duration::from_secs(8);
+/// How long a single message waits for a packet that takes its acknowledgement along. RFC 9293 allows 500 ms.
+pub const LEAF_ACK_DELAY: Duration = Duration::from_millis(40);
+/// How often a leaf that is awake says so: address translations of UDP live 30 s and more.
+pub const LEAF_KEEPALIVE: Duration = Duration::from_secs(25);
+/// A leaf that is awake and silent for so long is gone: three chances.
+pub const LEAF_GONE_AFTER: Duration = Duration::from_secs(80);
+/// A leaf that has had no answer for so long makes a new handshake.
+pub const LEAF_SILENT_AFTER: Duration = Duration::from_secs(15);
+/// How long a leaf waits for the answer to its first hello.
+pub const LEAF_HELLO_RETRY_MIN: Duration = Duration::from_secs(1);
+/// How often a leaf says hello in the long run.
+pub const LEAF_HELLO_RETRY_MAX: Duration = Duration::from_secs(32);
+/// Hellos after which a leaf reports that nobody answers.
+pub const LEAF_HELLOS_UNANSWERED: u32 = 3;
+/// How long a leaf that was refused waits before it tries again.
+pub const LEAF_REFUSED_RETRY: Duration = Duration::from_secs(60);
+/// How often a leaf believes somebody who says that its connection is not known.
+pub const LEAF_UNKNOWN_EVERY: Duration = Duration::from_secs(5);
+/// How long a leaf uses one key while it is awake. WireGuard has two minutes; six multiplications on a curve are a
+/// second of a small processor's time.
+pub const LEAF_REKEY_AFTER: Duration = Duration::from_secs(2 * 60 * 60);
+/// Packets that a leaf sends under one key before it wants another. A counter has 32 bits.
+pub const LEAF_REKEY_PACKETS: u32 = 1 << 30;
+/// Times that a leaf says that it is going to sleep, before it does so unheard.
+pub const LEAF_DOZE_ATTEMPTS: u8 = 3;
+/// Handshakes that a host computes in a second, of strangers and friends together: some 0.3 ms of work each.
+pub const LEAF_HANDSHAKES_PER_SECOND: u32 = 32;
+/// Handshakes that a host computes at once after a pause.
+pub const LEAF_HANDSHAKES_BURST: u32 = 64;
+/// How long a host keeps the keys of a handshake that its leaf has not confirmed.
+pub const LEAF_UNCONFIRMED_FOR: Duration = Duration::from_secs(90);
+/// Answers to handshakes and to packets of nobody that a host holds until they are sent; more are dropped.
+pub const LEAF_REPLIES_MAX: usize = 64;
