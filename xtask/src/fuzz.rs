@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 38] = [
+const TARGETS: [Target; 39] = [
     private("acpi", "mielin-hal", "acpi::tests::hostile_tables"),
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private(
@@ -116,6 +116,7 @@ const TARGETS: [Target; 38] = [
         "mielin-mesh-wire",
         "hostile::join_messages",
     ),
+    public("leaf", "mielin-mesh-core"),
     private(
         "loopback",
         "mielin-mesh",

@@ -4,6 +4,8 @@
 #[global_allocator]
 static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;
 
+mod leaf;
+mod leaf_memory;
 mod mailbox;
 mod membership;
 mod migration;
@@ -11,6 +13,16 @@ mod registry;
 mod revocation;
 mod routed;
 mod wire_types;
+
+#[test]
+fn leaf() {
+    leaf::TARGET.replay();
+}
+
+#[test]
+fn a_leaf_fits_its_memory() {
+    leaf_memory::check();
+}
 
 #[test]
 fn mailbox() {
