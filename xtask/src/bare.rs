@@ -14,11 +14,17 @@ const KERNELS: [&str; 3] = [
     "aarch64-unknown-none",
     "riscv64gc-unknown-none-elf",
 ];
-/// The smallest and a larger microcontroller.
-const MICROCONTROLLERS: [&str; 2] = ["thumbv6m-none-eabi", "thumbv7em-none-eabihf"];
+/// The smallest microcontroller, and larger ones that can be leaves of a mesh: it takes atomics that exchange.
+const MICROCONTROLLERS: [(&str, &[&str]); 3] = [
+    ("thumbv6m-none-eabi", &[]),
+    ("thumbv7m-none-eabi", &LEAVES),
+    ("thumbv7em-none-eabihf", &LEAVES),
+];
 
 /// What is built for all of them.
 const EVERYWHERE: [&str; 2] = ["mielin-hal", "mielin-tensor"];
+/// What links a leaf to its host.
+const LEAVES: [&str; 1] = ["mielin-mesh-core"];
 /// What runs agents, which need megabytes, and brings them in and out.
 const AGENTS: [&str; 3] = ["mielin-safepoint", "mielin-wasm", "mielin-transfer"];
 
@@ -29,8 +35,7 @@ const AGENTS: [&str; 3] = ["mielin-safepoint", "mielin-wasm", "mielin-transfer"]
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let (cargo, rustc) = toolchain::setup_source()?;
     let kernels = KERNELS.map(|target| (target, &AGENTS[..]));
-    let microcontrollers = MICROCONTROLLERS.map(|target| (target, &[][..]));
-    for (target, more) in kernels.into_iter().chain(microcontrollers) {
+    for (target, more) in kernels.into_iter().chain(MICROCONTROLLERS) {
         let packages = EVERYWHERE.iter().chain(more);
         let mut command = Command::new(&cargo);
         toolchain::clean_environment(&mut command)
