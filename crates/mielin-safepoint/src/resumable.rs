@@ -88,6 +88,9 @@ pub struct Resumable {
     original: Option<Arc<[u8]>>,
     hash: ModuleHash,
     manifest: Manifest,
+    frames_pages: u64,
+    /// Where the bytes say how many pages the frames memory has, at least and at most.
+    frames_at: usize,
 }
 
 impl Resumable {
@@ -109,7 +112,7 @@ impl Resumable {
         self
     }
 
-    /// BLAKE3 of [`bytes`](Self::bytes).
+    /// BLAKE3 of the module as it was rewritten: of [`bytes`](Self::bytes), unless its frames memory was made smaller.
     pub fn hash(&self) -> ModuleHash {
         self.hash
     }
@@ -129,13 +132,50 @@ impl Resumable {
     /// [`InstrumentError::Invalid`], [`InstrumentError::NotRewritten`],
     /// [`InstrumentError::Version`].
     pub fn from_rewritten(bytes: Vec<u8>) -> Result<Resumable, InstrumentError> {
-        let manifest = read_manifest(&bytes)?;
+        validate(&bytes)?;
+        Resumable::unvalidated(bytes)
+    }
+
+    /// The same for bytes that are not validated here, but by the engine that compiles them: a second validator
+    /// is more than a small node has room for. The exports are checked.
+    ///
+    /// # Errors
+    /// As for [`from_rewritten`](Self::from_rewritten), where these see that the bytes are not a module.
+    pub fn unvalidated(bytes: Vec<u8>) -> Result<Resumable, InstrumentError> {
+        let (manifest, frames_at) = read_manifest(&bytes)?;
         Ok(Resumable {
             hash: ModuleHash::of(&bytes),
             bytes,
             original: None,
             manifest,
+            frames_pages: abi::FRAMES_PAGES,
+            frames_at,
         })
+    }
+
+    /// Gives it a smaller memory for frames, for a node that has little: of so many pages of 64 KiB, at least one. A program whose frames
+    /// do not fit traps while it unwinds, earlier than it would elsewhere. The module keeps its [`hash`](Self::hash): it is
+    /// the same program.
+    ///
+    /// # Panics
+    /// If there are more than [`abi::FRAMES_PAGES`].
+    #[must_use]
+    pub fn with_frames_pages(mut self, pages: u64) -> Resumable {
+        assert!(
+            pages <= abi::FRAMES_PAGES,
+            "a frames memory has at most {} pages",
+            abi::FRAMES_PAGES
+        );
+        let pages = pages.max(1);
+        // Minimum and maximum: numbers below 128, and so bytes (WebAssembly, "Values", LEB128).
+        self.bytes[self.frames_at..self.frames_at + 2].fill(pages as u8);
+        self.frames_pages = pages;
+        self
+    }
+
+    /// How many pages its memory for frames has.
+    pub fn frames_pages(&self) -> u64 {
+        self.frames_pages
     }
 }
 
@@ -158,6 +198,8 @@ fn features() -> WasmFeatures {
 #[derive(Default)]
 struct Parts {
     memories: Vec<MemoryType>,
+    /// Where each begins.
+    memories_at: Vec<usize>,
     globals: Vec<GlobalType>,
     imports: Vec<(String, String)>,
     types: Vec<FuncType>,
@@ -166,27 +208,46 @@ struct Parts {
     version: Option<u32>,
 }
 
-fn read_manifest(bytes: &[u8]) -> Result<Manifest, InstrumentError> {
+fn validate(bytes: &[u8]) -> Result<(), InstrumentError> {
     let mut validator = Validator::new_with_features(features());
-    let mut parts = Parts::default();
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
-        if let Payload::Version {
-            encoding: Encoding::Component,
-            ..
-        } = payload
-        {
-            return Err(InstrumentError::Component);
-        }
+        refuse_component(&payload)?;
         check_claim(&payload)?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
             function
                 .into_validator(Default::default())
                 .validate(&body)?;
         }
+    }
+    Ok(())
+}
+
+fn refuse_component(payload: &Payload<'_>) -> Result<(), InstrumentError> {
+    match payload {
+        Payload::Version {
+            encoding: Encoding::Component,
+            ..
+        } => Err(InstrumentError::Component),
+        _ => Ok(()),
+    }
+}
+
+/// The manifest of bytes that may not be valid, and where they say how large the frames memory is.
+fn read_manifest(bytes: &[u8]) -> Result<(Manifest, usize), InstrumentError> {
+    let mut parts = Parts::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        let payload = payload?;
+        refuse_component(&payload)?;
+        check_claim(&payload)?;
         parts.read(payload)?;
     }
-    parts.manifest()
+    let frames_at = parts.frames_at(bytes);
+    let manifest = parts.manifest()?;
+    let frames_at = frames_at.ok_or(InstrumentError::NotRewritten(
+        "its frames memory has the wrong size",
+    ))?;
+    Ok((manifest, frames_at))
 }
 
 /// Refuses a section that claims more entries than it has bytes. The validator reserves memory for as
@@ -239,8 +300,10 @@ impl Parts {
                 }
             }
             Payload::MemorySection(section) => {
-                for memory in section {
-                    self.memories.push(memory?);
+                for memory in section.into_iter_with_offsets() {
+                    let (at, memory) = memory?;
+                    self.memories.push(memory);
+                    self.memories_at.push(at);
                 }
             }
             Payload::GlobalSection(section) => {
@@ -270,6 +333,15 @@ impl Parts {
         Ok(())
     }
 
+    /// Where the bytes say how many pages the frames memory has at least, which is a byte, as at most is behind it.
+    fn frames_at(&self, bytes: &[u8]) -> Option<usize> {
+        let frames = self.export(abi::FRAMES, ExternalKind::Memory)?;
+        // The first byte says that there is a largest size.
+        let at = self.memories_at.get(frames as usize)? + 1;
+        let pages = abi::FRAMES_PAGES as u8;
+        (bytes.get(at..at + 2)? == [pages, pages]).then_some(at)
+    }
+
     fn export(&self, name: &str, kind: ExternalKind) -> Option<u32> {
         self.exports
             .get(name)
@@ -290,14 +362,20 @@ impl Parts {
         let entry = self
             .export(abi::ENTRY, ExternalKind::Func)
             .ok_or(not("it exports no entry"))?;
-        let ty = &self.types[self.functions[entry as usize] as usize];
+        let ty = self.functions.get(entry as usize);
+        let ty = ty.and_then(|ty| self.types.get(*ty as usize));
+        let ty = ty.ok_or(not("its entry has no type"))?;
         if !ty.params().is_empty() || !ty.results().is_empty() {
             return Err(not("its entry has parameters or results"));
         }
         let frames = self
             .export(abi::FRAMES, ExternalKind::Memory)
             .ok_or(not("it has no frames"))?;
-        let frames_type = &self.memories[frames as usize];
+        let not_there = not("it exports a memory or a global that it has not");
+        let frames_type = self
+            .memories
+            .get(frames as usize)
+            .ok_or(not_there.clone())?;
         if frames_type.initial != abi::FRAMES_PAGES
             || frames_type.maximum != Some(abi::FRAMES_PAGES)
         {
@@ -306,7 +384,7 @@ impl Parts {
         let mode = self
             .export(abi::MODE, ExternalKind::Global)
             .ok_or(not("it exports no mode"))?;
-        let mode_type = &self.globals[mode as usize];
+        let mode_type = self.globals.get(mode as usize).ok_or(not_there.clone())?;
         if mode_type.content_type != ValType::I32 || !mode_type.mutable {
             return Err(not("its mode is not a mutable i32"));
         }
@@ -315,7 +393,7 @@ impl Parts {
             .find_map(|name| Some((name, self.export(name, ExternalKind::Memory)?)))
             .ok_or(not("it exports no memory"))?;
         self.check_memories(memory, frames)?;
-        let memory = &self.memories[memory as usize];
+        let memory = self.memories.get(memory as usize).ok_or(not_there)?;
         let memory = MemoryInfo {
             export: export.into(),
             minimum_pages: memory.initial,
@@ -341,7 +419,7 @@ impl Parts {
         let fixed = |memory: &MemoryType| {
             memory.maximum == Some(memory.initial) && memory.initial <= ARRAY_PAGES_MAX
         };
-        if memories.any(|export| export.1 > frames) || !self.memories[2..].iter().all(fixed) {
+        if memories.any(|export| export.1 > frames) || !self.memories.iter().skip(2).all(fixed) {
             return Err(not("its memory for a table is exported or can grow"));
         }
         Ok(())

@@ -8,6 +8,7 @@ pub(crate) mod errno;
 mod guest;
 pub(crate) mod mielin;
 pub(crate) mod table;
+#[cfg(feature = "tensor")]
 pub(crate) mod tensor;
 #[cfg(test)]
 mod tests;
@@ -165,11 +166,19 @@ impl Call<'_> {
     }
 
     /// Whether the program is asked to stop.
+    #[cfg_attr(
+        not(feature = "tensor"),
+        expect(dead_code, reason = "for calls that take long")
+    )]
     fn is_interrupted(&self) -> bool {
         self.stop.is_some_and(StopHandle::is_requested)
     }
 
     /// Lets a program stop that is asked to, in the middle of this call, which it issues again when it goes on.
+    #[cfg_attr(
+        not(feature = "tensor"),
+        expect(dead_code, reason = "for calls that take long")
+    )]
     fn yield_with(&mut self, pending: Pending) {
         self.state.pending = Some(pending);
         self.yields = true;

@@ -20,7 +20,7 @@ const TABLES_MAX: u32 = 16;
 
 /// Refuses a rewritten module that cannot be linked, naming the import or the reason.
 pub(crate) fn check(module: &Resumable) -> Result<(), EngineError> {
-    Seen::of(module.bytes())?.check_memories()
+    Seen::of(module.bytes())?.check_memories(module.frames_pages())
 }
 
 /// The same for a plain module, whose memories are its own affair.
@@ -106,13 +106,12 @@ impl Seen {
         Ok(())
     }
 
-    fn check_memories(&self) -> Result<(), EngineError> {
+    fn check_memories(&self, frames_pages: u64) -> Result<(), EngineError> {
         let frames = self
             .frames
             .and_then(|index| self.memories.get(index as usize));
         let frames = frames.ok_or_else(|| shape("it exports no frames memory"))?;
-        let fixed =
-            Some(abi::FRAMES_PAGES) == frames.maximum && abi::FRAMES_PAGES == frames.initial;
+        let fixed = Some(frames_pages) == frames.maximum && frames_pages == frames.initial;
         if !fixed {
             return Err(shape("its frames memory is not of the fixed size"));
         }

@@ -12,9 +12,6 @@ use mielin_safepoint::abi;
 
 use crate::sync::{Lock, yield_now};
 
-/// Bytes of a frames memory.
-pub(crate) const FRAMES_BYTES: usize = (abi::FRAMES_PAGES * 65536) as usize;
-
 const FLAG: usize = abi::FLAG_ADDRESS as usize;
 const NEXT_FLAG: usize = abi::NEXT_FLAG_ADDRESS as usize;
 const STACK_POINTER: usize = abi::STACK_POINTER_ADDRESS as usize;
@@ -29,6 +26,7 @@ const REWIND_LOOKS: u32 = 100_000;
 #[derive(Debug)]
 pub(crate) struct Frames {
     base: NonNull<u8>,
+    bytes: usize,
     shared: Arc<Shared>,
 }
 
@@ -174,10 +172,11 @@ impl Frames {
         store: &::wasmtime::Store<T>,
     ) -> Option<Self> {
         let base = NonNull::new(memory.data_ptr(store))?;
+        let bytes = memory.data_size(store);
         // SAFETY: it is large enough; page-aligned, because wasmtime maps it; it stays in place,
         // because memories may not move (`memory_may_move`); the store outlives the result, because
         // `Program` drops it after; and the host reaches it through this value only.
-        (memory.data_size(store) >= FRAMES_BYTES).then(|| unsafe { Self::new(base) })
+        (bytes > BASE).then(|| unsafe { Self::new(base, bytes) })
     }
 
     /// The frames memory of an instance of wasmi; none if it is too small or misaligned.
@@ -185,21 +184,22 @@ impl Frames {
     /// The caller keeps the store beside the result and drops the result first.
     pub(crate) fn of_wasmi<T>(memory: &::wasmi::Memory, store: &::wasmi::Store<T>) -> Option<Self> {
         let base = NonNull::new(memory.data_ptr(store))?;
-        let fits = memory.data_size(store) >= FRAMES_BYTES && base.cast::<u64>().is_aligned();
+        let bytes = memory.data_size(store);
+        let fits = bytes > BASE && base.cast::<u64>().is_aligned();
         // SAFETY: it is large enough and aligned; it stays in place, because its maximum is its
         // minimum (`imports::check`), so that its buffer is never reallocated; the store outlives
         // the result, because `Program` drops it after; and the host reaches it through this value
         // only.
-        fits.then(|| unsafe { Self::new(base) })
+        fits.then(|| unsafe { Self::new(base, bytes) })
     }
 
     /// Takes charge of a frames memory.
     ///
     /// # Safety
-    /// `base` must point to at least [`FRAMES_BYTES`] bytes, aligned to 8, that stay valid and in
+    /// `base` must point to `bytes` bytes, more than [`BASE`], aligned to 8, that stay valid and in
     /// place until this value is dropped, and that nothing but the program's own code and this
     /// value accesses.
-    unsafe fn new(base: NonNull<u8>) -> Self {
+    unsafe fn new(base: NonNull<u8>, bytes: usize) -> Self {
         // SAFETY: both addresses are inside the memory, as this function requires.
         let (flag, next) = unsafe { (base.add(FLAG).cast(), base.add(NEXT_FLAG).cast()) };
         let state = State {
@@ -208,6 +208,7 @@ impl Frames {
         };
         let frames = Self {
             base,
+            bytes,
             shared: Arc::new(Shared {
                 state: Lock::new(state),
             }),
@@ -253,7 +254,7 @@ impl Frames {
 
     /// The saved frames. Only while the program is not running.
     pub(crate) fn saved(&self) -> Vec<u8> {
-        let top = (self.read_word(STACK_POINTER) as usize).clamp(BASE, FRAMES_BYTES);
+        let top = (self.read_word(STACK_POINTER) as usize).clamp(BASE, self.bytes);
         let mut bytes = vec![0; top - BASE];
         // SAFETY: BASE..top is inside the memory (`new`), which nothing writes while the program is
         // not running except `restore`, which needs `&mut self`.
@@ -270,7 +271,7 @@ impl Frames {
     pub(crate) fn restore(&mut self, frames: &[u8]) -> bool {
         let Some(top) = BASE
             .checked_add(frames.len())
-            .filter(|top| *top <= FRAMES_BYTES)
+            .filter(|top| *top <= self.bytes)
         else {
             return false;
         };

@@ -49,13 +49,13 @@ impl Wasmi {
             .wasm_bulk_memory(true)
             .wasm_multi_value(true)
             .wasm_reference_types(true)
-            .wasm_simd(true)
-            .wasm_relaxed_simd(false)
             .wasm_tail_call(true)
             .wasm_wide_arithmetic(false)
             .wasm_custom_page_sizes(false)
             .allow_start_fn(false)
             .compilation_mode(CompilationMode::Eager);
+        #[cfg(feature = "simd")]
+        config.wasm_simd(true).wasm_relaxed_simd(false);
         let engine = ::wasmi::Engine::new(&config);
         let linker = linker(&engine).expect("the host functions have different names");
         Self {
@@ -90,10 +90,13 @@ fn refused(error: Error) -> EngineError {
 }
 
 fn linker(engine: &::wasmi::Engine) -> Result<Linker<Data>, Error> {
-    use host::{mielin, tensor, wasi};
+    #[cfg(feature = "tensor")]
+    use host::tensor;
+    use host::{mielin, wasi};
     let mut linker = Linker::new(engine);
     macro_rules! link {
-        ($($module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {$(
+        ($($(#[$condition:meta])* $module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {$(
+            $(#[$condition])*
             linker.func_wrap($module, $name, |caller: Caller<'_, Data>, $($argument: $ty),*| -> Result<$result, Error> {
                 host_call(caller, $body)
             })?;

@@ -99,10 +99,13 @@ fn refused(error: Error) -> EngineError {
 }
 
 fn linker(engine: &::wasmtime::Engine) -> Result<Linker<Data>, Error> {
-    use host::{mielin, tensor, wasi};
+    #[cfg(feature = "tensor")]
+    use host::tensor;
+    use host::{mielin, wasi};
     let mut linker = Linker::new(engine);
     macro_rules! link {
-        ($($module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {$(
+        ($($(#[$condition:meta])* $module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {$(
+            $(#[$condition])*
             linker.func_wrap($module, $name, |caller: Caller<'_, Data>, $($argument: $ty),*| -> Result<$result, Error> {
                 host_call(caller, $body)
             })?;

@@ -21,11 +21,19 @@ impl<'a> Guest<'a> {
         start..start.saturating_add(len as usize)
     }
 
+    #[cfg_attr(
+        not(feature = "tensor"),
+        expect(dead_code, reason = "for calls that take long")
+    )]
     pub(super) fn len(&self) -> usize {
         self.memory.len()
     }
 
     /// All of it, for functions that find out themselves what is inside. The kernel is not given any of it.
+    #[cfg_attr(
+        not(feature = "tensor"),
+        expect(dead_code, reason = "for calls that take long")
+    )]
     pub(super) fn all_mut(&mut self) -> &mut [u8] {
         self.memory
     }

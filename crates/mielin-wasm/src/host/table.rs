@@ -60,14 +60,23 @@ macro_rules! host_functions {
             "mielin" "reply" (to: u32, sequence: u64, payload: u32, len: u32) -> u32 = |call| mielin::reply(call, to, sequence, payload, len);
             "mielin" "log" (level: u32, text: u32, len: u32) -> u32 = |call| mielin::log(call, level, text, len);
             "mielin" "capabilities" (buffer: u32, capacity: u32, out: u32) -> u32 = |call| mielin::capabilities(call, buffer, capacity, out);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_matmul" (a: u32, b: u32, c: u32, bias: u32, function: u32, accumulate: u32) -> u32 = |call| tensor::matmul(call, [a, b, c], bias, function, accumulate);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_matmul_i8" (a: u32, b: u32, c: u32) -> u32 = |call| tensor::matmul_bytes(call, [a, b, c]);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_map" (function: u32, from: u32, to: u32) -> u32 = |call| tensor::map(call, function, from, to);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_zip" (operation: u32, a: u32, b: u32, to: u32) -> u32 = |call| tensor::zip(call, operation, [a, b, to]);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_reduce" (reduction: u32, from: u32, to: u32) -> u32 = |call| tensor::reduce(call, reduction, from, to);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_softmax" (x: u32) -> u32 = |call| tensor::softmax_rows(call, x);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_norm" (x: u32, gain: u32, offset: u32, epsilon: u32) -> u32 = |call| tensor::norm(call, x, gain, offset, epsilon);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_attention" (queries: u32, keys: u32, values: u32, to: u32, scale: u32, past: u32) -> u32 = |call| tensor::attend(call, [queries, keys, values, to], scale, past);
+            #[cfg(feature = "tensor")]
             "mielin" "tensor_embedding" (table: u32, numbers: u32, to: u32) -> u32 = |call| tensor::look_up(call, table, numbers, to);
         }
     };
@@ -108,9 +117,9 @@ macro_rules! results {
 }
 
 macro_rules! list {
-    ($($module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {
+    ($($(#[$condition:meta])* $module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {
         /// Every host function, in the order of the documentation.
-        pub(crate) const HOST_FUNCTIONS: &[HostFunction] = &[$(HostFunction {
+        pub(crate) const HOST_FUNCTIONS: &[HostFunction] = &[$($(#[$condition])* HostFunction {
             module: $module,
             name: $name,
             parameters: &[$(number!($ty)),*],
