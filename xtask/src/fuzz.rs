@@ -300,6 +300,6 @@ mod tests {
             assert!(named, "{path} does not say what must become of it");
             bytes += fs::metadata(workspace.root().join(path)).unwrap().len();
         }
-        assert!(bytes < 200 << 10, "{bytes} bytes");
+        assert!(bytes < 256 << 10, "{bytes} bytes");
     }
 }
