@@ -1,4 +1,4 @@
-//! Compiled modules, kept by their hash.
+//! Compiled modules, kept by their hash and the size of their frames memory.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -12,10 +12,13 @@ use crate::{EngineError, Prepared};
 const KEPT: usize = 64;
 const KEPT_BYTES: usize = 32 << 20;
 
+/// A module of the same name can have room for fewer frames.
+type Key = (ModuleHash, u64);
+
 /// Compiled modules of one engine.
 #[derive(Default)]
 pub(crate) struct Cache {
-    modules: Lock<BTreeMap<ModuleHash, Arc<dyn Prepared>>>,
+    modules: Lock<BTreeMap<Key, Arc<dyn Prepared>>>,
 }
 
 impl Cache {
@@ -26,8 +29,8 @@ impl Cache {
         module: &Resumable,
         compile: impl FnOnce() -> Result<Arc<dyn Prepared>, EngineError>,
     ) -> Result<Arc<dyn Prepared>, EngineError> {
-        let hash = module.hash();
-        if let Some(prepared) = self.modules.lock().get(&hash) {
+        let key = (module.hash(), module.frames_pages());
+        if let Some(prepared) = self.modules.lock().get(&key) {
             return Ok(Arc::clone(prepared));
         }
         let prepared = compile()?;
@@ -36,6 +39,6 @@ impl Cache {
         if modules.len() >= KEPT || bytes + module.bytes().len() > KEPT_BYTES {
             modules.retain(|_, prepared| Arc::strong_count(prepared) > 1);
         }
-        Ok(Arc::clone(modules.entry(hash).or_insert(prepared)))
+        Ok(Arc::clone(modules.entry(key).or_insert(prepared)))
     }
 }

@@ -129,7 +129,9 @@
 //! has come. One that computes stops when its [`StopHandle`] is asked to, by another thread of the same address space with
 //! the same priority (the lock that both take for a few instructions spins), or when [`Services::called`] says so. Beside
 //! the memory that a program has and may grow to, an instance takes the 4 MiB of
-//! [`FRAMES_PAGES`](mielin_safepoint::abi::FRAMES_PAGES), in one piece.
+//! [`FRAMES_PAGES`](mielin_safepoint::abi::FRAMES_PAGES), in one piece, or what
+//! [`with_frames_pages`](mielin_safepoint::Resumable::with_frames_pages) leaves of it. The features `simd` and `tensor` add what the
+//! smallest nodes have no room for.
 //!
 //! Deliberately not here: scheduling, mailboxes and policy (`mielin-cells`), anything that knows of
 //! other nodes, and the rewriting itself. One engine feature is deliberately unused: fuel and

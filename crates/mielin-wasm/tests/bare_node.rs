@@ -148,6 +148,59 @@ fn carry(from: &dyn Instance, to: &mut dyn Instance) {
 }
 
 #[test]
+fn a_program_with_less_room_for_frames_is_the_same_program() {
+    let module = module(PROGRAM);
+    let small = Resumable::unvalidated(module.bytes().to_vec()).unwrap();
+    let small = small.with_frames_pages(1);
+    assert_eq!((small.hash(), small.frames_pages()), (module.hash(), 1));
+    assert_eq!(small.manifest(), module.manifest());
+    let node = Arc::new(Node::default());
+    let board = Board::new();
+
+    let mut first = instance(EngineKind::Wasmi, &small, state(board), &node);
+    step(&mut *first, 10_000);
+    let hosted = HostState::new(Address::default());
+    let mut second = instance(EngineKind::Wasmtime, &module, hosted, &node);
+    carry(&*first, &mut *second);
+    drop(first);
+    step(&mut *second, 3000);
+    let mut third = instance(EngineKind::Wasmi, &small, state(board), &node);
+    carry(&*second, &mut *third);
+    let Outcome::Blocked(wait) = third.run() else {
+        panic!("it sleeps after {} turns", turns(&*third));
+    };
+    board.sleep(third.host().until(wait.deadline_ns.unwrap()));
+    assert_eq!(third.run(), Outcome::Exited(0));
+    assert_eq!(node.state.lock().unwrap().stdout, expected());
+}
+
+/// Calls itself 2,000 deep, with at least 40 bytes to keep in each, and waits there for a message.
+const DEEP: &str = r#"(module
+  (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func $down (param i32) (param i64 i64 i64 i64) (result i64)
+    (if (local.get 0)
+      (then (drop (call $down (i32.sub (local.get 0) (i32.const 1))
+        (local.get 1) (local.get 2) (local.get 3) (local.get 4))))
+      (else (drop (call $receive (i32.const 0) (i32.const 16) (i64.const -1) (i32.const 64)))))
+    (i64.add (i64.add (local.get 1) (local.get 2)) (i64.add (local.get 3) (local.get 4))))
+  (func (export "_start")
+    (drop (call $down (i32.const 2000) (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4)))))"#;
+
+#[test]
+fn frames_that_do_not_fit_end_the_program() {
+    let deep = module(DEEP);
+    let node = Arc::new(Node::default());
+    let board = Board::new();
+    let mut roomy = instance(EngineKind::Wasmi, &deep, state(board), &node);
+    assert!(matches!(roomy.run(), Outcome::Blocked(_)));
+    let small = deep.with_frames_pages(1);
+    let mut small = instance(EngineKind::Wasmi, &small, state(board), &node);
+    let full = Outcome::Trapped(Trap::from(TrapKind::FramesFull));
+    assert_eq!(small.run(), full);
+}
+
+#[test]
 fn a_program_goes_from_a_bare_node_to_wasmtime_in_mid_loop_and_back() {
     let module = module(PROGRAM);
     let (bare, host) = (Arc::new(Node::default()), Arc::new(Node::default()));

@@ -15,9 +15,16 @@ pub(crate) const TARGET: Target = Target {
 };
 
 fn run(bytes: &[u8]) -> bool {
+    let unvalidated = Resumable::unvalidated(bytes.to_vec());
     let Ok(module) = Resumable::from_rewritten(bytes.to_vec()) else {
         return false;
     };
+    let unvalidated = unvalidated.unwrap();
+    assert_eq!(unvalidated.manifest(), module.manifest());
+    let small = unvalidated.with_frames_pages(3);
+    assert_eq!(small.hash(), module.hash());
+    let differ = small.bytes().iter().zip(bytes).filter(|(a, b)| a != b);
+    assert_eq!((differ.count(), small.bytes().len()), (2, bytes.len()));
     assert_eq!(module.bytes(), bytes);
     assert_eq!(module.hash(), ModuleHash::of(bytes));
     true
