@@ -523,6 +523,24 @@ fn a_packet_from_before_the_sleep_wakes_nobody() {
 }
 
 #[test]
+fn a_word_of_sleep_that_comes_after_waking_puts_nobody_to_sleep() {
+    let mut pair = Pair::connected();
+    pair.leaf.doze(pair.now, MINUTE).unwrap();
+    let mut buffer = [0; PACKET_BYTES_MAX];
+    let dozes = pair.leaf.poll_transmit(pair.now, &mut buffer).unwrap();
+    let dozes = dozes.to_vec();
+    pair.give(&(true, dozes)).unwrap();
+    let (_, known) = pair.host.poll_transmit(pair.now, &mut buffer).unwrap();
+    let known = known.to_vec();
+    pair.leaf.wake(pair.now);
+    pair.give(&(false, known)).unwrap();
+    assert_eq!(pair.leaf_events(), []);
+    pair.run(SECOND);
+    assert_eq!(pair.host.state(NUMBER), Some(LeafState::Connected));
+    pair.check_talk();
+}
+
+#[test]
 fn a_host_that_has_forgotten_all_says_so() {
     let mut pair = Pair::connected();
     pair.check_talk();
