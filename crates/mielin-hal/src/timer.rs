@@ -42,10 +42,8 @@ pub trait SleepClock {
     /// Begins to count from 0, and interrupts when `ticks` (at least 1) have passed.
     fn begin(&mut self, ticks: u32);
 
-    /// Ticks since [`SleepClock::begin`], also beyond those that it was to wait for, up to 2³² − 1.
-    fn passed(&mut self) -> u32;
-
-    /// What has [`passed`](SleepClock::passed), for the last time: it counts no more, and its interrupt is taken back.
+    /// Counts no more, and takes its interrupt back. Gives the ticks since [`SleepClock::begin`], also beyond those that it was to
+    /// wait for, up to 2³² − 1.
     fn end(&mut self) -> u32;
 }
 

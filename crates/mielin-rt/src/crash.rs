@@ -168,15 +168,7 @@ impl fmt::Display for CrashReport {
             CrashCause::Panic => write!(f, "panic at {}", self.text),
             CrashCause::Watchdog => write!(f, "the watchdog: {}", self.text),
             CrashCause::Fault => {
-                let Registers {
-                    pc,
-                    lr,
-                    sp,
-                    xpsr,
-                    cfsr,
-                    hfsr,
-                    address,
-                } = self.registers;
+                let [pc, lr, sp, xpsr, cfsr, hfsr, address] = self.registers.words();
                 write!(
                     f,
                     "fault at pc {pc:#010x} lr {lr:#010x} sp {sp:#010x} xpsr {xpsr:#010x} \

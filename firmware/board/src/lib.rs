@@ -36,8 +36,6 @@ pub static RECEIVED: Queue<u8, 1024> = Queue::new();
 pub mod signals {
     /// There is something in [`RECEIVED`](crate::RECEIVED).
     pub const SERIAL: u32 = 1 << 0;
-    /// The first bit that is a firmware's own.
-    pub const OWN: u32 = 1 << 8;
 }
 
 /// The board's devices, once.
@@ -47,8 +45,6 @@ pub struct Board {
     pub machine: CortexM<SleepClock>,
     /// The serial line.
     pub serial: Serial,
-    /// The interrupt controller.
-    pub nvic: Nvic,
 }
 
 impl Board {
@@ -66,11 +62,7 @@ impl Board {
         }
         // SAFETY: nothing here relies on interrupts being masked; handlers reach what they need through critical sections.
         unsafe { cortex_m::interrupt::enable() };
-        Ok(Self {
-            machine,
-            serial,
-            nvic,
-        })
+        Ok(Self { machine, serial })
     }
 }
 

@@ -2,30 +2,11 @@
 
 use core::fmt::Write;
 
-use mielin_rt::cortex_m::{send_event, sleep_on_exit, wait_for_event};
-use mielin_rt::{EmbeddedRuntime, Firmware, Machine, Next, PowerMode, Wake, WakeSources};
+use mielin_rt::{EmbeddedRuntime, Firmware, Machine, Next, Wake, WakeSources};
 
 use crate::Run;
-use crate::time::rest;
 
 pub(crate) fn tests(run: &mut Run<'_>) {
-    run.test("an event that was sent is not waited for", |board| {
-        let begin = board.machine.now();
-        let until = begin + board.machine.ticks_of_ms(200);
-        let mut waits = 0;
-        while waits < 100 && board.machine.now() < until {
-            send_event();
-            wait_for_event();
-            waits += 1;
-        }
-        assert_eq!(waits, 100);
-    });
-    run.test("sleep on exit can be chosen", |board| {
-        sleep_on_exit(true);
-        sleep_on_exit(false);
-        let until = board.machine.now() + board.machine.ticks_of_ms(1);
-        rest(board, PowerMode::Sleep, until);
-    });
     run.test("the runtime sleeps, and is there for each beat", |board| {
         let ms = board.machine.ticks_of_ms(1);
         let mut beat = Beat {

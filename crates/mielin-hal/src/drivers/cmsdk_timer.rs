@@ -51,18 +51,14 @@ impl SleepClock for CmsdkTimer {
         self.registers.write32(CONTROL, RUNS | INTERRUPTS);
     }
 
-    fn passed(&mut self) -> u32 {
-        let left = self.registers.read32(VALUE);
-        match self.registers.read32(INTERRUPT) & 1 {
-            0 => self.begun_with.saturating_sub(left),
-            // It is below 0, which it left behind with the interrupt. One that came between the two looks is seen at the next one.
-            _ => self.begun_with.saturating_add(left.wrapping_neg()),
-        }
-    }
-
     fn end(&mut self) -> u32 {
         self.registers.write32(CONTROL, 0);
-        let passed = self.passed();
+        let left = self.registers.read32(VALUE);
+        let passed = match self.registers.read32(INTERRUPT) & 1 {
+            0 => self.begun_with.saturating_sub(left),
+            // It went on below 0.
+            _ => self.begun_with.saturating_add(left.wrapping_neg()),
+        };
         self.registers.write32(INTERRUPT, 1);
         passed
     }

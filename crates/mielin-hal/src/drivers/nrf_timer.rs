@@ -53,15 +53,10 @@ impl SleepClock for NrfTimer {
         self.registers.write32(TASK_START, 1);
     }
 
-    fn passed(&mut self) -> u32 {
-        self.registers.write32(TASK_CAPTURE_1, 1);
-        self.registers.read32(COMPARE_1)
-    }
-
     fn end(&mut self) -> u32 {
-        let passed = self.passed();
+        self.registers.write32(TASK_CAPTURE_1, 1);
         self.registers.write32(TASK_STOP, 1);
         self.registers.write32(EVENT_COMPARE_0, 0);
-        passed
+        self.registers.read32(COMPARE_1)
     }
 }
