@@ -8,7 +8,7 @@
 //! - [`BatteryMonitor`] says when it is time to leave, [`Watch`] feeds a watchdog only while everything is alive, [`CrashReport`] says
 //!   after a reset what went wrong before it.
 //!
-//! Everything but [`cortex_m`] is a plain state machine, which is tested on hosts; that module is the processor, and is there on
+//! Everything but the module `cortex_m` is a plain state machine, which is tested on hosts; that module is the processor, and is there on
 //! bare-metal targets only. Nothing here allocates, and nothing knows an agent, a network or a board.
 //!
 //! There is one loop and no executor of asynchronous tasks. What a node on a microcontroller does are state machines that take bytes and
