@@ -34,6 +34,7 @@ mod discovery;
 mod error;
 mod event;
 mod features;
+mod leaves;
 mod messages;
 mod metrics;
 mod reach;
@@ -55,6 +56,10 @@ pub use discovery::bootstrap::{BootstrapError, BootstrapNode};
 pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use features::PeerProgram;
+pub use leaves::{
+    LeafConfig, LeafEntry, LeafError, LeafNews, LeafNewsKind, LeafPresence, Leaves, LineSource,
+    LineSourceError,
+};
 pub use messages::{Lane, Mailboxes};
 pub use metrics::METRICS_CONTENT_TYPE;
 pub use reach::{Path, Reachability, Route};

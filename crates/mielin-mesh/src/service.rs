@@ -22,7 +22,7 @@ use mielin_mesh_wire::{
     NodeCredentials, Peer, StreamError, WireError, stored_revoked_names,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -35,6 +35,7 @@ use crate::discovery;
 use crate::error::MeshError;
 use crate::event::{Absence, LocalNode, MeshEvent};
 use crate::features::{self, PeerProgram};
+use crate::leaves::{LeafConfig, LeafError, LeafNews, Leaves};
 use crate::messages::{self, Lane, Lanes, MESSAGES, Mailboxes, Resting};
 use crate::metrics::{self, Counts};
 use crate::reach::{self, Path, Reach, Reachability, Route};
@@ -71,6 +72,18 @@ pub struct MeshService {
 }
 
 impl MeshService {
+    /// Hosts leaves from now on, and serves those that were admitted earlier. What happens to them comes out of the receiver.
+    ///
+    /// # Errors
+    /// [`LeafError`]; nothing is open then.
+    pub async fn host_leaves(
+        &self,
+        config: LeafConfig,
+    ) -> Result<(Leaves, mpsc::Receiver<LeafNews>), LeafError> {
+        let directory = self.shared.credentials.lock().await.directory().clone();
+        Leaves::start(config, self.shared.mesh, directory).await
+    }
+
     /// Opens the endpoint and contacts the known members in the background.
     ///
     /// # Errors
