@@ -24,6 +24,10 @@ pub enum Capability {
     Data(DataBytes),
     /// `tensor`: the node's kernels for matrices.
     Tensor,
+    /// `sensor` or `sensor:N`: readings of the devices' sensors.
+    Sensor(Port),
+    /// `actuator` or `actuator:N`: setting the devices' actuators.
+    Actuator(Port),
 }
 
 /// The size of a program's `/data`. As text a number of bytes, or of `KiB`, `MiB` or `GiB`; at most
@@ -86,10 +90,39 @@ pub enum Target {
     One(Address),
 }
 
+/// Which of the devices' sensors, or actuators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// All of them.
+    Any,
+    /// The one with this number.
+    One(u8),
+}
+
+impl Port {
+    /// A number in decimal digits, in the one way in which it is written.
+    fn one(text: &str) -> Option<Self> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        let shortest = text == "0" || !text.starts_with('0');
+        let number = text.parse().ok().filter(|_| digits && shortest);
+        number.map(Self::One)
+    }
+}
+
+/// Nothing, or a colon and the number.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => Ok(()),
+            Self::One(number) => write!(f, ":{number}"),
+        }
+    }
+}
+
 /// A text that names no capability.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no capability is called {text:?}; there are clock, random, message, message:ADDRESS (32 hexadecimal digits), data, data:SIZE (such as 16MiB, at most 512MiB) and tensor"
+    "no capability is called {text:?}; there are clock, random, message, message:ADDRESS (32 hexadecimal digits), data, data:SIZE (such as 16MiB, at most 512MiB), tensor, sensor, sensor:N, actuator and actuator:N (N from 0 to 255)"
 )]
 pub struct CapabilityError {
     /// The text that was refused.
@@ -113,6 +146,8 @@ impl fmt::Display for Capability {
             Self::Message(Target::One(address)) => write!(f, "message:{address}"),
             Self::Data(bytes) => write!(f, "data:{bytes}"),
             Self::Tensor => f.write_str("tensor"),
+            Self::Sensor(port) => write!(f, "sensor{port}"),
+            Self::Actuator(port) => write!(f, "actuator{port}"),
         }
     }
 }
@@ -128,13 +163,18 @@ impl FromStr for Capability {
             "message" => Ok(Self::Message(Target::Any)),
             "data" => Ok(Self::Data(DataBytes::default())),
             "tensor" => Ok(Self::Tensor),
+            "sensor" => Ok(Self::Sensor(Port::Any)),
+            "actuator" => Ok(Self::Actuator(Port::Any)),
             _ => {
-                if let Some(bytes) = text.strip_prefix("data:") {
-                    return bytes.parse().map(Self::Data).map_err(|_| refused());
-                }
-                let address = text.strip_prefix("message:").ok_or_else(refused)?;
-                let address = address.parse().map_err(|_| refused())?;
-                Ok(Self::Message(Target::One(address)))
+                let (kind, which) = text.split_once(':').ok_or_else(refused)?;
+                let capability = match kind {
+                    "data" => which.parse().ok().map(Self::Data),
+                    "message" => which.parse().ok().map(Target::One).map(Self::Message),
+                    "sensor" => Port::one(which).map(Self::Sensor),
+                    "actuator" => Port::one(which).map(Self::Actuator),
+                    _ => None,
+                };
+                capability.ok_or_else(refused)
             }
         }
     }
@@ -158,7 +198,7 @@ impl Grants {
     }
 
     /// Takes a capability away; true if it was held. `message` and `message:ADDRESS` are separate
-    /// entries: revoking one leaves the other.
+    /// entries: revoking one leaves the other. So are those of all sensors or actuators and of one.
     pub fn revoke(&mut self, capability: &Capability) -> bool {
         self.held.remove(capability)
     }
@@ -168,6 +208,12 @@ impl Grants {
         match wanted {
             Capability::Message(Target::One(_)) => {
                 self.held.contains(wanted) || self.held.contains(&Capability::Message(Target::Any))
+            }
+            Capability::Sensor(Port::One(_)) => {
+                self.held.contains(wanted) || self.held.contains(&Capability::Sensor(Port::Any))
+            }
+            Capability::Actuator(Port::One(_)) => {
+                self.held.contains(wanted) || self.held.contains(&Capability::Actuator(Port::Any))
             }
             Capability::Data(wanted) => self.data_bytes().is_some_and(|held| held >= wanted.0),
             _ => self.held.contains(wanted),
@@ -237,7 +283,18 @@ mod tests {
             "data:64MiB",
             "data:512MiB",
         ];
-        let texts = ["clock", "random", "message", one.as_str()];
+        let texts = [
+            "clock",
+            "random",
+            "message",
+            one.as_str(),
+            "tensor",
+            "sensor",
+            "sensor:0",
+            "sensor:255",
+            "actuator",
+            "actuator:17",
+        ];
         for text in texts.into_iter().chain(sizes) {
             assert_eq!(text.parse::<Capability>().unwrap().to_string(), text);
         }
@@ -258,6 +315,20 @@ mod tests {
             "data:513MiB",
             "data:17179869185GiB",
             "data:536870913",
+            "sensors",
+            "sensor:",
+            "sensor:256",
+            "sensor:-1",
+            "sensor:+1",
+            "sensor:01",
+            "sensor:1 ",
+            "sensor:a",
+            "sensor:1:2",
+            "actuator:",
+            "actuator:1000",
+            "actuator:٣",
+            "tensor:1",
+            "clock:",
         ] {
             assert!(text.parse::<Capability>().is_err(), "{text:?} was accepted");
         }
@@ -273,6 +344,28 @@ mod tests {
         assert_eq!(both.data_bytes(), Some(1 << 20));
         assert!(both.allows(&parse("data:1048575")));
         assert!(!both.allows(&parse("data:1048577")));
+    }
+
+    #[test]
+    fn one_sensor_or_actuator_is_covered_by_all_of_them_and_by_nothing_else() {
+        let parse = |text: &str| text.parse::<Capability>().unwrap();
+        let held = |texts: &[&str]| texts.iter().map(|text| parse(text)).collect::<Grants>();
+        for [one, any, other, another] in [
+            ["sensor:3", "sensor", "sensor:4", "actuator:3"],
+            ["actuator:3", "actuator", "actuator:4", "sensor:3"],
+        ] {
+            assert!(held(&[any]).allows(&parse(one)));
+            assert!(held(&[any]).allows(&parse(any)));
+            let (one_held, wanted) = (held(&[one]), parse(one));
+            assert!(one_held.allows(&wanted));
+            for not in [any, other, another] {
+                assert!(!one_held.allows(&parse(not)), "{one} covers {not}");
+            }
+            assert!(!held(&[another]).allows(&wanted));
+            let mut both = held(&[any, one]);
+            assert!(both.revoke(&parse(any)));
+            assert!(both.allows(&wanted) && !both.allows(&parse(other)));
+        }
     }
 
     #[test]

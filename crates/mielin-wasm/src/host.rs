@@ -4,6 +4,7 @@
 //! node's services. It knows no engine. [`table`] lists all of them with their names and types;
 //! each engine links that list.
 
+pub(crate) mod device;
 pub(crate) mod errno;
 mod guest;
 pub(crate) mod mielin;

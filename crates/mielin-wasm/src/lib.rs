@@ -125,8 +125,8 @@
 //! # }
 //! ```
 //!
-//! A program that waits gives [`Outcome::Blocked`], and its thread is free until the time or the message that it waits for
-//! has come. One that computes stops when its [`StopHandle`] is asked to, by another thread of the same address space with
+//! A program that waits gives [`Outcome::Blocked`], and its thread is free until the time, the message or the reading that
+//! it waits for has come. A node with sensors or actuators implements [`Services::sense`] and [`Services::actuate`]. One that computes stops when its [`StopHandle`] is asked to, by another thread of the same address space with
 //! the same priority (the lock that both take for a few instructions spins), or when [`Services::called`] says so. Beside
 //! the memory that a program has and may grow to, an instance takes the 4 MiB of
 //! [`FRAMES_PAGES`](mielin_safepoint::abi::FRAMES_PAGES), in one piece, or what
@@ -174,7 +174,7 @@ mod wasmi;
 mod wasmtime;
 
 pub use address::{Address, AddressError};
-pub use capability::{Capability, CapabilityError, DataBytes, Grants, Target};
+pub use capability::{Capability, CapabilityError, DataBytes, Grants, Port, Target};
 pub use checkpoint::{Checkpoint, CheckpointFormError};
 #[cfg(feature = "wasmtime")]
 pub use code_cache::CodeCache;
@@ -195,7 +195,8 @@ pub use platform::{NoRandomBytes, Platform};
 pub use poll_word::StopHandle;
 pub use rested::{NotWoken, Rested};
 pub use services::{
-    Level, LogError, LogStream, MessageKind, Receive, Received, SendError, Services,
+    Actuated, Level, LogError, LogStream, MessageKind, Reading, Receive, Received, SendError,
+    Sensed, Services,
 };
 pub use state::{HostState, StateError};
 #[cfg(feature = "std")]

@@ -25,6 +25,8 @@ pub struct Wait {
     pub deadline_ns: Option<u64>,
     /// Whether a message ends the wait.
     pub message: bool,
+    /// Whether a reading of a sensor or an actuator's answer ends the wait.
+    pub reading: bool,
 }
 
 /// What went wrong in a program, and where.
@@ -83,8 +85,8 @@ pub enum TrapKind {
     /// `abort` in C.
     #[error("the program gave itself up: it executed `unreachable`")]
     Unreachable,
-    /// A plain program waited for a message without a time limit; it cannot be suspended for that.
-    #[error("a plain program cannot wait for a message without end")]
+    /// A plain program waited for a message or a device without a time limit; it cannot be suspended for that.
+    #[error("a plain program cannot wait for a message or a device without end")]
     EndlessWait,
     /// Something else, in the engine's own words.
     #[error("{0}")]

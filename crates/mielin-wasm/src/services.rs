@@ -24,6 +24,22 @@ pub trait Services: Send + Sync {
     /// Takes the oldest message, if its payload is at most `max_len` bytes.
     fn receive(&self, max_len: usize) -> Receive;
 
+    /// The reading of a sensor with the lowest number above `after`. The program is done with all up to that
+    /// number, which may be forgotten. Called again with the same arguments when a wait for a
+    /// reading has ended ([`Wait::reading`](crate::Wait::reading)), here or on another node.
+    fn sense(&self, sensor: u8, after: u64) -> Sensed {
+        let _ = (sensor, after);
+        Sensed::Absent
+    }
+
+    /// Sets an actuator. [`Actuated::NotYet`] suspends the program, and when it wakes this is called again
+    /// with the same arguments; so it is on another node, if the program moves before the answer, and the
+    /// actuator may be set twice to the same value.
+    fn actuate(&self, actuator: u8, value: i64) -> Actuated {
+        let _ = (actuator, value);
+        Actuated::Absent
+    }
+
     /// Notes that the program asked for something that it was not granted.
     fn denied(&self, capability: &Capability, call: &'static str);
 
@@ -103,6 +119,44 @@ pub enum Receive {
         /// The length of its payload in bytes.
         len: usize,
     },
+}
+
+/// What a sensor measured once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Its number among the readings of this sensor, from 1. A gap says that the device had no room for more.
+    pub number: u64,
+    /// When it was taken, on the device's clock: real time in ns since 1970 if the device knows it, else the time since
+    /// it was started.
+    pub time_ns: u64,
+    /// How much, in the sensor's own unit.
+    pub value: i64,
+}
+
+/// The answer to [`Services::sense`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sensed {
+    /// The reading. It stays until the program asks for one above it.
+    Reading(Reading),
+    /// There is none yet, or it is still on its way.
+    NotYet,
+    /// There is no such sensor; the guest sees `ENODEV`.
+    Absent,
+}
+
+/// The answer to [`Services::actuate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actuated {
+    /// It is set.
+    Done,
+    /// The device has not answered.
+    NotYet,
+    /// There is no such actuator; the guest sees `ENODEV`.
+    Absent,
+    /// The device refuses the value; the guest sees `EINVAL`.
+    Refused,
+    /// The device cannot be reached, and whether it is set is not known; the guest sees `EHOSTUNREACH`.
+    Unreachable,
 }
 
 /// A message was not accepted.

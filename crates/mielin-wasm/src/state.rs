@@ -62,6 +62,10 @@ pub(crate) enum Pending {
     Send,
     /// A tensor function, of which so many rows are done.
     Tensor { rows: u64 },
+    /// `mielin.sense` until this time.
+    Sense { deadline_ns: Option<u64> },
+    /// `mielin.actuate`, waiting for the device's answer.
+    Actuate,
 }
 
 /// How a program ended.

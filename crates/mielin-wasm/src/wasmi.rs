@@ -92,7 +92,7 @@ fn refused(error: Error) -> EngineError {
 fn linker(engine: &::wasmi::Engine) -> Result<Linker<Data>, Error> {
     #[cfg(feature = "tensor")]
     use host::tensor;
-    use host::{mielin, wasi};
+    use host::{device, mielin, wasi};
     let mut linker = Linker::new(engine);
     macro_rules! link {
         ($($(#[$condition:meta])* $module:literal $name:literal ($($argument:ident: $ty:tt),*) -> $result:tt = $body:expr;)*) => {$(

@@ -29,7 +29,8 @@ Examples:
     /// to its own logs unless it is allowed to: `clock`, `random`, `message` (send to anybody),
     /// `message:AGENT` (send to that one), `data` or `data:SIZE` (keep files in a directory `/data` of
     /// its own, which goes with it; 64MiB unless a size is given, at most 512MiB), `tensor` (the node's
-    /// kernels for matrices). What it writes to standard output and standard error is kept; see `mielin agent logs`.
+    /// kernels for matrices), `sensor` and `actuator`, or `sensor:N` and `actuator:N` for a single one
+    /// (what devices measure, and what they do). What it writes to standard output and standard error is kept; see `mielin agent logs`.
     ///
     /// What it may use up is bounded by budgets, wherever it goes: `cpu=10s`, `messages=1000`, `log=1MiB`,
     /// `host-calls=5M` for its whole life, after which it is ended with exit code 152; and as speeds `cpu=20%` of one
@@ -192,8 +193,8 @@ pub(crate) struct SpawnArgs {
     /// A file for the agent's standard input; `-` for this command's own
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
-    /// A capability to grant: clock, random, message, message:AGENT, data, data:SIZE or tensor; may be
-    /// repeated
+    /// A capability to grant: clock, random, message, message:AGENT, data, data:SIZE, tensor, sensor,
+    /// sensor:N, actuator or actuator:N; may be repeated
     #[arg(long, value_name = "CAP")]
     pub(crate) allow: Vec<String>,
     /// What it may use up, and how fast: cpu, messages, log, host-calls and memory, each as an amount or as an amount

@@ -229,8 +229,9 @@ async fn grants(state: &NodeState, allow: &[String]) -> Result<Grants, Failure> 
             Some(agent) => Capability::Message(Target::One(Address(state.agent(agent).await?.0))),
             None => text.parse::<Capability>().map_err(|_| {
                 Failure::usage(format!("`{text}` is not a capability")).hint(
-                    "there are clock, random, message, message:AGENT, tensor, data and \
-                     data:SIZE (such as 16MiB, at most 512MiB)",
+                    "there are clock, random, message, message:AGENT, tensor, data, data:SIZE (such \
+                     as 16MiB, at most 512MiB), sensor, sensor:N, actuator and actuator:N (N from 0 \
+                     to 255)",
                 )
             })?,
         };

@@ -18,6 +18,7 @@ pub(crate) enum Errno {
     Mlink = 34,
     Msgsize = 35,
     Nametoolong = 37,
+    Nodev = 43,
     Noent = 44,
     Nospc = 51,
     Nosys = 52,

@@ -1,4 +1,4 @@
-//! The import module `mielin`, version 2, but for its tensor functions. `docs/AGENT_ABI.md` is its contract.
+//! The import module `mielin`, version 3, but for its tensor functions and those of devices. `docs/AGENT_ABI.md` is its contract.
 
 use alloc::string::{String, ToString};
 
@@ -8,7 +8,7 @@ use crate::services::{Level, MessageKind, Receive, SendError};
 use crate::state::Pending;
 use crate::{Address, Capability, Target, Wait};
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Layout of what [`receive`] writes beside the payload.
 const RECEIVED_BYTES: u32 = 40;
@@ -93,6 +93,7 @@ fn deliver(
                 Wait {
                     deadline_ns,
                     message: false,
+                    reading: false,
                 },
             )?;
             Ok(None)
@@ -136,6 +137,7 @@ pub(crate) fn receive(
             let wait = Wait {
                 deadline_ns,
                 message: true,
+                reading: false,
             };
             return call.block(Pending::Receive { deadline_ns }, wait);
         }

@@ -1,6 +1,7 @@
 //! Host functions on a plain slice of memory: results, errors, capabilities and hostile pointers.
 #![allow(clippy::unwrap_used)]
 
+mod devices;
 mod files;
 mod messages;
 mod program;
@@ -12,7 +13,10 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use super::*;
-use crate::services::{Level, LogError, LogStream, MessageKind, Receive, Received, SendError};
+use crate::services::{
+    Actuated, Level, LogError, LogStream, MessageKind, Reading, Receive, Received, SendError,
+    Sensed,
+};
 use crate::{Address, Grants, Target};
 
 const MEMORY: usize = 65536;
@@ -29,6 +33,12 @@ struct Desk {
     sent: Mutex<Vec<(Address, MessageKind, Vec<u8>)>>,
     send_error: Mutex<Option<SendError>>,
     denied: Mutex<Vec<(Capability, &'static str)>>,
+    /// What sensor 2 has measured, and which of its readings the program is done with.
+    readings: Mutex<VecDeque<Reading>>,
+    done_with: Mutex<u64>,
+    /// What actuator 3 answers next, and what it was set to.
+    answer: Mutex<Option<Actuated>>,
+    set: Mutex<Vec<i64>>,
     calls: Mutex<usize>,
     /// From which call on the program shall leave.
     leaves_at: Option<usize>,
@@ -71,6 +81,29 @@ impl Services for Desk {
             },
             Some(_) => Receive::Message(mailbox.pop_front().unwrap()),
         }
+    }
+
+    fn sense(&self, sensor: u8, after: u64) -> Sensed {
+        if sensor != 2 {
+            return Sensed::Absent;
+        }
+        *self.done_with.lock().unwrap() = after;
+        let mut readings = self.readings.lock().unwrap();
+        readings.retain(|reading| reading.number > after);
+        readings
+            .front()
+            .map_or(Sensed::NotYet, |reading| Sensed::Reading(*reading))
+    }
+
+    fn actuate(&self, actuator: u8, value: i64) -> Actuated {
+        if actuator != 3 {
+            return Actuated::Absent;
+        }
+        let answer = self.answer.lock().unwrap().unwrap_or(Actuated::Done);
+        if answer == Actuated::Done {
+            self.set.lock().unwrap().push(value);
+        }
+        answer
     }
 
     fn denied(&self, capability: &Capability, call: &'static str) {
@@ -229,7 +262,7 @@ fn every_function_of_the_list_links_on_both_engines() {
         .iter()
         .filter(|function| function.module != "mielin")
         .count();
-    assert_eq!((wasi, HOST_FUNCTIONS.len()), (46, 62));
+    assert_eq!((wasi, HOST_FUNCTIONS.len()), (46, 64));
     let wat =
         format!(r#"(module {imports} (memory (export "memory") 1) (func (export "_start")))"#);
     let module = mielin_safepoint::instrument(&wat::parse_str(wat).unwrap()).unwrap();

@@ -235,6 +235,14 @@ impl HostState {
                 out.u8(5);
                 out.u64(rows);
             }
+            Some(Pending::Sense { deadline_ns: None }) => out.u8(6),
+            Some(Pending::Sense {
+                deadline_ns: Some(deadline_ns),
+            }) => {
+                out.u8(7);
+                out.u64(deadline_ns);
+            }
+            Some(Pending::Actuate) => out.u8(8),
         }
         out.len(self.unanswered.len());
         for (from, sequence) in &self.unanswered {
@@ -300,6 +308,11 @@ impl HostState {
             }),
             4 => Some(Pending::Send),
             5 => Some(Pending::Tensor { rows: bytes.u64()? }),
+            6 => Some(Pending::Sense { deadline_ns: None }),
+            7 => Some(Pending::Sense {
+                deadline_ns: Some(bytes.u64()?),
+            }),
+            8 => Some(Pending::Actuate),
             _ => return Err(bytes.malformed("an unknown pending call")),
         };
         let unanswered = bytes.list(|bytes| Ok((Address(bytes.array()?), bytes.u64()?)))?;

@@ -98,6 +98,11 @@ fn every_field_survives() {
         }),
         Some(Pending::Send),
         Some(Pending::Tensor { rows: 7 }),
+        Some(Pending::Sense { deadline_ns: None }),
+        Some(Pending::Sense {
+            deadline_ns: Some(78),
+        }),
+        Some(Pending::Actuate),
     ];
     let others = [TrapKind::Other("a fault of the engine".into())];
     let traps = TrapKind::NUMBERED.into_iter().chain(others);

@@ -11,8 +11,9 @@ use std::sync::{Arc, LazyLock};
 use mielin_fuzz::{Seed, Target};
 use mielin_safepoint::{PAGE_SIZE, Snapshot, SnapshotLimits, instrument};
 use mielin_wasm::{
-    Address, Capability, EngineKind, HostState, Level, Limits, LogError, LogStream, MessageKind,
-    Outcome, Prepared, Receive, Received, SendError, Services, engine,
+    Actuated, Address, Capability, EngineKind, HostState, Level, Limits, LogError, LogStream,
+    MessageKind, Outcome, Prepared, Reading, Receive, Received, SendError, Sensed, Services,
+    engine,
 };
 
 pub(crate) const TARGET: Target = Target {
@@ -96,6 +97,8 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("mielin", "tensor_norm", "iiii"),
     ("mielin", "tensor_attention", "iiiiii"),
     ("mielin", "tensor_embedding", "iii"),
+    ("mielin", "sense", "illi"),
+    ("mielin", "actuate", "il"),
     ("wasi_snapshot_preview1", "proc_exit", "i"),
 ];
 
@@ -204,6 +207,31 @@ impl Services for Node {
         }
     }
 
+    fn sense(&self, sensor: u8, after: u64) -> Sensed {
+        let number = match sensor % 4 {
+            0 => return Sensed::Absent,
+            1 => after.wrapping_add(1),
+            2 => return Sensed::NotYet,
+            // Which the program may be done with.
+            _ => 2,
+        };
+        Sensed::Reading(Reading {
+            number,
+            time_ns: 1,
+            value: -1,
+        })
+    }
+
+    fn actuate(&self, actuator: u8, value: i64) -> Actuated {
+        match (actuator % 4, value) {
+            (0, _) => Actuated::Absent,
+            (1, 0..) => Actuated::Done,
+            (1, _) => Actuated::Refused,
+            (2, _) => Actuated::NotYet,
+            _ => Actuated::Unreachable,
+        }
+    }
+
     fn denied(&self, _: &Capability, call: &'static str) {
         panic!("{call} was denied although everything is granted");
     }
@@ -218,8 +246,16 @@ fn limits() -> Limits {
 }
 
 fn run(input: &[u8]) -> bool {
-    let grants =
-        ["clock", "random", "message", "data:64KiB", "tensor"].map(|text| text.parse().unwrap());
+    let grants = [
+        "clock",
+        "random",
+        "message",
+        "data:64KiB",
+        "tensor",
+        "sensor",
+        "actuator",
+    ]
+    .map(|text| text.parse().unwrap());
     let host = HostState::new(Address([7; 16]))
         .with_args(["program", "argument"])
         .with_env(["NAME=value"])
@@ -348,6 +384,23 @@ fn seeds() -> Vec<Seed> {
                 b"a line",
             ),
         ),
+        Seed::good(
+            "devices",
+            data(
+                &[
+                    record("sense", &[1, 5, 0, 3000]),
+                    // Where it is to be written is also how long to wait for it.
+                    record("sense", &[2, 5, 0, 0]),
+                    record("sense", &[3, 5, 0, 3000]),
+                    record("sense", &[4, 5, 0, 3000]),
+                    record("actuate", &[1, 7]),
+                    record("actuate", &[1, u64::MAX]),
+                    record("actuate", &[3, 7]),
+                    end.clone(),
+                ],
+                b"",
+            ),
+        ),
         Seed::good("tensors", data(&tensors(&record), &matrices())),
         Seed::good(
             "files",
@@ -372,6 +425,10 @@ fn seeds() -> Vec<Seed> {
         Seed::bad(
             "waits-for-ever",
             data(&[record("receive", &[3000, 0, u64::MAX, 4000])], b""),
+        ),
+        Seed::bad(
+            "waits-for-an-actuator",
+            data(&[record("actuate", &[2, 1])], b""),
         ),
     ]
 }

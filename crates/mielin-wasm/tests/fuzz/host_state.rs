@@ -82,6 +82,10 @@ fn seeds() -> Vec<Seed> {
     // Behind the clock, the position, three descriptors of eleven bytes and what is pending.
     let (front, pending) = (&run[..49], 49);
     let waits = [front, &[3, 1, 2, 3, 4, 5, 6, 7, 8], &run[pending + 1..]].concat();
+    let senses = [front, &[7, 1, 2, 3, 4, 5, 6, 7, 8], &run[pending + 1..]].concat();
+    let actuates = [front, &[8], &run[pending + 1..]].concat();
+    let cut = [front, &[7, 1, 2, 3]].concat();
+    let unknown = [front, &[9], &run[pending + 1..]].concat();
     let trapped = [&run[..run.len() - 1], &[2, 3, 0, 0, 0], b"bad"].concat();
     let replies = [&run[..50], &[1, 0, 0, 0], &[7; 24], &[0]].concat();
     let claims_replies = [&run[..50], &[0xff; 4], &[7; 48]].concat();
@@ -100,6 +104,10 @@ fn seeds() -> Vec<Seed> {
             Steps::write(&steps)
         }),
         Seed::good("receives-with-a-deadline", with_run(&waits)),
+        Seed::good("senses-with-a-deadline", with_run(&senses)),
+        Seed::good("actuates", with_run(&actuates)),
+        Seed::bad("half-a-deadline-of-sense", with_run(&cut)),
+        Seed::bad("unknown-pending-call", with_run(&unknown)),
         Seed::good("trapped", with_run(&trapped)),
         Seed::good("one-to-reply-to", with_run(&replies)),
         Seed::bad("claims-4-billion-to-reply-to", with_run(&claims_replies)),

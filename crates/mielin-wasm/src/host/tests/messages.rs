@@ -77,7 +77,8 @@ fn receiving_blocks_looks_or_times_out() {
         bench.blocks(forever),
         Wait {
             deadline_ns: None,
-            message: true
+            message: true,
+            reading: false,
         }
     );
     let put = |bench: &Bench, message| bench.desk.mailbox.lock().unwrap().push_back(message);
@@ -165,7 +166,7 @@ fn unanswered_messages_are_bounded() {
 fn the_small_calls_of_mielin() {
     let mut bench = Bench::new(&["clock", "message"]);
     let (version, _) = bench.context.call(&mut bench.memory, mielin::abi_version);
-    assert_eq!(version.unwrap(), 2);
+    assert_eq!(version.unwrap(), 3);
     assert_eq!(bench.call(|call| mielin::self_id(call, 0)), 0);
     assert_eq!(&bench.memory[..16], [7; 16]);
     assert_eq!(bench.call(|call| mielin::self_id(call, END - 15)), 21);

@@ -99,6 +99,7 @@ pub(crate) fn poll_oneoff(
         let wait = Wait {
             deadline_ns: Some(next_ns),
             message: false,
+            reading: false,
         };
         return call.block(Pending::Poll { since_ns }, wait);
     }
