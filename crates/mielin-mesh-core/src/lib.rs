@@ -16,6 +16,7 @@
 //! | [`delivery`] | messages between agents exactly once and in order, while both move |
 //! | [`migration`] | handing a running agent over: one live copy, always |
 //! | [`leaf`] | the link of a microcontroller to the node that speaks for it: `Leaf` and `LeafHost` |
+//! | [`handover`] | agents over that link: `LeafEnd` and `HostEnd` |
 //! | [`codec`] | the only encoding and decoding functions of the project |
 //!
 //! What must not be here: sockets, TLS, the system clock, tasks, an engine, maps with random seeds.
@@ -58,6 +59,7 @@ extern crate std;
 
 pub mod codec;
 pub mod delivery;
+pub mod handover;
 mod ids;
 pub mod kademlia;
 pub mod leaf;

@@ -268,3 +268,29 @@ pub const LEAF_HANDSHAKES_BURST: u32 = 64;
 pub const LEAF_UNCONFIRMED_FOR: Duration = Duration::from_secs(90);
 /// Answers to handshakes and to packets of nobody that a host holds until they are sent; more are dropped.
 pub const LEAF_REPLIES_MAX: usize = 64;
+
+/// Agents that one leaf has at a time. What a microcontroller with some hundred KiB of memory bears, and what a hello can
+/// list.
+pub const HANDOVER_AGENTS_MAX: usize = 4;
+/// Longest name of a leaf, so that its hello fits one message with all that it lists.
+pub const HANDOVER_NAME_BYTES_MAX: usize = 32;
+/// The largest checkpoint that a host takes from a leaf, or offers to one: more than the leaves of today have memory.
+pub const HANDOVER_CHECKPOINT_BYTES_MAX: usize = 1 << 20;
+/// What a host reserves of a checkpoint when it is announced. The rest when it has come.
+pub const HANDOVER_RESERVE_BYTES: usize = 16 << 10;
+/// Agents that a host offers to one leaf at a time.
+pub const HANDOVER_OFFERS_MAX: usize = HANDOVER_AGENTS_MAX;
+/// Log lines, readings and answers of actuators that wait at a leaf to be sent; more are refused. A link has room for as
+/// many.
+pub const HANDOVER_REPORTS_MAX: usize = 4;
+/// Readings of one sensor that a leaf sends before its host says that it is done with one: two seconds of a sensor
+/// that is read eight times in a second, so that a line with a delay stays full, and nobody sends for long to whom
+/// nobody listens.
+pub const HANDOVER_READINGS_AHEAD: usize = 16;
+/// Words of a hand-over that wait at a leaf to be sent. An honest host causes two for each agent.
+pub const HANDOVER_ANSWERS_MAX: usize = 4 * HANDOVER_AGENTS_MAX;
+/// Messages that wait at a host to be sent to one leaf. An honest leaf causes four for each agent, and its host
+/// [`HANDOVER_ACTUATIONS_MAX`].
+pub const HANDOVER_QUEUE_MAX: usize = 64;
+/// Commands to actuators of one leaf that are not answered; more are refused.
+pub const HANDOVER_ACTUATIONS_MAX: usize = 16;
