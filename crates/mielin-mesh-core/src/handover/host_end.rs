@@ -292,6 +292,26 @@ impl HostEnd {
         Ok(())
     }
 
+    /// Says, after [`HostEnd::restore`] of an agent that is away, what is written down of its posts: that those below `posted`
+    /// were answered in this stay, and the last of them how. Without that a post that comes again is in doubt.
+    ///
+    /// # Errors
+    ///
+    /// [`HandoverError::State`] if the agent is not away.
+    pub fn remember_posts(
+        &mut self,
+        agent: AgentId,
+        posted: u64,
+        last: Option<PostResult>,
+    ) -> Result<(), HandoverError> {
+        let known = self.agents.get_mut(&agent);
+        let known = known.filter(|known| matches!(known.place, Place::Away { arriving: None }));
+        let posts = &mut known.ok_or(HandoverError::State)?.posts;
+        posts.fresh = Some(posted);
+        posts.answered = posted.checked_sub(1).zip(last);
+        Ok(())
+    }
+
     /// The link's streams have begun again: nothing counts until the leaf says hello.
     pub fn restarted(&mut self) {
         self.greeting = Greeting::Awaited;

@@ -1,0 +1,159 @@
+//! The microcontrollers that hold on to this node.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use mielin_cells::LeafReport;
+use mielin_mesh::{LeafEntry, LeafError, LeafPresence, Leaves};
+use mielin_mesh_core::Name;
+
+use super::NodeState;
+use super::answer::Input;
+use super::routes::Answer;
+use crate::api;
+use crate::failure::{Class, Failure};
+
+const NO_LEAVES: &str =
+    "start it with --leaf-serial LINE or --leaf-udp ADDR, such as `mielin daemon --leaf-udp 0.0.0.0:9100`";
+
+pub(super) async fn list(State(state): State<NodeState>) -> Answer<api::LeafList> {
+    let leaves = hosted(&state)?;
+    Ok(Json(api::LeafList {
+        leaves: state.cells.leaves().into_iter().map(line).collect(),
+        udp: leaves.udp_address().map(|address| address.to_string()),
+        lines: leaves.lines().iter().map(ToString::to_string).collect(),
+    }))
+}
+
+pub(super) async fn add(
+    State(state): State<NodeState>,
+    Input(new): Input<api::NewLeaf>,
+) -> Answer<api::LeafAdmitted> {
+    let leaves = hosted(&state)?;
+    let name = Name::new(new.name).map_err(|error| {
+        Failure::usage(error.to_string()).hint("choose a name as nodes have them")
+    })?;
+    let members = state.mesh().members();
+    if members.iter().any(|member| member.identity.name == name) {
+        return Err(
+            Failure::refused(format!("a member of the mesh is called {name} already"))
+                .hint("choose another name"),
+        );
+    }
+    let admitted = name.clone();
+    let admission = blocking(move || leaves.admit(admitted)).await?;
+    Ok(Json(api::LeafAdmitted {
+        number: admission.number.0,
+        name: name.to_string(),
+        admission: admission.to_string(),
+    }))
+}
+
+pub(super) async fn remove(
+    State(state): State<NodeState>,
+    Path(leaf): Path<String>,
+) -> Answer<api::LeafLine> {
+    let leaves = hosted(&state)?;
+    let entry = leaves.find(&leaf)?;
+    let reports = state.cells.leaves().into_iter();
+    let report = reports.into_iter().find(|report| report.entry.number == entry.number);
+    blocking(move || leaves.dismiss(&entry.number.to_string())).await?;
+    let report = report.ok_or_else(|| Failure::from(LeafError::Unknown(leaf)))?;
+    Ok(Json(line(report)))
+}
+
+/// The leaves as they are among the members: this node is the way to them.
+pub(super) fn as_members(state: &NodeState) -> Vec<api::MemberLine> {
+    let local = state.mesh().local();
+    let relay = api::NodeName {
+        node: local.id.to_string(),
+        name: Some(local.name.clone()),
+    };
+    let known = state.cells.leaves().into_iter();
+    known
+        .filter_map(|LeafReport { entry, .. }| {
+            let node = entry.node?;
+            Some(api::MemberLine {
+                node: node.to_string(),
+                name: entry.name.to_string(),
+                role: "leaf".to_owned(),
+                state: presence(&entry).to_owned(),
+                address: "-".to_owned(),
+                path: (entry.state != LeafPresence::Gone).then(|| api::PathLine::Relayed {
+                    relay: Some(relay.clone()),
+                }),
+                version: None,
+                features: Vec::new(),
+                relays: vec![relay.clone()],
+            })
+        })
+        .collect()
+}
+
+fn hosted(state: &NodeState) -> Result<Leaves, Failure> {
+    state.cells.leaf_links().ok_or_else(|| {
+        Failure::refused("this node hosts no leaves").hint(NO_LEAVES)
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LeafError> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| Failure::internal(error.to_string()))??)
+}
+
+const fn presence(entry: &LeafEntry) -> &'static str {
+    match entry.state {
+        LeafPresence::Awaited => "awaited",
+        LeafPresence::Connected => "connected",
+        LeafPresence::Asleep(_) => "asleep",
+        LeafPresence::Gone => "gone",
+    }
+}
+
+fn line(report: LeafReport) -> api::LeafLine {
+    let LeafReport {
+        entry,
+        profile,
+        agents,
+    } = report;
+    let status = profile.as_ref().map(|profile| profile.status);
+    api::LeafLine {
+        number: entry.number.0,
+        name: entry.name.to_string(),
+        node: entry.node.map(|node| node.to_string()),
+        state: presence(&entry).to_owned(),
+        ready: status.map(|status| status.ready),
+        room_bytes: status.map(|status| status.room_bytes),
+        battery_percent: status.and_then(|status| status.battery.percent),
+        charging: status.map(|status| status.battery.charging),
+        sensors: profile.as_ref().map(|profile| profile.sensors),
+        actuators: profile.as_ref().map(|profile| profile.actuators),
+        agents: agents.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl From<LeafError> for Failure {
+    fn from(error: LeafError) -> Failure {
+        let failure = match &error {
+            LeafError::Unknown(_) => {
+                Failure::not_found(error.to_string()).hint("`mielin mesh leaf list` shows them")
+            }
+            LeafError::NameTaken(_) => {
+                Failure::refused(error.to_string()).hint("choose another name, or remove that leaf")
+            }
+            LeafError::NoRoom(_) => Failure::refused(error.to_string())
+                .hint("remove leaves that are gone with `mielin mesh leaf remove`"),
+            LeafError::Bind { address, source } => {
+                Failure::io(format!("cannot listen for leaves on {address}"), source)
+                    .hint("give another address with --leaf-udp")
+            }
+            LeafError::Damaged { .. } => Failure::refused(error.to_string()).hint(
+                "bring the file back from a backup, or remove it and admit all leaves anew",
+            ),
+            _ => Failure::internal(error.to_string()),
+        };
+        debug_assert!(failure.class != Class::Internal || !failure.hint.is_empty());
+        failure
+    }
+}
