@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use mielin_mesh_core::{AgentId, AgentState, Epoch, NodeId};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants, Limits, Outcome, Prepared, StopHandle, ThreadClock, Wait};
+use oxicode::{Decode, Encode};
 use tokio::sync::{mpsc, watch};
 
 use self::held::Holder;
@@ -69,6 +70,10 @@ pub(crate) struct Cell {
     settled: AtomicBool,
     /// The node that may have it, while this one is in doubt.
     doubt: Mutex<Option<NodeId>>,
+    /// The leaf that has its program, or is about to.
+    leaf: Mutex<Option<NodeId>>,
+    /// The leaf that it was on last.
+    device: Mutex<Option<Device>>,
     /// `None` while there is no instance.
     stop: Mutex<Option<StopHandle>>,
     /// Held by whoever wakes the agent, or keeps it asleep.
@@ -81,6 +86,14 @@ pub(crate) struct Cell {
     changes: mpsc::UnboundedSender<AgentId>,
     /// Set once, when the record has it, and before `state` says that the agent ended.
     end: OnceLock<AgentEnd>,
+}
+
+/// The leaf that an agent was on last: sensors and actuators are those of that one, wherever on its host the agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Device {
+    pub(crate) leaf: NodeId,
+    /// The leaf has handed it over by itself, and is to have it again when it takes agents.
+    pub(crate) returns: bool,
 }
 
 /// What a [`Cell`] is made of.
@@ -120,6 +133,8 @@ struct Turn {
     /// What keeps other operations away, in words.
     claimed: Option<&'static str>,
     wait: Option<Wait>,
+    /// Its device has said something since it began to run.
+    heard_device: bool,
     /// The earliest alarm under way, so that a long series of waits does not fill the clock.
     alarm: Option<Instant>,
     deadline: Option<Instant>,
@@ -162,6 +177,7 @@ impl Turn {
             killed: false,
             claimed: None,
             wait: None,
+            heard_device: false,
             alarm: None,
             deadline: None,
             goes_on_at: None,
@@ -199,6 +215,8 @@ impl Cell {
             secured: AtomicBool::new(parts.settled),
             settled: AtomicBool::new(parts.settled),
             doubt: Mutex::default(),
+            leaf: Mutex::default(),
+            device: Mutex::default(),
             stop: Mutex::new(stop),
             waking: tokio::sync::Mutex::default(),
             restraint: Restraint::default(),
@@ -248,6 +266,8 @@ impl Cell {
             secured: AtomicBool::new(true),
             settled: AtomicBool::new(true),
             doubt: Mutex::default(),
+            leaf: Mutex::default(),
+            device: Mutex::default(),
             stop: Mutex::default(),
             waking: tokio::sync::Mutex::default(),
             restraint: Restraint::default(),
@@ -401,6 +421,12 @@ impl Cell {
             }
             _ => {}
         }
+        if let Some(leaf) = self.leaf() {
+            return Err(CellsError::OnLeaf {
+                agent: self.id(),
+                leaf,
+            });
+        }
         match turn.claimed {
             Some(doing) => Err(CellsError::Busy {
                 agent: self.id(),
@@ -427,6 +453,16 @@ impl Cell {
             // It was not taken in, and comes again.
             Place::Asleep => self.begin_waking(),
             _ => {}
+        }
+    }
+
+    /// A sensor that it reads has a reading, or an actuator of its has answered.
+    pub(crate) fn device_spoke(self: &Arc<Self>) {
+        let mut turn = lock(&self.turn);
+        match turn.place {
+            Place::Waiting if turn.wait.is_some_and(|wait| wait.reading) => self.settle(turn),
+            Place::Asleep => self.begin_waking(),
+            _ => turn.heard_device = true,
         }
     }
 
@@ -465,6 +501,7 @@ impl Cell {
             };
             turn.place = Place::Running;
             turn.wait = None;
+            turn.heard_device = false;
             turn.memory_bytes = program.memory_bytes();
             (program, prepared)
         };
@@ -512,7 +549,9 @@ impl Cell {
         let mut turn = lock(&self.turn);
         self.put(&mut turn, instance);
         let deadline = left.map(|left| Instant::now() + left);
-        let expected = wait.is_some_and(|wait| wait.message) && !self.post.mailbox_is_empty();
+        let expected = wait.is_some_and(|wait| {
+            (wait.message && !self.post.mailbox_is_empty()) || (wait.reading && turn.heard_device)
+        });
         let is_over = deadline.is_some_and(|deadline| deadline <= Instant::now());
         let is_spent = matches!(self.tally.verdict(), Verdict::Over(_));
         if let (Some(wait), false) = (wait, expected || is_over || is_spent) {
@@ -643,6 +682,31 @@ impl Cell {
         *lock(&self.doubt) = node;
     }
 
+    /// Says which leaf has its program, or that none has. It is asleep here in the meantime.
+    pub(crate) fn lodge(&self, leaf: Option<NodeId>) {
+        *lock(&self.leaf) = leaf;
+        self.post.lodge(leaf.is_some());
+        self.publish(match leaf {
+            // Whether it waits there is not known here.
+            Some(_) => AgentState::Running,
+            None => AgentState::Hibernated,
+        });
+    }
+
+    /// Whose sensors and actuators are its own.
+    pub(crate) fn device(&self) -> Option<Device> {
+        *lock(&self.device)
+    }
+
+    pub(crate) fn set_device(&self, device: Option<Device>) {
+        *lock(&self.device) = device;
+    }
+
+    /// The leaf that has its program, if one has.
+    pub(crate) fn leaf(&self) -> Option<NodeId> {
+        *lock(&self.leaf)
+    }
+
     /// The node whose answer a frozen agent waits for.
     pub(crate) fn waits_for(&self) -> Option<NodeId> {
         *lock(&self.doubt)
@@ -706,6 +770,8 @@ impl Drop for Claim {
             Place::Queued | Place::Running | Place::Throttled => AgentState::Running,
             Place::Waiting => AgentState::Waiting,
             Place::Paused => AgentState::Paused,
+            // On a leaf it runs.
+            Place::Asleep if self.cell.leaf().is_some() => return,
             Place::Asleep => AgentState::Hibernated,
             Place::New | Place::Held | Place::Ended | Place::Gone => return,
         };

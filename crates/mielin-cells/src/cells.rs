@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_mesh::MeshService;
+use mielin_mesh::{LeafConfig, Leaves, MeshService};
 use mielin_mesh_core::registry::Prefix;
 use mielin_mesh_core::{AgentId, MemberState, NodeId};
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use crate::config::CellsConfig;
 use crate::error::CellsError;
 use crate::finding::{found, heard_of};
 use crate::hibernation;
+use crate::lodging::{self, LeafReport};
 use crate::moving;
 use crate::node::{Node, Place};
 use crate::operations::{self, Absent};
@@ -52,6 +53,26 @@ impl Cells {
     #[must_use]
     pub fn mesh(&self) -> &MeshService {
         &self.node.mesh
+    }
+
+    /// Hosts leaves from now on: microcontrollers that hold on to this node, on which its agents can be, too.
+    ///
+    /// # Errors
+    /// [`CellsError::Leaves`]: the socket cannot be bound, the admissions cannot be read, or leaves are hosted already.
+    pub async fn host_leaves(&self, config: LeafConfig) -> Result<(), CellsError> {
+        lodging::host(&self.node, config).await
+    }
+
+    /// The leaves' admissions and links, if this node hosts leaves.
+    #[must_use]
+    pub fn leaf_links(&self) -> Option<Leaves> {
+        self.node.lodgings.links().cloned()
+    }
+
+    /// The leaves of this node, by number.
+    #[must_use]
+    pub fn leaves(&self) -> Vec<LeafReport> {
+        self.node.lodgings.reports()
     }
 
     /// Starts an agent on this node.
@@ -148,7 +169,10 @@ impl Cells {
             fitting.retain(|member| !matches!(member.state, MemberState::Dead | MemberState::Left));
         }
         match fitting[..] {
-            [] => self.resolve_revoked(query),
+            [] => match self.node.lodgings.find(query) {
+                Some(leaf) => Ok(leaf),
+                None => self.resolve_revoked(query),
+            },
             [member] => Ok(member.identity.id),
             _ => Err(CellsError::NodeAmbiguous {
                 query: query.to_owned(),
@@ -238,7 +262,10 @@ impl Cells {
     /// # Errors
     /// The agent is unknown, unreachable, moving or has ended.
     pub async fn terminate(&self, agent: AgentId) -> Result<(), CellsError> {
-        let here = |cell: Arc<Cell>| async move { operations::terminate(&cell).await.map(Ok) };
+        let node = &self.node;
+        let here = |cell: Arc<Cell>| async move {
+            operations::fetch_and_terminate(node, &cell).await.map(Ok)
+        };
         self.perform(agent, Operation::Terminate, None, here, done)
             .await
     }

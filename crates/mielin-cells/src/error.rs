@@ -123,6 +123,35 @@ pub enum CellsError {
         /// What it is doing.
         doing: String,
     },
+    /// The agent is on a leaf, where it can only be sent messages, moved and ended.
+    #[error("agent {} is on the leaf {}; move it to a node first", agent.short(), leaf.short())]
+    OnLeaf {
+        /// The agent.
+        agent: AgentId,
+        /// The leaf.
+        leaf: NodeId,
+    },
+    /// Leaves cannot be hosted.
+    #[error("{0}")]
+    Leaves(String),
+    /// A leaf takes no agents now, or gives none back.
+    #[error("the leaf {} is not ready: {why}", leaf.short())]
+    LeafNotReady {
+        /// The leaf.
+        leaf: NodeId,
+        /// Why.
+        why: &'static str,
+    },
+    /// A leaf has not taken an agent, which goes on here.
+    #[error("the leaf {} has not taken agent {}: {why}", leaf.short(), agent.short())]
+    NotTaken {
+        /// The agent.
+        agent: AgentId,
+        /// The leaf.
+        leaf: NodeId,
+        /// Why.
+        why: String,
+    },
     /// The agent has ended; only its logs and exit code are left.
     #[error("agent {} has ended", .0.short())]
     Ended(AgentId),

@@ -35,6 +35,7 @@ pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), 
         return Err(CellsError::ShuttingDown);
     }
     let directory = node.directory(&cell.id()).ok_or(CellsError::NoDisk)?;
+    not_on_leaf(cell)?;
     if cell.is_asleep() {
         return Ok(());
     }
@@ -52,7 +53,7 @@ pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), 
         cell.post.freeze();
         let stored = store(&cell, &held, &directory);
         match &stored {
-            Ok(()) => cell.fall_asleep(held),
+            Ok(()) => drop(cell.fall_asleep(held)),
             Err(_) => {
                 remove_stored(cell.id(), &directory);
                 cell.post.thaw(cell.epoch());
@@ -91,6 +92,7 @@ pub(crate) async fn wake(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Cells
         if !cell.is_asleep() {
             return Ok(());
         }
+        not_on_leaf(&cell)?;
         if let Some(target) = cell.waits_for() {
             return Err(CellsError::InDoubt {
                 agent: cell.id(),
@@ -112,6 +114,17 @@ pub(crate) async fn wake(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Cells
     waking
         .await
         .map_err(|error| CellsError::Internal(error.to_string()))?
+}
+
+/// Its program is not here.
+fn not_on_leaf(cell: &Cell) -> Result<(), CellsError> {
+    match cell.leaf() {
+        Some(leaf) => Err(CellsError::OnLeaf {
+            agent: cell.id(),
+            leaf,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn load(node: &Node, cell: &Arc<Cell>) -> Result<(), CellsError> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mielin_mesh_core::AgentId;
 use mielin_wasm::{
-    Address, Capability, Level, LogError, LogStream, MessageKind, Receive, SendError, Services,
+    Actuated, Address, Capability, Level, LogError, LogStream, MessageKind, Receive, SendError,
+    Sensed, Services,
 };
 
 use crate::logs::Logs;
@@ -61,6 +62,20 @@ impl Services for HostCalls {
 
     fn receive(&self, max_len: usize) -> Receive {
         self.post.receive(max_len)
+    }
+
+    fn sense(&self, sensor: u8, after: u64) -> Sensed {
+        let Some(node) = self.post.node() else {
+            return Sensed::Absent;
+        };
+        node.lodgings.sense(&node, self.agent, sensor, after)
+    }
+
+    fn actuate(&self, actuator: u8, value: i64) -> Actuated {
+        let Some(node) = self.post.node() else {
+            return Actuated::Absent;
+        };
+        node.lodgings.actuate(&node, self.agent, actuator, value)
     }
 
     fn denied(&self, capability: &Capability, call: &'static str) {

@@ -18,9 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mielin_mesh::{LeafConfig, LeafEntry, LeafNews, LeafNewsKind, LeafPresence, Leaves};
-use mielin_mesh_core::handover::{
-    Guest, HostEnd, HostEndEvent, PostResult, Profile, Reason,
-};
+use mielin_mesh_core::handover::{Guest, HostEnd, HostEndEvent, PostResult, Profile, Reason};
 use mielin_mesh_core::leaf::LeafNumber;
 use mielin_mesh_core::{AgentId, Epoch, NodeId, delivery};
 use mielin_wasm::{Level, LogStream, MessageKind, Services};
@@ -33,8 +31,8 @@ use crate::node::Node;
 use crate::spawn::host_calls;
 use crate::stored::{StayHold, Stored};
 
-pub(crate) use going::{come_home, go};
 use devices::Devices;
+pub(crate) use going::{come_home, go};
 use stay::Stay;
 
 /// How long a record that the disk refuses waits before it is tried again.
@@ -235,12 +233,7 @@ impl Lodgings {
             }
             drop(stays);
             let stirred = Arc::new(Notify::new());
-            tokio::spawn(serve(
-                Arc::downgrade(node),
-                leaf,
-                id,
-                Arc::clone(&stirred),
-            ));
+            tokio::spawn(serve(Arc::downgrade(node), leaf, id, Arc::clone(&stirred)));
             End {
                 core,
                 profile: None,
@@ -289,9 +282,8 @@ impl Lodgings {
                     for guest in guests {
                         self.greet(guest);
                     }
-                    let reads = |cell: &Arc<Cell>| {
-                        cell.device().is_some_and(|device| device.leaf == id)
-                    };
+                    let reads =
+                        |cell: &Arc<Cell>| cell.device().is_some_and(|device| device.leaf == id);
                     let readers = node.living().into_iter().filter(reads);
                     readers.for_each(|cell| cell.device_spoke());
                     going::send_back(node, leaf, id);

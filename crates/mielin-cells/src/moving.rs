@@ -17,4 +17,5 @@ pub(crate) use follow_up::follow_up;
 pub(crate) use frames::Identified;
 pub(crate) use orphaned::ask_source;
 pub(crate) use source::move_agent;
+pub(crate) use source::settled::until_settled;
 pub(crate) use target::{Inbound, serve, serve_pages};

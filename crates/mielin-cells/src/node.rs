@@ -26,6 +26,7 @@ use crate::error::CellsError;
 use crate::hearsay::Hearsay;
 use crate::ledger::Ledger;
 use crate::lock::lock;
+use crate::lodging::Lodgings;
 use crate::logs::{Home, now_ms};
 use crate::modules::Modules;
 use crate::moving::Inbound;
@@ -52,6 +53,7 @@ pub(crate) struct Node {
     pub(crate) scheduler: Scheduler,
     pub(crate) modules: Modules,
     pub(crate) client: Client,
+    pub(crate) lodgings: Lodgings,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) arrivals: Mutex<Arrivals>,
     /// Agents that were here when the node was killed, and whose sources may not have let go of them, as far as is known.
@@ -125,6 +127,7 @@ impl Node {
         let (changes, changed) = mpsc::unbounded_channel();
         let node = Arc::new(Node {
             client: Client::new(&mesh.local().id),
+            lodgings: Lodgings::default(),
             config,
             scheduler,
             modules,
@@ -576,7 +579,7 @@ impl Node {
             agent: cell.id(),
             name: cell.identity.name.clone(),
             state: cell.state(),
-            node: self.id(),
+            node: cell.leaf().unwrap_or_else(|| self.id()),
             epoch: cell.epoch(),
             started_ms: cell.identity.started_ms,
             reachable: true,
@@ -766,6 +769,7 @@ impl Node {
         if !matches!(tokio::time::timeout(CLOSE_LIMIT, closing).await, Ok(Ok(()))) {
             tracing::error!("an agent does not stop; its node goes on without it");
         }
+        self.lodgings.close().await;
         let lost = persist::store(self).await;
         for cell in self.living() {
             cell.post.close();

@@ -14,6 +14,7 @@ use crate::cloning;
 use crate::error::CellsError;
 use crate::hibernation;
 use crate::lock::lock;
+use crate::lodging;
 use crate::moving;
 use crate::node::Node;
 use crate::report::{
@@ -106,7 +107,9 @@ async fn answer(node: &Arc<Node>, call: Call, send: &mut SendHalf) -> (Answer, B
         Operation::Hibernate => hibernation::hibernate(node, &cell)
             .await
             .map(|()| Answer::Done),
-        Operation::Terminate => terminate(&cell).await.map(|()| Answer::Done),
+        Operation::Terminate => fetch_and_terminate(node, &cell)
+            .await
+            .map(|()| Answer::Done),
         Operation::Recover => recover(node, &cell).await.map(|()| Answer::Done),
         Operation::Remove => match remove(node, &cell).await {
             Ok(Ok(())) => Ok(Answer::Done),
@@ -217,7 +220,7 @@ pub(crate) fn inspect(node: &Node, cell: &Cell) -> AgentReport {
         agent: cell.id(),
         name: cell.identity.name.clone(),
         state: cell.state(),
-        node: node.id(),
+        node: cell.leaf().unwrap_or_else(|| node.id()),
         epoch: cell.epoch(),
         module: cell.module,
         engine: cell.engine,
@@ -291,7 +294,16 @@ pub(crate) async fn resume(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), Cel
     cell.unpause()
 }
 
-/// Ends the agent.
+/// Ends the agent. One that is on a leaf comes back for that.
+pub(crate) async fn fetch_and_terminate(
+    node: &Arc<Node>,
+    cell: &Arc<Cell>,
+) -> Result<(), CellsError> {
+    lodging::come_home(node, cell).await?;
+    terminate(cell).await
+}
+
+/// Ends an agent whose program is here.
 pub(crate) async fn terminate(cell: &Arc<Cell>) -> Result<(), CellsError> {
     let killed = Arc::clone(cell);
     // The end of an agent that rests is written to the disk before this is over.

@@ -391,6 +391,7 @@ fn restore_one(
     let (agent, engine) = (home.agent, node.config.engine);
     let bytes = stored::read(&home.directory().join(SNAPSHOT))?;
     let stored = Stored::decode_kept(&bytes)?;
+    let device = stored.device;
     let Some(Own { outbox, inbox, .. }) = &stored.own else {
         return Err(CheckpointError::Copy.into());
     };
@@ -429,6 +430,8 @@ fn restore_one(
             left,
         };
         let cell = Cell::asleep(sleeper, node.scheduler.clone(), node.changes.clone());
+        cell.set_device(device);
+        node.lodgings.restore(node, &cell, stored);
         if let Some(departure) = departure {
             cell.doubt(Some(departure.target()));
             cell.post.freeze();
@@ -452,9 +455,7 @@ fn restore_one(
         paused: about.is_paused(),
         settled: true,
     };
-    Ok(Cell::new(
-        parts,
-        node.scheduler.clone(),
-        node.changes.clone(),
-    ))
+    let cell = Cell::new(parts, node.scheduler.clone(), node.changes.clone());
+    cell.set_device(device);
+    Ok(cell)
 }

@@ -42,6 +42,8 @@ struct State {
     withheld: bool,
     /// The agent is hibernated: nothing comes in, because what is stored would not have it.
     asleep: bool,
+    /// The agent is on a leaf: what comes in is acknowledged when it is stored.
+    lodged: Option<Lodged>,
     /// The agent is gone from this node: no courier works for it here.
     closed: bool,
     /// The agent has ended: what it sent still goes out, but nothing comes in.
@@ -53,6 +55,15 @@ struct State {
     courier_wakes: Option<Instant>,
     /// What destinations said last; kept only where somebody asks, which is the command line's own post.
     fates: Option<HashMap<AgentId, Fate>>,
+}
+
+/// The post of an agent that is on a leaf, and outlives the process as its program does.
+#[derive(Default)]
+struct Lodged {
+    /// Counts the changes.
+    changes: u64,
+    /// Those that are stored.
+    stored: u64,
 }
 
 /// What became of the messages to one destination.
@@ -75,6 +86,7 @@ impl Post {
             frozen: false,
             withheld: false,
             asleep: false,
+            lodged: None,
             closed: false,
             ended: false,
             message_bytes: message_bytes.min(PAYLOAD_BYTES_MAX),
@@ -200,14 +212,16 @@ impl Post {
         if state.ended {
             return DeliveryReply::Ended;
         }
-        if state.is_shut() || state.asleep || state.closed {
+        if state.is_shut() || state.closed || (state.asleep && state.lodged.is_none()) {
             return DeliveryReply::Busy;
         }
+        let mut came = false;
         let mut best = DeliveryReply::Busy;
         for envelope in envelopes {
             let acceptance = state.inbox.accept(envelope);
             let new = matches!(acceptance, delivery::Acceptance::New { .. });
             received.fetch_add(u64::from(new), Ordering::Relaxed);
+            came |= new;
             let reply = acceptance.reply();
             let stop = !matches!(reply, DeliveryReply::Acknowledged { .. });
             if !(stop && matches!(best, DeliveryReply::Acknowledged { .. })) {
@@ -217,7 +231,18 @@ impl Post {
                 break;
             }
         }
-        best
+        match &mut state.lodged {
+            Some(lodged) => {
+                lodged.changes += u64::from(came);
+                if lodged.changes == lodged.stored {
+                    best
+                } else {
+                    // It comes again, and is acknowledged when it is on the disk.
+                    DeliveryReply::Busy
+                }
+            }
+            None => best,
+        }
     }
 
     /// The destinations to which the courier may transmit something; none while the agent is handed over.
@@ -424,6 +449,58 @@ impl Post {
         state.asleep = true;
         drop(state);
         self.rouse();
+    }
+
+    /// The agent goes to a leaf, or has come back: in between, what comes in is acknowledged when it is [stored](Post::stored).
+    pub(crate) fn lodge(&self, lodged: bool) {
+        lock(&self.state).lodged = lodged.then(Lodged::default);
+    }
+
+    /// Takes a message of an agent that is on a leaf for sending. It goes out at once: if this process ends before it is stored,
+    /// the leaf says the same again, and it gets the same number.
+    pub(crate) fn send_of_lodged(
+        &self,
+        to: AgentId,
+        kind: MessageKind,
+        payload: &[u8],
+        taken: impl FnOnce(),
+    ) -> Result<u64, SendError> {
+        let sequence = self.send(to, kind, payload, taken)?;
+        self.changed();
+        Ok(sequence)
+    }
+
+    /// Something of an agent's post has changed that is on a leaf.
+    pub(crate) fn changed(&self) {
+        if let Some(lodged) = &mut lock(&self.state).lodged {
+            lodged.changes += 1;
+        }
+    }
+
+    /// Whether an agent on a leaf has post that is not stored.
+    pub(crate) fn is_unstored(&self) -> bool {
+        let state = lock(&self.state);
+        let lodged = state.lodged.as_ref();
+        lodged.is_some_and(|lodged| lodged.changes != lodged.stored)
+    }
+
+    /// Outbox and mailbox as bytes, and how many changes are in them, for [`Post::stored`].
+    pub(crate) fn encode_lodged(&self) -> (Vec<u8>, Vec<u8>, u64) {
+        let state = lock(&self.state);
+        let changes = state.lodged.as_ref().map_or(0, |lodged| lodged.changes);
+        (state.outbox.encode(), state.inbox.encode(), changes)
+    }
+
+    /// So many changes are on the disk.
+    pub(crate) fn stored(&self, changes: u64) {
+        if let Some(lodged) = &mut lock(&self.state).lodged {
+            lodged.stored = lodged.stored.max(changes);
+        }
+    }
+
+    /// The oldest message in the mailbox, which stays there.
+    pub(crate) fn peek(&self) -> Option<Envelope> {
+        lock(&self.state).inbox.peek().cloned()
     }
 
     /// Opens both ways again.

@@ -294,6 +294,38 @@ pub struct MoveReport {
     pub page_bytes_sent: u64,
 }
 
+impl MoveReport {
+    /// Of an agent that has come back from a leaf, which counts nothing.
+    pub(crate) fn of_return(
+        agent: AgentId,
+        from: NodeId,
+        to: NodeId,
+        took: Duration,
+    ) -> MoveReport {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        MoveReport {
+            agent,
+            from,
+            to,
+            strategy: MigrationStrategy::PreCopy,
+            downtime_us: us,
+            total_us: us,
+            bytes: 0,
+            rounds: 1,
+            pages: Vec::new(),
+            phases: Vec::new(),
+            tracker: "none".to_owned(),
+            target_resume_us: 0,
+            followed: 0,
+            faults: 0,
+            unchanged: 0,
+            throttled_percent: 0,
+            page_bytes: 0,
+            page_bytes_sent: 0,
+        }
+    }
+}
+
 /// How long a phase took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseTime {

@@ -22,7 +22,7 @@ use mielin_wasm::{
 use oxicode::{Decode, Encode};
 use thiserror::Error;
 
-use crate::cell::{Cell, Held, Identity};
+use crate::cell::{Cell, Device, Held, Identity};
 use crate::error::CellsError;
 use crate::modules;
 use crate::moving::Identified;
@@ -36,6 +36,8 @@ const ABOUT: &str = "cells:about";
 const REWRITTEN: &str = "cells:rewritten";
 const OUTBOX: &str = "cells:outbox";
 const INBOX: &str = "cells:inbox";
+const STAY: &str = "cells:stay";
+const DEVICE: &str = "cells:device";
 
 /// Host state without files, module and messages: the input, and what is said of files.
 const HOST_BYTES_MAX: u64 = 128 << 20;
@@ -160,7 +162,36 @@ pub(crate) struct Sleep {
     pub(crate) left_ms: Option<u64>,
 }
 
+/// An agent is on a leaf, or on its way: of what is stored here only the messages are of now.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(crate) struct StayRecord {
+    /// The leaf.
+    pub(crate) leaf: [u8; 32],
+    /// The number of its admission.
+    pub(crate) number: u32,
+    /// The epoch in which it is there, or is to be.
+    pub(crate) epoch: u64,
+    pub(crate) hold: StayHold,
+    /// Messages that it has taken on the leaf.
+    pub(crate) taken: u64,
+    /// Messages of it that were taken here, and the number of the last among those to its destination.
+    pub(crate) posted: u64,
+    pub(crate) sequence: u64,
+}
+
+/// Who may run an agent that is on a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum StayHold {
+    /// This node: the leaf is offered the agent.
+    Giving,
+    /// The leaf.
+    Away,
+    /// The leaf, until it is known to have let go: all of the agent is here.
+    Taken,
+}
+
 /// What an agent has that a copy of it has not.
+#[derive(Clone)]
 pub(crate) struct Own {
     rewritten: Bytes,
     pub(crate) outbox: Bytes,
@@ -168,6 +199,7 @@ pub(crate) struct Own {
 }
 
 /// An agent, taken apart.
+#[derive(Clone)]
 pub(crate) struct Stored {
     /// `None` in a copy of an agent that no node of a mesh has had.
     about: Option<About>,
@@ -176,6 +208,10 @@ pub(crate) struct Stored {
     pub(crate) snapshot: Snapshot,
     /// `None` in a copy: messages are the original's.
     pub(crate) own: Option<Own>,
+    /// Of one that is on a leaf.
+    pub(crate) stay: Option<StayRecord>,
+    /// The leaf that it was on last.
+    pub(crate) device: Option<Device>,
 }
 
 impl Stored {
@@ -186,6 +222,8 @@ impl Stored {
             module: modules::plain(held.module())?,
             snapshot: held.snapshot(),
             own: None,
+            stay: None,
+            device: None,
         })
     }
 
@@ -201,6 +239,7 @@ impl Stored {
         Ok(Stored {
             about: Some(About::of(cell, lines.iter().map(wire::Line::new).collect())),
             own: Some(own),
+            device: cell.device(),
             ..Stored::copy_of(cell, held)?
         })
     }
@@ -212,6 +251,34 @@ impl Stored {
             about.sleep = Some(sleep);
         }
         self
+    }
+
+    /// The same with these messages.
+    #[must_use]
+    pub(crate) fn with_post(mut self, outbox: Vec<u8>, inbox: Vec<u8>) -> Stored {
+        if let Some(own) = &mut self.own {
+            own.outbox = outbox.into();
+            own.inbox = inbox.into();
+        }
+        self
+    }
+
+    /// The same of one that is on a leaf, or is not any more.
+    #[must_use]
+    pub(crate) fn staying(mut self, stay: Option<StayRecord>) -> Stored {
+        self.stay = stay;
+        self
+    }
+
+    /// What a leaf is given: the program, with the module in the form in which it runs.
+    pub(crate) fn for_leaf(&self) -> Result<Vec<u8>, CheckpointError> {
+        let own = self.own.as_ref().ok_or(CheckpointError::Copy)?;
+        let checkpoint = Checkpoint {
+            snapshot: self.snapshot.clone(),
+            module: own.rewritten.to_vec(),
+            others: Vec::new(),
+        };
+        Ok(checkpoint.encode())
     }
 
     pub(crate) fn encode(self) -> Vec<u8> {
@@ -227,6 +294,12 @@ impl Stored {
             checkpoint.put(REWRITTEN, own.rewritten.into());
             checkpoint.put(OUTBOX, own.outbox.into());
             checkpoint.put(INBOX, own.inbox.into());
+        }
+        if let Some(stay) = self.stay {
+            checkpoint.put(STAY, codec::encode(&stay));
+        }
+        if let Some(device) = self.device {
+            checkpoint.put(DEVICE, codec::encode(&device));
         }
         checkpoint.encode()
     }
@@ -249,7 +322,7 @@ impl Stored {
             ..SnapshotLimits::default()
         };
         let mut checkpoint = Checkpoint::decode(bytes, &limits)?;
-        let about = checkpoint.take(ABOUT)?;
+        let about = optional(&mut checkpoint, ABOUT)?;
         let rewritten = checkpoint.take(REWRITTEN)?;
         let own = match rewritten {
             // Only the node that has had the agent writes this, and it knows about it.
@@ -261,18 +334,21 @@ impl Stored {
             }),
             None => None,
         };
+        let stay = optional(&mut checkpoint, STAY)?;
+        let device = optional(&mut checkpoint, DEVICE)?;
+        if (stay.is_some() || device.is_some()) && own.is_none() {
+            return Err(CheckpointError::Copy);
+        }
         if !checkpoint.others.is_empty() {
             return Err(CheckpointError::Unknown);
         }
-        let about = about.map(|about| codec::decode(&about)).transpose();
         Ok(Stored {
-            about: about.map_err(|reason| CheckpointError::Malformed {
-                section: ABOUT,
-                reason,
-            })?,
+            about,
             module: checkpoint.module.into(),
             snapshot: checkpoint.snapshot,
             own,
+            stay,
+            device,
         })
     }
 
@@ -409,6 +485,19 @@ fn bytes_max(memory_bytes: u64) -> u64 {
 
 fn host_bytes_max() -> u64 {
     HOST_BYTES_MAX + DATA_BYTES_MAX + 2 * MODULE_BYTES_MAX as u64
+}
+
+/// Takes the section of this name out and decodes it, if there is one.
+fn optional<T: Decode>(
+    checkpoint: &mut Checkpoint,
+    name: &'static str,
+) -> Result<Option<T>, CheckpointError> {
+    let bytes = checkpoint.take(name)?;
+    let decoded = bytes.map(|bytes| codec::decode(&bytes)).transpose();
+    decoded.map_err(|reason| CheckpointError::Malformed {
+        section: name,
+        reason,
+    })
 }
 
 /// Takes the one section of this name out.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use mielin_mesh_core::{AgentState, Epoch};
+use mielin_mesh_core::{AgentState, Epoch, NodeId};
 use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Instance, Prepared};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use crate::lock::lock;
 use crate::logs::Logs;
 use crate::persist::remove_stored;
 use crate::post::Post;
+use crate::report::{AgentEnd, EXIT_LOST};
 use crate::scheduler::Scheduler;
 use crate::tally::Tally;
 use crate::watched::Watched;
@@ -63,6 +64,8 @@ impl Cell {
             secured: AtomicBool::new(true),
             settled: AtomicBool::new(true),
             doubt: Mutex::default(),
+            leaf: Mutex::default(),
+            device: Mutex::default(),
             stop: Mutex::default(),
             waking: tokio::sync::Mutex::default(),
             restraint: Restraint::default(),
@@ -96,13 +99,13 @@ impl Cell {
     }
 
     /// Frees the instance of an agent that is stored and whose post is frozen. If the node wants to store it by itself,
-    /// it gets the program instead.
-    pub(crate) fn fall_asleep(self: &Arc<Self>, held: Held) {
+    /// it gets the program instead; says which.
+    pub(crate) fn fall_asleep(self: &Arc<Self>, held: Held) -> bool {
         let mut turn = lock(&self.turn);
         if turn.holder.is_some() {
             drop(turn);
             self.post.thaw(self.epoch());
-            return;
+            return false;
         }
         turn.memory_bytes = held.memory_bytes();
         let program = held.take();
@@ -120,6 +123,7 @@ impl Cell {
         if is_there {
             self.begin_waking();
         }
+        true
     }
 
     /// Has the clock wake it at the end of its wait.
@@ -134,6 +138,9 @@ impl Cell {
         let Some(node) = self.post.node() else { return };
         if self.waits_for().is_some() {
             return;
+        }
+        if self.leaf().is_some() {
+            return node.lodgings.mail_came(&self.id());
         }
         if self.waking.try_lock().is_err() {
             return;
@@ -181,6 +188,25 @@ impl Cell {
         let memory_bytes = turn.memory_bytes;
         drop(turn);
         self.be_over(memory_bytes, terminated());
+        self.logs
+            .at_home(|home| remove_stored(home.agent, &home.directory()));
+    }
+
+    /// The leaf that it was on has started anew without it; blocks while that is written down.
+    pub(crate) fn lose_on_leaf(&self, leaf: NodeId) {
+        self.lodge(None);
+        let mut turn = lock(&self.turn);
+        turn.place = Place::Ended;
+        let memory_bytes = turn.memory_bytes;
+        drop(turn);
+        let end = AgentEnd {
+            exit_code: EXIT_LOST,
+            failure: Some(format!(
+                "lost: the leaf {} has started anew without it",
+                leaf.short()
+            )),
+        };
+        self.be_over(memory_bytes, end);
         self.logs
             .at_home(|home| remove_stored(home.agent, &home.directory()));
     }

@@ -105,20 +105,17 @@ impl Sensor {
         if let Some(done) = done {
             self.readings.retain(|reading| reading.number > done);
         }
-        let mut above = self.readings.iter().filter(|reading| reading.number > after);
+        let mut above = self
+            .readings
+            .iter()
+            .filter(|reading| reading.number > after);
         (above.next().copied(), done.filter(|_| done != before))
     }
 }
 
 impl Lodgings {
     /// See `Services::sense`: of the leaf that the agent was on last.
-    pub(crate) fn sense(
-        &self,
-        node: &Arc<Node>,
-        agent: AgentId,
-        sensor: u8,
-        after: u64,
-    ) -> Sensed {
+    pub(crate) fn sense(&self, node: &Arc<Node>, agent: AgentId, sensor: u8, after: u64) -> Sensed {
         let sensed = self.with_device(node, agent, |end| {
             let sensors = end.profile.as_ref()?.sensors;
             if sensor >= sensors {

@@ -40,11 +40,7 @@ pub(crate) async fn go(
         .map_err(|error| CellsError::Internal(error.to_string()))?
 }
 
-async fn go_on(
-    node: &Arc<Node>,
-    cell: &Arc<Cell>,
-    leaf: NodeId,
-) -> Result<MoveReport, CellsError> {
+async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveReport, CellsError> {
     let agent = cell.id();
     let lodgings = &node.lodgings;
     let (number, room_bytes) = ready(lodgings, leaf)?;
@@ -290,8 +286,7 @@ pub(super) fn send_back(node: &Arc<Node>, number: LeafNumber, leaf: NodeId) {
     }
     let returns = |cell: &Arc<Cell>| {
         let device = cell.device();
-        cell.leaf().is_none()
-            && device.is_some_and(|device| device.returns && device.leaf == leaf)
+        cell.leaf().is_none() && device.is_some_and(|device| device.returns && device.leaf == leaf)
     };
     for cell in node.living().into_iter().filter(returns) {
         let node = Arc::clone(node);

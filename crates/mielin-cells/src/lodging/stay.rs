@@ -353,11 +353,7 @@ impl Stay {
     }
 
     /// Takes the program that has come back, if it can go on here.
-    pub(super) async fn take_in(
-        &self,
-        node: &Arc<Node>,
-        bytes: Vec<u8>,
-    ) -> Result<(), CellsError> {
+    pub(super) async fn take_in(&self, node: &Arc<Node>, bytes: Vec<u8>) -> Result<(), CellsError> {
         let stored = lock(&self.inner).stored.clone();
         let (node, cell) = (Arc::clone(node), Arc::clone(&self.cell));
         let reading = tokio::task::spawn_blocking(move || read_back(&node, &cell, stored, &bytes));

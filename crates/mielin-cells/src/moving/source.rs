@@ -5,7 +5,7 @@ mod ending;
 mod files;
 mod pages;
 mod serving;
-mod settled;
+pub(crate) mod settled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use crate::error::CellsError;
 use crate::hibernation;
 use crate::ledger::Departure;
 use crate::lock::lock;
+use crate::lodging;
 use crate::modules;
 use crate::node::Node;
 use crate::report::{LogKind, MoveOptions, MoveProgress, MoveReport, PhaseTime};
@@ -62,6 +63,23 @@ pub(crate) async fn move_agent(
     progress: Option<mpsc::UnboundedSender<MoveProgress>>,
 ) -> Result<MoveReport, CellsError> {
     let agent = cell.id();
+    if node.lodgings.is_leaf(&target) {
+        if cell.leaf() == Some(target) {
+            return Err(CellsError::SameNode {
+                agent,
+                node: target,
+            });
+        }
+        lodging::come_home(&node, &cell).await?;
+        return lodging::go(node, cell, target).await;
+    }
+    if let Some(leaf) = cell.leaf() {
+        let began = Instant::now();
+        lodging::come_home(&node, &cell).await?;
+        if target == node.id() {
+            return Ok(MoveReport::of_return(agent, leaf, target, began.elapsed()));
+        }
+    }
     if target == node.id() {
         return Err(CellsError::SameNode {
             agent,

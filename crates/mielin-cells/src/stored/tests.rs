@@ -48,6 +48,8 @@ fn stored(messages: bool) -> Stored {
             }],
         },
         module,
+        stay: None,
+        device: None,
         own: messages.then(|| Own {
             rewritten: Bytes::from_static(b"a resumable module"),
             outbox: Bytes::from_static(b"out"),

@@ -15,7 +15,7 @@ const PATIENCE: Duration = RELEASE_TIMEOUT.saturating_add(Duration::from_secs(5)
 
 /// Waits until the source of an agent that has come is known to have let go of it, or it is written down what that source
 /// is told. If the agent went on before that and this node crashed, its source would be told that it was never here.
-pub(super) async fn until_settled(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
+pub(crate) async fn until_settled(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
     let mut ended = node.watch_moves();
     let settled = async {
         loop {

@@ -1,0 +1,220 @@
+//! Agents on leaves, which are here in software and hold on to a node over UDP.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mielin_cells::{Cells, CellsConfig, CellsError, EXIT_LOST, MoveOptions};
+use mielin_mesh::{LeafConfig, LeafPresence};
+use mielin_mesh_core::leaf::Admission;
+use mielin_mesh_core::{AgentId, Name};
+
+use crate::nodes::{Node, PATIENCE, mesh, shut_down, within};
+use crate::programs;
+use crate::soft_leaf::SoftLeaf;
+
+fn udp() -> LeafConfig {
+    LeafConfig {
+        udp: Some("127.0.0.1:0".parse().unwrap()),
+        lines: Vec::new(),
+    }
+}
+
+async fn ask(node: &Node, agent: AgentId, words: &'static str) -> String {
+    let words = Bytes::from_static(words.as_bytes());
+    let answer = within(node.cells.request(agent, words, PATIENCE)).await;
+    String::from_utf8(answer.unwrap().to_vec()).unwrap()
+}
+
+/// Looks again and again until it is so.
+async fn until(what: impl Fn() -> bool) {
+    within(async {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        while !what() {
+            look.tick().await;
+        }
+    })
+    .await;
+}
+
+/// A mesh whose first node hosts a leaf that is there.
+async fn with_leaf(nodes: usize) -> (Vec<Node>, Admission, SoftLeaf) {
+    let nodes = mesh(nodes, |_, _| {}).await;
+    nodes[0].cells.host_leaves(udp()).await.unwrap();
+    let links = nodes[0].cells.leaf_links().unwrap();
+    let admission = links.admit(Name::new("meter").unwrap()).unwrap();
+    let leaf = SoftLeaf::start(&admission, 7, links.udp_address().unwrap());
+    is_ready(&nodes[0]).await;
+    (nodes, admission, leaf)
+}
+
+async fn is_ready(node: &Node) {
+    until(|| {
+        let leaves = node.cells.leaves();
+        leaves.iter().any(|leaf| {
+            let ready = leaf.profile.as_ref().is_some_and(|p| p.status.ready);
+            leaf.entry.state == LeafPresence::Connected && ready
+        })
+    })
+    .await;
+}
+
+async fn to_leaf(node: &Node, agent: AgentId, leaf: &SoftLeaf) {
+    let moved = node
+        .cells
+        .migrate(agent, leaf.id, MoveOptions::default(), None);
+    let report = within(moved).await.unwrap();
+    assert_eq!(report.to, leaf.id);
+}
+
+/// Kills the node with its leaf links as far as its disk and its leaves can tell, and starts it again.
+async fn killed_and_restarted(node: Node, config: LeafConfig) -> Node {
+    let aside = node.directory.path().join("aside");
+    copy(&node.directory.path().join("cells"), &aside);
+    node.cells.shutdown().await;
+    let cells = node.directory.path().join("cells");
+    std::fs::remove_dir_all(&cells).unwrap();
+    std::fs::rename(aside, &cells).unwrap();
+    let config_of_cells = CellsConfig {
+        data_dir: Some(cells),
+        ..CellsConfig::default()
+    };
+    let cells = Cells::start(config_of_cells, node.mesh.clone())
+        .await
+        .unwrap();
+    cells.host_leaves(config).await.unwrap();
+    Node { cells, ..node }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            while std::fs::read(&target).ok() != Some(std::fs::read(entry.path()).unwrap()) {
+                std::fs::copy(entry.path(), &target).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_goes_to_a_leaf_and_back_in_mid_loop() {
+    let (nodes, _, leaf) = with_leaf(2).await;
+    let agent = nodes[0].spawn(&programs::compute(64, 0), "digest").await;
+    nodes[0].lines(agent, 2).await;
+    for round in 1..=3 {
+        to_leaf(&nodes[0], agent, &leaf).await;
+        until(|| leaf.with(|leaf| leaf.arrivals == round)).await;
+        let summary = nodes[0].cells.residents();
+        assert_eq!(summary[0].node, leaf.id);
+        assert_eq!(nodes[0].cells.leaves()[0].agents, [agent]);
+        let lines = nodes[0].stdout(agent).await.lines().count();
+        nodes[0].lines(agent, lines + 2).await;
+        // To its host, and past it to another node.
+        let target = &nodes[usize::from(round % 2 == 0)];
+        let back = nodes[0]
+            .cells
+            .migrate(agent, target.id(), MoveOptions::default(), None);
+        within(back).await.unwrap();
+        until(|| leaf.with(|leaf| leaf.running.is_empty())).await;
+        let lines = target.stdout(agent).await.lines().count();
+        target.lines(agent, lines + 2).await;
+        if target.id() != nodes[0].id() {
+            let home = target
+                .cells
+                .migrate(agent, nodes[0].id(), MoveOptions::default(), None);
+            within(home).await.unwrap();
+        }
+    }
+    nodes[0]
+        .cells
+        .send(agent, Bytes::from_static(b"end"))
+        .await
+        .unwrap();
+    let text = nodes[0].whole_stdout(agent).await;
+    let lines = text.lines().count();
+    assert_eq!(text, programs::computed(64, lines));
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_reach_an_agent_on_a_leaf_and_come_from_it() {
+    let (nodes, _, leaf) = with_leaf(2).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    nodes[1].until(agent, |_, _| true).await;
+    assert_eq!(ask(&nodes[1], agent, "here").await, "here");
+    to_leaf(&nodes[0], agent, &leaf).await;
+    for words in ["one", "two", "three"] {
+        assert_eq!(ask(&nodes[1], agent, words).await, words);
+    }
+    // What it takes there and what it cannot do there.
+    let error = nodes[0].cells.pause(agent).await.unwrap_err();
+    assert!(matches!(error, CellsError::OnLeaf { .. }), "{error}");
+    let error = nodes[0].cells.hibernate(agent).await.unwrap_err();
+    assert!(matches!(error, CellsError::OnLeaf { .. }), "{error}");
+    within(nodes[1].cells.terminate(agent)).await.unwrap();
+    assert_eq!(leaf.with(|leaf| leaf.arrivals), 1);
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_flees_hands_its_agents_over_and_gets_them_back() {
+    let (nodes, _, leaf) = with_leaf(1).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    to_leaf(&nodes[0], agent, &leaf).await;
+    leaf.with(|leaf| leaf.flee = true);
+    until(|| leaf.with(|leaf| leaf.running.is_empty())).await;
+    assert_eq!(ask(&nodes[0], agent, "at the host").await, "at the host");
+    let moved = nodes[0]
+        .cells
+        .migrate(agent, leaf.id, MoveOptions::default(), None);
+    let error = within(moved).await.unwrap_err();
+    assert!(matches!(error, CellsError::LeafNotReady { .. }), "{error}");
+    leaf.with(|leaf| leaf.flee = false);
+    until(|| leaf.with(|leaf| leaf.arrivals == 2)).await;
+    assert_eq!(ask(&nodes[0], agent, "at the leaf").await, "at the leaf");
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_starts_anew_has_lost_its_agents() {
+    let (nodes, admission, leaf) = with_leaf(1).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    to_leaf(&nodes[0], agent, &leaf).await;
+    drop(leaf);
+    let address = nodes[0].cells.leaf_links().unwrap().udp_address().unwrap();
+    let _leaf = SoftLeaf::start(&admission, 7, address);
+    let end = within(nodes[0].cells.wait(agent)).await.unwrap();
+    assert_eq!(end.exit_code, EXIT_LOST);
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_killed_finds_its_agents_on_leaves_again() {
+    let (mut nodes, _, leaf) = with_leaf(2).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    nodes[1].until(agent, |_, _| true).await;
+    to_leaf(&nodes[0], agent, &leaf).await;
+    assert_eq!(ask(&nodes[1], agent, "before").await, "before");
+    let other = nodes.pop().unwrap();
+    let address = nodes[0].cells.leaf_links().unwrap().udp_address();
+    let again = LeafConfig {
+        udp: address,
+        lines: Vec::new(),
+    };
+    let host = killed_and_restarted(nodes.pop().unwrap(), again).await;
+    is_ready(&host).await;
+    assert_eq!(ask(&other, agent, "after").await, "after");
+    assert_eq!(leaf.with(|leaf| leaf.arrivals), 1);
+    let back = host
+        .cells
+        .migrate(agent, host.id(), MoveOptions::default(), None);
+    within(back).await.unwrap();
+    assert_eq!(ask(&other, agent, "home").await, "home");
+    assert!(leaf.with(|leaf| leaf.running.is_empty()));
+    shut_down(vec![other, host]).await;
+}
