@@ -146,6 +146,51 @@ pub(crate) enum PathLine {
     },
 }
 
+/// A microcontroller that holds on to this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LeafLine {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    /// `None` until it has been there.
+    pub(crate) node: Option<String>,
+    /// `awaited`, `connected`, `asleep` or `gone`.
+    pub(crate) state: String,
+    /// Whether it takes agents, as it said last; `None` when it has said nothing since this node started.
+    pub(crate) ready: Option<bool>,
+    /// The largest agent that it takes, in bytes.
+    pub(crate) room_bytes: Option<u32>,
+    pub(crate) battery_percent: Option<u8>,
+    pub(crate) charging: Option<bool>,
+    pub(crate) sensors: Option<u8>,
+    pub(crate) actuators: Option<u8>,
+    /// Agents that are on it.
+    pub(crate) agents: Vec<String>,
+}
+
+/// `GET /v1/leaves`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LeafList {
+    pub(crate) leaves: Vec<LeafLine>,
+    /// Where datagrams of leaves are taken in.
+    pub(crate) udp: Option<String>,
+    /// The serial lines.
+    pub(crate) lines: Vec<String>,
+}
+
+/// `POST /v1/leaves`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NewLeaf {
+    pub(crate) name: String,
+}
+
+/// What a leaf has to be given.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LeafAdmitted {
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) admission: String,
+}
+
 /// The way to a node that was taken just now; times in microseconds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Route {

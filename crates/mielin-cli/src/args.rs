@@ -12,9 +12,11 @@ pub(crate) use agent::{
     AgentCommand, CheckpointArgs, CloneArgs, LogsArgs, MigrateArgs, RestoreArgs, SendArgs,
     SortChoice, SpawnArgs, StrategyChoice, TopArgs,
 };
+#[cfg(test)]
+pub(crate) use mesh::LeafArgs;
 pub(crate) use mesh::{
-    ApproveArgs, Bounds, DialableChoice, JoinArgs, LookupArgs, MeshCommand, NodeArgs, PingArgs,
-    PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, Switches, TokenArgs,
+    ApproveArgs, Bounds, DialableChoice, JoinArgs, LeafCommand, LookupArgs, MeshCommand, NodeArgs,
+    PingArgs, PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, Switches, TokenArgs,
 };
 
 const EXIT_CODES: &str = "\

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 mod copies;
+mod leaves;
 pub(crate) mod mesh;
 pub(crate) mod node;
 mod reach;

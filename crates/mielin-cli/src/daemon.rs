@@ -5,6 +5,7 @@ mod answer;
 mod body;
 mod copies;
 mod files;
+mod leaves;
 mod reach;
 mod routes;
 mod spelling;
@@ -21,7 +22,7 @@ use mielin_mesh::{
     Authority, AuthorityError, Departure, Dialling, MeshConfig, MeshError, MeshService,
     NodeCredentials, Preset, WireError,
 };
-use mielin_mesh_core::{AgentId, NodeId};
+use mielin_mesh_core::{AgentId, NodeId, NodeRole};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -192,6 +193,12 @@ impl Node {
                 return Err(error.into());
             }
         };
+        if let Err(failure) = host_leaves(&cells, &settings).await {
+            let _ = cells.shutdown().await;
+            control::remove(home.path());
+            mesh.shutdown().await;
+            return Err(failure);
+        }
         let (stop, stops) = mpsc::channel(4);
         let (closing, closing_seen) = watch::channel(false);
         let state = NodeState {
@@ -275,6 +282,22 @@ impl Node {
                 .hint("the log says why; `mielin agent list` shows what became of them when the node runs again"),
         )
     }
+}
+
+/// Hosts leaves, if the node is to.
+async fn host_leaves(cells: &Cells, settings: &Settings) -> Result<(), Failure> {
+    let Some(config) = settings.leaves()? else {
+        return Ok(());
+    };
+    let role = cells.mesh().local().role;
+    if role == NodeRole::Edge {
+        return Err(Failure::refused(
+            "a node with the role edge hosts no leaves: it may vanish with all that they rely on",
+        )
+        .hint("use a node with the role relay or core, or start this one with --no-leaves"));
+    }
+    cells.host_leaves(config).await?;
+    Ok(())
 }
 
 /// Remembers the settings and opens the control socket, whose clients wait until it is served.

@@ -229,6 +229,15 @@ impl From<CellsError> for Failure {
                 "end an agent or move it to another node, or spawn on another node"
             }
             CellsError::Busy { .. } => "`mielin agent inspect` shows its state",
+            CellsError::OnLeaf { .. } => {
+                "`mielin agent migrate AGENT --to NODE` brings it back; on a leaf it can be sent messages, moved and terminated"
+            }
+            CellsError::Leaves(_) => {
+                "give another address with --leaf-udp, or start the node with --no-leaves"
+            }
+            CellsError::LeafNotReady { .. } | CellsError::NotTaken { .. } => {
+                "`mielin mesh leaf list` shows how the leaves are"
+            }
             CellsError::NoDisk => "start that node with a data directory",
             CellsError::NotInDoubt(_) => "`mielin agent inspect` shows its state",
             CellsError::Alive(_) => "end it first with `mielin agent terminate`",

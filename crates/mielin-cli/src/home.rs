@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError};
+use mielin_mesh::{BootstrapNode, DataDirectory, DirectoryError, LeafConfig};
 use mielin_wasm::EngineKind;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     pub(crate) preset: Option<PresetChoice>,
     pub(crate) dialable: Option<DialableChoice>,
     pub(crate) bounds: Bounds,
+    /// Serial lines of leaves, each as it was given.
+    pub(crate) leaf_serial: Vec<String>,
+    pub(crate) leaf_udp: Option<SocketAddr>,
     pub(crate) switches: Switches,
     /// `wasmtime` or `wasmi`.
     pub(crate) engine: Option<String>,
@@ -90,7 +93,15 @@ impl Home {
                     .hint("repair the file, or remove it and give --bind again")
             })?,
         };
+        let leaves = &given.leaves;
+        let (leaf_serial, leaf_udp) = match (&leaves.leaf_serial[..], leaves.leaf_udp) {
+            _ if leaves.no_leaves => (Vec::new(), None),
+            ([], None) => (last.leaf_serial, last.leaf_udp),
+            (lines, udp) => (lines.iter().map(ToString::to_string).collect(), udp),
+        };
         Ok(Settings {
+            leaf_serial,
+            leaf_udp,
             bind: given.bind.or(last.bind),
             bootstrap: if given.bootstrap.is_empty() {
                 last.bootstrap
@@ -125,6 +136,24 @@ impl Settings {
             })
         };
         self.bootstrap.iter().map(parse).collect()
+    }
+
+    /// Where leaves reach the node, if anywhere.
+    pub(crate) fn leaves(&self) -> Result<Option<LeafConfig>, Failure> {
+        if self.leaf_serial.is_empty() && self.leaf_udp.is_none() {
+            return Ok(None);
+        }
+        let parse = |text: &String| {
+            text.parse().map_err(|error| {
+                Failure::usage(format!("`{text}` is no serial line: {error}"))
+                    .hint("give others with --leaf-serial, or none with --no-leaves")
+            })
+        };
+        let lines = self.leaf_serial.iter().map(parse);
+        Ok(Some(LeafConfig {
+            udp: self.leaf_udp,
+            lines: lines.collect::<Result<_, _>>()?,
+        }))
     }
 
     /// Contacts this member too, at every start.
@@ -207,6 +236,7 @@ impl From<DirectoryError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::LeafArgs;
 
     #[test]
     fn a_directory_has_one_daemon() {
@@ -232,6 +262,7 @@ mod tests {
             preset: None,
             dialable: None,
             bounds: Bounds::default(),
+            leaves: LeafArgs::default(),
             switches: Switches::default(),
             engine: None,
             stop_on_stdin_end: false,
@@ -245,6 +276,11 @@ mod tests {
             bounds: Bounds {
                 agents_max: Some(9),
                 ..Bounds::default()
+            },
+            leaves: LeafArgs {
+                leaf_serial: vec!["unix:/tmp/line".parse().expect("a line")],
+                leaf_udp: "127.0.0.1:9".parse().ok(),
+                no_leaves: false,
             },
             switches: Switches {
                 mdns: Some(false),
@@ -260,7 +296,7 @@ mod tests {
                 live_instances_max: Some(0),
                 ..Bounds::default()
             },
-            ..none
+            ..none.clone()
         };
         let settings = home.settings(&again).expect("reads");
         assert_eq!(settings.bind, given.bind);
@@ -276,5 +312,17 @@ mod tests {
         assert_eq!(settings.bounds, bounds);
         assert_eq!(settings.dialable, Some(DialableChoice::No));
         assert_eq!(settings.switches, given.switches);
+        let leaves = settings.leaves().expect("what was given").expect("some");
+        assert_eq!(leaves.lines, given.leaves.leaf_serial);
+        assert_eq!(leaves.udp, given.leaves.leaf_udp);
+        let without = NodeArgs {
+            leaves: LeafArgs {
+                no_leaves: true,
+                ..LeafArgs::default()
+            },
+            ..none
+        };
+        let settings = home.settings(&without).expect("reads");
+        assert_eq!(settings.leaves().expect("nothing wrong"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
-use mielin_mesh::BootstrapNode;
+use mielin_mesh::{BootstrapNode, LineSource};
 use mielin_mesh_core::NodeRole;
 use mielin_wasm::EngineKind;
 
@@ -61,6 +61,9 @@ Examples:
     /// can join again only with a new identity, from another data directory. Only the node that founded
     /// the mesh can revoke.
     Revoke(RevokeArgs),
+    /// Admit microcontrollers that hold on to this node, and see them
+    #[command(subcommand)]
+    Leaf(LeafCommand),
     /// Measure the way to a member
     ///
     /// Sends requests, one after the other, over the connection that the nodes use, and prints how
@@ -109,7 +112,8 @@ keeps what it had, unless others are given.
 
 Examples:
   mielin mesh start --bind 0.0.0.0:9000
-  mielin --data-dir /tmp/core mesh start --bind 127.0.0.1:0 --name core --role core --preset lan")]
+  mielin --data-dir /tmp/core mesh start --bind 127.0.0.1:0 --name core --role core --preset lan
+  mielin mesh start --role relay --leaf-serial /dev/ttyACM0 --leaf-udp 0.0.0.0:9100")]
 pub(crate) struct StartArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -173,6 +177,8 @@ pub(crate) struct NodeArgs {
     pub(crate) engine: Option<EngineKind>,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) leaves: LeafArgs,
     #[command(flatten)]
     pub(crate) switches: Switches,
     /// Stop when standard input ends, so that the node does not outlive its parent
@@ -272,6 +278,73 @@ pub(crate) struct LookupArgs {
     pub(crate) agent: String,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Leaves are microcontrollers: too small for the mesh's own protocols, they hold on to one relay, over a serial
+/// line or UDP, which speaks for them.
+#[derive(Subcommand)]
+pub(crate) enum LeafCommand {
+    /// Admit one leaf; prints what it has to be given
+    ///
+    /// The line that is printed goes into the leaf's provisioning page. Whoever has it can be that leaf until the leaf has used
+    /// it; from then on it is good for that leaf's key alone.
+    Add(LeafAddArgs),
+    /// List the leaves of this node
+    ///
+    /// A leaf is `awaited` until it has been there once, then `connected`, `asleep` or `gone`.
+    #[command(after_help = "\
+Examples:
+  mielin mesh leaf list
+  mielin mesh leaf list -o json")]
+    List(OutputArgs),
+    /// Take the admission of a leaf back
+    ///
+    /// Its agents stay on it, and are lost to the mesh: move them here first.
+    Remove(LeafRemoveArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh leaf add greenhouse
+  mielin mesh leaf add greenhouse -o json")]
+pub(crate) struct LeafAddArgs {
+    /// What the leaf is called here
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  mielin mesh leaf remove greenhouse")]
+pub(crate) struct LeafRemoveArgs {
+    /// Name, number or id of the leaf
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) leaf: String,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Where microcontrollers reach the node. What was given last is remembered.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Leaves")]
+pub(crate) struct LeafArgs {
+    /// A serial line with a leaf: a device, such as /dev/ttyACM0 or /dev/ttyUSB0@9600, or unix:PATH, a socket
+    /// on which an emulator listens; may be given several times
+    ///
+    /// The speed is 115200 unless one is given. A line that is not there is tried until it is. The node must be a
+    /// relay or core.
+    #[arg(long, value_name = "LINE")]
+    pub(crate) leaf_serial: Vec<LineSource>,
+    /// Address and port on which datagrams of leaves are taken in
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) leaf_udp: Option<SocketAddr>,
+    /// Host no leaves any more
+    #[arg(long, conflicts_with_all = ["leaf_serial", "leaf_udp"])]
+    pub(crate) no_leaves: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -408,6 +481,9 @@ impl MeshCommand {
             MeshCommand::Ping(arguments) => arguments.output,
             MeshCommand::Route(arguments) => arguments.output,
             MeshCommand::Lookup(arguments) => arguments.output,
+            MeshCommand::Leaf(LeafCommand::Add(arguments)) => arguments.output,
+            MeshCommand::Leaf(LeafCommand::Remove(arguments)) => arguments.output,
+            MeshCommand::Leaf(LeafCommand::List(output)) => *output,
             MeshCommand::Status(output)
             | MeshCommand::Peers(output)
             | MeshCommand::Metrics(output)

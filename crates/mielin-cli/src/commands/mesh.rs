@@ -12,7 +12,7 @@ use mielin_mesh::{
 use mielin_mesh_core::NodeRole;
 use serde::Serialize;
 
-use super::{reach, trouble};
+use super::{leaves, reach, trouble};
 use crate::api::{
     Approval, Approved, Done, MemberLine, MeshStatus, PathLine, PendingNodes, Revocations, Revoke,
     Revoked, TokenIssued, TokenRequest, Trouble,
@@ -63,6 +63,7 @@ pub(crate) async fn run(
         MeshCommand::Ping(arguments) => reach::ping(&client, arguments, output).await,
         MeshCommand::Route(arguments) => reach::route(&client, arguments, output).await,
         MeshCommand::Lookup(arguments) => reach::look_up(&client, arguments, output).await,
+        MeshCommand::Leaf(command) => leaves::run(&client, command, output).await,
         MeshCommand::Leave(_) => leave(data_dir, &client, output).await,
     }
 }

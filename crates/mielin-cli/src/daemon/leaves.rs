@@ -12,8 +12,7 @@ use super::routes::Answer;
 use crate::api;
 use crate::failure::{Class, Failure};
 
-const NO_LEAVES: &str =
-    "start it with --leaf-serial LINE or --leaf-udp ADDR, such as `mielin daemon --leaf-udp 0.0.0.0:9100`";
+const NO_LEAVES: &str = "start it with --leaf-serial LINE or --leaf-udp ADDR, such as `mielin daemon --leaf-udp 0.0.0.0:9100`";
 
 pub(super) async fn list(State(state): State<NodeState>) -> Answer<api::LeafList> {
     let leaves = hosted(&state)?;
@@ -55,7 +54,9 @@ pub(super) async fn remove(
     let leaves = hosted(&state)?;
     let entry = leaves.find(&leaf)?;
     let reports = state.cells.leaves().into_iter();
-    let report = reports.into_iter().find(|report| report.entry.number == entry.number);
+    let report = reports
+        .into_iter()
+        .find(|report| report.entry.number == entry.number);
     blocking(move || leaves.dismiss(&entry.number.to_string())).await?;
     let report = report.ok_or_else(|| Failure::from(LeafError::Unknown(leaf)))?;
     Ok(Json(line(report)))
@@ -90,9 +91,10 @@ pub(super) fn as_members(state: &NodeState) -> Vec<api::MemberLine> {
 }
 
 fn hosted(state: &NodeState) -> Result<Leaves, Failure> {
-    state.cells.leaf_links().ok_or_else(|| {
-        Failure::refused("this node hosts no leaves").hint(NO_LEAVES)
-    })
+    state
+        .cells
+        .leaf_links()
+        .ok_or_else(|| Failure::refused("this node hosts no leaves").hint(NO_LEAVES))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -148,9 +150,8 @@ impl From<LeafError> for Failure {
                 Failure::io(format!("cannot listen for leaves on {address}"), source)
                     .hint("give another address with --leaf-udp")
             }
-            LeafError::Damaged { .. } => Failure::refused(error.to_string()).hint(
-                "bring the file back from a backup, or remove it and admit all leaves anew",
-            ),
+            LeafError::Damaged { .. } => Failure::refused(error.to_string())
+                .hint("bring the file back from a backup, or remove it and admit all leaves anew"),
             _ => Failure::internal(error.to_string()),
         };
         debug_assert!(failure.class != Class::Internal || !failure.hint.is_empty());

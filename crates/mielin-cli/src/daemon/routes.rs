@@ -24,6 +24,7 @@ use super::admission;
 use super::answer::{Input, OTHER_VERSION};
 use super::body::{Writer, streamed};
 use super::copies;
+use super::leaves;
 use super::reach::{self, node_name};
 use super::spelling::{agent_state, member_state, role_name, strategy, strategy_name};
 use super::usage;
@@ -47,6 +48,8 @@ pub(super) fn router(state: NodeState) -> Router {
             "/v1/mesh/revocations",
             get(admission::revocations).post(admission::revoke),
         )
+        .route("/v1/leaves", get(leaves::list).post(leaves::add))
+        .route("/v1/leaves/{leaf}/remove", post(leaves::remove))
         .route("/v1/mesh/metrics", get(reach::metrics))
         .route("/v1/mesh/ping", post(reach::ping))
         .route("/v1/mesh/route", post(reach::route))
@@ -154,7 +157,7 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
         node: local.id.to_string(),
         name: local.name.clone(),
         role: role_name(local.role).to_owned(),
-        members: members.collect(),
+        members: members.chain(leaves::as_members(&state)).collect(),
         trouble: trouble(mesh),
     })
 }
