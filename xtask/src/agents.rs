@@ -41,11 +41,12 @@ enum Language {
     C,
 }
 
-const AGENTS: [(&str, Language); 4] = [
+const AGENTS: [(&str, Language); 5] = [
     ("counter", Language::Rust),
     ("digest", Language::Rust),
     ("hello", Language::C),
     ("notebook", Language::Rust),
+    ("sensor", Language::Rust),
 ];
 
 const RECORD_FILE: &str = "TOOLCHAIN.toml";

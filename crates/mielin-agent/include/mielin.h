@@ -1,8 +1,9 @@
-/* mielin.h: the import module `mielin`, version 1, for agents written in C.
+/* mielin.h: the import module `mielin`, version 3, for agents written in C.
  *
  * docs/AGENT_ABI.md is the contract; this header only gives it C types. Every
  * function but mielin_abi_version returns 0, or an error number of WASI preview
- * 1 (the values of wasi-libc's <errno.h>), in which case it had no effect.
+ * 1 (the values of wasi-libc's <errno.h>), in which case it had no effect, but
+ * where it is said.
  *
  * An agent may be frozen inside any of these calls and go on, on another
  * machine, as if nothing had happened.
@@ -18,7 +19,7 @@
 extern "C" {
 #endif
 
-#define MIELIN_ABI_VERSION 1
+#define MIELIN_ABI_VERSION 3
 
 #define MIELIN_IMPORT(name) __attribute__((import_module("mielin"), import_name(name)))
 
@@ -188,6 +189,34 @@ uint32_t mielin_tensor_attention(const mielin_matrix *queries, const mielin_matr
 MIELIN_IMPORT("tensor_embedding")
 uint32_t mielin_tensor_embedding(const mielin_matrix *table, const mielin_matrix *numbers,
                                  const mielin_matrix *to);
+
+/* What a sensor measured once. */
+typedef struct mielin_reading {
+    uint64_t number;  /* among the readings of this sensor, from 1 */
+    uint64_t time_ns; /* when it was taken, on the clock of the device: real time in ns since
+                       * 1970 where the device knows it, else since the device was started */
+    int64_t value;    /* in the sensor's own unit */
+} mielin_reading;
+
+_Static_assert(sizeof(mielin_reading) == 24, "the layout of docs/AGENT_ABI.md");
+
+/* Gives the reading of a sensor with the lowest number above `after`, or blocks until
+ * there is one; a timeout of 0 only looks. The device may forget those up to `after`:
+ * begin with 0 and go on with the last number. Needs the capability `sensor` or
+ * `sensor:N`.
+ * EAGAIN: there is none and the timeout is 0. ETIMEDOUT: none came in time. ENODEV:
+ * there is no such sensor where the agent is. ENOTCAPABLE: not granted. */
+MIELIN_IMPORT("sense")
+uint32_t mielin_sense(uint32_t sensor, uint64_t after, uint64_t timeout_ns,
+                      mielin_reading *out);
+
+/* Sets an actuator to a value, in its own unit. Blocks while the device has not
+ * answered. Needs the capability `actuator` or `actuator:N`.
+ * ENODEV: there is no such actuator where the agent is. EINVAL: the device refuses
+ * the value. EHOSTUNREACH: the device does not answer, and whether the actuator was
+ * set is not known. ENOTCAPABLE: not granted. */
+MIELIN_IMPORT("actuate")
+uint32_t mielin_actuate(uint32_t actuator, int64_t value);
 
 #ifdef __cplusplus
 }

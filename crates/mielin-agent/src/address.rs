@@ -1,7 +1,7 @@
 //! The name by which agents know each other.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 /// An agent's address: 16 opaque bytes, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +17,7 @@ impl fmt::Display for AddressError {
     }
 }
 
-impl std::error::Error for AddressError {}
+impl core::error::Error for AddressError {}
 
 impl fmt::Display for AgentAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +46,8 @@ impl FromStr for AgentAddress {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::{AddressError, AgentAddress};
 
     #[test]

@@ -1,5 +1,10 @@
 //! What an agent was granted.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
 use crate::error::ERRNO_MSGSIZE;
 use crate::{AgentAddress, Error, ffi};
 
@@ -17,6 +22,14 @@ pub enum Capability {
     MessageTo(AgentAddress),
     /// The node's kernels for matrices.
     Tensor,
+    /// Readings of every sensor.
+    Sensor,
+    /// Readings of this sensor.
+    OneSensor(u8),
+    /// Setting every actuator.
+    Actuator,
+    /// Setting this actuator.
+    OneActuator(u8),
     /// One that this version of the crate does not know, as the node writes it.
     Other(String),
 }
@@ -28,10 +41,17 @@ impl Capability {
             "random" => Self::Random,
             "message" => Self::Message,
             "tensor" => Self::Tensor,
-            _ => match text.strip_prefix("message:").map(str::parse) {
-                Some(Ok(address)) => Self::MessageTo(address),
-                _ => Self::Other(text.to_owned()),
-            },
+            "sensor" => Self::Sensor,
+            "actuator" => Self::Actuator,
+            _ => {
+                let one = match text.split_once(':') {
+                    Some(("message", which)) => which.parse().ok().map(Self::MessageTo),
+                    Some(("sensor", which)) => which.parse().ok().map(Self::OneSensor),
+                    Some(("actuator", which)) => which.parse().ok().map(Self::OneActuator),
+                    _ => None,
+                };
+                one.unwrap_or_else(|| Self::Other(text.to_owned()))
+            }
         }
     }
 }
@@ -55,6 +75,8 @@ pub(crate) fn granted() -> Result<Vec<Capability>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
+
     use super::Capability;
 
     #[test]
@@ -70,6 +92,17 @@ mod tests {
             Capability::Other("message:x".into())
         );
         assert_eq!(Capability::read("tensor"), Capability::Tensor);
+        assert_eq!(Capability::read("sensor"), Capability::Sensor);
+        assert_eq!(Capability::read("sensor:7"), Capability::OneSensor(7));
+        assert_eq!(Capability::read("actuator"), Capability::Actuator);
+        assert_eq!(
+            Capability::read("actuator:255"),
+            Capability::OneActuator(255)
+        );
+        assert_eq!(
+            Capability::read("actuator:256"),
+            Capability::Other("actuator:256".into())
+        );
         assert_eq!(
             Capability::read("teleport"),
             Capability::Other("teleport".into())

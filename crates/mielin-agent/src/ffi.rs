@@ -1,4 +1,5 @@
-//! The calls into the node: the only module of this crate with `unsafe`.
+//! The calls into the node, and the start of programs without a standard library: the only module
+//! of this crate with `unsafe`.
 //!
 //! Each function gives slices where the import takes a pointer and a length, so
 //! that no caller can pass a pair that does not belong together. Each returns an
@@ -7,12 +8,15 @@
 /// Length of what `receive` writes beside the payload.
 pub(crate) const HEADER_BYTES: usize = 40;
 
+/// Length of what `sense` writes.
+pub(crate) const READING_BYTES: usize = 24;
+
 /// No number of WASI preview 1, which has 16 bits.
 pub(crate) const NOT_AN_AGENT: u32 = u32::MAX;
 
 #[cfg(target_arch = "wasm32")]
 mod node {
-    use super::HEADER_BYTES;
+    use super::{HEADER_BYTES, READING_BYTES};
 
     /// The import module of docs/AGENT_ABI.md.
     mod import {
@@ -32,6 +36,8 @@ mod node {
             pub(super) fn reply(to: *const u8, sequence: u64, payload: *const u8, len: u32) -> u32;
             pub(super) fn log(level: u32, text: *const u8, len: u32) -> u32;
             pub(super) fn capabilities(buffer: *mut u8, capacity: u32, out: *mut u32) -> u32;
+            pub(super) fn sense(sensor: u32, after: u64, timeout_ns: u64, out: *mut u8) -> u32;
+            pub(super) safe fn actuate(actuator: u32, value: i64) -> u32;
             pub(super) fn tensor_matmul(
                 a: *const Description,
                 b: *const Description,
@@ -80,6 +86,23 @@ mod node {
                 table: *const Description,
                 numbers: *const Description,
                 to: *const Description,
+            ) -> u32;
+        }
+
+        /// What a buffer is to `fd_write`.
+        #[repr(C)]
+        pub(super) struct Vector {
+            pub(super) bytes: *const u8,
+            pub(super) len: u32,
+        }
+
+        #[link(wasm_import_module = "wasi_snapshot_preview1")]
+        unsafe extern "C" {
+            pub(super) fn fd_write(
+                fd: u32,
+                vectors: *const Vector,
+                count: u32,
+                written: *mut u32,
             ) -> u32;
         }
     }
@@ -140,6 +163,30 @@ mod node {
         unsafe { import::capabilities(buffer.as_mut_ptr(), capacity, needed) }
     }
 
+    pub(crate) fn sense(
+        sensor: u8,
+        after: u64,
+        timeout_ns: u64,
+        reading: &mut [u8; READING_BYTES],
+    ) -> u32 {
+        // SAFETY: the node writes 24 bytes at `out` (AGENT_ABI, sense), which the array has.
+        unsafe { import::sense(u32::from(sensor), after, timeout_ns, reading.as_mut_ptr()) }
+    }
+
+    pub(crate) fn actuate(actuator: u8, value: i64) -> u32 {
+        import::actuate(u32::from(actuator), value)
+    }
+
+    pub(crate) fn print(bytes: &[u8], written: &mut u32) -> u32 {
+        let vector = import::Vector {
+            bytes: bytes.as_ptr(),
+            len: len(bytes),
+        };
+        // SAFETY: the node reads the vector and the bytes that it names, and writes 4 at `written`
+        // (WASI preview 1, fd_write); all three are borrowed for that long.
+        unsafe { import::fd_write(1, &vector, 1, written) }
+    }
+
     // SAFETY (for all tensor functions): a description is made of a slice that is borrowed for reading, or for writing where the
     // node writes (AGENT_ABI, tensor functions), and has all of the elements that it speaks of.
     #[allow(
@@ -156,7 +203,7 @@ mod node {
             function: u32,
             accumulate: u32,
         ) -> u32 {
-            let bias = bias.map_or(std::ptr::null(), std::ptr::from_ref);
+            let bias = bias.map_or(core::ptr::null(), core::ptr::from_ref);
             unsafe { import::tensor_matmul(a, b, c, bias, function, accumulate) }
         }
 
@@ -186,7 +233,7 @@ mod node {
             offset: Option<&Description>,
             epsilon: f32,
         ) -> u32 {
-            let offset = offset.map_or(std::ptr::null(), std::ptr::from_ref);
+            let offset = offset.map_or(core::ptr::null(), core::ptr::from_ref);
             unsafe { import::tensor_norm(x, gain, offset, epsilon.to_bits()) }
         }
 
@@ -208,7 +255,7 @@ mod node {
 /// The same functions where there is no node to call.
 #[cfg(not(target_arch = "wasm32"))]
 mod node {
-    use super::{HEADER_BYTES, NOT_AN_AGENT};
+    use super::{HEADER_BYTES, NOT_AN_AGENT, READING_BYTES};
     use crate::tensor::Description;
 
     pub(crate) fn abi_version() -> u32 {
@@ -240,6 +287,23 @@ mod node {
     }
 
     pub(crate) fn capabilities(_buffer: &mut [u8], _needed: &mut u32) -> u32 {
+        NOT_AN_AGENT
+    }
+
+    pub(crate) fn sense(
+        _sensor: u8,
+        _after: u64,
+        _timeout_ns: u64,
+        _reading: &mut [u8; READING_BYTES],
+    ) -> u32 {
+        NOT_AN_AGENT
+    }
+
+    pub(crate) fn actuate(_actuator: u8, _value: i64) -> u32 {
+        NOT_AN_AGENT
+    }
+
+    pub(crate) fn print(_bytes: &[u8], _written: &mut u32) -> u32 {
         NOT_AN_AGENT
     }
 
@@ -291,3 +355,82 @@ mod node {
 }
 
 pub(crate) use node::*;
+
+/// What the macro [`entry`](crate::entry) is made of.
+#[cfg(target_arch = "wasm32")]
+mod bare {
+    use core::alloc::{GlobalAlloc, Layout};
+
+    /// No memory but what the program begins with: whoever asks for some gets none.
+    #[doc(hidden)]
+    pub struct NoHeap;
+
+    // SAFETY: a null pointer says that there is no memory, and nothing is ever given back.
+    unsafe impl GlobalAlloc for NoHeap {
+        unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+            core::ptr::null_mut()
+        }
+
+        unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    }
+
+    // What the target's start file calls when the program has ended.
+    #[cfg(target_os = "wasi")]
+    #[link(name = "c")]
+    unsafe extern "C" {}
+}
+
+#[cfg(target_arch = "wasm32")]
+pub use bare::NoHeap;
+
+/// The start of a program without a standard library, in which this function takes the place of
+/// `main`. Its result is the exit code.
+///
+/// ```no_run
+/// #![cfg_attr(target_arch = "wasm32", no_std, no_main)]
+///
+/// fn run() -> i32 {
+///     match mielin_agent::print(b"Hello\n") {
+///         Ok(()) => 0,
+///         Err(_) => 1,
+///     }
+/// }
+///
+/// mielin_agent::entry!(run);
+/// ```
+///
+/// Such a program has no heap: [`receive`](crate::receive) and
+/// [`capabilities`](crate::capabilities), which take memory, end it. Panics end it without a word.
+/// Both keep it small: a few hundred bytes, and one page of memory if the linker is told to leave it
+/// a small stack (`-zstack-size=`, as `agents/sensor/build.rs` does). Built for anything but
+/// WebAssembly it is an ordinary program, so that its tests run on the host.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            #[global_allocator]
+            static HEAP: $crate::NoHeap = $crate::NoHeap;
+
+            #[panic_handler]
+            fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+                core::arch::wasm32::unreachable()
+            }
+
+            // SAFETY: the name is that which the target's start file calls, once, with this type, and a
+            // program without a C library's `main` has no other function of it.
+            #[unsafe(no_mangle)]
+            extern "C" fn __main_void() -> i32 {
+                $main()
+            }
+        };
+
+        #[cfg(not(target_arch = "wasm32"))]
+        fn main() -> std::process::ExitCode {
+            match $main() {
+                0 => std::process::ExitCode::SUCCESS,
+                _ => std::process::ExitCode::FAILURE,
+            }
+        }
+    };
+}

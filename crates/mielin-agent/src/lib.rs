@@ -17,23 +17,38 @@
 //! }
 //! ```
 //!
+//! A program without a standard library, which may be as small as a few hundred
+//! bytes, begins with [`entry!`], and takes messages with [`receive_into`].
+//!
 //! Built for anything but WebAssembly, the crate compiles and every call gives
 //! [`Error::NotAnAgent`], so that an agent's own logic can be tested on the host.
 
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
 mod address;
 mod capability;
+mod device;
 mod error;
 #[allow(unsafe_code)]
 mod ffi;
 mod message;
 pub mod tensor;
 
-use std::time::Duration;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 pub use address::{AddressError, AgentAddress};
 pub use capability::Capability;
+pub use device::Reading;
 pub use error::Error;
-pub use message::{Kind, Message};
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub use ffi::NoHeap;
+pub use message::{Kind, Message, Received};
 
 /// How much a line that [`log`] writes matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +67,7 @@ pub enum Level {
 }
 
 /// The version of the import module that this crate speaks.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The version of the import module that the node provides.
 ///
@@ -98,6 +113,82 @@ pub fn send(to: AgentAddress, payload: &[u8]) -> Result<u64, Error> {
 /// [`Error::NotAnAgent`] or [`Error::Other`]; no message was taken then.
 pub fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
     message::receive(timeout)
+}
+
+/// The same into a buffer, for programs without a heap.
+///
+/// # Errors
+/// [`Error::TooLarge`] if the message is longer than the buffer; it stays, and is
+/// the next one again. [`Error::NotAnAgent`] or [`Error::Other`].
+pub fn receive_into(
+    buffer: &mut [u8],
+    timeout: Option<Duration>,
+) -> Result<Option<Received>, Error> {
+    message::receive_into(buffer, timeout)
+}
+
+/// The reading of a sensor with the lowest number above `after`, or blocks until
+/// there is one. `None` waits without end; a timeout of zero only looks. Gives
+/// `None` when the time is over.
+///
+/// By asking for what is above `after` the agent says that it is done with all up
+/// to it, and the device may forget that. Begin with 0 and go on with the last
+/// number: wherever the agent moves meanwhile, it loses and doubles nothing. Needs
+/// the capability `sensor` or `sensor:N`.
+///
+/// ```no_run
+/// # fn main() -> Result<(), mielin_agent::Error> {
+/// let (mut last, mut highest) = (0, i64::MIN);
+/// loop {
+///     let Some(reading) = mielin_agent::sense(0, last, None)? else { continue };
+///     last = reading.number;
+///     highest = highest.max(reading.value);
+/// }
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::Denied`], or [`Error::Absent`] where there is no such sensor.
+pub fn sense(sensor: u8, after: u64, timeout: Option<Duration>) -> Result<Option<Reading>, Error> {
+    device::sense(sensor, after, timeout)
+}
+
+/// Sets an actuator to a value, in the actuator's own unit. Blocks while the device
+/// has not answered; if the agent moves meanwhile, the actuator may be set twice
+/// to the same value. Needs the capability `actuator` or `actuator:N`.
+///
+/// ```no_run
+/// # fn main() -> Result<(), mielin_agent::Error> {
+/// match mielin_agent::actuate(0, 1) {
+///     Ok(()) => mielin_agent::log(mielin_agent::Level::Info, "the fan is on"),
+///     // Somewhere else there may be one.
+///     Err(mielin_agent::Error::Absent) => Ok(()),
+///     Err(error) => Err(error),
+/// }
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::Denied`], [`Error::Absent`], [`Error::Refused`] or [`Error::Unreachable`].
+pub fn actuate(actuator: u8, value: i64) -> Result<(), Error> {
+    device::actuate(actuator, value)
+}
+
+/// Writes bytes to the agent's standard output, for programs without a standard
+/// library.
+///
+/// # Errors
+/// [`Error::Other`] when the log is full: a part may have been written.
+pub fn print(mut bytes: &[u8]) -> Result<(), Error> {
+    loop {
+        let mut written = 0;
+        Error::check(ffi::print(bytes, &mut written))?;
+        match bytes.get(written as usize..) {
+            Some([]) | None => return Ok(()),
+            Some(_) if written == 0 => return Err(Error::Other(error::ERRNO_NOSPC)),
+            Some(rest) => bytes = rest,
+        }
+    }
 }
 
 /// Writes a line to the node's structured log of this agent. Text beyond 64 KiB

@@ -1,6 +1,8 @@
 //! Messages that arrived.
 
-use std::time::Duration;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::error::{ERRNO_AGAIN, ERRNO_MSGSIZE, ERRNO_TIMEDOUT};
 use crate::ffi::{self, HEADER_BYTES};
@@ -9,10 +11,17 @@ use crate::{AgentAddress, Error};
 /// A message that this agent took from its mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    received: Received,
+    payload: Vec<u8>,
+}
+
+/// The same beside what it says, which is in the buffer that [`receive_into`](crate::receive_into) was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
     from: AgentAddress,
     sequence: u64,
     kind: Kind,
-    payload: Vec<u8>,
+    len: usize,
 }
 
 /// What a message is to its receiver.
@@ -32,19 +41,19 @@ impl Message {
     /// Who sent it.
     #[must_use]
     pub fn from(&self) -> AgentAddress {
-        self.from
+        self.received.from
     }
 
     /// Its number among the messages from this sender to this agent, from 1.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.received.sequence
     }
 
     /// Whether it answers something.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.received.kind
     }
 
     /// What it says.
@@ -61,6 +70,40 @@ impl Message {
     /// [`Error::NothingToAnswer`] the second time, [`Error::TooLarge`],
     /// [`Error::Unknown`] if the sender is gone, [`Error::Closed`].
     pub fn reply(&self, payload: &[u8]) -> Result<(), Error> {
+        self.received.reply(payload)
+    }
+}
+
+impl Received {
+    /// Who sent it.
+    #[must_use]
+    pub fn from(&self) -> AgentAddress {
+        self.from
+    }
+
+    /// Its number among the messages from this sender to this agent, from 1.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether it answers something.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How many bytes of the buffer its payload takes.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.len
+    }
+
+    /// Answers it, as [`Message::reply`] does.
+    ///
+    /// # Errors
+    /// Those of [`Message::reply`].
+    pub fn reply(&self, payload: &[u8]) -> Result<(), Error> {
         Error::check(ffi::reply(&self.from.0, self.sequence, payload))
     }
 }
@@ -71,32 +114,49 @@ const FIRST_CAPACITY: usize = 4096;
 /// A timeout that never comes: the host reads the number as signed.
 const WITHOUT_END: u64 = u64::MAX;
 
-pub(crate) fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
-    let timeout_ns = timeout.map_or(WITHOUT_END, |timeout| {
+/// A timeout as the node reads it.
+pub(crate) fn timeout_ns(timeout: Option<Duration>) -> u64 {
+    timeout.map_or(WITHOUT_END, |timeout| {
         let longest = i64::MAX.cast_unsigned();
         u64::try_from(timeout.as_nanos())
             .unwrap_or(longest)
             .min(longest)
-    });
-    let mut buffer = vec![0; FIRST_CAPACITY];
+    })
+}
+
+pub(crate) fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
+    let timeout_ns = timeout_ns(timeout);
+    let mut payload = vec![0; FIRST_CAPACITY];
     let mut header = [0; HEADER_BYTES];
     loop {
-        match ffi::receive(&mut buffer, timeout_ns, &mut header) {
+        match ffi::receive(&mut payload, timeout_ns, &mut header) {
             ERRNO_AGAIN | ERRNO_TIMEDOUT => return Ok(None),
             // The message waits until it is asked for with enough room.
-            ERRNO_MSGSIZE => buffer.resize(payload_len(&header), 0),
+            ERRNO_MSGSIZE => payload.resize(read(&header).len, 0),
             errno => {
                 Error::check(errno)?;
-                buffer.truncate(payload_len(&header));
-                return Ok(Some(read(&header, buffer)));
+                let received = read(&header);
+                payload.truncate(received.len);
+                return Ok(Some(Message { received, payload }));
             }
         }
     }
 }
 
+pub(crate) fn receive_into(
+    buffer: &mut [u8],
+    timeout: Option<Duration>,
+) -> Result<Option<Received>, Error> {
+    let mut header = [0; HEADER_BYTES];
+    match ffi::receive(buffer, timeout_ns(timeout), &mut header) {
+        ERRNO_AGAIN | ERRNO_TIMEDOUT => Ok(None),
+        errno => Error::check(errno).map(|()| Some(read(&header))),
+    }
+}
+
 /// The header's layout: address (16 bytes), sequence (8), the sequence that it
 /// answers (8), kind (4), payload length (4), numbers little-endian.
-fn read(header: &[u8; HEADER_BYTES], payload: Vec<u8>) -> Message {
+fn read(header: &[u8; HEADER_BYTES]) -> Received {
     let mut from = [0; 16];
     from.copy_from_slice(&header[..16]);
     let kind = match number(&header[32..36]) {
@@ -105,19 +165,16 @@ fn read(header: &[u8; HEADER_BYTES], payload: Vec<u8>) -> Message {
             to: number(&header[24..32]),
         },
     };
-    Message {
+    Received {
         from: AgentAddress(from),
         sequence: number(&header[16..24]),
         kind,
-        payload,
+        len: number(&header[36..40]) as usize,
     }
 }
 
-fn payload_len(header: &[u8; HEADER_BYTES]) -> usize {
-    number(&header[36..40]) as usize
-}
-
-fn number(little_endian: &[u8]) -> u64 {
+/// A number from its bytes.
+pub(crate) fn number(little_endian: &[u8]) -> u64 {
     little_endian
         .iter()
         .rev()
@@ -126,7 +183,9 @@ fn number(little_endian: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, read};
+    use core::time::Duration;
+
+    use super::{Kind, read, timeout_ns};
     use crate::Error;
 
     /// An agent's own logic is tested on the host, where no node answers.
@@ -134,12 +193,13 @@ mod tests {
     fn without_a_node_every_call_says_so() {
         assert_eq!(crate::self_id(), Err(Error::NotAnAgent));
         assert_eq!(crate::receive(None), Err(Error::NotAnAgent));
+        assert_eq!(crate::receive_into(&mut [], None), Err(Error::NotAnAgent));
         assert_eq!(crate::capabilities(), Err(Error::NotAnAgent));
         assert_eq!(crate::abi_version(), Err(Error::NotAnAgent));
-        assert_eq!(
-            read(&[0; 40], Vec::new()).reply(b""),
-            Err(Error::NotAnAgent)
-        );
+        assert_eq!(read(&[0; 40]).reply(b""), Err(Error::NotAnAgent));
+        assert_eq!(crate::sense(0, 0, None), Err(Error::NotAnAgent));
+        assert_eq!(crate::actuate(0, 0), Err(Error::NotAnAgent));
+        assert_eq!(crate::print(b""), Err(Error::NotAnAgent));
     }
 
     #[test]
@@ -148,12 +208,22 @@ mod tests {
         header[..16].fill(7);
         header[16..24].copy_from_slice(&0x0102_0304_0506_0708u64.to_le_bytes());
         header[24..32].copy_from_slice(&9u64.to_le_bytes());
-        let message = read(&header, vec![1, 2]);
-        assert_eq!(message.from().0, [7; 16]);
-        assert_eq!(message.sequence(), 0x0102_0304_0506_0708);
-        assert_eq!(message.kind(), Kind::Message);
-        assert_eq!(message.payload(), [1, 2]);
+        header[36..40].copy_from_slice(&[2, 1, 0, 0]);
+        let received = read(&header);
+        assert_eq!(received.from().0, [7; 16]);
+        assert_eq!(received.sequence(), 0x0102_0304_0506_0708);
+        assert_eq!(received.kind(), Kind::Message);
+        assert_eq!(received.payload_len(), 258);
         header[32] = 1;
-        assert_eq!(read(&header, Vec::new()).kind(), Kind::Reply { to: 9 });
+        assert_eq!(read(&header).kind(), Kind::Reply { to: 9 });
+    }
+
+    #[test]
+    fn no_timeout_is_taken_for_another() {
+        assert_eq!(timeout_ns(None).cast_signed(), -1);
+        assert_eq!(timeout_ns(Some(Duration::ZERO)), 0);
+        assert_eq!(timeout_ns(Some(Duration::from_micros(5))), 5_000);
+        let longest = timeout_ns(Some(Duration::MAX)).cast_signed();
+        assert_eq!(longest, i64::MAX);
     }
 }

@@ -14,7 +14,7 @@
 //! # Ok::<(), mielin_agent::Error>(())
 //! ```
 
-use std::marker::PhantomData;
+use core::marker::PhantomData;
 
 use crate::{Error, ffi};
 
@@ -157,7 +157,7 @@ impl Description {
     fn of<T: Element>(elements: *const T, shape: [usize; 2], strides: [usize; 2]) -> Description {
         // A slice without elements need not be anywhere in the memory.
         let elements = match shape.contains(&0) {
-            true => std::ptr::null(),
+            true => core::ptr::null(),
             false => elements.cast(),
         };
         Description {
