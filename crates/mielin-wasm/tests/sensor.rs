@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mielin_safepoint::{PAGE_SIZE, Resumable, Snapshot, SnapshotLimits, instrument};
 use mielin_wasm::{
@@ -255,6 +256,82 @@ fn its_figures_are_the_same_however_often_it_is_frozen() {
         };
         assert!(hops >= at_least, "{hops} freezes");
     }
+}
+
+/// A node without devices, on which somebody asks once.
+#[derive(Default)]
+struct Bare(Node);
+
+impl Services for Bare {
+    fn write_log(&self, _: LogStream, bytes: &[u8]) -> Result<usize, LogError> {
+        Ok(bytes.len())
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        self.0.log(level, message);
+    }
+
+    fn send(&self, to: Address, kind: MessageKind, payload: &[u8]) -> Result<u64, SendError> {
+        self.0.send(to, kind, payload)
+    }
+
+    fn receive(&self, max_len: usize) -> Receive {
+        self.0.receive(max_len)
+    }
+
+    fn denied(&self, capability: &Capability, call: &'static str) {
+        self.0.denied(capability, call);
+    }
+}
+
+#[test]
+fn where_there_is_no_sensor_it_answers_until_it_is_back_at_one() {
+    let module = instrument(&plain()).unwrap();
+    let engines = BOTH.map(|kind| prepared(kind, &module));
+    let node = Arc::new(Node::default());
+    let mut agent = instance(&*engines[0], &node);
+    let count = 5;
+    for index in 0..count {
+        node.0.lock().unwrap().kept.push_back(reading(index));
+        while matches!(agent.run(), Outcome::Blocked(_)) && node.0.lock().unwrap().asked {}
+    }
+
+    let bare = Arc::new(Bare::default());
+    let services = Arc::clone(&bare) as Arc<dyn Services>;
+    let host = HostState::new(Address::default());
+    let mut astray = engines[1]
+        .instantiate(host, services, &Limits::default())
+        .unwrap();
+    astray.load(&agent.snapshot()).unwrap();
+    for turn in 0..3 {
+        let Outcome::Blocked(wait) = astray.run() else {
+            panic!("it does not wait");
+        };
+        assert!(wait.message && !wait.reading && wait.deadline_ns.is_some());
+        let mut device = bare.0.0.lock().unwrap();
+        assert_eq!(device.answers.len(), turn);
+        device.questions.push_back(turn as u64);
+    }
+    assert!(matches!(astray.run(), Outcome::Blocked(_)));
+    for (_, answer) in &bare.0.0.lock().unwrap().answers {
+        assert_eq!(*answer, figures(count));
+    }
+
+    let mut back = instance(&*engines[0], &node);
+    back.load(&astray.snapshot()).unwrap();
+    back.host_mut().advance(Duration::from_secs(2));
+    node.0.lock().unwrap().kept.push_back(reading(count));
+    node.0.lock().unwrap().questions.push_back(1);
+    while matches!(back.run(), Outcome::Blocked(wait) if !wait.reading)
+        || node.0.lock().unwrap().asked
+    {}
+    let device = node.0.lock().unwrap();
+    assert_eq!(device.taken, reading(count).number);
+    let [(1, answer)] = &device.answers[..] else {
+        panic!("{} answers", device.answers.len());
+    };
+    // The message was there when its time was over, and comes before the next reading.
+    assert_eq!(*answer, figures(count));
 }
 
 #[test]
