@@ -1,9 +1,12 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod forms;
 mod keeping;
+mod line;
+mod lives;
 mod moving;
 mod talking;
+mod world;
 
 use alloc::collections::VecDeque;
 use alloc::vec;
