@@ -102,6 +102,7 @@ const TARGETS: [Target; 39] = [
     ),
     private("frames", "mielin-mesh-wire", "hostile::frames"),
     private("handed_on", "mielin-mesh", "messages::tests::handed_on"),
+    public("handover", "mielin-mesh-core"),
     private("hello", "mielin-mesh-wire", "hostile::hello"),
     public("host_calls", "mielin-wasm"),
     public("host_state", "mielin-wasm"),

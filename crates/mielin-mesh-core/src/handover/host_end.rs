@@ -116,8 +116,9 @@ pub enum HostEndEvent {
         /// Its stay there.
         epoch: Epoch,
     },
-    /// The leaf owns an agent otherwise than is written down here: write down [`Role::Away`] in this epoch, and drop what
-    /// there is of it.
+    /// The leaf says that it owns an agent otherwise than is written down here. It has no role any more, and what the
+    /// leaf says of it is not believed. If it may be so, drop what there is of the agent, write down [`Role::Away`] in this epoch, and
+    /// [`HostEnd::restore`] that.
     Found {
         /// The agent.
         agent: AgentId,
@@ -154,7 +155,7 @@ pub enum HostEndEvent {
     },
     /// What an agent wrote or logged at the leaf.
     Log {
-        /// The agent, which need not be there any more.
+        /// The agent.
         agent: AgentId,
         /// Its stay.
         epoch: Epoch,
@@ -265,7 +266,8 @@ impl HostEnd {
         HostEnd::default()
     }
 
-    /// Says, at the host's start and before the first message, what is written down of an agent.
+    /// Says what is written down of an agent: at the host's start, before the first message, and after
+    /// [`HostEndEvent::Found`], before the next.
     ///
     /// # Errors
     ///

@@ -152,6 +152,12 @@ struct Report {
     tail: Vec<u8>,
 }
 
+impl Report {
+    fn is_log_of(&self, whom: AgentId) -> bool {
+        matches!(self.message, LeafMessage::Log { agent, .. } if agent == whom)
+    }
+}
+
 /// A sensor whose readings are wanted.
 #[derive(Debug)]
 struct Sensor {
@@ -202,9 +208,11 @@ impl LeafEnd {
         self.hellos += 1;
         self.incoming = None;
         self.answers.clear();
-        // What the host wants to know of sensors and actuators it asks anew.
-        let is_log = |report: &Report| matches!(report.message, LeafMessage::Log { .. });
-        self.reports.retain(is_log);
+        // What the host wants to know of sensors and actuators it asks anew, and of an agent that has gone it wants to
+        // know nothing.
+        let residents = &self.residents;
+        let is_of_one = |report: &Report| residents.iter().any(|r| report.is_log_of(r.agent));
+        self.reports.retain(is_of_one);
         self.sensors.clear();
         let events = &mut self.events;
         self.residents.retain_mut(|resident| {
@@ -466,6 +474,13 @@ impl LeafEnd {
 
     /// Who owns what goes first. Reports and a checkpoint share what is left.
     fn say_next(&mut self) -> Option<Vec<u8>> {
+        // What an agent wrote goes before it.
+        if let Some(Transfer::Run { agent, .. }) = self.answers.front()
+            && let Some(index) = self.reports.iter().position(|r| r.is_log_of(*agent))
+            && let Some(report) = self.reports.remove(index)
+        {
+            return Some(report.message.encode(&report.tail));
+        }
         if let Some(answer) = self.answers.pop_front() {
             return Some(LeafMessage::Transfer(answer).encode(&[]));
         }

@@ -4,6 +4,7 @@
 #[global_allocator]
 static ALLOCATOR: mielin_fuzz::Counting = mielin_fuzz::Counting;
 
+mod handover;
 mod leaf;
 mod leaf_memory;
 mod mailbox;
@@ -13,6 +14,11 @@ mod registry;
 mod revocation;
 mod routed;
 mod wire_types;
+
+#[test]
+fn handover() {
+    handover::TARGET.replay();
+}
 
 #[test]
 fn leaf() {

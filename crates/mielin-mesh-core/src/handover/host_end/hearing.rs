@@ -61,12 +61,18 @@ impl HostEnd {
                 agent,
                 epoch,
                 stream,
-            } => self.events.push_back(HostEndEvent::Log {
-                agent,
-                epoch,
-                stream,
-                bytes: tail.to_vec(),
-            }),
+            } => {
+                let known = self.agents.get(&agent);
+                if known.is_none_or(|known| known.stay != epoch) {
+                    return Err(MessageError::Unexpected);
+                }
+                self.events.push_back(HostEndEvent::Log {
+                    agent,
+                    epoch,
+                    stream,
+                    bytes: tail.to_vec(),
+                });
+            }
             LeafMessage::Reading { sensor, reading } => self
                 .events
                 .push_back(HostEndEvent::Reading { sensor, reading }),

@@ -93,8 +93,7 @@ impl HostEnd {
     }
 
     fn is_found(&mut self, guest: &Guest) {
-        let known = Known::at(Known::AWAY, guest.stay);
-        self.agents.insert(guest.agent, known);
+        self.agents.remove(&guest.agent);
         self.events.push_back(HostEndEvent::Found {
             agent: guest.agent,
             epoch: guest.stay,

@@ -126,6 +126,37 @@ fn a_hello_settles_who_owns_an_agent() {
     check(None, None, None, None);
 }
 
+/// A leaf may say what it likes of agents that it was not given.
+#[test]
+fn what_is_found_is_believed_when_it_is_adopted() {
+    let mut pair = Pair::with_guest(A);
+    pair.host_dies();
+    pair.leaf.want(A, 0).unwrap();
+    pair.say();
+    pair.hear();
+    let agent = A;
+    let found = HostEndEvent::Found {
+        agent,
+        epoch: STAY,
+        taken: 0,
+        posted: 0,
+    };
+    assert_eq!(concluded(pair.host_events()), [found]);
+    pair.say();
+    pair.hear();
+    let want = pair.leaf.poll_message().unwrap();
+    let unexpected = Err(MessageError::Unexpected);
+    assert_eq!(pair.host.handle_message(&want), unexpected);
+    pair.host.restore(A, STAY, Role::Away).unwrap();
+    pair.host.handle_message(&want).unwrap();
+    let wanted = HostEndEvent::Want {
+        agent,
+        epoch: STAY,
+        next: 0,
+    };
+    assert_eq!(pair.host_events(), [wanted]);
+}
+
 #[test]
 fn a_hello_that_lists_an_agent_twice_is_none() {
     let mut host = super::HostEnd::new();

@@ -347,6 +347,52 @@ fn what_agents_write_comes_in_order() {
     assert_eq!(concluded(pair.host_events()), expected);
 }
 
+#[test]
+fn what_an_agent_wrote_comes_before_it() {
+    let mut pair = Pair::with_guest(A);
+    pair.give(B, Epoch(1));
+    pair.leaf.offer(A, vec![1], 0).unwrap();
+    pair.run();
+    pair.host.have(A).unwrap();
+    pair.say();
+    pair.leaf.log(B, 1, b"another").unwrap();
+    pair.leaf.log(A, 1, b"last words").unwrap();
+    pair.hear();
+    pair.run();
+    let kinds = pair
+        .host_events()
+        .into_iter()
+        .filter_map(|event| match event {
+            HostEndEvent::Log { bytes, .. } => Some(bytes),
+            HostEndEvent::Released { .. } => Some(b"released".to_vec()),
+            _ => None,
+        });
+    let expected: [&[u8]; 3] = [b"last words", b"released", b"another"];
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
+    // Of others, and of other stays, nothing is believed.
+    for (epoch, agent) in [(STAY, A), (Epoch(2), B)] {
+        let stream = 1;
+        let forged = LeafMessage::Log {
+            agent,
+            epoch,
+            stream,
+        };
+        let answer = pair.host.handle_message(&forged.encode(b"forged"));
+        assert_eq!(answer, Err(MessageError::Unexpected));
+    }
+    // After a cut nothing is said of those that have gone.
+    pair.leaf.offer(B, vec![1], 0).unwrap();
+    pair.run();
+    pair.host.have(B).unwrap();
+    pair.say();
+    pair.leaf.log(B, 1, b"lost").unwrap();
+    pair.hear();
+    pair.cut();
+    pair.run();
+    let is_log = |event: &HostEndEvent| matches!(event, HostEndEvent::Log { .. });
+    assert!(!pair.host_events().iter().any(is_log));
+}
+
 /// A transfer that takes its time does not keep a line of a log from going out, nor the other way round.
 #[test]
 fn logs_and_pieces_share_the_link() {

@@ -566,6 +566,10 @@ impl World {
                 Err(error) => assert_eq!(error, HandoverError::Unanswered),
             }
         } else if will != Will::Rest {
+            match end.log(agent, 1, &state.posted.to_le_bytes()) {
+                Ok(()) => self.witness.note("a log is written"),
+                Err(error) => assert_eq!(error, HandoverError::Full),
+            }
             if act < 60 {
                 end.want(agent, number).unwrap();
                 visitor.wanted = true;
@@ -724,7 +728,11 @@ impl World {
                     self.witness.note("a reading is taken");
                 }
             }
-            HostEndEvent::Status(_) | HostEndEvent::Log { .. } | HostEndEvent::Actuated { .. } => {}
+            HostEndEvent::Log { agent, .. } => {
+                assert!(!matches!(self.records[&agent].1, Record::Here(_)));
+                self.witness.note("a log comes");
+            }
+            HostEndEvent::Status(_) | HostEndEvent::Actuated { .. } => {}
         }
         Ok(())
     }
@@ -852,7 +860,8 @@ impl World {
 }
 
 /// What must have happened in many lives, so that they say something.
-pub(super) const ORDINARY: [&str; 15] = [
+pub(super) const ORDINARY: [&str; 16] = [
+    "a log comes",
     "a mail is taken at the leaf",
     "a post is in doubt",
     "a post is performed",
