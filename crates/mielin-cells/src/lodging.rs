@@ -13,12 +13,14 @@ mod devices;
 mod going;
 mod stay;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mielin_mesh::{LeafConfig, LeafEntry, LeafNews, LeafNewsKind, LeafPresence, Leaves};
-use mielin_mesh_core::handover::{Guest, HostEnd, HostEndEvent, PostResult, Profile, Reason};
+use mielin_mesh_core::handover::{
+    Guest, HostEnd, HostEndEvent, MessageError, PostResult, Profile, Reason,
+};
 use mielin_mesh_core::leaf::LeafNumber;
 use mielin_mesh_core::{AgentId, Epoch, NodeId, delivery};
 use mielin_wasm::{Level, LogStream, MessageKind, Services};
@@ -37,6 +39,8 @@ use stay::Stay;
 
 /// How long a record that the disk refuses waits before it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Hand-overs that are remembered of each leaf, for whoever asks how long they take.
+const HANDOVERS_KEPT: usize = 64;
 
 /// A leaf of this node, with what it has said of itself.
 #[derive(Clone, Debug)]
@@ -47,6 +51,22 @@ pub struct LeafReport {
     pub profile: Option<Profile>,
     /// The agents that are on it, or on their way there or back.
     pub agents: Vec<AgentId>,
+    /// The newest hand-overs since this node started, the last one last.
+    pub handovers: Vec<Handover>,
+}
+
+/// An agent that was handed over between a leaf and its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The agent.
+    pub agent: AgentId,
+    /// Whether it went to the leaf, and not the other way.
+    pub to_leaf: bool,
+    /// The length of its checkpoint.
+    pub bytes: u64,
+    /// How long it stood still. To the leaf: from the moment that it was stopped until the leaf had it whole and was
+    /// told to run it. From the leaf, which freezes it a moment before: from its first byte here until it was runnable.
+    pub took: Duration,
 }
 
 /// The leaves of a node, and its agents that are on them.
@@ -62,10 +82,32 @@ struct End {
     core: HostEnd,
     profile: Option<Profile>,
     devices: Devices,
+    /// The agent that is coming in, and since when.
+    coming: Option<(AgentId, Instant)>,
+    handovers: VecDeque<Handover>,
     /// A message for which the link had no room.
     unsent: Option<Vec<u8>>,
     /// Wakes the leaf's task.
     stirred: Arc<Notify>,
+}
+
+impl End {
+    fn hear(&mut self, message: &[u8]) -> Result<(), MessageError> {
+        self.core.handle_message(message)?;
+        if let Some(agent) = self.core.coming()
+            && self.coming.is_none_or(|(known, _)| known != agent)
+        {
+            self.coming = Some((agent, Instant::now()));
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, handover: Handover) {
+        if self.handovers.len() == HANDOVERS_KEPT {
+            self.handovers.pop_front();
+        }
+        self.handovers.push_back(handover);
+    }
 }
 
 /// Hosts leaves from now on.
@@ -108,7 +150,7 @@ async fn serve(node: Weak<Node>, leaf: LeafNumber, id: NodeId, stirred: Arc<Noti
             return;
         };
         while let Some(message) = links.take(leaf) {
-            let handled = lodgings.with(leaf, |end| end.core.handle_message(&message));
+            let handled = lodgings.with(leaf, |end| end.hear(&message));
             match handled {
                 None => return,
                 Some(Ok(())) => {}
@@ -139,7 +181,11 @@ impl Lodgings {
         };
         let entries = links.list().into_iter();
         let reports = entries.map(|entry| {
-            let profile = self.with(entry.number, |end| end.profile.clone()).flatten();
+            let said = self.with(entry.number, |end| {
+                let handovers = end.handovers.iter().copied().collect();
+                (end.profile.clone(), handovers)
+            });
+            let (profile, handovers) = said.unwrap_or_default();
             let stays = lock(&self.stays);
             let there = stays
                 .values()
@@ -149,6 +195,7 @@ impl Lodgings {
             LeafReport {
                 profile,
                 agents,
+                handovers,
                 entry,
             }
         });
@@ -238,6 +285,8 @@ impl Lodgings {
                 core,
                 profile: None,
                 devices: Devices::default(),
+                coming: None,
+                handovers: VecDeque::new(),
                 unsent: None,
                 stirred,
             }
@@ -311,7 +360,7 @@ impl Lodgings {
                     taken,
                     ..
                 } => self.arrived(node, leaf, agent, epoch, bytes, taken).await,
-                HostEndEvent::Released { agent, .. } => self.released(node, agent).await,
+                HostEndEvent::Released { agent, .. } => self.released(node, leaf, agent).await,
                 HostEndEvent::Cancelled { agent, stay, .. } => {
                     self.stays_away(agent, stay, None).await;
                 }
@@ -445,12 +494,23 @@ impl Lodgings {
     }
 
     /// The leaf has let go: the agent goes on here.
-    async fn released(&self, node: &Arc<Node>, agent: AgentId) {
+    async fn released(&self, node: &Arc<Node>, leaf: LeafNumber, agent: AgentId) {
         let Some(stay) = lock(&self.stays).remove(&agent) else {
             return;
         };
         going::came_back(&stay);
         self.end_stay(node, &stay).await;
+        self.with(leaf, |end| {
+            let coming = end.coming.take_if(|(coming, _)| *coming == agent);
+            if let Some((_, since)) = coming {
+                end.note(Handover {
+                    agent,
+                    to_leaf: false,
+                    bytes: stay.came_bytes(),
+                    took: since.elapsed(),
+                });
+            }
+        });
         stay.is_home();
     }
 

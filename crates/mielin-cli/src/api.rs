@@ -165,6 +165,20 @@ pub(crate) struct LeafLine {
     pub(crate) actuators: Option<u8>,
     /// Agents that are on it.
     pub(crate) agents: Vec<String>,
+    /// The newest hand-overs since this node started.
+    pub(crate) handovers: Vec<HandoverLine>,
+}
+
+/// An agent that was handed over between a leaf and this node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HandoverLine {
+    pub(crate) agent: String,
+    /// `to-leaf` or `from-leaf`.
+    pub(crate) direction: String,
+    /// The length of its checkpoint.
+    pub(crate) bytes: u64,
+    /// How long it stood still, in microseconds.
+    pub(crate) us: u64,
 }
 
 /// `GET /v1/leaves`.

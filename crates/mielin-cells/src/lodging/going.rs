@@ -9,7 +9,7 @@ use mielin_mesh_core::leaf::LeafNumber;
 use mielin_mesh_core::{Epoch, MigrationStrategy, NodeId};
 
 use super::stay::{Phase, Stay};
-use super::{Lodgings, why_not};
+use super::{Handover, Lodgings, why_not};
 use crate::cell::{Cell, Device, Held};
 use crate::checkpoint::hold;
 use crate::error::CellsError;
@@ -96,6 +96,15 @@ async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveR
         // It has been there, and come back.
         Phase::Going | Phase::Home => {}
     }
+    let took = stopped.elapsed();
+    lodgings.with(number, |end| {
+        end.note(Handover {
+            agent,
+            to_leaf: true,
+            bytes: sent,
+            took,
+        });
+    });
     let us = |since: Instant| u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
     Ok(MoveReport {
         agent,

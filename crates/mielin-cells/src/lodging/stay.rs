@@ -52,6 +52,8 @@ struct Inner {
     is_asked_for: bool,
     /// It is on the disk as an agent that is here.
     is_at_home: bool,
+    /// The length of the checkpoint that came back.
+    came_bytes: u64,
 }
 
 /// How far a stay is, for whoever waits for it.
@@ -123,6 +125,7 @@ impl Stay {
                 is_blocked: false,
                 is_asked_for: false,
                 is_at_home: false,
+                came_bytes: 0,
             }),
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
@@ -304,6 +307,10 @@ impl Stay {
         lock(&self.inner).is_asked_for = true;
     }
 
+    pub(super) fn came_bytes(&self) -> u64 {
+        lock(&self.inner).came_bytes
+    }
+
     pub(super) fn was_asked_for(&self) -> bool {
         lock(&self.inner).is_asked_for
     }
@@ -355,12 +362,15 @@ impl Stay {
     /// Takes the program that has come back, if it can go on here.
     pub(super) async fn take_in(&self, node: &Arc<Node>, bytes: Vec<u8>) -> Result<(), CellsError> {
         let stored = lock(&self.inner).stored.clone();
+        let came_bytes = bytes.len() as u64;
         let (node, cell) = (Arc::clone(node), Arc::clone(&self.cell));
         let reading = tokio::task::spawn_blocking(move || read_back(&node, &cell, stored, &bytes));
         let stored = reading
             .await
             .map_err(|error| CellsError::Internal(error.to_string()))??;
-        lock(&self.inner).stored = stored;
+        let mut inner = lock(&self.inner);
+        inner.stored = stored;
+        inner.came_bytes = came_bytes;
         Ok(())
     }
 }

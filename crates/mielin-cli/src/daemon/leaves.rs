@@ -118,6 +118,7 @@ fn line(report: LeafReport) -> api::LeafLine {
         entry,
         profile,
         agents,
+        handovers,
     } = report;
     let status = profile.as_ref().map(|profile| profile.status);
     api::LeafLine {
@@ -132,6 +133,15 @@ fn line(report: LeafReport) -> api::LeafLine {
         sensors: profile.as_ref().map(|profile| profile.sensors),
         actuators: profile.as_ref().map(|profile| profile.actuators),
         agents: agents.iter().map(ToString::to_string).collect(),
+        handovers: handovers
+            .iter()
+            .map(|one| api::HandoverLine {
+                agent: one.agent.to_string(),
+                direction: if one.to_leaf { "to-leaf" } else { "from-leaf" }.to_owned(),
+                bytes: one.bytes,
+                us: u64::try_from(one.took.as_micros()).unwrap_or(u64::MAX),
+            })
+            .collect(),
     }
 }
 

@@ -344,6 +344,12 @@ impl HostEnd {
         self.greeting != Greeting::Awaited
     }
 
+    /// The agent whose checkpoint is coming in from the leaf, piece by piece.
+    #[must_use]
+    pub fn coming(&self) -> Option<AgentId> {
+        self.incoming.as_ref().map(|incoming| incoming.offer.agent)
+    }
+
     /// Offers an agent, which must be frozen and written down as [`Role::Giving`], in an epoch above all that it ever had
     /// or was offered in. [`HostEndEvent::Held`] or [`HostEndEvent::Refused`] follows, however long the leaf is away.
     ///
