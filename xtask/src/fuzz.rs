@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 39] = [
+const TARGETS: [Target; 40] = [
     private("acpi", "mielin-hal", "acpi::tests::hostile_tables"),
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private(

@@ -274,65 +274,76 @@ fn hello() -> Vec<u8> {
     pair.leaf.poll_message().unwrap()
 }
 
-fn seeds() -> Vec<Seed> {
-    let offer = |agent, epoch, bytes| {
-        Transfer::Offer(Offer {
-            agent,
-            epoch,
-            bytes,
-            taken: 0,
-            posted: 0,
-        })
+fn to_host(transfer: Transfer, tail: &[u8]) -> Vec<u8> {
+    LeafMessage::Transfer(transfer).encode(tail)
+}
+
+fn to_leaf(transfer: Transfer, tail: &[u8]) -> Vec<u8> {
+    HostMessage::Transfer(transfer).encode(tail)
+}
+
+fn offer(agent: AgentId, epoch: Epoch, bytes: u32) -> Transfer {
+    Transfer::Offer(Offer {
+        agent,
+        epoch,
+        bytes,
+        taken: 0,
+        posted: 0,
+    })
+}
+
+fn post(number: u64, again: bool) -> Vec<u8> {
+    let message = LeafMessage::Post {
+        agent: A,
+        epoch: STAY,
+        number,
+        again,
+        to: B,
+        kind: MessageKind::Reply { to_sequence: 3 },
     };
+    message.encode(b"payload")
+}
+
+fn seeds() -> Vec<Seed> {
+    let mut seeds = hand_overs();
+    seeds.extend(lives());
+    let mut newer = hello();
+    newer[1] = 2;
+    let long = [1; 600];
+    seeds.extend([
+        Seed::good("hello", steps(&[(TO_HOST, &hello())])),
+        Seed::bad("another-version", steps(&[(TO_HOST, &newer)])),
+        Seed::bad("hello-cut-off", steps(&[(TO_HOST, &hello()[..30])])),
+        Seed::bad("too-long", steps(&[(TO_LEAF, &long), (TO_HOST, &long)])),
+        Seed::bad("never-posted", steps(&[(TO_HOST, &post(7, false))])),
+    ]);
+    seeds
+}
+
+/// What is said of agents by somebody else than the ends.
+fn hand_overs() -> Vec<Seed> {
     let chunk = |offset| Transfer::Chunk { offset };
     let (agent, epoch) = (A, Epoch(6));
-    let to_host = |transfer, tail: &[u8]| LeafMessage::Transfer(transfer).encode(tail);
-    let to_leaf = |transfer, tail: &[u8]| HostMessage::Transfer(transfer).encode(tail);
     let up = [
         to_host(offer(A, epoch, 5), &[]),
         to_host(chunk(0), b"abc"),
         to_host(chunk(3), b"de"),
         to_host(Transfer::Run { agent, epoch }, &[]),
     ];
+    let (agent, epoch) = (B, STAY);
     let down = [
         to_leaf(offer(B, STAY, 5), &[]),
         to_leaf(chunk(0), b"abcde"),
-        to_leaf(
-            Transfer::Run {
-                agent: B,
-                epoch: STAY,
-            },
-            &[],
-        ),
-        to_leaf(Transfer::Cancel { agent: B, epoch }, &[]),
+        to_leaf(Transfer::Run { agent, epoch }, &[]),
+        to_leaf(Transfer::Cancel { agent, epoch }, &[]),
     ];
-    let reason = Reason::NoRoom { room_bytes: 9 };
     let refuse = Transfer::Refuse {
-        agent: B,
-        epoch: STAY,
-        reason,
+        agent,
+        epoch,
+        reason: Reason::NoRoom { room_bytes: 9 },
     };
-    let large = to_host(offer(A, epoch, u32::MAX), &[]);
-    let post = |number, again| {
-        let message = LeafMessage::Post {
-            agent,
-            epoch: STAY,
-            number,
-            again,
-            to: B,
-            kind: MessageKind::Reply { to_sequence: 3 },
-        };
-        message.encode(b"payload")
-    };
-    let mut newer = hello();
-    newer[1] = 2;
-    let long = [1; 600];
+    let large = to_host(offer(A, Epoch(6), u32::MAX), &[]);
     vec![
-        Seed::good("hello", steps(&[(TO_HOST, &hello())])),
-        Seed::good(
-            "talk",
-            steps(&[(TALK, &[0; 40]), (ACT, &[0]), (TALK, &[0; 9])]),
-        ),
         Seed::good(
             "from-the-leaf",
             steps(&[
@@ -355,6 +366,21 @@ fn seeds() -> Vec<Seed> {
         ),
         Seed::good("refused", steps(&[(TO_HOST, &to_host(refuse, &[]))])),
         Seed::good("too-large", steps(&[(TO_HOST, &large), (TALK, &[0; 2])])),
+        Seed::good(
+            "told-to-run-what-is-not-here",
+            steps(&[(TO_LEAF, &down[2]), (TALK, &[0; 9])]),
+        ),
+        Seed::bad("not-let-go", steps(&[(TO_LEAF, &down[2])])),
+    ]
+}
+
+/// What the ends themselves do.
+fn lives() -> Vec<Seed> {
+    vec![
+        Seed::good(
+            "talk",
+            steps(&[(TALK, &[0; 40]), (ACT, &[0]), (TALK, &[0; 9])]),
+        ),
         Seed::good(
             "posts",
             steps(&[
@@ -396,14 +422,5 @@ fn seeds() -> Vec<Seed> {
                 (TALK, &[0, 2, 0, 0]),
             ]),
         ),
-        Seed::good(
-            "told-to-run-what-is-not-here",
-            steps(&[(TO_LEAF, &down[2]), (TALK, &[0; 9])]),
-        ),
-        Seed::bad("another-version", steps(&[(TO_HOST, &newer)])),
-        Seed::bad("hello-cut-off", steps(&[(TO_HOST, &hello()[..30])])),
-        Seed::bad("not-let-go", steps(&[(TO_LEAF, &down[2])])),
-        Seed::bad("too-long", steps(&[(TO_LEAF, &long), (TO_HOST, &long)])),
-        Seed::bad("never-posted", steps(&[(TO_HOST, &post(7, false))])),
     ]
 }
