@@ -203,9 +203,8 @@ impl HostEnd {
         let refused = match self.agents.get_mut(&agent) {
             None => Reason::Conflict,
             Some(known) => match known.place {
-                Place::Taken { epoch: taken } if taken == epoch => {
-                    return self.say(&HostMessage::Transfer(Transfer::Have { agent, epoch }));
-                }
+                // In these streams it was said that it is here.
+                Place::Taken { epoch: taken } if taken == epoch => return,
                 // It is being stored.
                 Place::Away {
                     arriving: Some(arriving),

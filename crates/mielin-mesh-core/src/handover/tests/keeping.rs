@@ -7,7 +7,7 @@ use super::{A, B, Pair, concluded};
 use crate::Epoch;
 use crate::handover::message::{Guest, Hello, Phase, VERSION};
 use crate::handover::{
-    HandoverError, HostEndEvent, HostMessage, LeafEndEvent, LeafMessage, MessageError, Role,
+    HandoverError, HostEndEvent, HostMessage, LeafEndEvent, LeafMessage, MessageError, Offer, Role,
     Transfer,
 };
 
@@ -258,6 +258,64 @@ fn what_a_leaf_has_let_go_is_released_at_its_next_hello() {
         epoch: Epoch(6),
     };
     assert_eq!(concluded(pair.host_events()), [released]);
+}
+
+/// The leaf begins to offer it again before it has heard that the host has it.
+#[test]
+fn what_is_taken_is_not_taken_again() {
+    let mut pair = Pair::with_guest(A);
+    pair.leaf.offer(A, vec![2; 600], 0).unwrap();
+    pair.run();
+    pair.host.have(A).unwrap();
+    pair.cut();
+    pair.events();
+    pair.say();
+    pair.hear();
+    let welcome = pair.host.poll_message(0).unwrap();
+    pair.leaf.handle_message(&welcome).unwrap();
+    let have = pair.host.poll_message(0).unwrap();
+    while let Some(message) = pair.leaf.poll_message() {
+        pair.host.handle_message(&message).unwrap();
+    }
+    assert!(pair.host.poll_message(0).is_none());
+    pair.leaf.handle_message(&have).unwrap();
+    pair.run();
+    let released = HostEndEvent::Released {
+        agent: A,
+        epoch: Epoch(6),
+    };
+    assert_eq!(concluded(pair.host_events()), [released]);
+}
+
+#[test]
+fn pieces_from_before_a_cut_make_nothing_whole() {
+    let mut pair = Pair::with_guest(A);
+    let offer = |agent, epoch| {
+        Transfer::Offer(Offer {
+            agent,
+            epoch,
+            bytes: 4,
+            taken: 0,
+            posted: 0,
+        })
+    };
+    let (first, second) = (Transfer::Chunk { offset: 0 }, Transfer::Chunk { offset: 2 });
+    let up = |transfer, tail: &[u8]| LeafMessage::Transfer(transfer).encode(tail);
+    let down = |transfer, tail: &[u8]| HostMessage::Transfer(transfer).encode(tail);
+    let begun = [up(offer(A, Epoch(6)), &[]), up(first, b"ab")];
+    for message in begun {
+        pair.host.handle_message(&message).unwrap();
+    }
+    let begun = [down(offer(B, STAY), &[]), down(first, b"ab")];
+    for message in begun {
+        pair.leaf.handle_message(&message).unwrap();
+    }
+    pair.cut();
+    pair.run();
+    pair.events();
+    pair.host.handle_message(&up(second, b"cd")).unwrap();
+    pair.leaf.handle_message(&down(second, b"cd")).unwrap();
+    assert_eq!(pair.events(), (vec![], vec![]));
 }
 
 #[test]

@@ -82,6 +82,10 @@ fn mail_that_was_on_its_way_comes_again_and_is_taken_once() {
     let mut pair = Pair::with_guest(A);
     pair.leaf.want(A, 0).unwrap();
     pair.run();
+    pair.cut();
+    let unheard = pair.host.mail(A, STAY, 0, LETTER, b"first");
+    assert_eq!(unheard, Err(HandoverError::NotWanted));
+    pair.run();
     pair.host.mail(A, STAY, 0, LETTER, b"first").unwrap();
     pair.say();
     let first = pair.down.pop_front().unwrap();
