@@ -34,7 +34,8 @@ pub(crate) struct Frames {
 // and moves between threads with it; see `Frames::new`.
 unsafe impl Send for Frames {}
 
-/// Asks a program to stop, from any thread; not from an interrupt, which would wait for the one that it interrupts. Cheap to clone; does not keep the instance alive.
+/// Asks a program to stop, from any thread; from an interrupt, which must not wait for the one that it interrupts, by
+/// [`try_request`](StopHandle::try_request). Cheap to clone; does not keep the instance alive.
 ///
 /// A request stops the run that is under way at its next safepoint, or, if none is, the next run at
 /// its first safepoint (so even that run makes some progress). It is never lost, and it is used up
@@ -143,6 +144,31 @@ impl StopHandle {
             yield_now();
         }
         self.shared.state.lock().requested = true;
+    }
+
+    /// Asks for a stop without waiting for anything, as an interrupt has to that comes in the middle of the run. False if it cannot be said whether the
+    /// program will see the request: somebody has the lock, or the program is entering its saved frames. Whoever asks then asks again a moment later.
+    pub fn try_request(&self) -> bool {
+        let Some(mut state) = self.shared.state.try_lock() else {
+            return false;
+        };
+        let Some(word) = &state.word else { return true };
+        if !state.running {
+            state.requested = true;
+            return true;
+        }
+        let seen = word.flag().compare_exchange(
+            abi::RUNNING as u32,
+            abi::STOP_REQUESTED as u32,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if seen != Err(abi::REWINDING as u32) {
+            return true;
+        }
+        word.next()
+            .store(abi::STOP_REQUESTED as u32, Ordering::Release);
+        false
     }
 
     /// Whether the program, which is in a host call, is asked to stop.

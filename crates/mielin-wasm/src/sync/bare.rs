@@ -14,6 +14,10 @@ impl<T> Lock<T> {
     pub(crate) fn lock(&self) -> spin::MutexGuard<'_, T> {
         self.0.lock()
     }
+
+    pub(crate) fn try_lock(&self) -> Option<spin::MutexGuard<'_, T>> {
+        self.0.try_lock()
+    }
 }
 
 pub(crate) struct Once<T>(spin::Once<T>);
