@@ -18,6 +18,10 @@ fn main() {
     let values = BOARDS.map(|(_, board)| format!("\"{board}\"")).join(", ");
     println!("cargo::rustc-check-cfg=cfg(board, values({values}))");
     println!("cargo::rustc-cfg=board=\"{board}\"");
+    println!("cargo::rustc-check-cfg=cfg(mps2)");
+    if board.starts_with("mps2") {
+        println!("cargo::rustc-cfg=mps2");
+    }
 
     // The script of `cortex-m-rt` includes a file of this name.
     let memory = Path::new("memory").join(format!("{board}.x"));

@@ -170,6 +170,18 @@ pub fn tick() {
     with_clock(|clock| clock.now());
 }
 
+/// The time in ticks, for handlers and for others that have no [`CortexM`] at hand; 0 before there is one.
+#[must_use]
+pub fn now() -> u64 {
+    with_clock(|clock| clock.now())
+}
+
+/// Has SysTick interrupt at `at`, and call whatever calls [`tick`], though the processor does not rest. It interrupts earlier when something else sets an
+/// alarm, as each rest does, and may come once more later: whoever sets an alarm looks at the time when it comes.
+pub fn alarm(at: u64) {
+    with_clock(|clock| clock.set_alarm(at));
+}
+
 /// WFI: stops until an interrupt is pending, also a masked one.
 pub fn wait_for_interrupt() {
     // SAFETY: the instruction waits and changes nothing but by the handlers that come meanwhile, for which memory counts as changed.

@@ -27,8 +27,17 @@ fn report(crash: &CrashReport) {
     let len = crash.encode(&mut bytes);
     LAST_CRASH.keep(&bytes[..len]);
     // The line's driver may have been interrupted in the middle of anything: this is another one, and the last.
-    let mut uart = devices::uart();
+    let mut uart = uart();
     let _ = writeln!(Text(&mut uart), "\ncrash: {crash}");
+}
+
+/// What people read.
+fn uart() -> devices::Uart {
+    #[cfg(mps2)]
+    if crate::console::is_open() {
+        return devices::console();
+    }
+    devices::uart()
 }
 
 #[panic_handler]

@@ -16,6 +16,8 @@ mod of_board;
 mod of_board;
 
 pub use of_board::{CLOCK_HZ, MODES, NAME, SLEEP_TICK_NS, SleepClock, Watchdog, witness};
+#[cfg(mps2)]
+pub(crate) use of_board::{PAGE, console};
 pub(crate) use of_board::{
     SERIAL_LINE, SLEEP_LINE, Uart, WATCHDOG_LINE, feed, sleep_clock, uart, watchdog,
 };

@@ -8,33 +8,47 @@
 //! | MPS2, AN386 | Cortex-M4 | CMSDK UART | CMSDK timer, 25 MHz | CMSDK |
 //! | MPS2, AN505 | Cortex-M33 | CMSDK UART | CMSDK timer, 32 kHz | CMSDK |
 //!
-//! An interrupt puts what has come into [`RECEIVED`] and raises [`SIGNALS`]; nothing else happens in handlers.
+//! The MPS2 boards have also a second UART for what people read ([`open_console`]), memory enough for a heap ([`heap`]), and a page that says who they
+//! are ([`page`]).
+//!
+//! An interrupt puts what has come into a queue, which [`received`] empties, and raises [`SIGNALS`]; beside that handlers do only what [`at_tick`] was told.
 
 #![no_std]
 
+#[cfg(mps2)]
+mod console;
 mod crashes;
 mod devices;
+#[cfg(mps2)]
+mod memory;
 mod serial;
 mod stack;
 
+use core::cell::Cell;
+
+use critical_section::Mutex;
 use mielin_hal::drivers::{Kernel, Nvic, Semihosting};
 use mielin_hal::{InterruptController, Outcome, Shutdown};
+use mielin_rt::Signals;
 use mielin_rt::cortex_m::{CortexM, InUse};
-use mielin_rt::{Queue, Signals};
 
+#[cfg(mps2)]
+pub use console::{Console, open_console};
 pub use crashes::last_crash;
 pub use devices::{CLOCK_HZ, MODES, NAME, SLEEP_TICK_NS, SleepClock, Watchdog, witness};
-pub use serial::Serial;
+#[cfg(mps2)]
+pub use memory::{heap, page};
+pub use serial::{Serial, received};
 
 /// What interrupts raise; the bits are in [`signals`].
 pub static SIGNALS: Signals = Signals::new();
 
-/// What has come on the serial line, for as long as nobody has taken it.
-pub static RECEIVED: Queue<u8, 1024> = Queue::new();
+/// What SysTick's handler calls.
+static AT_TICK: Mutex<Cell<Option<fn()>>> = Mutex::new(Cell::new(None));
 
 /// Bits of [`SIGNALS`].
 pub mod signals {
-    /// There is something in [`RECEIVED`](crate::RECEIVED).
+    /// There is something [`received`](crate::received).
     pub const SERIAL: u32 = 1 << 0;
 }
 
@@ -77,6 +91,12 @@ pub fn feed(watchdog: &mut Watchdog) {
     devices::feed(watchdog);
 }
 
+/// Has SysTick's handler call this, in which nothing may wait. The handler comes at each alarm, which is whatever the processor rests until, or
+/// [`mielin_rt::cortex_m::alarm`].
+pub fn at_tick(call: fn()) {
+    critical_section::with(|section| AT_TICK.borrow(section).set(Some(call)));
+}
+
 /// The most that the stack has ever had, in bytes.
 #[must_use]
 pub fn stack_bytes() -> usize {
@@ -104,6 +124,10 @@ mod handlers {
     #[exception]
     fn SysTick() {
         mielin_rt::cortex_m::tick();
+        let call = critical_section::with(|section| super::AT_TICK.borrow(section).get());
+        if let Some(call) = call {
+            call();
+        }
     }
 
     #[exception]

@@ -60,7 +60,7 @@ struct Pulse {
 impl Firmware for Pulse {
     fn step(&mut self, wake: Wake) -> Next {
         if wake.signals & signals::SERIAL != 0 {
-            while board::RECEIVED.pop().is_some() {}
+            while board::received().is_some() {}
         }
         if let Some(Due::Report) = self.timers.poll(wake.now) {
             self.watch.alive(0);

@@ -72,7 +72,7 @@ struct Reading {
 impl Firmware for Reading {
     fn step(&mut self, _: Wake) -> Next {
         self.steps += 1;
-        while let Some(byte) = board::RECEIVED.pop() {
+        while let Some(byte) = board::received() {
             if let Some(place) = self.bytes.get_mut(self.len) {
                 *place = byte;
             }

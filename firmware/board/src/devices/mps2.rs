@@ -12,6 +12,9 @@ pub(crate) type Uart = CmsdkUart;
 #[cfg(board = "mps2_an386")]
 mod at {
     pub(super) const UART: usize = 0x4000_4000;
+    pub(super) const CONSOLE: usize = 0x4000_5000;
+    /// The last 4 KiB of the static RAM that is in the place of flash.
+    pub(super) const PAGE: usize = 0x003f_f000;
     pub(super) const TIMER: usize = 0x4000_0000;
     pub(super) const TIMER_HZ: u32 = super::CLOCK_HZ;
     pub(super) const WITNESS: usize = 0x4000_1000;
@@ -21,6 +24,9 @@ mod at {
 #[cfg(board = "mps2_an505")]
 mod at {
     pub(super) const UART: usize = 0x5020_0000;
+    pub(super) const CONSOLE: usize = 0x5020_1000;
+    /// The last 4 KiB of the static RAM that is in the place of flash.
+    pub(super) const PAGE: usize = 0x103f_f000;
     /// The timer of the slow clock.
     pub(super) const TIMER: usize = 0x5002_f000;
     pub(super) const TIMER_HZ: u32 = 32_000;
@@ -75,9 +81,19 @@ pub const MODES: PowerModes = PowerModes {
 /// How long a tick of the clock for deep sleep is, in nanoseconds.
 pub const SLEEP_TICK_NS: u64 = 1_000_000_000 / at::TIMER_HZ as u64;
 
+/// Where the page is that says who the board is: `memory/mps2_*.x` leaves it out of what the linker has.
+pub(crate) const PAGE: usize = at::PAGE;
+
 pub(crate) fn uart() -> Uart {
     // SAFETY: the board has this UART there, with 4 KiB of registers, and only `Serial` takes it, or who reports a crash and never returns.
     let registers = unsafe { Registers::new(at::UART, 0x1000) };
+    CmsdkUart::new(registers, CLOCK_HZ / 115_200)
+}
+
+/// The second UART.
+pub(crate) fn console() -> Uart {
+    // SAFETY: as above; only `Console` takes it, or who reports a crash and never returns.
+    let registers = unsafe { Registers::new(at::CONSOLE, 0x1000) };
     CmsdkUart::new(registers, CLOCK_HZ / 115_200)
 }
 
