@@ -1,9 +1,11 @@
 //! `cargo xtask firmware`: builds the images for boards with a Cortex-M, runs them under QEMU, and says how large they are.
 //!
 //! - [`boards`]: the boards, and how an image is built for one and run on it.
+//! - [`leaf`]: the other end of a board's line, and what is tried on that line.
 //! - [`size`]: flash and RAM of the images.
 
 mod boards;
+mod leaf;
 mod size;
 
 use std::io::Write;
@@ -56,7 +58,13 @@ pub(crate) struct On {
 /// A compiler or QEMU is missing and cannot be installed here, something does not build, or not all tests passed.
 pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
     match task {
-        Task::Test(On { board }) => test(*board, &boards::build(workspace, *board, "suite")?),
+        Task::Test(On { board }) => {
+            test(*board, &boards::build(workspace, *board, "suite")?)?;
+            if board.is_leaf() {
+                leaf::Trial::build(workspace, *board)?.run()?;
+            }
+            Ok(())
+        }
         Task::Size(options) => size::run(workspace, options),
     }
 }
@@ -73,7 +81,14 @@ pub(crate) fn trials(workspace: &Workspace) -> impl Iterator<Item = Trial<'_>> {
         size::check(workspace)?;
         Ok(Box::new(|| Ok(())))
     });
-    on_boards.chain([size])
+    let leaves = Board::ALL.into_iter().filter(|board| board.is_leaf());
+    let leaves = leaves.map(move |board| -> Trial<'_> {
+        Box::new(move || {
+            let trial = leaf::Trial::build(workspace, board)?;
+            Ok(Box::new(move || trial.run()))
+        })
+    });
+    on_boards.chain(leaves).chain([size])
 }
 
 /// Runs the suite on a board and shows what it prints.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::command::run;
@@ -45,6 +45,20 @@ impl Board {
         }
     }
 
+    /// Whether it has the memory and the second UART that an image with a link needs.
+    pub(super) fn is_leaf(self) -> bool {
+        self.page_address().is_some()
+    }
+
+    /// Where the page is that says who the board is (`firmware/board/src/devices/mps2.rs`), as QEMU's devices see it, which on the AN505 know the aliases that
+    /// are not secure.
+    fn page_address(self) -> Option<u32> {
+        match self {
+            Self::Microbit | Self::Lm3s6965evb => None,
+            Self::Mps2An386 | Self::Mps2An505 => Some(0x003f_f000),
+        }
+    }
+
     fn target(self) -> &'static str {
         match self {
             Self::Microbit => "thumbv6m-none-eabi",
@@ -65,13 +79,34 @@ pub(super) fn build(workspace: &Workspace, board: Board, image: &str) -> Result<
     let mut cargo = toolchain::bare_cargo(workspace, target)?;
     cargo
         .current_dir(workspace.root().join("firmware"))
-        .env("RUSTFLAGS", "-Dwarnings")
+        .env("RUSTFLAGS", flags(workspace)?)
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_TARGET_DIR", &output)
         .args(["build", "--quiet", "--release", "--locked"])
+        // By its package, so that it has the features that it asks for, and no others.
+        .args(["--package", &format!("mielin-firmware-{image}")])
         .args(["--target", target, "--bin", image]);
     run(&mut cargo)?;
     Ok(output.join(target).join("release").join(image))
+}
+
+/// A warning is an error. Panics say where they come from: from the same place, in the same number of bytes, wherever the checkout and cargo's folder are.
+fn flags(workspace: &Workspace) -> Result<String> {
+    let home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
+    };
+    let mut flags = "-Dwarnings".to_owned();
+    let mut remap = |from: &Path, to: &str| {
+        flags += &format!(" --remap-path-prefix={}={to}", from.display());
+    };
+    remap(workspace.root(), "mielin");
+    // One folder for each registry.
+    let registries = home.join("registry/src");
+    for registry in std::fs::read_dir(&registries).into_iter().flatten() {
+        remap(&registry?.path(), "registry");
+    }
+    Ok(flags)
 }
 
 /// The command that runs an image. An instruction takes a nanosecond, so that the clocks of a board agree with each other however busy the
@@ -88,5 +123,31 @@ pub(super) fn command(board: Board, image: &Path) -> Result<Command> {
         .args(["-display", "none", "-monitor", "none"])
         .arg("-kernel")
         .arg(image);
+    Ok(command)
+}
+
+/// The same for an image with a link: the first UART is the Unix socket at `line`, at which somebody listens, the second one is the emulator's standard
+/// output. Without a page the board has none.
+///
+/// # Errors
+/// As for [`command`], and for a board that cannot have a link.
+pub(super) fn leaf_command(
+    board: Board,
+    image: &Path,
+    line: &Path,
+    page: Option<&Path>,
+) -> Result<Command> {
+    let mut command = command(board, image)?;
+    let socket = format!("socket,id=line,server=off,path={}", line.display());
+    command.args(["-chardev", &socket, "-serial", "chardev:line"]);
+    command.args(["-serial", "stdio"]);
+    if let Some(page) = page {
+        let at = board.page_address().context("the board has no page")?;
+        let page = page.display();
+        command.args([
+            "-device",
+            &format!("loader,file={page},addr={at:#x},force-raw=on"),
+        ]);
+    }
     Ok(command)
 }

@@ -14,13 +14,22 @@ use crate::workspace::Workspace;
 const BOARD: Board = Board::Mps2An386;
 
 /// The images, and how much flash and static RAM each may take.
-const IMAGES: [(&str, Limit); 1] = [(
-    "runtime",
-    Limit {
-        flash: 16 * 1024,
-        ram: 2 * 1024,
-    },
-)];
+const IMAGES: [(&str, Limit); 2] = [
+    (
+        "runtime",
+        Limit {
+            flash: 16 * 1024,
+            ram: 2 * 1024,
+        },
+    ),
+    (
+        "link",
+        Limit {
+            flash: 64 * 1024,
+            ram: 2 * 1024,
+        },
+    ),
+];
 
 struct Limit {
     flash: u32,
