@@ -260,6 +260,12 @@ pub fn engine(kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
     }
 }
 
+/// An interpreter that shares nothing with the one of [`engine`], its cache included. wasmi keeps what it has made of a module for as long as its engine
+/// lives, so a node with little memory makes another one when the last of its programs has gone.
+pub fn interpreter() -> Arc<dyn Engine> {
+    Arc::new(crate::wasmi::Wasmi::new())
+}
+
 #[cfg(feature = "wasmtime")]
 fn wasmtime() -> Result<Arc<dyn Engine>, String> {
     static WASMTIME: Once<Result<Arc<dyn Engine>, String>> = Once::new();

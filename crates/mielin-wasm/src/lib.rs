@@ -159,6 +159,7 @@ mod machine;
 #[cfg(not(feature = "wasmtime"))]
 mod no_code_cache;
 mod outcome;
+mod parcel;
 mod platform;
 mod poll_word;
 mod prepared;
@@ -183,12 +184,14 @@ pub use dirty::{AbsentPages, Watch};
 pub use dirty::{DirtyTracker, Fingerprint, PageKey, PageSet, TrackError};
 pub use engine::{
     Engine, EngineError, EngineKind, EngineKindError, Instance, Plain, Prepared, engine,
+    interpreter,
 };
 pub use filesystem::BlockStream;
 pub use limits::{DATA_BYTES_MAX, Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, WASM_STACK_BYTES};
 #[cfg(not(feature = "wasmtime"))]
 pub use no_code_cache::CodeCache;
 pub use outcome::{Outcome, Trap, TrapKind, Wait};
+pub use parcel::Parcel;
 #[cfg(feature = "std")]
 pub use platform::Hosted;
 pub use platform::{NoRandomBytes, Platform};

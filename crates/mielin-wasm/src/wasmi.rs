@@ -26,8 +26,8 @@ use crate::{CodeCache, EngineError, EngineKind, TrapKind};
 /// with the smallest frames, so that what ran on wasmtime can go on here.
 const RECURSION_MAX: usize = 1 << 15;
 
-/// The interpreter's own stack, which it allocates as it is needed.
-const STACK_BYTES_MAX: usize = 8 << 20;
+/// The interpreter's own stack, which it allocates as it is needed. Machines of 32 bits have not that much memory: what is deeper elsewhere traps there.
+const STACK_BYTES_MAX: usize = if usize::BITS > 32 { 8 << 20 } else { 128 << 10 };
 
 pub(crate) struct Wasmi {
     engine: ::wasmi::Engine,

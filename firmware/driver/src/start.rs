@@ -3,10 +3,11 @@
 
 use core::fmt::Write;
 
-use board::{Board, Console};
+use board::{Board, Console, SleepClock};
 use mielin_leaf::{Entropy, Line};
 use mielin_mesh_core::leaf::Leaf;
 use mielin_page::{Page, PageError};
+use mielin_rt::cortex_m::CortexM;
 use mielin_rt::{CrashReport, EmbeddedRuntime, Firmware, Kept, Next, Wake, WakeSources};
 
 /// How often the board was started since its memory has had power.
@@ -92,11 +93,11 @@ fn no_page(board: Board, mut console: Console, image: &str, error: PageError) ->
         console,
         "{image}: the page that says who this is cannot be used: {error}; asleep until a reset"
     );
-    halt(board)
+    halt(board.machine)
 }
 
 /// Sleeps until a reset.
-pub fn halt(board: Board) -> ! {
+pub fn halt(machine: CortexM<SleepClock>) -> ! {
     struct Halted;
     impl Firmware for Halted {
         fn step(&mut self, _: Wake) -> Next {
@@ -107,7 +108,7 @@ pub fn halt(board: Board) -> ! {
             }
         }
     }
-    let mut runtime = EmbeddedRuntime::new(board.machine, &board::SIGNALS);
+    let mut runtime = EmbeddedRuntime::new(machine, &board::SIGNALS);
     loop {
         runtime.run(&mut Halted);
     }

@@ -11,7 +11,7 @@ pub const READINGS_MAX: usize = 256;
 /// What a sensor measured once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Its number, from 1.
+    /// Its number: each is one above that before.
     pub number: u64,
     /// When it was taken, in nanoseconds of the clock of whoever took it.
     pub time_ns: u64,
@@ -27,19 +27,14 @@ pub struct Readings {
     next: u64,
 }
 
-impl Default for Readings {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Readings {
-    /// None.
+    /// None. The first will have the number after `before`: 0, or for a sensor that has measured before a reset, of which nobody knows any more how often, one
+    /// that is surely above.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(before: u64) -> Self {
         Self {
             kept: VecDeque::new(),
-            next: 1,
+            next: before + 1,
         }
     }
 
@@ -64,7 +59,7 @@ impl Readings {
         self.kept.get(usize::try_from(place).ok()?).copied()
     }
 
-    /// The number of the last one; 0 before the first.
+    /// The number of the last one; before the first, what it was given.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.next - 1
@@ -82,16 +77,21 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// A sensor that takes its first reading a period after `now`. Of an empty series nothing ever comes.
+    /// A sensor that takes its first reading a period after `now`, with the number after `before`. Of an empty series nothing ever comes.
     #[must_use]
-    pub const fn new(series: &'static [i32], period: Duration, now: Instant) -> Self {
+    pub const fn new(series: &'static [i32], period: Duration, now: Instant, before: u64) -> Self {
         Self {
             series,
             period,
             at: 0,
             due: Instant::from_start(now.since_start().saturating_add(period)),
-            readings: Readings::new(),
+            readings: Readings::new(before),
         }
+    }
+
+    /// Takes no reading: the next is due a period after `now`.
+    pub fn wait(&mut self, now: Instant) {
+        self.due = now + self.period;
     }
 
     /// Takes the readings that are due; `time_ns` is what the clock of the readings says now. Gives how many.
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_series_is_repeated_in_its_rhythm() {
-        let mut sensor = Recording::new(&SERIES, Duration::from_millis(100), at(0));
+        let mut sensor = Recording::new(&SERIES, Duration::from_millis(100), at(0), 0);
         assert_eq!(
             (sensor.measure(at(99), 0), sensor.next_at()),
             (0, Some(at(100)))
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_empty_series_is_silent() {
-        let mut sensor = Recording::new(&[], Duration::from_millis(100), at(0));
+        let mut sensor = Recording::new(&[], Duration::from_millis(100), at(0), 0);
         assert_eq!((sensor.measure(at(1000), 0), sensor.next_at()), (0, None));
     }
 
@@ -174,7 +174,7 @@ mod tests {
         /// Against a list that forgets nothing but what there is no room for.
         #[test]
         fn the_oldest_goes(count in 0_u64..800, after in 0_u64..900) {
-            let mut readings = Readings::new();
+            let mut readings = Readings::new(0);
             for number in 1..=count {
                 readings.push(number * 10, number as i64);
             }
