@@ -39,10 +39,14 @@ impl CmsdkUart {
         Self { registers }
     }
 
-    /// Whether it interrupts when a byte has come.
+    /// Whether it interrupts when a byte has come. One that was there before is no interrupt any more when this is switched on again: whoever does that reads it.
     pub fn interrupt_when_readable(&mut self, on: bool) {
         let interrupt = if on { RECEIVE_INTERRUPT } else { 0 };
         self.registers.write32(CONTROL, ON | interrupt);
+        if !on {
+            // The control register says only whether what comes from now on is an interrupt; the byte that is there can still be read.
+            self.registers.write32(INTERRUPT_CLEAR, RECEIVED);
+        }
     }
 }
 
