@@ -159,7 +159,6 @@ mod machine;
 #[cfg(not(feature = "wasmtime"))]
 mod no_code_cache;
 mod outcome;
-mod parcel;
 mod platform;
 mod poll_word;
 mod prepared;
@@ -191,7 +190,6 @@ pub use limits::{DATA_BYTES_MAX, Limits, MODULE_BYTES_MAX, THREAD_STACK_BYTES, W
 #[cfg(not(feature = "wasmtime"))]
 pub use no_code_cache::CodeCache;
 pub use outcome::{Outcome, Trap, TrapKind, Wait};
-pub use parcel::Parcel;
 #[cfg(feature = "std")]
 pub use platform::Hosted;
 pub use platform::{NoRandomBytes, Platform};

@@ -11,9 +11,9 @@ use core::time::Duration;
 use mielin_mesh_core::AgentId;
 use mielin_mesh_core::handover::{Letter, POST_PAYLOAD_BYTES_MAX, PostResult};
 use mielin_mesh_core::limits::HANDOVER_AGENTS_MAX;
-use mielin_safepoint::{HostSection, Resumable, SnapshotLimits};
+use mielin_safepoint::{Resumable, SnapshotLimits};
 use mielin_wasm::{
-    Address, Engine, HostState, Instance, Limits, Outcome, Parcel, Platform, StopHandle, Wait,
+    Address, Checkpoint, Engine, HostState, Instance, Limits, Outcome, Platform, StopHandle, Wait,
     interpreter,
 };
 use spin::Mutex;
@@ -57,8 +57,6 @@ struct Agent {
     id: AgentId,
     instance: Box<dyn Instance>,
     desk: Arc<Desk>,
-    /// What came with it and is not for here.
-    others: Vec<HostSection>,
     state: State,
 }
 
@@ -82,7 +80,7 @@ enum State {
 pub enum Unfit {
     /// There is no room.
     NoRoom,
-    /// It is no parcel, or its parts do not fit each other.
+    /// It is no checkpoint, or its parts do not fit each other.
     Damaged,
     /// The engine refuses it.
     Unsuitable,
@@ -132,7 +130,7 @@ impl Agents {
         }
     }
 
-    /// The largest parcel for which there is room: it comes in one piece, is taken apart, and an agent is made of it.
+    /// The largest checkpoint for which there is room: it comes in one piece, is taken apart, and an agent is made of it.
     #[must_use]
     pub fn room_bytes(&self) -> usize {
         if self.all.len() >= AGENTS_MAX {
@@ -147,20 +145,21 @@ impl Agents {
         sizes.into_iter().find(fits).unwrap_or(0)
     }
 
-    /// Makes an agent of a parcel. It does not run before [`Agents::run`].
+    /// Makes an agent of a checkpoint, whose module is the rewritten one. It does not run before [`Agents::run`].
     ///
     /// # Errors
     /// [`Unfit`]; nothing has changed.
-    pub fn admit(&mut self, id: AgentId, parcel: Vec<u8>) -> Result<(), Unfit> {
+    pub fn admit(&mut self, id: AgentId, checkpoint: Vec<u8>) -> Result<(), Unfit> {
         if self.all.len() >= AGENTS_MAX || self.find(id).is_some() {
             return Err(Unfit::NoRoom);
         }
-        let bytes = parcel.len();
-        let decoded = Parcel::decode(&parcel, &snapshot_limits());
-        drop(parcel);
-        let decoded = decoded.map_err(|_| Unfit::Damaged)?;
-        let module = decoded.rewritten.ok_or(Unfit::Damaged)?;
-        let memory = usize::try_from(decoded.snapshot.memory_bytes).map_err(|_| Unfit::NoRoom)?;
+        let bytes = checkpoint.len();
+        let decoded = Checkpoint::decode(&checkpoint, &snapshot_limits());
+        drop(checkpoint);
+        let Checkpoint {
+            snapshot, module, ..
+        } = decoded.map_err(|_| Unfit::Damaged)?;
+        let memory = usize::try_from(snapshot.memory_bytes).map_err(|_| Unfit::NoRoom)?;
         if self.all.is_empty() {
             self.engine = None;
         }
@@ -170,7 +169,7 @@ impl Agents {
             return Err(Unfit::NoRoom);
         }
         let module = Resumable::unvalidated(module).map_err(|_| Unfit::Damaged)?;
-        if module.hash() != decoded.snapshot.module {
+        if module.hash() != snapshot.module {
             return Err(Unfit::Damaged);
         }
         let module = module.with_frames_pages(FRAMES_PAGES);
@@ -182,14 +181,13 @@ impl Agents {
         let mut instance = prepared
             .and_then(|prepared| prepared.instantiate(state, desk.clone(), &limits()))
             .map_err(|_| Unfit::Unsuitable)?;
-        let loaded = instance.load(&decoded.snapshot);
+        let loaded = instance.load(&snapshot);
         loaded.map_err(|_| Unfit::Damaged)?;
         instance.host_mut().address = Address(id.0);
         self.all.push(Agent {
             id,
             instance,
             desk,
-            others: decoded.others,
             state: State::Held,
         });
         Ok(())
@@ -218,8 +216,8 @@ impl Agents {
         }
     }
 
-    /// Freezes an agent between two of its turns, and gives the parcel of it and how much mail it has taken. It does not run until [`Agents::run`]. `None` while it has
-    /// something under way of which it has to know before, and where there is no room for the parcel.
+    /// Freezes an agent between two of its turns, and gives its program, without the module, and how much mail it has taken. It does not run until [`Agents::run`].
+    /// `None` while it has something under way of which it has to know before, and where there is no room for the copy.
     pub fn freeze(&mut self, id: AgentId) -> Option<(Vec<u8>, u64)> {
         let room = self.room;
         let agent = self.agent(id)?;
@@ -230,13 +228,9 @@ impl Agents {
         if !room(&[bytes, bytes, SPARE_BYTES]) {
             return None;
         }
-        let parcel = Parcel {
-            snapshot: agent.instance.snapshot(),
-            rewritten: None,
-            others: agent.others.clone(),
-        };
+        let snapshot = agent.instance.snapshot();
         agent.state = State::Frozen;
-        Some((parcel.encode(), agent.desk.taken()))
+        Some((snapshot.encode(), agent.desk.taken()))
     }
 
     /// Lets the next agent that has something to do have its turn, which ends at the latest when it is asked to stop: `arm` gets what asks.

@@ -306,11 +306,11 @@ impl Node {
             .filter(|agent| self.leaves(*agent) && !self.offered.contains(agent))
             .collect();
         for agent in leaving {
-            let Some((parcel, taken)) = self.agents.freeze(agent) else {
+            let Some((program, taken)) = self.agents.freeze(agent) else {
                 continue;
             };
-            let bytes = parcel.len();
-            match self.end.offer(agent, parcel, taken) {
+            let bytes = program.len();
+            match self.end.offer(agent, program, taken) {
                 Ok(epoch) => {
                     self.offered.push(agent);
                     self.report(Report::Offered {

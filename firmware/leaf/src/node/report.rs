@@ -22,7 +22,7 @@ pub enum Report {
     Arrived {
         /// The agent.
         agent: AgentId,
-        /// The length of its parcel.
+        /// The length of its checkpoint.
         bytes: usize,
     },
     /// An agent that was offered is not taken.
@@ -48,7 +48,7 @@ pub enum Report {
         agent: AgentId,
         /// In this epoch.
         epoch: Epoch,
-        /// The length of its parcel.
+        /// The length of its checkpoint.
         bytes: usize,
     },
     /// An agent is the host's.

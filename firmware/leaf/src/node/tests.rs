@@ -6,14 +6,14 @@ use std::vec;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use mielin_mesh_core::handover::{HostEnd, HostEndEvent, Letter, PostResult};
-use mielin_safepoint::{Resumable, SnapshotLimits, instrument};
+use mielin_safepoint::{Resumable, Snapshot, SnapshotLimits, instrument};
 use mielin_wasm::{
-    Address, Capability, HostState, Instance, Level, Limits, LogError, LogStream, NoRandomBytes,
-    Parcel, Receive, SendError, Sensed, Services, interpreter,
+    Address, Capability, Checkpoint, HostState, Instance, Level, Limits, LogError, LogStream,
+    NoRandomBytes, Receive, SendError, Sensed, Services, interpreter,
 };
 
 use super::*;
-use crate::Recording;
+use crate::{AGENTS_MAX, Recording};
 
 const AGENT: AgentId = AgentId([7; 16]);
 const SERIES: [i32; 5] = [215, 217, -3, 220, 1000];
@@ -193,10 +193,10 @@ impl World {
             .expect("there is room")
     }
 
-    fn parcel(&self, instance: &dyn Instance) -> Vec<u8> {
-        Parcel {
+    fn checkpoint(&self, instance: &dyn Instance) -> Vec<u8> {
+        Checkpoint {
             snapshot: instance.snapshot(),
-            rewritten: Some(self.module.bytes().to_vec()),
+            module: self.module.bytes().to_vec(),
             others: Vec::new(),
         }
         .encode()
@@ -205,10 +205,10 @@ impl World {
     /// Sends the agent that is at the host to the leaf.
     fn send(&mut self) {
         let instance = self.here.take().expect("it is here");
-        let parcel = self.parcel(&*instance);
+        let checkpoint = self.checkpoint(&*instance);
         self.epoch = self.epoch.next();
         self.end
-            .offer(AGENT, self.epoch, parcel)
+            .offer(AGENT, self.epoch, checkpoint)
             .expect("it has no role");
         self.here = Some(instance);
         self.offered = true;
@@ -272,11 +272,10 @@ impl World {
                 }
                 HostEndEvent::Released { epoch, .. } => {
                     let bytes = self.stored.take().expect("it was stored");
-                    let parcel = Parcel::decode(&bytes, &SnapshotLimits::default());
-                    let parcel = parcel.expect("it is one");
-                    assert_eq!(parcel.rewritten, None);
+                    let snapshot = Snapshot::decode(&bytes, &SnapshotLimits::default());
                     let mut instance = self.instance();
-                    instance.load(&parcel.snapshot).expect("it fits");
+                    let loaded = instance.load(&snapshot.expect("it is one"));
+                    loaded.expect("it fits");
                     self.here = Some(instance);
                     self.epoch = epoch;
                     self.moves += 1;
@@ -346,4 +345,94 @@ fn an_agent_goes_comes_back_and_goes_again_without_losing_a_reading() {
         world.moves,
         world.reports
     );
+}
+
+/// Answers three messages with what they say, and ends.
+const ECHO: &str = r#"(module
+  (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+  (import "mielin" "reply" (func $reply (param i32 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $again
+      (if (call $receive (i32.const 256) (i32.const 64) (i64.const -1) (i32.const 512)) (then unreachable))
+      (if (call $reply (i32.const 512) (i64.load (i32.const 528)) (i32.const 256) (i32.load (i32.const 548)))
+        (then unreachable))
+      (i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.const 1)))
+      (br_if $again (i32.lt_u (i32.load (i32.const 64)) (i32.const 3))))))"#;
+
+#[test]
+fn an_agent_answers_its_mail_once_each_also_when_it_is_asked_twice() {
+    let mut world = World::new(module(ECHO), |_| true);
+    world.here = Some(world.instance());
+    let letter = |sequence| Letter {
+        from: AgentId([9; 16]),
+        sequence,
+        kind: mielin_mesh_core::delivery::MessageKind::Send,
+    };
+    world.mail = (1..=3)
+        .map(|n| (letter(n), vec![n as u8; n as usize]))
+        .collect();
+    world.step(1);
+    world.send();
+    for _ in 0..200 {
+        world.step(1);
+    }
+    // The first answer finds no room, and comes again; none of the others does.
+    assert_eq!(world.posts, [vec![1], vec![1], vec![2; 2], vec![3; 3]]);
+    // It has ended, and is back.
+    let ended = world.here.as_mut().expect("it is here").run();
+    assert_eq!(ended, Outcome::Exited(0));
+}
+
+#[test]
+fn what_does_not_fit_or_is_damaged_is_refused() {
+    let platform: &'static Clock = Box::leak(Box::default());
+    let devices = || Arc::new(Mutex::new(Devices::new(vec![], 0)));
+    let world = World::new(reader(9), |_| true);
+    let good = world.checkpoint(&*world.instance());
+    let mut agents = Agents::new(platform, devices(), |_| true);
+    for at in [0, 20, 60, good.len() / 2, good.len() - 1] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        assert_eq!(agents.admit(AGENT, bytes), Err(Unfit::Damaged), "{at}");
+        assert_eq!(
+            agents.admit(AGENT, good[..at].to_vec()),
+            Err(Unfit::Damaged)
+        );
+    }
+    // Of another module than it says, and one that imports what nobody gives.
+    let with = |module: Vec<u8>, of: &Resumable| {
+        let mut snapshot = world.instance().snapshot();
+        snapshot.module = of.hash();
+        let others = Vec::new();
+        Checkpoint {
+            snapshot,
+            module,
+            others,
+        }
+        .encode()
+    };
+    let other = reader(10);
+    let mixed = with(world.module.bytes().to_vec(), &other);
+    assert_eq!(agents.admit(AGENT, mixed), Err(Unfit::Damaged));
+    let stranger = module(
+        r#"(module (import "env" "f" (func $f)) (memory (export "memory") 1) (func (export "_start") (call $f)))"#,
+    );
+    let unsuitable = with(stranger.bytes().to_vec(), &stranger);
+    assert_eq!(agents.admit(AGENT, unsuitable), Err(Unfit::Unsuitable));
+    assert!(agents.is_empty());
+
+    let mut full = Agents::new(platform, devices(), |sizes| {
+        sizes.iter().sum::<usize>() < 99 << 10
+    });
+    assert_eq!(full.admit(AGENT, good.clone()), Err(Unfit::NoRoom));
+    assert_eq!(full.room_bytes(), 0);
+    for n in 0..AGENTS_MAX {
+        agents
+            .admit(AgentId([n as u8; 16]), good.clone())
+            .expect("there is room");
+    }
+    assert_eq!(agents.room_bytes(), 0);
+    let one_more = agents.admit(AGENT, good);
+    assert_eq!(one_more, Err(Unfit::NoRoom));
 }
