@@ -74,6 +74,19 @@ impl Board {
 /// # Errors
 /// The compiler is missing and cannot be installed here, or the image does not build.
 pub(super) fn build(workspace: &Workspace, board: Board, image: &str) -> Result<PathBuf> {
+    build_with(workspace, board, image, None)
+}
+
+/// The same, with a sensor that repeats these readings, if the image has one.
+///
+/// # Errors
+/// As for [`build`].
+pub(super) fn build_with(
+    workspace: &Workspace,
+    board: Board,
+    image: &str,
+    readings: Option<&Path>,
+) -> Result<PathBuf> {
     let output = workspace.output().join("firmware");
     let target = board.target();
     let mut cargo = toolchain::bare_cargo(workspace, target)?;
@@ -86,8 +99,18 @@ pub(super) fn build(workspace: &Workspace, board: Board, image: &str) -> Result<
         // By its package, so that it has the features that it asks for, and no others.
         .args(["--package", &format!("mielin-firmware-{image}")])
         .args(["--target", target, "--bin", image]);
+    if let Some(readings) = readings {
+        cargo.env("MIELIN_READINGS", readings);
+    }
     run(&mut cargo)?;
-    Ok(output.join(target).join("release").join(image))
+    let built = output.join(target).join("release").join(image);
+    if readings.is_none() {
+        return Ok(built);
+    }
+    // The next build has others.
+    let copy = output.join(target).join(format!("{image}-with-readings"));
+    std::fs::copy(&built, &copy).with_context(|| built.display().to_string())?;
+    Ok(copy)
 }
 
 /// A warning is an error. Panics say where they come from: from the same place, in the same number of bytes, wherever the checkout and cargo's folder are.

@@ -1,7 +1,9 @@
 //! The other end of a board's line, and what is tried on that line.
 //!
 //! - [`host`]: a host on a Unix socket, by the cores that a relay has, too.
+//! - [`agents`]: agents that go to the board and come back.
 
+mod agents;
 mod host;
 
 use std::fs;
@@ -25,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What is tried on one board.
 pub(super) struct Trial {
     board: Board,
-    image: PathBuf,
+    link: PathBuf,
+    node: PathBuf,
     /// Where sockets and pages are.
     folder: PathBuf,
 }
@@ -38,16 +41,19 @@ struct Leaf {
 }
 
 impl Trial {
-    /// Builds the image.
+    /// Builds the images.
     ///
     /// # Errors
     /// It does not build.
     pub(super) fn build(workspace: &Workspace, board: Board) -> Result<Self> {
         let folder = workspace.output().join("firmware/leaf").join(board.name());
         fs::create_dir_all(&folder)?;
+        let readings = folder.join("readings.csv");
+        fs::write(&readings, agents::readings())?;
         Ok(Self {
             board,
-            image: boards::build(workspace, board, "link")?,
+            link: boards::build(workspace, board, "link")?,
+            node: boards::build_with(workspace, board, "node", Some(&readings))?,
             folder,
         })
     }
@@ -60,12 +66,14 @@ impl Trial {
         eprintln!("firmware: the line of {}", self.board.name());
         self.messages().context("messages and garbage")?;
         self.wrong_key().context("a wrong key")?;
-        self.no_page().context("no page")
+        self.no_page().context("no page")?;
+        let mut leaf = self.start(&self.node, "agents", |page| Some(page.encode().to_vec()))?;
+        agents::run(&mut leaf).context("agents")
     }
 
     /// It connects and says back what it is told, and garbage on the line does no harm.
     fn messages(&self) -> Result<()> {
-        let mut leaf = self.start("messages", |page| Some(page.encode().to_vec()))?;
+        let mut leaf = self.start(&self.link, "messages", |page| Some(page.encode().to_vec()))?;
         leaf.sees("link: connected")?;
         leaf.echoes(&[0, 1, 17, 200, MESSAGE_BYTES_MAX])?;
         leaf.host.write_garbage(8 << 10)?;
@@ -76,7 +84,7 @@ impl Trial {
 
     /// A leaf whose secret is not the host's is not connected, says so, and does nothing else.
     fn wrong_key(&self) -> Result<()> {
-        let mut leaf = self.start("wrong-key", |page| {
+        let mut leaf = self.start(&self.link, "wrong-key", |page| {
             let mut admission = page.admission().clone();
             admission.secret[0] ^= 1;
             let wrong = Page::new(page.name(), page.key().clone(), admission, *page.seed());
@@ -89,9 +97,9 @@ impl Trial {
 
     /// A board without a page, or with a damaged one, says so and sleeps.
     fn no_page(&self) -> Result<()> {
-        let mut leaf = self.start("no-page", |_| None)?;
+        let mut leaf = self.start(&self.link, "no-page", |_| None)?;
         leaf.sees("cannot be used: there is none; asleep until a reset")?;
-        let mut leaf = self.start("damaged-page", |page| {
+        let mut leaf = self.start(&self.link, "damaged-page", |page| {
             let mut bytes = page.encode().to_vec();
             bytes[100] ^= 1;
             Some(bytes)
@@ -100,7 +108,12 @@ impl Trial {
     }
 
     /// Starts the board with the page that is made of the right one.
-    fn start(&self, name: &str, make: impl FnOnce(&Page) -> Option<Vec<u8>>) -> Result<Leaf> {
+    fn start(
+        &self,
+        image: &Path,
+        name: &str,
+        make: impl FnOnce(&Page) -> Option<Vec<u8>>,
+    ) -> Result<Leaf> {
         let socket = self.folder.join(format!("{name}.line"));
         let mut host = Host::listen(&socket)?;
         let key = SecretKey::from_bytes(host::secret(name, "key"));
@@ -112,7 +125,7 @@ impl Trial {
             fs::write(&file, bytes)?;
         }
         let page: Option<&Path> = bytes.as_ref().map(|_| file.as_path());
-        let mut command = boards::leaf_command(self.board, &self.image, &socket, page)?;
+        let mut command = boards::leaf_command(self.board, image, &socket, page)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut machine = Running::start(&mut command)?;
         let console = machine.lines()?;
@@ -131,14 +144,16 @@ impl Leaf {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             self.host.turn()?;
-            for line in self.console.try_iter() {
-                println!("{line}");
-                if line.contains(text) {
-                    return Ok(());
-                }
+            if self.lines().any(|line| line.contains(text)) {
+                return Ok(());
             }
         }
         bail!("the console does not say {text:?} in {PATIENCE:?}")
+    }
+
+    /// What the console has said, which is shown.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.console.try_iter().inspect(|line| println!("{line}"))
     }
 
     /// Sends messages of these sizes, and waits until all have come back, in order.

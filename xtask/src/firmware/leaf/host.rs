@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mielin_mesh_core::handover::HostEnd;
 use mielin_mesh_core::leaf::{
     Admission, FRAME_BYTES_MAX, FrameDecoder, HostEventKind, LeafHost, LeafNumber,
     PACKET_BYTES_MAX, SecretKey, frame,
 };
+use mielin_mesh_core::limits::LEAF_HOST_QUEUE_MAX;
 
 /// The one leaf.
 const NUMBER: LeafNumber = LeafNumber(1);
@@ -26,6 +28,8 @@ pub(super) struct Host {
     admission: Admission,
     began: Instant,
     connections: usize,
+    /// What is said of agents, if the leaf knows any.
+    end: Option<HostEnd>,
 }
 
 /// 32 bytes that differ for each name and use, as nothing is secret between a trial and its emulator.
@@ -56,6 +60,7 @@ impl Host {
             admission,
             began: Instant::now(),
             connections: 0,
+            end: None,
         })
     }
 
@@ -101,18 +106,40 @@ impl Host {
                 let _ = self.core.handle_packet(now, (), packet);
             }
         }
+        while let Some(event) = self.core.poll_event() {
+            match event.kind {
+                HostEventKind::Connected { .. } => self.connections += 1,
+                HostEventKind::Restarted { .. } => {
+                    if let Some(end) = &mut self.end {
+                        end.restarted();
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(end) = &mut self.end {
+            // As many as the events of one message are handled before the next.
+            if let Some(message) = self.core.take(NUMBER) {
+                end.handle_message(&message)?;
+            }
+            while self.core.unacknowledged(NUMBER) < LEAF_HOST_QUEUE_MAX
+                && let Some(message) = end.poll_message(0)
+            {
+                self.core.send(NUMBER, &message)?;
+            }
+        }
         self.core.handle_timeout(now);
         let mut packet = [0; PACKET_BYTES_MAX];
         let mut framed = [0; FRAME_BYTES_MAX];
         while let Some(((), packet)) = self.core.poll_transmit(now, &mut packet) {
             line.write_all(frame(packet, &mut framed))?;
         }
-        while let Some(event) = self.core.poll_event() {
-            if let HostEventKind::Connected { .. } = event.kind {
-                self.connections += 1;
-            }
-        }
         Ok(())
+    }
+
+    /// From here on messages are those of agents.
+    pub(super) fn agents(&mut self) -> &mut HostEnd {
+        self.end.get_or_insert_default()
     }
 
     /// How often the leaf has connected.
