@@ -187,12 +187,9 @@ mod tests {
             let mut battery = BatteryModel::new(BatteryTraits { capacity, ..TRAITS });
             let mut charging = false;
             for (awake, asleep, bytes) in spent {
-                match battery.spend(awake, asleep, bytes) {
-                    Some(change) => {
-                        prop_assert_eq!(change == ModelChange::ChargerOn, !charging);
-                        charging = !charging;
-                    }
-                    None => {}
+                if let Some(change) = battery.spend(awake, asleep, bytes) {
+                    prop_assert_eq!(change == ModelChange::ChargerOn, !charging);
+                    charging = !charging;
                 }
                 prop_assert!(battery.status().percent <= 100);
                 prop_assert_eq!(battery.status().charge == Charge::Charging, charging);

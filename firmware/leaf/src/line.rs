@@ -98,12 +98,7 @@ impl Line {
     /// Does what time demands. `quiet` says that nobody needs the line, so that the leaf may sleep.
     pub fn handle_time(&mut self, now: Instant, quiet: bool) {
         match self.doze {
-            Doze::Awake if quiet && self.may_doze(now) => {
-                // Without a connection there is nobody to tell, and nothing is due but a hello.
-                if self.link.0.doze(now, DOZE_MAX).is_ok() {
-                    self.doze = Doze::Telling(now + DOZE_MAX);
-                }
-            }
+            Doze::Awake if quiet && self.may_doze(now) => self.begin_doze(now),
             Doze::Telling(until) | Doze::Asleep(until) if !quiet || until <= now => self.wake(now),
             _ => {}
         }
@@ -113,6 +108,13 @@ impl Line {
 
     fn may_doze(&self, now: Instant) -> bool {
         now.since(self.spoke_at) >= QUIET_BEFORE_DOZE && self.link.0.unacknowledged() == 0
+    }
+
+    fn begin_doze(&mut self, now: Instant) {
+        // Without a connection there is nobody to tell, and nothing is due but a hello.
+        if self.link.0.doze(now, DOZE_MAX).is_ok() {
+            self.doze = Doze::Telling(now + DOZE_MAX);
+        }
     }
 
     fn wake(&mut self, now: Instant) {
