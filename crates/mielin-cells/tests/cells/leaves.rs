@@ -1,22 +1,27 @@
 //! Agents on leaves, which are here in software and hold on to a node over UDP.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, CellsError, EXIT_LOST, MoveOptions};
-use mielin_mesh::{LeafConfig, LeafPresence};
+use mielin_mesh::{LeafConfig, LeafPresence, LineSource};
 use mielin_mesh_core::leaf::Admission;
 use mielin_mesh_core::{AgentId, Name};
 
 use crate::nodes::{Node, PATIENCE, mesh, shut_down, within};
 use crate::programs;
-use crate::soft_leaf::SoftLeaf;
+use crate::soft_leaf::{SERIES, SoftLeaf};
 
-fn udp() -> LeafConfig {
+/// The serial line of the one leaf.
+fn line(node: &Node) -> PathBuf {
+    node.directory.path().join("line")
+}
+
+fn on_line(node: &Node) -> LeafConfig {
     LeafConfig {
-        udp: Some("127.0.0.1:0".parse().unwrap()),
-        lines: Vec::new(),
+        udp: None,
+        lines: vec![LineSource::Socket(line(node))],
     }
 }
 
@@ -40,10 +45,14 @@ async fn until(what: impl Fn() -> bool) {
 /// A mesh whose first node hosts a leaf that is there.
 async fn with_leaf(nodes: usize) -> (Vec<Node>, Admission, SoftLeaf) {
     let nodes = mesh(nodes, |_, _| {}).await;
-    nodes[0].cells.host_leaves(udp()).await.unwrap();
+    nodes[0]
+        .cells
+        .host_leaves(on_line(&nodes[0]))
+        .await
+        .unwrap();
     let links = nodes[0].cells.leaf_links().unwrap();
     let admission = links.admit(Name::new("meter").unwrap()).unwrap();
-    let leaf = SoftLeaf::start(&admission, 7, links.udp_address().unwrap());
+    let leaf = SoftLeaf::start(&admission, 7, &line(&nodes[0]));
     is_ready(&nodes[0]).await;
     (nodes, admission, leaf)
 }
@@ -68,7 +77,8 @@ async fn to_leaf(node: &Node, agent: AgentId, leaf: &SoftLeaf) {
 }
 
 /// Kills the node with its leaf links as far as its disk and its leaves can tell, and starts it again.
-async fn killed_and_restarted(node: Node, config: LeafConfig) -> Node {
+async fn killed_and_restarted(node: Node) -> Node {
+    let config = on_line(&node);
     let aside = node.directory.path().join("aside");
     copy(&node.directory.path().join("cells"), &aside);
     node.cells.shutdown().await;
@@ -108,7 +118,7 @@ async fn an_agent_goes_to_a_leaf_and_back_in_mid_loop() {
     nodes[0].lines(agent, 2).await;
     for round in 1..=3 {
         to_leaf(&nodes[0], agent, &leaf).await;
-        until(|| leaf.with(|leaf| leaf.arrivals == round)).await;
+        until(|| leaf.arrivals() == round).await;
         let summary = nodes[0].cells.residents();
         assert_eq!(summary[0].node, leaf.id);
         assert_eq!(nodes[0].cells.leaves()[0].agents, [agent]);
@@ -120,7 +130,7 @@ async fn an_agent_goes_to_a_leaf_and_back_in_mid_loop() {
             .cells
             .migrate(agent, target.id(), MoveOptions::default(), None);
         within(back).await.unwrap();
-        until(|| leaf.with(|leaf| leaf.running.is_empty())).await;
+        until(|| leaf.with(|leaf| leaf.guests.is_empty())).await;
         let lines = target.stdout(agent).await.lines().count();
         target.lines(agent, lines + 2).await;
         if target.id() != nodes[0].id() {
@@ -157,7 +167,7 @@ async fn messages_reach_an_agent_on_a_leaf_and_come_from_it() {
     let error = nodes[0].cells.hibernate(agent).await.unwrap_err();
     assert!(matches!(error, CellsError::OnLeaf { .. }), "{error}");
     within(nodes[1].cells.terminate(agent)).await.unwrap();
-    assert_eq!(leaf.with(|leaf| leaf.arrivals), 1);
+    assert_eq!(leaf.arrivals(), 1);
     shut_down(nodes).await;
 }
 
@@ -166,16 +176,19 @@ async fn a_leaf_that_flees_hands_its_agents_over_and_gets_them_back() {
     let (nodes, _, leaf) = with_leaf(1).await;
     let agent = nodes[0].spawn(&programs::echo(), "echo").await;
     to_leaf(&nodes[0], agent, &leaf).await;
-    leaf.with(|leaf| leaf.flee = true);
-    until(|| leaf.with(|leaf| leaf.running.is_empty())).await;
+    leaf.with(|leaf| leaf.drain = 85);
+    until(|| leaf.with(|leaf| leaf.guests.is_empty())).await;
     assert_eq!(ask(&nodes[0], agent, "at the host").await, "at the host");
     let moved = nodes[0]
         .cells
         .migrate(agent, leaf.id, MoveOptions::default(), None);
     let error = within(moved).await.unwrap_err();
     assert!(matches!(error, CellsError::LeafNotReady { .. }), "{error}");
-    leaf.with(|leaf| leaf.flee = false);
-    until(|| leaf.with(|leaf| leaf.arrivals == 2)).await;
+    // The charger comes at 10 %.
+    leaf.with(|leaf| leaf.drain = 6);
+    until(|| leaf.with(|leaf| leaf.drain == 0)).await;
+    leaf.with(|leaf| leaf.charge = 70);
+    until(|| leaf.arrivals() == 2).await;
     assert_eq!(ask(&nodes[0], agent, "at the leaf").await, "at the leaf");
     shut_down(nodes).await;
 }
@@ -185,9 +198,9 @@ async fn a_leaf_that_starts_anew_has_lost_its_agents() {
     let (nodes, admission, leaf) = with_leaf(1).await;
     let agent = nodes[0].spawn(&programs::echo(), "echo").await;
     to_leaf(&nodes[0], agent, &leaf).await;
+    until(|| leaf.arrivals() == 1).await;
     drop(leaf);
-    let address = nodes[0].cells.leaf_links().unwrap().udp_address().unwrap();
-    let _leaf = SoftLeaf::start(&admission, 7, address);
+    let _leaf = SoftLeaf::start(&admission, 7, &line(&nodes[0]));
     let end = within(nodes[0].cells.wait(agent)).await.unwrap();
     assert_eq!(end.exit_code, EXIT_LOST);
     shut_down(nodes).await;
@@ -201,20 +214,66 @@ async fn a_host_that_is_killed_finds_its_agents_on_leaves_again() {
     to_leaf(&nodes[0], agent, &leaf).await;
     assert_eq!(ask(&nodes[1], agent, "before").await, "before");
     let other = nodes.pop().unwrap();
-    let address = nodes[0].cells.leaf_links().unwrap().udp_address();
-    let again = LeafConfig {
-        udp: address,
-        lines: Vec::new(),
-    };
-    let host = killed_and_restarted(nodes.pop().unwrap(), again).await;
+    let host = killed_and_restarted(nodes.pop().unwrap()).await;
     is_ready(&host).await;
     assert_eq!(ask(&other, agent, "after").await, "after");
-    assert_eq!(leaf.with(|leaf| leaf.arrivals), 1);
+    assert_eq!(leaf.arrivals(), 1);
     let back = host
         .cells
         .migrate(agent, host.id(), MoveOptions::default(), None);
     within(back).await.unwrap();
     assert_eq!(ask(&other, agent, "home").await, "home");
-    assert!(leaf.with(|leaf| leaf.running.is_empty()));
+    until(|| leaf.with(|leaf| leaf.guests.is_empty())).await;
     shut_down(vec![other, host]).await;
+}
+
+/// The figures that the sample agent `sensor` answers with.
+async fn figures(node: &Node, agent: AgentId) -> [u64; 8] {
+    let answer = within(node.cells.request(agent, Bytes::new(), PATIENCE)).await;
+    let answer = answer.unwrap();
+    let (words, rest) = answer.as_chunks::<8>();
+    assert!(rest.is_empty());
+    let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    words.try_into().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sensor_is_read_on_its_leaf_and_from_the_host_without_a_gap() {
+    let (nodes, _, leaf) = with_leaf(1).await;
+    let module = include_bytes!("../../../../agents/prebuilt/sensor.wasm");
+    let grants = ["sensor:0", "actuator:0"];
+    let agent = nodes[0].spawn_granted(module, "sensor", &grants).await;
+    let mut counts = vec![0];
+    for round in 1..=2 {
+        to_leaf(&nodes[0], agent, &leaf).await;
+        until(|| leaf.arrivals() == round).await;
+        counts.push(more(&nodes[0], agent, counts[counts.len() - 1]).await);
+        let back = nodes[0]
+            .cells
+            .migrate(agent, nodes[0].id(), MoveOptions::default(), None);
+        within(back).await.unwrap();
+        counts.push(more(&nodes[0], agent, counts[counts.len() - 1]).await);
+    }
+    let [last, count, lost, doubled, sum, ..] = figures(&nodes[0], agent).await;
+    let first = last + 1 - count;
+    // Those before the first were never there for it: the sensor was switched on when it came.
+    assert_eq!((lost, doubled), (first - 1, 0));
+    let value = |number: u64| SERIES[(number as usize - 1) % SERIES.len()];
+    let expected: i64 = (first..=last).map(|number| i64::from(value(number))).sum();
+    assert_eq!(sum.cast_signed(), expected);
+    let handovers = nodes[0].cells.leaves().remove(0).handovers;
+    let ways: Vec<bool> = handovers.iter().map(|one| one.to_leaf).collect();
+    assert_eq!(ways, [true, false, true, false]);
+    shut_down(nodes).await;
+}
+
+/// Waits until the agent has read ten more than `before`.
+async fn more(node: &Node, agent: AgentId, before: u64) -> u64 {
+    loop {
+        let [_, count, _, doubled, ..] = figures(node, agent).await;
+        assert_eq!(doubled, 0);
+        if count >= before + 10 {
+            return count;
+        }
+    }
 }

@@ -1,74 +1,74 @@
-//! A leaf in software: the link and the hand-over as on a microcontroller, and wasmi.
+//! A leaf in software: all that a microcontroller runs but its drivers, on a Unix socket for a serial line.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mielin_mesh_core::delivery::MessageKind as Kind;
-use mielin_mesh_core::handover::{
-    LeafEnd, LeafEndEvent, PostResult, Profile, Reading, Reason, Status,
-};
-use mielin_mesh_core::leaf::{Admission, Leaf, LeafEvent, PACKET_BYTES_MAX, SecretKey};
+use mielin_leaf::{BatteryTraits, Devices, Line, LineEvent, Node, Parts, Recording};
+use mielin_mesh_core::leaf::{Admission, FRAME_BYTES_MAX, Leaf, SecretKey};
 use mielin_mesh_core::{AgentId, Instant, Name, NodeId};
-use mielin_safepoint::{Resumable, SnapshotLimits};
-use mielin_wasm::{
-    Address, Capability, Checkpoint, EngineKind, HostState, Instance, Level, Limits, LogError,
-    LogStream, MessageKind, Outcome, Receive, Received, SendError, Sensed, Services, StopHandle,
-    engine,
-};
-use tokio::net::UdpSocket;
+use mielin_wasm::{Hosted, StopHandle};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-/// Room for one agent.
-const ROOM_BYTES: u32 = 400_000;
+/// What sensor 0 measures, again and again.
+pub(crate) const SERIES: [i32; 4] = [20_500, 21_000, 20_750, 19_000];
+const PERIOD: Duration = Duration::from_millis(10);
 
 /// What a test does to it and sees of it.
 #[derive(Default)]
 pub(crate) struct Controls {
-    /// Offer all agents to the host, and take none.
-    pub(crate) flee: bool,
-    /// Nothing goes out and nothing comes in.
-    pub(crate) cut: bool,
-    /// Readings of sensor 0, by number from 1.
-    pub(crate) readings: Vec<i64>,
-    /// Agents that run here.
-    pub(crate) running: Vec<AgentId>,
-    /// How often an agent began to run here.
-    pub(crate) arrivals: u32,
+    /// The battery loses this much of it, in percent.
+    pub(crate) drain: u64,
+    /// The charger gives this much.
+    pub(crate) charge: u64,
+    /// The agents that are here, running or not.
+    pub(crate) guests: Vec<AgentId>,
+    /// What it said on its console.
+    pub(crate) console: Vec<String>,
 }
 
 pub(crate) struct SoftLeaf {
-    pub(crate) controls: Arc<Mutex<Controls>>,
+    controls: Arc<Mutex<Controls>>,
     tasks: [JoinHandle<()>; 2],
     pub(crate) id: NodeId,
 }
 
 impl SoftLeaf {
-    /// One that has this admission and key, and starts now.
-    pub(crate) fn start(admission: &Admission, key: u8, host: SocketAddr) -> SoftLeaf {
+    /// One that has this admission and key, listens at `path`, and starts now.
+    pub(crate) fn start(admission: &Admission, key: u8, path: &Path) -> SoftLeaf {
         let key = SecretKey::from_bytes([key; 32]);
         let id = key.public().node_id();
         let controls = Arc::new(Mutex::new(Controls::default()));
-        let link = Leaf::new(key, admission.clone(), rand::random());
-        let profile = Profile {
+        let sensor = Recording::new(&SERIES, PERIOD, Instant::START, 0);
+        let parts = Parts {
             name: Name::new("soft").unwrap(),
-            sensors: 1,
-            actuators: 0,
-            status: status(false),
+            boot: rand::random(),
+            platform: &Hosted,
+            devices: Devices::new(vec![sensor], 1),
+            battery: BatteryTraits {
+                capacity: 100,
+                awake_ms: 1,
+                asleep_ms: 0,
+                line_byte: 0,
+                charger_ms: 1,
+                charger_at_percent: 10,
+                full_percent: 90,
+            },
+            room: |_| true,
         };
         let body = Body {
-            link,
-            end: LeafEnd::new(rand::random(), profile).unwrap(),
-            guests: HashMap::new(),
+            node: Node::new(parts).unwrap(),
+            line: Line::new(Leaf::new(key, admission.clone(), rand::random())),
             unsent: None,
             controls: Arc::clone(&controls),
-            wanted: 0,
-            turn: Arc::default(),
+            turn: Turn::default(),
+            started: std::time::Instant::now(),
         };
         let tasks = [
             tokio::spawn(end_turns(Arc::clone(&body.turn))),
-            tokio::spawn(body.run(host)),
+            tokio::spawn(body.run(path.to_owned())),
         ];
         SoftLeaf {
             controls,
@@ -80,6 +80,14 @@ impl SoftLeaf {
     pub(crate) fn with<R>(&self, action: impl FnOnce(&mut Controls) -> R) -> R {
         action(&mut self.controls.lock().unwrap())
     }
+
+    /// How often it has let an agent run.
+    pub(crate) fn arrivals(&self) -> usize {
+        self.with(|leaf| {
+            let lines = leaf.console.iter();
+            lines.filter(|line| line.contains(" runs")).count()
+        })
+    }
 }
 
 /// Its power is cut: all that it has is gone.
@@ -89,7 +97,7 @@ impl Drop for SoftLeaf {
     }
 }
 
-/// The one that runs now, so that its slice ends.
+/// The agent that runs now, so that its slice ends.
 type Turn = Arc<Mutex<Option<StopHandle>>>;
 
 async fn end_turns(turn: Turn) {
@@ -102,342 +110,101 @@ async fn end_turns(turn: Turn) {
     }
 }
 
-fn status(flees: bool) -> Status {
-    Status {
-        ready: !flees,
-        room_bytes: ROOM_BYTES,
-        ..Status::default()
-    }
-}
-
 struct Body {
-    link: Leaf,
-    end: LeafEnd,
-    guests: HashMap<AgentId, Guest>,
+    node: Node,
+    line: Line,
     unsent: Option<Vec<u8>>,
     controls: Arc<Mutex<Controls>>,
-    /// Readings up to this number were given to the host.
-    wanted: u64,
     turn: Turn,
-}
-
-struct Guest {
-    instance: Box<dyn Instance>,
-    desk: Arc<Desk>,
-    runs: bool,
-    /// The host wants it.
-    called: bool,
-    /// The agent has been offered.
-    leaving: bool,
-    ended: bool,
-}
-
-/// What an agent reaches by its calls.
-#[derive(Default)]
-struct Desk {
-    papers: Mutex<Papers>,
-    controls: Arc<Mutex<Controls>>,
-}
-
-#[derive(Default)]
-struct Papers {
-    mail: Option<(Received, u32)>,
-    /// It has looked, and there was nothing.
-    looks: bool,
-    asked: bool,
-    taken: u64,
-    post: Option<(AgentId, Kind, Vec<u8>)>,
-    posted: bool,
-    answer: Option<PostResult>,
-    log: Vec<(u8, Vec<u8>)>,
-}
-
-impl Services for Desk {
-    fn write_log(&self, stream: LogStream, bytes: &[u8]) -> Result<usize, LogError> {
-        let stream = u8::from(stream == LogStream::Stderr);
-        let mut papers = self.papers.lock().unwrap();
-        for piece in bytes.chunks(256) {
-            papers.log.push((stream, piece.to_vec()));
-        }
-        Ok(bytes.len())
-    }
-
-    fn log(&self, _: Level, message: &str) {
-        self.papers
-            .lock()
-            .unwrap()
-            .log
-            .push((4, message.as_bytes().to_vec()));
-    }
-
-    fn send(&self, to: Address, kind: MessageKind, payload: &[u8]) -> Result<u64, SendError> {
-        let mut papers = self.papers.lock().unwrap();
-        match papers.answer.take() {
-            Some(PostResult::Sent { sequence }) => return Ok(sequence),
-            Some(PostResult::Full) => return Err(SendError::Full),
-            Some(PostResult::TooLarge) => return Err(SendError::TooLarge { limit: 0 }),
-            Some(PostResult::Unknown) => return Err(SendError::Unknown),
-            Some(PostResult::Closed | PostResult::InDoubt) => return Err(SendError::Closed),
-            None => {}
-        }
-        if papers.post.is_none() && !papers.posted {
-            let kind = match kind {
-                MessageKind::Message => Kind::Send,
-                MessageKind::Reply { to } => Kind::Reply { to_sequence: to },
-            };
-            papers.post = Some((AgentId(to.0), kind, payload.to_vec()));
-        }
-        Err(SendError::Full)
-    }
-
-    fn receive(&self, max_len: usize) -> Receive {
-        let mut papers = self.papers.lock().unwrap();
-        match papers.mail.take() {
-            Some((mail, length)) if length as usize > max_len => {
-                papers.mail = Some((mail, length));
-                Receive::TooLarge {
-                    len: length as usize,
-                }
-            }
-            Some((mail, _)) => {
-                papers.taken += 1;
-                papers.asked = false;
-                Receive::Message(mail)
-            }
-            None => {
-                papers.looks = true;
-                Receive::Empty
-            }
-        }
-    }
-
-    fn sense(&self, sensor: u8, after: u64) -> Sensed {
-        if sensor != 0 {
-            return Sensed::Absent;
-        }
-        let controls = self.controls.lock().unwrap();
-        match controls.readings.get(after as usize) {
-            Some(value) => Sensed::Reading(mielin_wasm::Reading {
-                number: after + 1,
-                time_ns: 0,
-                value: *value,
-            }),
-            None => Sensed::NotYet,
-        }
-    }
-
-    fn denied(&self, _: &Capability, _: &'static str) {}
+    started: std::time::Instant,
 }
 
 impl Body {
-    async fn run(mut self, host: SocketAddr) {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let started = std::time::Instant::now();
-        let now = || Instant::from_start(started.elapsed());
+    async fn run(mut self, path: PathBuf) {
+        // Another may have listened there before.
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
         loop {
-            let mut datagram = [0; PACKET_BYTES_MAX];
-            let received =
-                tokio::time::timeout(Duration::from_millis(2), socket.recv(&mut datagram));
-            let mut received = received.await.ok().and_then(Result::ok);
-            let cut = self.controls.lock().unwrap().cut;
-            while let Some(len) = received {
-                if !cut {
-                    let _ = self.link.handle_packet(now(), &datagram[..len]);
-                }
-                received = socket.try_recv(&mut datagram).ok();
-            }
-            self.link.handle_timeout(now());
-            while let Some(event) = self.link.poll_event() {
-                if let LeafEvent::Restarted { .. } = event {
-                    self.end.restarted();
-                }
-            }
-            while let Some(message) = self.link.take() {
-                // What was said before the welcome is dropped, as it must be.
-                let _ = self.end.handle_message(&message);
-                while let Some(event) = self.end.poll_event() {
-                    self.happened(event);
-                }
-            }
-            tokio::task::block_in_place(|| self.turn());
-            self.say();
-            let mut buffer = [0; PACKET_BYTES_MAX];
-            while let Some(packet) = self.link.poll_transmit(now(), &mut buffer) {
-                if !cut {
-                    let _ = socket.send_to(packet, host).await;
-                }
-            }
+            let (stream, _) = listener.accept().await.unwrap();
+            self.serve(stream).await;
         }
     }
 
-    fn happened(&mut self, event: LeafEndEvent) {
-        match event {
-            LeafEndEvent::Arrived { agent, bytes, .. } => match self.made(agent, &bytes) {
-                Some(guest) => {
-                    self.guests.insert(agent, guest);
-                    self.end.accept(agent).unwrap();
+    fn now(&self) -> Instant {
+        Instant::from_start(self.started.elapsed())
+    }
+
+    /// Until the host closes the line.
+    async fn serve(&mut self, stream: UnixStream) {
+        let (mut read, mut write) = stream.into_split();
+        let mut bytes = [0; 4096];
+        loop {
+            let waited = tokio::time::timeout(Duration::from_millis(1), read.read(&mut bytes));
+            match waited.await {
+                Ok(Ok(0) | Err(_)) => return,
+                Ok(Ok(len)) => {
+                    for byte in &bytes[..len] {
+                        self.line.receive(self.now(), *byte);
+                    }
                 }
-                None => self.end.refuse(agent, Reason::Unsuitable).unwrap(),
-            },
-            LeafEndEvent::Run { agent, .. } => {
-                self.guests.get_mut(&agent).unwrap().runs = true;
-                self.controls.lock().unwrap().arrivals += 1;
+                Err(_) => {}
             }
-            LeafEndEvent::HandedOver { agent, .. } | LeafEndEvent::Cancelled { agent, .. } => {
-                self.guests.remove(&agent);
-            }
-            LeafEndEvent::Refused { agent, .. } => {
-                let guest = self.guests.get_mut(&agent).unwrap();
-                (guest.leaving, guest.called) = (false, false);
-            }
-            LeafEndEvent::Come { agent } => {
-                if let Some(guest) = self.guests.get_mut(&agent) {
-                    guest.called = true;
-                }
-            }
-            LeafEndEvent::Mail {
-                agent,
-                letter,
-                length,
-                payload,
-                ..
-            } => {
-                let Some(guest) = self.guests.get(&agent) else {
+            let now = self.now();
+            self.line.handle_time(now, false);
+            self.hear();
+            self.node.handle_time(now);
+            self.use_power(now);
+            tokio::task::block_in_place(|| self.give_turn());
+            self.say(now);
+            let mut frame = [0; FRAME_BYTES_MAX];
+            while let Some(frame) = self.line.poll_frame(now, &mut frame) {
+                if write.write_all(frame).await.is_err() {
                     return;
-                };
-                let received = Received {
-                    from: Address(letter.from.0),
-                    sequence: letter.sequence,
-                    kind: match letter.kind {
-                        Kind::Send | Kind::Request => MessageKind::Message,
-                        Kind::Reply { to_sequence } => MessageKind::Reply { to: to_sequence },
-                    },
-                    payload,
-                };
-                guest.desk.papers.lock().unwrap().mail = Some((received, length));
-            }
-            LeafEndEvent::Posted { agent, result, .. } => {
-                if let Some(guest) = self.guests.get(&agent) {
-                    let mut papers = guest.desk.papers.lock().unwrap();
-                    papers.answer = Some(result);
-                    papers.posted = false;
                 }
             }
-            _ => {}
         }
     }
 
-    fn made(&self, agent: AgentId, bytes: &[u8]) -> Option<Guest> {
-        let checkpoint = Checkpoint::decode(bytes, &SnapshotLimits::default()).ok()?;
-        let module = Resumable::from_rewritten(checkpoint.module).ok()?;
-        let prepared = engine(EngineKind::Wasmi)
-            .ok()?
-            .prepare(&module, None)
-            .ok()?;
-        let desk = Arc::new(Desk {
-            controls: Arc::clone(&self.controls),
-            ..Desk::default()
-        });
-        let state = HostState::new(Address(agent.0));
-        let services = Arc::clone(&desk) as Arc<dyn Services>;
-        let mut instance = prepared
-            .instantiate(state, services, &Limits::default())
-            .ok()?;
-        instance.load(&checkpoint.snapshot).ok()?;
-        Some(Guest {
-            instance,
-            desk,
-            runs: false,
-            called: false,
-            leaving: false,
-            ended: false,
-        })
-    }
-
-    fn offer(&mut self, agent: AgentId) {
-        let Some(guest) = self.guests.get_mut(&agent) else {
-            return;
-        };
-        let papers = guest.desk.papers.lock().unwrap();
-        if guest.leaving || papers.post.is_some() || papers.posted || papers.answer.is_some() {
-            return;
+    fn hear(&mut self) {
+        while let Some(event) = self.line.poll_event() {
+            if let LineEvent::Restarted { .. } = event {
+                self.unsent = None;
+                self.node.restarted();
+            }
         }
-        let taken = papers.taken;
-        drop(papers);
-        let bytes = guest.instance.snapshot().encode();
-        guest.leaving = self.end.offer(agent, bytes, taken).is_ok();
+        while let Some(message) = self.line.take() {
+            // What was said before the welcome is dropped, as it must be.
+            self.node.handle_message(&message);
+        }
     }
 
-    /// A slice for each agent, and what comes of it.
-    fn turn(&mut self) {
-        let flee = {
+    fn use_power(&mut self, now: Instant) {
+        let (drain, charge) = {
             let mut controls = self.controls.lock().unwrap();
-            let running = self.guests.iter().filter(|(_, guest)| guest.runs);
-            controls.running = running.map(|(agent, _)| *agent).collect();
-            controls.flee
+            controls.guests = self.node.guests().map(|(agent, _)| agent).collect();
+            let taken = (controls.drain, controls.charge);
+            (controls.drain, controls.charge) = (0, 0);
+            taken
         };
-        self.end.set_status(status(flee));
-        let agents: Vec<AgentId> = self.guests.keys().copied().collect();
-        for agent in agents {
-            let guest = self.guests.get_mut(&agent).unwrap();
-            if guest.runs && !guest.leaving && !guest.ended {
-                *self.turn.lock().unwrap() = Some(guest.instance.stop_handle());
-                guest.ended = matches!(
-                    guest.instance.run(),
-                    Outcome::Exited(_) | Outcome::Trapped(_)
-                );
-                *self.turn.lock().unwrap() = None;
-            }
-            let leaves = guest.runs && (flee || guest.ended || guest.called);
-            let mut papers = guest.desk.papers.lock().unwrap();
-            if papers.looks && !papers.asked && papers.mail.is_none() && !guest.leaving {
-                papers.asked = self.end.want(agent, papers.taken).is_ok();
-            }
-            papers.looks = false;
-            if let Some((to, kind, payload)) = papers.post.take() {
-                match self.end.post(agent, to, kind, &payload) {
-                    Ok(_) => papers.posted = true,
-                    Err(_) => papers.post = Some((to, kind, payload)),
-                }
-            }
-            while let Some((stream, bytes)) = papers.log.first() {
-                if self.end.log(agent, *stream, bytes).is_err() {
-                    break;
-                }
-                papers.log.remove(0);
-            }
-            let wrote_all = papers.log.is_empty();
-            drop(papers);
-            if leaves && wrote_all {
-                self.offer(agent);
-            }
-        }
-        if let Some(after) = self.end.wanted_readings(0) {
-            self.wanted = self.wanted.max(after);
-            let value = self
-                .controls
-                .lock()
-                .unwrap()
-                .readings
-                .get(after as usize)
-                .copied();
-            if let Some(value) = value {
-                let reading = Reading {
-                    number: after + 1,
-                    time_ns: 0,
-                    value,
-                };
-                let _ = self.end.reading(0, reading);
-            }
-        }
+        self.node.handle_battery(now, drain, charge, 0);
     }
 
-    fn say(&mut self) {
-        while let Some(message) = self.unsent.take().or_else(|| self.end.poll_message()) {
-            if self.link.send(&message).is_err() {
+    fn give_turn(&mut self) {
+        let turn = Arc::clone(&self.turn);
+        self.node.turn(|stop| *turn.lock().unwrap() = Some(stop));
+        *turn.lock().unwrap() = None;
+    }
+
+    fn say(&mut self, now: Instant) {
+        while let Some(message) = self.unsent.take().or_else(|| self.node.poll_message()) {
+            if self.line.send(now, &message).is_err() {
                 self.unsent = Some(message);
-                return;
+                break;
             }
+        }
+        while let Some(report) = self.node.poll_report() {
+            let mut controls = self.controls.lock().unwrap();
+            controls.console.push(report.to_string());
         }
     }
 }
