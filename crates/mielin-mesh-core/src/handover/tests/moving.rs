@@ -260,6 +260,23 @@ fn nobody_runs_what_was_not_let_go() {
 }
 
 #[test]
+fn nobody_has_what_has_not_gone_out() {
+    let mut pair = Pair::greeted();
+    let (agent, epoch) = (A, Epoch(5));
+    let have = LeafMessage::Transfer(Transfer::Have { agent, epoch }).encode(&[]);
+    pair.host.offer(A, epoch, checkpoint(476)).unwrap();
+    let unexpected = Err(MessageError::Unexpected);
+    // The offer, and a piece and another.
+    for _ in 0..3 {
+        assert_eq!(pair.host.handle_message(&have), unexpected);
+        pair.host.poll_message(REAL_NS).unwrap();
+    }
+    pair.host.handle_message(&have).unwrap();
+    assert_eq!(pair.host.handle_message(&have), unexpected);
+    assert_eq!(pair.host_events(), [HostEndEvent::Held { agent, epoch }]);
+}
+
+#[test]
 fn pieces_that_do_not_fit_refuse_the_agent() {
     let check = |offset, len| {
         let mut pair = Pair::with_guest(B);
