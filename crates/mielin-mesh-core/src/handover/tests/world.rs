@@ -262,9 +262,11 @@ impl World {
         for _ in 0..100 {
             self.live(will, Faults::Never, 100);
             if self.is_at_rest() {
-                // What is at rest stays so.
+                // What is still on its way changes nothing, or comes to rest as well.
                 self.live(will, Faults::Never, 100);
-                break;
+                if self.is_at_rest() {
+                    break;
+                }
             }
         }
         for agent in &self.agents {
@@ -289,11 +291,16 @@ impl World {
             visitor.is_some_and(|visitor| !visitor.held && !visitor.frozen)
         };
         let is_settled = |agent: &AgentId| match self.records[agent].1 {
-            Record::Here(state) => self.will == Will::Rest || state.visits > 0,
+            Record::Here(state) => {
+                let is_done = self.will == Will::Rest || state.visits > 0;
+                is_done && !self.leaf.visitors.contains_key(agent)
+            }
             Record::Away(_) => self.will == Will::Rest && is_there(agent),
             Record::Giving(..) | Record::Taken(..) => false,
         };
-        self.leaf.end.is_welcomed() && self.agents.iter().all(is_settled)
+        // Who does not know that the other has started anew finds out.
+        let both_know = self.leaf.end.is_welcomed() && self.host.end.is_greeted();
+        both_know && self.agents.iter().all(is_settled)
     }
 
     pub(super) fn all_are_back(&self) -> bool {
