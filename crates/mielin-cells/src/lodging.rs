@@ -370,7 +370,13 @@ impl Lodgings {
                     taken,
                     ..
                 } => match self.stay(&agent) {
-                    Some(_) => self.stays_away(agent, epoch, Some(taken)).await,
+                    Some(stay) => {
+                        self.stays_away(agent, epoch, Some(taken)).await;
+                        let known = self.with(leaf, |end| stay.restore_into(&mut end.core));
+                        if let Some(Err(error)) = known {
+                            tracing::warn!(%agent, %error, "an agent on a leaf cannot be taken up again");
+                        }
+                    }
                     None => {
                         tracing::warn!(leaf = %id.short(), %agent, "a leaf has an agent of which nothing is known here; it is left alone");
                     }

@@ -1,0 +1,135 @@
+//! The board: its firmware, which `cargo xtask` builds, and QEMU.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use mielin_mesh_core::leaf::{Admission, SecretKey};
+use mielin_page::Page;
+
+/// Lines of the console that are shown if something goes wrong.
+const LINES_KEPT: usize = 40;
+
+/// How the console says what share of its time the board was asleep.
+const ASLEEP: &str = "asleep for ";
+
+/// A board that runs, and ends with this value.
+pub(crate) struct Board {
+    emulator: Child,
+    console: Arc<Mutex<Vec<String>>>,
+    asleep_permille: Arc<Mutex<Option<u64>>>,
+}
+
+/// Builds the firmware.
+pub(crate) fn build(board: &str) -> Result<()> {
+    let built = xtask(&["build", "--board", board, "--image", "node"])
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(built.success(), "the firmware could not be built");
+    Ok(())
+}
+
+/// Says who the board is. Nobody can guess key and seed, and they are others at each start, which a board
+/// without a generator of random numbers needs.
+fn provision(name: &str, admission: &str) -> Result<Page> {
+    let admission: Admission = admission.parse()?;
+    let mut secrets = [[0; 32]; 2];
+    for secret in &mut secrets {
+        getrandom::fill(secret).context("the system gives no random bytes")?;
+    }
+    let [key, seed] = secrets;
+    Ok(Page::new(
+        name,
+        SecretKey::from_bytes(key),
+        admission,
+        seed,
+    )?)
+}
+
+impl Board {
+    /// Starts a board with an admission, whose serial line is the Unix socket at `line`.
+    pub(crate) fn start(
+        board: &str,
+        scratch: &Path,
+        line: &Path,
+        name: &str,
+        admission: &str,
+    ) -> Result<Board> {
+        let page: PathBuf = scratch.join("page");
+        fs::write(&page, provision(name, admission)?.encode())?;
+        let mut emulator = xtask(&["run", "--board", board, "--image", "node", "--page"])
+            .arg(&page)
+            .arg("--line")
+            .arg(line)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start cargo")?;
+        let stdout = emulator.stdout.take().context("the board's console")?;
+        let started = Board {
+            emulator,
+            console: Arc::default(),
+            asleep_permille: Arc::default(),
+        };
+        let (console, asleep) = (
+            Arc::clone(&started.console),
+            Arc::clone(&started.asleep_permille),
+        );
+        std::thread::spawn(move || {
+            for text in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let permille = text.split_once(ASLEEP).and_then(|(_, rest)| {
+                    let digits = rest.split_whitespace().next()?;
+                    digits.parse().ok()
+                });
+                if permille.is_some() {
+                    *asleep.lock().unwrap_or_else(PoisonError::into_inner) = permille;
+                }
+                let mut lines = console.lock().unwrap_or_else(PoisonError::into_inner);
+                if lines.len() == LINES_KEPT {
+                    lines.remove(0);
+                }
+                lines.push(text);
+            }
+        });
+        Ok(started)
+    }
+
+    /// The share of its time that the board was asleep, in thousandths, as it said last.
+    pub(crate) fn asleep_permille(&self) -> Option<u64> {
+        *self
+            .asleep_permille
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails if the board runs no more.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.emulator.try_wait()? {
+            let lines = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+            bail!("it ended ({status}); its console:\n{}", lines.join("\n"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // It has ended already if something went wrong.
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}
+
+fn xtask(arguments: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .args(["xtask", "firmware"])
+        .args(arguments);
+    command
+}
