@@ -436,3 +436,36 @@ fn what_does_not_fit_or_is_damaged_is_refused() {
     let one_more = agents.admit(AGENT, good);
     assert_eq!(one_more, Err(Unfit::NoRoom));
 }
+
+#[test]
+fn a_turn_ends_though_the_agent_computes() {
+    let endless = module(
+        r#"(module (memory (export "memory") 1)
+          (func (export "_start") (loop $again
+            (i64.store (i32.const 80) (i64.add (i64.load (i32.const 80)) (i64.const 1))) (br $again))))"#,
+    );
+    let world = World::new(endless, |_| true);
+    let checkpoint = world.checkpoint(&*world.instance());
+    let devices = Arc::new(Mutex::new(Devices::new(vec![], 0)));
+    let mut agents = Agents::new(world.clock, devices, |_| true);
+    agents.admit(AGENT, checkpoint).expect("there is room");
+    assert!(agents.turn(drop).is_none(), "it may not run");
+    agents.run(AGENT);
+    for _ in 0..100 {
+        let mut asking = None;
+        let turn = agents.turn(|stop| {
+            // As an interrupt does: it asks again until it could.
+            asking = Some(std::thread::spawn(move || {
+                while !stop.try_request() {
+                    std::thread::yield_now();
+                }
+            }));
+        });
+        let outcome = turn.map(|turn| turn.outcome);
+        assert_eq!(outcome, Some(Outcome::Stopped));
+        asking.expect("it was armed").join().expect("it has asked");
+        // Frozen and going on, so that each turn begins with the frames of the one before.
+        assert!(agents.freeze(AGENT).is_some());
+        agents.run(AGENT);
+    }
+}
