@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 
 use board::{Console, SleepClock, Watchdog};
-use mielin_driver::{Port, instant, ns, ticks};
+use mielin_driver::{Port, free_bytes, instant, ns, ticks};
 use mielin_leaf::{BATTERY_PERIOD, LineEvent, Node, Report};
 use mielin_mesh_core::Instant;
 use mielin_rt::cortex_m::CortexM;
@@ -16,6 +16,8 @@ use crate::slices;
 /// How long it may be silent before it is reset, and how often it says that it is not.
 const WATCHDOG_MS: u32 = 5_000;
 const SIGN_MS: u32 = 1_000;
+/// After so many looks at the battery it says how it is.
+const LOOKS: u32 = 40;
 
 /// The parts of which the watchdog wants a sign of life. An agent is none: one that computes without end is stopped after each turn, and is alive.
 const LINE: u32 = 0;
@@ -41,6 +43,7 @@ pub(crate) struct Work {
     watch: Watch,
     usage: Usage,
     line_bytes: u64,
+    looks: u32,
 }
 
 impl Work {
@@ -67,6 +70,7 @@ impl Work {
             watch: Watch::new(3),
             usage: Usage::default(),
             line_bytes: 0,
+            looks: 0,
         }
     }
 
@@ -83,6 +87,15 @@ impl Work {
             .handle_battery(now, awake_ms, asleep_ms, line_bytes);
         (self.usage, self.line_bytes) = (usage, bytes);
         self.watch.alive(BATTERY);
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS) {
+            let (asleep, stack) = (usage.asleep_permille(), board::stack_bytes());
+            let (free, dropped) = (free_bytes(), self.port.line.dropped());
+            let _ = writeln!(
+                self.console,
+                "node: {asleep} permille asleep, {stack} bytes of stack used, {free} of memory free, {dropped} packets dropped"
+            );
+        }
     }
 
     /// What has happened on the line, and what the host says.
@@ -102,9 +115,11 @@ impl Work {
             };
         }
         while let Some(message) = self.port.line.take() {
+            let begun = cortex_m::now();
             if !self.node.handle_message(&message) {
                 let _ = writeln!(self.console, "node: the host says something unknown");
             }
+            self.show(begun);
         }
     }
 
@@ -118,12 +133,21 @@ impl Work {
         }
     }
 
-    fn show(&mut self) {
+    /// Shows what has happened; of what takes long, how long it took.
+    fn show(&mut self, begun: u64) {
+        let us = ns(cortex_m::now().saturating_sub(begun)) / 1000;
         while let Some(report) = self.node.poll_report() {
-            if let Report::Welcomed { real_ns } = report {
-                PLATFORM.set_time(real_ns);
-            }
-            let _ = writeln!(self.console, "node: {report}");
+            let console = &mut self.console;
+            let _ = match report {
+                Report::Welcomed { real_ns } => {
+                    PLATFORM.set_time(real_ns);
+                    writeln!(console, "node: {report}")
+                }
+                Report::Arrived { .. } | Report::Offered { .. } => {
+                    writeln!(console, "node: {report}, made in {us} us")
+                }
+                _ => writeln!(console, "node: {report}"),
+            };
         }
     }
 }
@@ -136,11 +160,12 @@ impl Firmware for Work {
         self.port.line.handle_time(now, quiet);
         self.watch.alive(LINE);
         self.hear();
+        let begun = cortex_m::now();
         self.node.handle_time(now);
+        self.show(begun);
         self.watch.alive(NODE);
         self.say(now);
         self.port.send(now);
-        self.show();
         match self.timers.poll(wake.now) {
             Some(Due::Battery) => return Next::Stop,
             Some(Due::Sign) => {
@@ -150,9 +175,11 @@ impl Firmware for Work {
             }
             None => {}
         }
+        let begun = cortex_m::now();
         let ran = self.node.turn(slices::arm);
         slices::disarm();
         if ran {
+            self.show(begun);
             return Next::Again;
         }
         let next = [

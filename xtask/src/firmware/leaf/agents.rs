@@ -63,6 +63,13 @@ const ENDLESS: &str = r#"(module (memory (export "memory") 1)
   (func (export "_start") (loop $again
     (i64.store (i32.const 80) (i64.add (i64.load (i32.const 80)) (i64.const 1))) (br $again))))"#;
 
+/// Waits for a message that nobody sends.
+const WAITING: &str = r#"(module
+  (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (drop (call $receive (i32.const 0) (i32.const 16) (i64.const -1) (i32.const 64)))))"#;
+
 fn module(text: &str) -> Result<Resumable> {
     Ok(instrument(&wat::parse_str(text)?)?)
 }
@@ -134,6 +141,8 @@ struct Traveller {
     /// What it has written on the leaf.
     written: Vec<u8>,
     hello: Option<(u8, Status)>,
+    /// Whether the leaf takes agents, as it has said last.
+    ready: Option<bool>,
 }
 
 /// Goes through all of it.
@@ -193,6 +202,17 @@ pub(super) fn run(leaf: &mut Leaf) -> Result<()> {
     endless.come(leaf)?;
     let turns = endless.count()?;
     ensure!(turns > 1000, "{turns} turns in a second");
+
+    // When the battery is low the board gives away what it has, and takes nothing before it is well.
+    let mut waiting = Traveller::new(AgentId([3; 16]), module(WAITING)?)?;
+    waiting.send(leaf)?;
+    waiting.until(leaf, |it, _| it.here.is_none())?;
+    waiting.until(leaf, |it, _| it.here.is_some())?;
+    ensure!(
+        waiting.ready == Some(false),
+        "it is given away, and the board is ready for others"
+    );
+    waiting.until(leaf, |it, _| it.ready == Some(true))?;
     ensure!(leaf.host.connections() == 1, "it has connected anew");
     Ok(())
 }
@@ -209,6 +229,7 @@ impl Traveller {
             arrived: None,
             written: Vec::new(),
             hello: None,
+            ready: None,
         };
         traveller.here = Some(traveller.instance()?);
         Ok(traveller)
@@ -266,7 +287,7 @@ impl Traveller {
         let is_here = self.arrived.is_none() && self.epoch.0 > 0;
         if let Some(instance) = self.here.as_mut().filter(|_| is_here) {
             instance.stop_handle().request();
-            if let Outcome::Blocked(_) = instance.run() {
+            if matches!(instance.run(), Outcome::Blocked(wait) if wait.reading) {
                 let done = self.there.done.load(Ordering::Relaxed);
                 leaf.host.agents().sense(0, done);
             }
@@ -278,6 +299,7 @@ impl Traveller {
             match event {
                 HostEndEvent::Hello { profile, .. } => {
                     self.hello = Some((profile.sensors, profile.status));
+                    self.ready = Some(profile.status.ready);
                 }
                 HostEndEvent::Held { agent, .. } => {
                     self.here = None;
@@ -296,7 +318,8 @@ impl Traveller {
                 }
                 HostEndEvent::Log { bytes, .. } => self.written.extend(bytes),
                 HostEndEvent::Reading { reading, .. } => self.there.readings().push(reading),
-                HostEndEvent::Status(_) | HostEndEvent::Want { .. } => {}
+                HostEndEvent::Status(status) => self.ready = Some(status.ready),
+                HostEndEvent::Want { .. } => {}
                 other => bail!("{other:?}"),
             }
         }
