@@ -137,6 +137,8 @@ struct Traveller {
     /// It, when it is here.
     here: Option<Box<dyn Instance>>,
     epoch: Epoch,
+    /// What the leaf was told last of the readings that are done with.
+    sensed: Option<u64>,
     arrived: Option<Vec<u8>>,
     /// What it has written on the leaf.
     written: Vec<u8>,
@@ -226,6 +228,7 @@ impl Traveller {
             there: Arc::default(),
             here: None,
             epoch: Epoch(0),
+            sensed: None,
             arrived: None,
             written: Vec::new(),
             hello: None,
@@ -288,8 +291,11 @@ impl Traveller {
         if let Some(instance) = self.here.as_mut().filter(|_| is_here) {
             instance.stop_handle().request();
             if matches!(instance.run(), Outcome::Blocked(wait) if wait.reading) {
+                // Once for each: every word of it crosses the line.
                 let done = self.there.done.load(Ordering::Relaxed);
-                leaf.host.agents().sense(0, done);
+                if self.sensed.replace(done) != Some(done) {
+                    leaf.host.agents().sense(0, done);
+                }
             }
         }
     }
