@@ -211,7 +211,9 @@ impl Frames {
     pub(crate) fn of_wasmi<T>(memory: &::wasmi::Memory, store: &::wasmi::Store<T>) -> Option<Self> {
         let base = NonNull::new(memory.data_ptr(store))?;
         let bytes = memory.data_size(store);
-        let fits = bytes > BASE && base.cast::<u64>().is_aligned();
+        // Words of 32 bits are all that is reached as such. What allocates buffers of bytes on a 32-bit machine aligns
+        // them to no more.
+        let fits = bytes > BASE && base.cast::<AtomicU32>().is_aligned();
         // SAFETY: it is large enough and aligned; it stays in place, because its maximum is its
         // minimum (`imports::check`), so that its buffer is never reallocated; the store outlives
         // the result, because `Program` drops it after; and the host reaches it through this value
@@ -222,7 +224,7 @@ impl Frames {
     /// Takes charge of a frames memory.
     ///
     /// # Safety
-    /// `base` must point to `bytes` bytes, more than [`BASE`], aligned to 8, that stay valid and in
+    /// `base` must point to `bytes` bytes, more than [`BASE`], aligned to 4, that stay valid and in
     /// place until this value is dropped, and that nothing but the program's own code and this
     /// value accesses.
     unsafe fn new(base: NonNull<u8>, bytes: usize) -> Self {
