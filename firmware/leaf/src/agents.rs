@@ -3,6 +3,7 @@
 mod desk;
 
 use alloc::boxed::Box;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -76,14 +77,14 @@ enum State {
 }
 
 /// Why an agent cannot be here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// There is no room.
     NoRoom,
     /// It is no checkpoint, or its parts do not fit each other.
     Damaged,
-    /// The engine refuses it.
-    Unsuitable,
+    /// The engine refuses it, in these words.
+    Unsuitable(String),
 }
 
 /// What a turn has come to.
@@ -180,7 +181,7 @@ impl Agents {
         let state = HostState::on(self.platform, Address(id.0));
         let mut instance = prepared
             .and_then(|prepared| prepared.instantiate(state, desk.clone(), &limits()))
-            .map_err(|_| Unfit::Unsuitable)?;
+            .map_err(|error| Unfit::Unsuitable(error.to_string()))?;
         let loaded = instance.load(&snapshot);
         loaded.map_err(|_| Unfit::Damaged)?;
         instance.host_mut().address = Address(id.0);

@@ -3,6 +3,7 @@
 mod report;
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -199,6 +200,7 @@ impl Node {
 
     fn admit(&mut self, agent: AgentId, bytes: Vec<u8>) {
         let size = bytes.len();
+        let mut words = String::new();
         let admitted = match self.monitor.is_low() {
             true => Err(Reason::NotReady),
             false => self
@@ -209,7 +211,10 @@ impl Node {
                         room_bytes: self.room_bytes(),
                     },
                     Unfit::Damaged => Reason::Damaged,
-                    Unfit::Unsuitable => Reason::Unsuitable,
+                    Unfit::Unsuitable(text) => {
+                        words = text;
+                        Reason::Unsuitable
+                    }
                 }),
         };
         // The end has just said that it has arrived.
@@ -219,7 +224,11 @@ impl Node {
         };
         self.report(match admitted {
             Ok(()) => Report::Arrived { agent, bytes: size },
-            Err(reason) => Report::Declined { agent, reason },
+            Err(reason) => Report::Declined {
+                agent,
+                reason,
+                words,
+            },
         });
     }
 

@@ -1,5 +1,6 @@
 //! What a node says of itself.
 
+use alloc::string::String;
 use core::fmt;
 
 use mielin_hal::BatteryStatus;
@@ -31,6 +32,8 @@ pub enum Report {
         agent: AgentId,
         /// Why.
         reason: Reason,
+        /// The engine's own words, if it has any.
+        words: String,
     },
     /// An agent runs.
     Runs {
@@ -105,7 +108,11 @@ impl fmt::Display for Report {
         match self {
             Self::Welcomed { real_ns } => write!(f, "welcomed at {}", real_ns / 1_000_000_000),
             Self::Arrived { agent, bytes } => write!(f, "{agent} has come, in {bytes} bytes"),
-            Self::Declined { agent, reason } => write!(f, "{agent} is not taken: {}", why(*reason)),
+            Self::Declined {
+                agent,
+                reason,
+                words,
+            } => write!(f, "{agent} is not taken: {} {words}", why(*reason)),
             Self::Runs { agent } => write!(f, "{agent} runs here"),
             Self::Cancelled { agent } => write!(f, "{agent} does not come"),
             Self::Offered {

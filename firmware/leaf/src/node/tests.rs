@@ -419,7 +419,8 @@ fn what_does_not_fit_or_is_damaged_is_refused() {
         r#"(module (import "env" "f" (func $f)) (memory (export "memory") 1) (func (export "_start") (call $f)))"#,
     );
     let unsuitable = with(stranger.bytes().to_vec(), &stranger);
-    assert_eq!(agents.admit(AGENT, unsuitable), Err(Unfit::Unsuitable));
+    let refused = agents.admit(AGENT, unsuitable);
+    assert!(matches!(refused, Err(Unfit::Unsuitable(_))), "{refused:?}");
     assert!(agents.is_empty());
 
     let mut full = Agents::new(platform, devices(), |sizes| {
