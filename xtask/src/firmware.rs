@@ -9,7 +9,8 @@ mod leaf;
 mod size;
 
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -37,6 +38,19 @@ pub(crate) enum Task {
 Examples:
   cargo xtask firmware test --board mps2-an386")]
     Test(On),
+    /// Build an image, and say where it is
+    #[command(after_help = "\
+Examples:
+  cargo xtask firmware build --board mps2-an386 --image node")]
+    Build(Build),
+    /// Run an image that holds on to a host, under QEMU, until it is stopped
+    ///
+    /// The board's serial line is a Unix socket at which this listens, for `mielin mesh start --leaf-serial unix:PATH`; its
+    /// console is standard output. Who the board is says a provisioning page (crate `mielin-page`).
+    #[command(after_help = "\
+Examples:
+  cargo xtask firmware run --board mps2-an386 --page board.page --line /tmp/line")]
+    Run(Emulate),
     /// Say how much flash and RAM the images take
     #[command(after_help = "\
 Examples:
@@ -52,6 +66,58 @@ pub(crate) struct On {
     board: Board,
 }
 
+/// Which image for which board.
+#[derive(clap::Args)]
+pub(crate) struct Build {
+    /// The board
+    #[arg(long)]
+    board: Board,
+    /// The image: suite, runtime, link or node
+    #[arg(long)]
+    image: Image,
+}
+
+/// An image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Image {
+    /// The tests of the runtime
+    Suite,
+    /// The runtime alone
+    Runtime,
+    /// The runtime and the leaf link
+    Link,
+    /// A node that runs agents
+    Node,
+}
+
+impl Image {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Suite => "suite",
+            Self::Runtime => "runtime",
+            Self::Link => "link",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// A board that holds on to a host.
+#[derive(clap::Args)]
+pub(crate) struct Emulate {
+    /// The board: mps2-an386 or mps2-an505
+    #[arg(long)]
+    board: Board,
+    /// The image: link or node
+    #[arg(long, default_value = "node")]
+    image: Image,
+    /// The file with the provisioning page
+    #[arg(long)]
+    page: PathBuf,
+    /// Where the board's serial line is to be
+    #[arg(long)]
+    line: PathBuf,
+}
+
 /// Does what was asked for.
 ///
 /// # Errors
@@ -65,8 +131,32 @@ pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
             }
             Ok(())
         }
+        Task::Build(Build { board, image }) => {
+            let built = boards::build(workspace, *board, image.name())?;
+            println!("{}", built.display());
+            Ok(())
+        }
+        Task::Run(options) => emulate(workspace, options),
         Task::Size(options) => size::run(workspace, options),
     }
+}
+
+/// Becomes the emulator, so that whoever ends this process ends that.
+fn emulate(workspace: &Workspace, options: &Emulate) -> Result<()> {
+    let Emulate {
+        board,
+        image,
+        page,
+        line,
+    } = options;
+    let image = boards::build(workspace, *board, image.name())?;
+    let ends = boards::Ends {
+        line,
+        listens: true,
+    };
+    let mut command = boards::leaf_command(*board, &image, ends, Some(page))?;
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", display(&command)))
 }
 
 /// All boards, for `cargo xtask test`.

@@ -149,7 +149,15 @@ pub(super) fn command(board: Board, image: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// The same for an image with a link: the first UART is the Unix socket at `line`, at which somebody listens, the second one is the emulator's standard
+/// The Unix socket that is a board's serial line.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'p> {
+    pub(super) line: &'p Path,
+    /// The emulator listens there; otherwise somebody does.
+    pub(super) listens: bool,
+}
+
+/// The same for an image with a link: the first UART is the line, the second one is the emulator's standard
 /// output. Without a page the board has none.
 ///
 /// # Errors
@@ -157,11 +165,15 @@ pub(super) fn command(board: Board, image: &Path) -> Result<Command> {
 pub(super) fn leaf_command(
     board: Board,
     image: &Path,
-    line: &Path,
+    ends: Ends<'_>,
     page: Option<&Path>,
 ) -> Result<Command> {
     let mut command = command(board, image)?;
-    let socket = format!("socket,id=line,server=off,path={}", line.display());
+    let line = ends.line.display();
+    let socket = match ends.listens {
+        true => format!("socket,id=line,server=on,wait=off,path={line}"),
+        false => format!("socket,id=line,server=off,path={line}"),
+    };
     command.args(["-chardev", &socket, "-serial", "chardev:line"]);
     command.args(["-serial", "stdio"]);
     if let Some(page) = page {

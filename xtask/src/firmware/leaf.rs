@@ -125,7 +125,11 @@ impl Trial {
             fs::write(&file, bytes)?;
         }
         let page: Option<&Path> = bytes.as_ref().map(|_| file.as_path());
-        let mut command = boards::leaf_command(self.board, image, &socket, page)?;
+        let ends = boards::Ends {
+            line: &socket,
+            listens: false,
+        };
+        let mut command = boards::leaf_command(self.board, image, ends, page)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut machine = Running::start(&mut command)?;
         let console = machine.lines()?;
