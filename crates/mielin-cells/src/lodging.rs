@@ -130,9 +130,7 @@ async fn follow(node: Weak<Node>, mut news: mpsc::Receiver<LeafNews>) {
             return;
         };
         match news.kind {
-            LeafNewsKind::Dismissed => {
-                lock(&node.lodgings.ends).remove(&news.leaf);
-            }
+            LeafNewsKind::Dismissed => node.lodgings.dismissed(news.leaf, news.node),
             _ => node.lodgings.stir(&node, news.leaf, news.node),
         }
     }
@@ -266,6 +264,20 @@ impl Lodgings {
     /// Does something with a leaf's end, if there is one.
     fn with<R>(&self, leaf: LeafNumber, action: impl FnOnce(&mut End) -> R) -> Option<R> {
         lock(&self.ends).get_mut(&leaf).map(action)
+    }
+
+    /// The leaf is admitted no more: the agents that it has are gone with it.
+    fn dismissed(&self, leaf: LeafNumber, id: NodeId) {
+        lock(&self.ends).remove(&leaf);
+        let there = |stay: &Arc<Stay>| stay.number() == leaf;
+        let stays: Vec<_> = lock(&self.stays)
+            .values()
+            .filter(|stay| there(stay))
+            .cloned()
+            .collect();
+        for stay in stays {
+            self.lost(stay.agent(), id);
+        }
     }
 
     /// Has the leaf's task look at everything; makes its end if this is the first that is heard of it.
@@ -535,12 +547,12 @@ impl Lodgings {
         stay.is_there();
     }
 
-    /// The leaf has started anew without the agent.
+    /// The leaf has started anew without the agent, or is a leaf of this node no more.
     fn lost(&self, agent: AgentId, leaf: NodeId) {
         let Some(stay) = lock(&self.stays).remove(&agent) else {
             return;
         };
-        tracing::warn!(%agent, leaf = %leaf.short(), "an agent is lost: the leaf that it was on has started anew");
+        tracing::warn!(%agent, leaf = %leaf.short(), "an agent is lost with the leaf that it was on");
         stay.is_lost();
         let cell = Arc::clone(stay.cell());
         // Its end is written to the disk, which blocks.

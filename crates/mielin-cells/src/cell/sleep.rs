@@ -192,17 +192,18 @@ impl Cell {
             .at_home(|home| remove_stored(home.agent, &home.directory()));
     }
 
-    /// The leaf that it was on has started anew without it; blocks while that is written down.
+    /// The leaf that it was on has started anew without it, or was removed; blocks while that is written down.
     pub(crate) fn lose_on_leaf(&self, leaf: NodeId) {
-        self.lodge(None);
         let mut turn = lock(&self.turn);
         turn.place = Place::Ended;
         let memory_bytes = turn.memory_bytes;
         drop(turn);
+        // Not before: what is stored is of before it went there, and nobody may wake that.
+        self.lodge(None);
         let end = AgentEnd {
             exit_code: EXIT_LOST,
             failure: Some(format!(
-                "lost: the leaf {} has started anew without it",
+                "lost with the leaf {}, which has started anew or was removed",
                 leaf.short()
             )),
         };

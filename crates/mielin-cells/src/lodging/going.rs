@@ -46,6 +46,12 @@ async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveR
     let (number, room_bytes) = ready(lodgings, leaf)?;
     hibernation::wake(node, cell).await?;
     until_settled(node, cell).await?;
+    if cell.is_paused() {
+        return Err(CellsError::Busy {
+            agent,
+            doing: "it is paused, which a leaf knows nothing of; resume it".to_owned(),
+        });
+    }
     let claim = cell.claim("it is moving to a leaf")?;
     let began = Instant::now();
     let held = hold(cell).await?;

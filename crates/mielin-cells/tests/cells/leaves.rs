@@ -7,11 +7,14 @@ use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, CellsError, EXIT_LOST, MoveOptions};
 use mielin_mesh::{LeafConfig, LeafPresence, LineSource};
 use mielin_mesh_core::leaf::Admission;
-use mielin_mesh_core::{AgentId, Name};
+use mielin_mesh_core::{AgentId, Name, NodeId};
 
 use crate::nodes::{Node, PATIENCE, mesh, shut_down, within};
 use crate::programs;
 use crate::soft_leaf::{SERIES, SoftLeaf};
+
+/// Moves over a line that is cut are given up after so long.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The serial line of the one leaf.
 fn line(node: &Node) -> PathBuf {
@@ -44,7 +47,7 @@ async fn until(what: impl Fn() -> bool) {
 
 /// A mesh whose first node hosts a leaf that is there.
 async fn with_leaf(nodes: usize) -> (Vec<Node>, Admission, SoftLeaf) {
-    let nodes = mesh(nodes, |_, _| {}).await;
+    let nodes = mesh(nodes, |_, config| config.move_timeout = MOVE_TIMEOUT).await;
     nodes[0]
         .cells
         .host_leaves(on_line(&nodes[0]))
@@ -87,6 +90,7 @@ async fn killed_and_restarted(node: Node) -> Node {
     std::fs::rename(aside, &cells).unwrap();
     let config_of_cells = CellsConfig {
         data_dir: Some(cells),
+        move_timeout: MOVE_TIMEOUT,
         ..CellsConfig::default()
     };
     let cells = Cells::start(config_of_cells, node.mesh.clone())
@@ -207,6 +211,30 @@ async fn a_leaf_that_starts_anew_has_lost_its_agents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_is_removed_takes_its_agents_with_it() {
+    let (nodes, _, leaf) = with_leaf(1).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    nodes[0].cells.pause(agent).await.unwrap();
+    let moved = nodes[0]
+        .cells
+        .migrate(agent, leaf.id, MoveOptions::default(), None);
+    let error = within(moved).await.unwrap_err();
+    assert!(matches!(error, CellsError::Busy { .. }), "{error}");
+    nodes[0].cells.resume(agent).await.unwrap();
+    to_leaf(&nodes[0], agent, &leaf).await;
+    let links = nodes[0].cells.leaf_links().unwrap();
+    let removed = tokio::task::block_in_place(|| links.dismiss("meter"));
+    assert_eq!(removed.unwrap().node, Some(leaf.id));
+    let end = within(nodes[0].cells.wait(agent)).await.unwrap();
+    assert_eq!(end.exit_code, EXIT_LOST);
+    let moved = nodes[0]
+        .cells
+        .migrate(agent, leaf.id, MoveOptions::default(), None);
+    assert!(within(moved).await.is_err());
+    shut_down(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_killed_finds_its_agents_on_leaves_again() {
     let (mut nodes, _, leaf) = with_leaf(2).await;
     let agent = nodes[0].spawn(&programs::echo(), "echo").await;
@@ -276,4 +304,56 @@ async fn more(node: &Node, agent: AgentId, before: u64) -> u64 {
             return count;
         }
     }
+}
+
+/// Whether exactly one of both has the agent, and it does what it is asked.
+async fn is_one(node: &Node, agent: AgentId, leaf: &SoftLeaf) {
+    assert_eq!(ask(node, agent, "still there?").await, "still there?");
+    until(|| {
+        let residents = node.cells.residents();
+        let guests = leaf.with(|leaf| leaf.guests.clone());
+        match residents.iter().find(|resident| resident.agent == agent) {
+            Some(resident) if resident.node == leaf.id => guests == [agent],
+            Some(resident) => !resident.state.is_final() && guests.is_empty(),
+            None => false,
+        }
+    })
+    .await;
+}
+
+/// Begins a move over a line that carries so many frames more, and waits until it is over or the line is cut.
+async fn move_over(node: &Node, agent: AgentId, to: NodeId, leaf: &SoftLeaf, frames: u64) {
+    leaf.with(|leaf| leaf.frames_left = Some(frames));
+    let cells = node.cells.clone();
+    let moving = async move {
+        // It may be given up, and that is well.
+        let _ = cells.migrate(agent, to, MoveOptions::default(), None).await;
+    };
+    let cut = until(|| leaf.with(|leaf| leaf.frames_left == Some(0)));
+    tokio::select! {
+        () = moving => {}
+        () = cut => {}
+    }
+}
+
+/// The line is cut after each number of frames of a move, there and back, and the host goes on or is killed at that point.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_line_and_a_killed_host_leave_one_copy_at_every_step() {
+    let (mut nodes, _, leaf) = with_leaf(1).await;
+    let mut host = nodes.remove(0);
+    let agent = host.spawn(&programs::echo(), "echo").await;
+    for frames in 0..22 {
+        for kills in [false, true] {
+            let away = host.cells.residents()[0].node == leaf.id;
+            let target = if away { host.id() } else { leaf.id };
+            move_over(&host, agent, target, &leaf, frames).await;
+            if kills {
+                host = killed_and_restarted(host).await;
+            }
+            leaf.with(|leaf| leaf.frames_left = None);
+            is_ready(&host).await;
+            is_one(&host, agent, &leaf).await;
+        }
+    }
+    shut_down(vec![host]).await;
 }

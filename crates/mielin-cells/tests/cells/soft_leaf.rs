@@ -21,6 +21,8 @@ const PERIOD: Duration = Duration::from_millis(10);
 pub(crate) struct Controls {
     /// The battery loses this much of it, in percent.
     pub(crate) drain: u64,
+    /// So many frames cross the line, in both directions together, and then none: `None` for no limit.
+    pub(crate) frames_left: Option<u64>,
     /// The charger gives this much.
     pub(crate) charge: u64,
     /// The agents that are here, running or not.
@@ -97,6 +99,18 @@ impl Drop for SoftLeaf {
     }
 }
 
+/// Whether the line carries this, and counts it if it is the end of a frame.
+fn may_cross(controls: &Mutex<Controls>, ends_frame: bool) -> bool {
+    match &mut controls.lock().unwrap().frames_left {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            *left -= u64::from(ends_frame);
+            true
+        }
+    }
+}
+
 /// The agent that runs now, so that its slice ends.
 type Turn = Arc<Mutex<Option<StopHandle>>>;
 
@@ -144,7 +158,10 @@ impl Body {
                 Ok(Ok(0) | Err(_)) => return,
                 Ok(Ok(len)) => {
                     for byte in &bytes[..len] {
-                        self.line.receive(self.now(), *byte);
+                        // A zero ends a frame.
+                        if self.may_cross(*byte == 0) {
+                            self.line.receive(self.now(), *byte);
+                        }
                     }
                 }
                 Err(_) => {}
@@ -158,11 +175,16 @@ impl Body {
             self.say(now);
             let mut frame = [0; FRAME_BYTES_MAX];
             while let Some(frame) = self.line.poll_frame(now, &mut frame) {
-                if write.write_all(frame).await.is_err() {
+                let crosses = may_cross(&self.controls, true);
+                if crosses && write.write_all(frame).await.is_err() {
                     return;
                 }
             }
         }
+    }
+
+    fn may_cross(&self, ends_frame: bool) -> bool {
+        may_cross(&self.controls, ends_frame)
     }
 
     fn hear(&mut self) {
