@@ -106,11 +106,16 @@ impl Board {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What it has printed last.
+    pub(crate) fn console(&self) -> String {
+        let lines = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.join("\n")
+    }
+
     /// Fails if the board runs no more.
     pub(crate) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.emulator.try_wait()? {
-            let lines = self.console.lock().unwrap_or_else(PoisonError::into_inner);
-            bail!("it ended ({status}); its console:\n{}", lines.join("\n"));
+            bail!("it ended ({status}); its console:\n{}", self.console());
         }
         Ok(())
     }

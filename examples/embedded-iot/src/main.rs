@@ -16,7 +16,7 @@
 //! - `series`: what the agent must have read
 
 // An example may talk to its reader.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod board;
 mod relay;
@@ -116,7 +116,9 @@ fn main() -> Result<()> {
 
     tell.step("starting the agent, and sending it to the board");
     relay.spawn(AGENT)?;
-    relay.migrate(AGENT, LEAF)?;
+    relay
+        .migrate(AGENT, LEAF)
+        .with_context(|| format!("the board's console:\n{}", board.console()))?;
 
     let report = follow(&options, &relay, &mut board, &series, &tell)?;
     tell.end();

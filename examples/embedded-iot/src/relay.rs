@@ -47,11 +47,12 @@ fn or_false<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D
     Ok(Option::<bool>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Builds the command, and says where it is.
+/// Builds the command, as optimised as this program, and says where it is.
 pub(crate) fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "--locked"])
+        .args(["build", "--quiet", "--locked"])
+        .args((!cfg!(debug_assertions)).then_some("--release"))
         .args([
             "-p",
             "mielin-cli",
@@ -67,8 +68,9 @@ pub(crate) fn build() -> Result<PathBuf> {
     let messages = text
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    programs.last().context("cargo names no program")
+    let mut programs =
+        messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    programs.next_back().context("cargo names no program")
 }
 
 impl Relay {
