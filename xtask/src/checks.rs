@@ -74,6 +74,9 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         "the runtime of microcontrollers and the microkernel on their machines",
         || trials::run(firmware::trials(workspace).chain(os::trials(workspace))),
     )?;
+    steps.step("an agent that leaves a dying sensor", || {
+        firmware::example(workspace)
+    })?;
     steps.step("a node and QuickJS for two architectures", || {
         aarch64::build(workspace)?;
         quickjs::build(workspace)?;

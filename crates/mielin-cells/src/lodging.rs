@@ -34,7 +34,7 @@ use crate::spawn::host_calls;
 use crate::stored::{StayHold, Stored};
 
 use devices::Devices;
-pub(crate) use going::{come_home, go};
+pub(crate) use going::{come_home, move_leafward};
 use stay::Stay;
 
 /// How long a record that the disk refuses waits before it is tried again.

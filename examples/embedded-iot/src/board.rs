@@ -14,7 +14,7 @@ use mielin_page::Page;
 const LINES_KEPT: usize = 40;
 
 /// How the console says what share of its time the board was asleep.
-const ASLEEP: &str = "asleep for ";
+const ASLEEP: &str = " permille asleep";
 
 /// A board that runs, and ends with this value.
 pub(crate) struct Board {
@@ -81,8 +81,8 @@ impl Board {
         );
         std::thread::spawn(move || {
             for text in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let permille = text.split_once(ASLEEP).and_then(|(_, rest)| {
-                    let digits = rest.split_whitespace().next()?;
+                let permille = text.split_once(ASLEEP).and_then(|(before, _)| {
+                    let digits = before.split_whitespace().next_back()?;
                     digits.parse().ok()
                 });
                 if permille.is_some() {

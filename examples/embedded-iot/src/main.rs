@@ -24,6 +24,7 @@ mod series;
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -65,6 +66,9 @@ struct Options {
     /// How long all of it may take, in seconds
     #[arg(long, default_value_t = 600)]
     limit: u64,
+    /// The command `mielin`, if it is not to be built
+    #[arg(long, value_name = "PROGRAM")]
+    relay: Option<PathBuf>,
     /// The board: mps2-an386 (Cortex-M4) or mps2-an505 (Cortex-M33)
     #[arg(long, default_value = "mps2-an386")]
     board: String,
@@ -105,7 +109,7 @@ fn main() -> Result<()> {
     };
 
     tell.step("building the relay and the firmware");
-    let program = relay::build()?;
+    let program = options.relay.clone().map_or_else(relay::build, Ok)?;
     board::build(&options.board)?;
 
     tell.step("starting a relay, which waits for the board on a serial line");

@@ -28,12 +28,33 @@ struct Packed {
     pages: u64,
 }
 
+/// Does what leaves have to do with a move: an agent that is on one comes back first, and one that is to go to one goes. `None` if
+/// it is here and is to go to another node.
+pub(crate) async fn move_leafward(
+    node: &Arc<Node>,
+    cell: &Arc<Cell>,
+    target: NodeId,
+) -> Result<Option<MoveReport>, CellsError> {
+    let (agent, began) = (cell.id(), Instant::now());
+    let from = cell.leaf();
+    if from == Some(target) {
+        return Err(CellsError::SameNode {
+            agent,
+            node: target,
+        });
+    }
+    come_home(node, cell).await?;
+    if node.lodgings.is_leaf(&target) {
+        return go(Arc::clone(node), Arc::clone(cell), target)
+            .await
+            .map(Some);
+    }
+    let home = from.filter(|_| target == node.id());
+    Ok(home.map(|leaf| MoveReport::of_return(agent, leaf, target, began.elapsed())))
+}
+
 /// Moves an agent of this node to a leaf. It comes to its end also if whoever asked goes away.
-pub(crate) async fn go(
-    node: Arc<Node>,
-    cell: Arc<Cell>,
-    leaf: NodeId,
-) -> Result<MoveReport, CellsError> {
+async fn go(node: Arc<Node>, cell: Arc<Cell>, leaf: NodeId) -> Result<MoveReport, CellsError> {
     let going = tokio::spawn(async move { go_on(&node, &cell, leaf).await });
     going
         .await

@@ -63,22 +63,8 @@ pub(crate) async fn move_agent(
     progress: Option<mpsc::UnboundedSender<MoveProgress>>,
 ) -> Result<MoveReport, CellsError> {
     let agent = cell.id();
-    if node.lodgings.is_leaf(&target) {
-        if cell.leaf() == Some(target) {
-            return Err(CellsError::SameNode {
-                agent,
-                node: target,
-            });
-        }
-        lodging::come_home(&node, &cell).await?;
-        return lodging::go(node, cell, target).await;
-    }
-    if let Some(leaf) = cell.leaf() {
-        let began = Instant::now();
-        lodging::come_home(&node, &cell).await?;
-        if target == node.id() {
-            return Ok(MoveReport::of_return(agent, leaf, target, began.elapsed()));
-        }
+    if let Some(moved) = lodging::move_leafward(&node, &cell, target).await? {
+        return Ok(moved);
     }
     if target == node.id() {
         return Err(CellsError::SameNode {
