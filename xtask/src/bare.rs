@@ -21,8 +21,13 @@ const MICROCONTROLLERS: [(&str, &[&str]); 3] = [
     ("thumbv7em-none-eabihf", &LEAVES),
 ];
 
+/// Boards without a unit for floats, whose compilers are others than those of the firmware's boards, which have one.
+const SOFT_FLOATS: [&str; 2] = ["thumbv7em-none-eabi", "thumbv8m.main-none-eabi"];
+
 /// What is built for all of them.
 const EVERYWHERE: [&str; 2] = ["mielin-hal", "mielin-tensor"];
+/// What firmware stands on.
+const RUNTIME: [&str; 1] = ["mielin-rt"];
 /// What links a leaf to its host.
 const LEAVES: [&str; 1] = ["mielin-mesh-core"];
 /// What runs agents, which need megabytes, and brings them in and out.
@@ -34,9 +39,11 @@ const AGENTS: [&str; 3] = ["mielin-safepoint", "mielin-wasm", "mielin-transfer"]
 /// The source of the library is missing and cannot be installed here, or a crate does not build.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let (cargo, rustc) = toolchain::setup_source()?;
-    let kernels = KERNELS.map(|target| (target, &AGENTS[..]));
-    for (target, more) in kernels.into_iter().chain(MICROCONTROLLERS) {
-        let packages = EVERYWHERE.iter().chain(more);
+    let kernels = KERNELS.map(|target| (target, &EVERYWHERE[..], &AGENTS[..]));
+    let boards = MICROCONTROLLERS.map(|(target, more)| (target, &EVERYWHERE[..], more));
+    let soft_floats = SOFT_FLOATS.map(|target| (target, &RUNTIME[..], &[][..]));
+    for (target, packages, more) in kernels.into_iter().chain(boards).chain(soft_floats) {
+        let packages = packages.iter().chain(more);
         let mut command = Command::new(&cargo);
         toolchain::clean_environment(&mut command)
             .current_dir(workspace.root())

@@ -1,5 +1,5 @@
 //! Runs the tests of the tensor kernels where their vectors are emulated, or an engine's: on 64-bit Arm, and in WebAssembly; and
-//! here, with every access watched.
+//! here, with every access watched, as those of the microcontrollers' runtime.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,8 +45,9 @@ fn test_sanitized(workspace: &Workspace) -> Result<()> {
         .env("RUSTFLAGS", "-Zsanitizer=address")
         // A test asks for more memory than there is, and wants to be told.
         .env("ASAN_OPTIONS", "allocator_may_return_null=1:detect_leaks=0")
-        .args(["test", "--locked", "--package", "mielin-tensor", "--lib"])
-        .args(["--target", HOST]);
+        // The kernels, and the pools and queues of microcontrollers' memory.
+        .args(["test", "--locked", "--lib", "--package", "mielin-tensor"])
+        .args(["--package", "mielin-rt", "--target", HOST]);
     run_command(&mut cargo)
 }
 

@@ -74,7 +74,7 @@ enum Task {
     Minilm(minilm::Options),
     /// Build the node for 64-bit Arm Linux into target/xtask/aarch64, with a cross compiler
     Aarch64,
-    /// Run the tests of the tensor kernels with AddressSanitizer, on emulated 64-bit Arm, and in WebAssembly with vectors
+    /// Run the tests of the tensor kernels (and of mielin-rt) with AddressSanitizer, and those of the kernels on emulated 64-bit Arm, and in WebAssembly with vectors
     Kernels,
     /// Run the firmware in os/probe on QEMU's machines, and compare what it finds out with what they are
     Probe(probe::Options),
