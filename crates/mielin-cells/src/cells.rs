@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mielin_mesh::{LeafConfig, Leaves, MeshService};
+use mielin_mesh::{LeafNews, Leaves, MeshService};
 use mielin_mesh_core::registry::Prefix;
 use mielin_mesh_core::{AgentId, MemberState, NodeId};
 use tokio::sync::mpsc;
@@ -55,12 +55,17 @@ impl Cells {
         &self.node.mesh
     }
 
-    /// Hosts leaves from now on: microcontrollers that hold on to this node, on which its agents can be, too.
+    /// Hosts the leaves of `MeshService::host_leaves` from now on: microcontrollers that hold on to this node, on which its agents
+    /// can be, too.
     ///
     /// # Errors
-    /// [`CellsError::Leaves`]: the socket cannot be bound, the admissions cannot be read, or leaves are hosted already.
-    pub async fn host_leaves(&self, config: LeafConfig) -> Result<(), CellsError> {
-        lodging::host(&self.node, config).await
+    /// Leaves are hosted already.
+    pub async fn host_leaves(
+        &self,
+        leaves: Leaves,
+        news: mpsc::Receiver<LeafNews>,
+    ) -> Result<(), CellsError> {
+        lodging::host(&self.node, leaves, news).await
     }
 
     /// The leaves' admissions and links, if this node hosts leaves.

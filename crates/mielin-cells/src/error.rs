@@ -131,9 +131,6 @@ pub enum CellsError {
         /// The leaf.
         leaf: NodeId,
     },
-    /// Leaves cannot be hosted.
-    #[error("{0}")]
-    Leaves(String),
     /// A leaf takes no agents now, or gives none back.
     #[error("the leaf {} is not ready: {why}", leaf.short())]
     LeafNotReady {

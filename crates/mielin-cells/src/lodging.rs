@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mielin_mesh::{LeafConfig, LeafEntry, LeafNews, LeafNewsKind, LeafPresence, Leaves};
+use mielin_mesh::{LeafEntry, LeafNews, LeafNewsKind, LeafPresence, Leaves};
 use mielin_mesh_core::handover::{
     Guest, HostEnd, HostEndEvent, MessageError, PostResult, Profile, Reason,
 };
@@ -110,14 +110,25 @@ impl End {
     }
 }
 
-/// Hosts leaves from now on.
-pub(crate) async fn host(node: &Arc<Node>, config: LeafConfig) -> Result<(), CellsError> {
-    let hosting = node.mesh.host_leaves(config).await;
-    let (leaves, news) = hosting.map_err(|error| CellsError::Leaves(error.to_string()))?;
-    if node.lodgings.links.set(leaves).is_err() {
-        return Err(CellsError::Leaves(
+/// Hosts these leaves from now on.
+pub(crate) async fn host(
+    node: &Arc<Node>,
+    leaves: Leaves,
+    news: mpsc::Receiver<LeafNews>,
+) -> Result<(), CellsError> {
+    let admitted: Vec<LeafNumber> = leaves.list().iter().map(|leaf| leaf.number).collect();
+    let lodgings = &node.lodgings;
+    if lodgings.links.set(leaves).is_err() {
+        return Err(CellsError::Internal(
             "this node hosts leaves already".to_owned(),
         ));
+    }
+    // The node may have been killed between the end of an admission and that of its agents.
+    let stays: Vec<_> = lock(&lodgings.stays).values().cloned().collect();
+    for stay in stays {
+        if !admitted.contains(&stay.number()) {
+            lodgings.dismissed(node, stay.number()).await;
+        }
     }
     tokio::spawn(follow(Arc::downgrade(node), news));
     Ok(())
@@ -130,7 +141,7 @@ async fn follow(node: Weak<Node>, mut news: mpsc::Receiver<LeafNews>) {
             return;
         };
         match news.kind {
-            LeafNewsKind::Dismissed => node.lodgings.dismissed(news.leaf, news.node),
+            LeafNewsKind::Dismissed => node.lodgings.dismissed(&node, news.leaf).await,
             _ => node.lodgings.stir(&node, news.leaf, news.node),
         }
     }
@@ -250,6 +261,17 @@ impl Lodgings {
         }
     }
 
+    /// The last time that an agent came back from this leaf.
+    fn last_return(&self, leaf: LeafNumber, agent: AgentId) -> Option<Handover> {
+        let found = self.with(leaf, |end| {
+            let mut newest = end.handovers.iter().rev();
+            newest
+                .find(|one| one.agent == agent && !one.to_leaf)
+                .copied()
+        });
+        found.flatten()
+    }
+
     fn stay(&self, agent: &AgentId) -> Option<Arc<Stay>> {
         lock(&self.stays).get(agent).cloned()
     }
@@ -266,17 +288,16 @@ impl Lodgings {
         lock(&self.ends).get_mut(&leaf).map(action)
     }
 
-    /// The leaf is admitted no more: the agents that it has are gone with it.
-    fn dismissed(&self, leaf: LeafNumber, id: NodeId) {
+    /// The leaf is admitted no more: the agents that it has are gone with it, and those that it was offered stay.
+    async fn dismissed(&self, node: &Arc<Node>, leaf: LeafNumber) {
         lock(&self.ends).remove(&leaf);
-        let there = |stay: &Arc<Stay>| stay.number() == leaf;
-        let stays: Vec<_> = lock(&self.stays)
-            .values()
-            .filter(|stay| there(stay))
-            .cloned()
-            .collect();
-        for stay in stays {
-            self.lost(stay.agent(), id);
+        let stays: Vec<_> = lock(&self.stays).values().cloned().collect();
+        for stay in stays.iter().filter(|stay| stay.number() == leaf) {
+            if stay.is_given() {
+                self.kept(node, stay.agent(), None).await;
+            } else {
+                self.lost(stay.agent(), stay.leaf());
+            }
         }
     }
 
@@ -374,6 +395,7 @@ impl Lodgings {
                 } => self.arrived(node, leaf, agent, epoch, bytes, taken).await,
                 HostEndEvent::Released { agent, .. } => self.released(node, leaf, agent).await,
                 HostEndEvent::Cancelled { agent, stay, .. } => {
+                    self.comes_not(leaf);
                     self.stays_away(agent, stay, None).await;
                 }
                 HostEndEvent::Found {
@@ -437,11 +459,12 @@ impl Lodgings {
         let Some(stay) = self.stay(&agent) else {
             return;
         };
-        stay.hold(StayHold::Away, epoch);
+        debug_assert_eq!(stay.epoch(), epoch);
+        stay.hold(StayHold::Away);
         let stored = stay.store().await;
         if let Err(error) = stored {
             tracing::error!(%agent, %error, "that an agent goes to a leaf could not be written down; it stays");
-            stay.hold(StayHold::Giving, epoch);
+            stay.hold(StayHold::Giving);
             let cancelled = self.with(leaf, |end| end.core.cancel(agent));
             if let Some(Ok(())) = cancelled {
                 self.kept(node, agent, None).await;
@@ -452,7 +475,7 @@ impl Lodgings {
             Some(Ok(())) => stay.is_there(),
             // The leaf has started anew, and is offered the agent again; or the move was given up.
             Some(Err(_)) | None => {
-                stay.hold(StayHold::Giving, epoch);
+                stay.hold(StayHold::Giving);
                 if let Err(error) = stay.store().await {
                     tracing::error!(%agent, %error, "that an agent does not go to a leaf could not be written down");
                 }
@@ -488,7 +511,7 @@ impl Lodgings {
                 }
                 Ok(()) => {
                     stay.has_taken(stay.epoch(), taken);
-                    stay.hold(StayHold::Taken, epoch);
+                    stay.hold(StayHold::Taken { epoch: epoch.0 });
                     stay.store().await.map_err(|error| {
                         tracing::error!(%agent, %error, "an agent that came from a leaf could not be stored");
                         Reason::Damaged
@@ -503,12 +526,17 @@ impl Lodgings {
         if let Some(Err(error)) = answered {
             tracing::debug!(%agent, %error, "the leaf has changed its mind");
         }
-        if taken_in.is_err()
-            && let Some(stay) = self.stay(&agent)
-        {
-            stay.hold(StayHold::Away, stay.epoch());
-            stay.stir();
+        if taken_in.is_err() {
+            self.comes_not(leaf);
+            if let Some(stay) = self.stay(&agent) {
+                stay.hold(StayHold::Away);
+            }
         }
+    }
+
+    /// Whatever was coming in from a leaf stays there.
+    fn comes_not(&self, leaf: LeafNumber) {
+        self.with(leaf, |end| end.coming = None);
     }
 
     /// The leaf has let go: the agent goes on here.
@@ -537,7 +565,7 @@ impl Lodgings {
         let Some(stay) = self.stay(&agent) else {
             return;
         };
-        stay.hold(StayHold::Away, epoch);
+        stay.is_away_in(epoch);
         if let Some(taken) = taken {
             stay.has_taken(epoch, taken);
         }

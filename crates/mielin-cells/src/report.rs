@@ -8,6 +8,7 @@ use mielin_safepoint::ModuleHash;
 use mielin_wasm::{EngineKind, Grants, Limits};
 
 use crate::budget::{Budget, Measure, Spending};
+use crate::lodging::Handover;
 
 /// An agent to be started on this node.
 #[derive(Clone, Debug)]
@@ -278,7 +279,8 @@ pub struct MoveReport {
     pub phases: Vec<PhaseTime>,
     /// The dirty tracker used, or `none`.
     pub tracker: String,
-    /// From the arrival of the last frozen byte until the agent was runnable, measured by the target.
+    /// From the arrival of the last frozen byte until the agent was runnable, measured by the target; 0 of a move to a leaf
+    /// or from one, which measures nothing.
     pub target_resume_us: u64,
     /// Pages that followed while the agent ran at the target.
     pub followed: u64,
@@ -295,24 +297,24 @@ pub struct MoveReport {
 }
 
 impl MoveReport {
-    /// Of an agent that has come back from a leaf, which counts nothing.
-    pub(crate) fn of_return(
-        agent: AgentId,
-        from: NodeId,
-        to: NodeId,
-        took: Duration,
+    /// Of a move to a leaf or back, which is a stop-copy.
+    pub(crate) fn of_handover(
+        (from, to): (NodeId, NodeId),
+        handover: Handover,
+        pages: Vec<u64>,
+        total: Duration,
     ) -> MoveReport {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         MoveReport {
-            agent,
+            agent: handover.agent,
             from,
             to,
             strategy: MigrationStrategy::PreCopy,
-            downtime_us: us,
-            total_us: us,
-            bytes: 0,
+            downtime_us: us(handover.took),
+            total_us: us(total),
+            bytes: handover.bytes,
             rounds: 1,
-            pages: Vec::new(),
+            pages,
             phases: Vec::new(),
             tracker: "none".to_owned(),
             target_resume_us: 0,

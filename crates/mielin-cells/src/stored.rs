@@ -169,7 +169,7 @@ pub(crate) struct StayRecord {
     pub(crate) leaf: [u8; 32],
     /// The number of its admission.
     pub(crate) number: u32,
-    /// The epoch in which it is there, or is to be.
+    /// The epoch of its stay.
     pub(crate) epoch: u64,
     pub(crate) hold: StayHold,
     /// Messages that it has taken on the leaf.
@@ -187,7 +187,10 @@ pub(crate) enum StayHold {
     /// The leaf.
     Away,
     /// The leaf, until it is known to have let go: all of the agent is here.
-    Taken,
+    Taken {
+        /// The epoch that it is to have here. If the leaf keeps it after all its stay goes on.
+        epoch: u64,
+    },
 }
 
 /// What an agent has that a copy of it has not.

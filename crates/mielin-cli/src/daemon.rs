@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use mielin_cells::{Cells, CellsConfig, CellsError};
 use mielin_mesh::{
-    Authority, AuthorityError, Departure, Dialling, MeshConfig, MeshError, MeshService,
+    Authority, AuthorityError, Departure, Dialling, LeafConfig, MeshConfig, MeshError, MeshService,
     NodeCredentials, Preset, WireError,
 };
 use mielin_mesh_core::{AgentId, NodeId, NodeRole};
@@ -143,6 +143,7 @@ impl Node {
         let bind = settings.bind.unwrap_or(DEFAULT_BIND);
         let engine = settings.engine()?;
         let mesh_id = credentials.mesh_id().to_string();
+        let leaf_config = leaf_config(&settings, credentials.role())?;
         let mut config = MeshConfig::new(bind);
         config.bootstrap_nodes = settings.bootstrap()?;
         config.preset = match settings.preset {
@@ -178,6 +179,16 @@ impl Node {
             agents_max: cells_config.agents_max,
             live_instances_max: cells_config.live_instances_max,
         };
+        let leaves = match leaf_config {
+            Some(config) => match mesh.host_leaves(config).await {
+                Ok(hosted) => Some(hosted),
+                Err(error) => {
+                    mesh.shutdown().await;
+                    return Err(error.into());
+                }
+            },
+            None => None,
+        };
         let listener = match opened(&home, &settings) {
             Ok(listener) => listener,
             Err(failure) => {
@@ -193,11 +204,8 @@ impl Node {
                 return Err(error.into());
             }
         };
-        if let Err(failure) = host_leaves(&cells, &settings).await {
-            let _ = cells.shutdown().await;
-            control::remove(home.path());
-            mesh.shutdown().await;
-            return Err(failure);
+        if let Some((leaves, news)) = leaves {
+            cells.host_leaves(leaves, news).await?;
         }
         let (stop, stops) = mpsc::channel(4);
         let (closing, closing_seen) = watch::channel(false);
@@ -284,20 +292,16 @@ impl Node {
     }
 }
 
-/// Hosts leaves, if the node is to.
-async fn host_leaves(cells: &Cells, settings: &Settings) -> Result<(), Failure> {
-    let Some(config) = settings.leaves()? else {
-        return Ok(());
-    };
-    let role = cells.mesh().local().role;
-    if role == NodeRole::Edge {
+/// Where leaves are to reach the node, if it is to host any.
+fn leaf_config(settings: &Settings, role: NodeRole) -> Result<Option<LeafConfig>, Failure> {
+    let config = settings.leaves()?;
+    if config.is_some() && role == NodeRole::Edge {
         return Err(Failure::refused(
             "a node with the role edge hosts no leaves: it may vanish with all that they rely on",
         )
         .hint("use a node with the role relay or core, or start this one with --no-leaves"));
     }
-    cells.host_leaves(config).await?;
-    Ok(())
+    Ok(config)
 }
 
 /// Remembers the settings and opens the control socket, whose clients wait until it is served.

@@ -232,9 +232,6 @@ impl From<CellsError> for Failure {
             CellsError::OnLeaf { .. } => {
                 "`mielin agent migrate AGENT --to NODE` brings it back; on a leaf it can be sent messages, moved and terminated"
             }
-            CellsError::Leaves(_) => {
-                "give another address with --leaf-udp, or start the node with --no-leaves"
-            }
             CellsError::LeafNotReady { .. } | CellsError::NotTaken { .. } => {
                 "`mielin mesh leaf list` shows how the leaves are"
             }

@@ -8,6 +8,7 @@ pub(crate) mod device;
 pub(crate) mod errno;
 mod guest;
 pub(crate) mod mielin;
+mod patience;
 pub(crate) mod table;
 #[cfg(feature = "tensor")]
 pub(crate) mod tensor;

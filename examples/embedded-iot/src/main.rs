@@ -189,7 +189,7 @@ fn follow(
                     .unwrap_or(0),
                 handovers,
                 asleep_permille: board.asleep_permille(),
-                as_recorded: figures == series.figures(figures.first, figures.last),
+                as_recorded: figures == series.figures(figures.last),
             });
         }
         ensure!(

@@ -12,8 +12,7 @@ pub(crate) struct Series(Vec<i64>);
 /// What the agent says of itself: eight numbers, little endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// The number of the first reading that it had, and of the last one.
-    pub(crate) first: u64,
+    /// The number of the last reading that it had.
     pub(crate) last: u64,
     pub(crate) count: u64,
     pub(crate) lost: u64,
@@ -39,10 +38,9 @@ impl Series {
         Ok(Series(values.collect::<Result<_>>()?))
     }
 
-    /// What an agent says that has read all from one number to another, each once. Readings are numbered from 1.
-    pub(crate) fn figures(&self, first: u64, last: u64) -> Figures {
+    /// What an agent says that has read all up to one, each once. They are numbered from 1, which is taken when an agent first asks.
+    pub(crate) fn figures(&self, last: u64) -> Figures {
         let mut figures = Figures {
-            first,
             last,
             count: 0,
             lost: 0,
@@ -52,7 +50,7 @@ impl Series {
             maximum: i64::MIN,
             digest: FNV_BASIS,
         };
-        for number in first..=last {
+        for number in 1..=last {
             let value = self.0[((number - 1) % self.0.len() as u64) as usize];
             figures.count += 1;
             figures.sum = figures.sum.wrapping_add(value);
@@ -88,14 +86,10 @@ impl Figures {
         let unsigned = |index: usize| u64::from_le_bytes(words[index]);
         let signed = |index: usize| i64::from_le_bytes(words[index]);
         let (last, count, lost, doubled) = (unsigned(0), unsigned(1), unsigned(2), unsigned(3));
-        // It begins with the oldest that its device still had; those before count as lost.
-        let first = (last + 1).saturating_sub(count);
-        let missed = first.saturating_sub(1);
         Ok(Figures {
-            first,
             last,
             count,
-            lost: lost.saturating_sub(missed),
+            lost,
             doubled,
             sum: signed(4),
             minimum: signed(5),
@@ -113,11 +107,11 @@ mod tests {
     fn the_series_that_is_carried_along_can_be_read() {
         let series = Series::parse(crate::READINGS).expect("it is well formed");
         assert_eq!(series.0.len(), 240);
-        let whole = series.figures(1, 240);
+        let whole = series.figures(240);
         assert_eq!((whole.count, whole.lost, whole.doubled), (240, 0, 0));
-        assert_ne!(whole.digest, series.figures(2, 240).digest);
+        assert_eq!(whole.sum, series.0.iter().sum::<i64>());
         // It begins again.
-        assert_eq!(series.figures(241, 241).sum, series.0[0]);
+        assert_eq!(series.figures(241).sum, whole.sum + series.0[0]);
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl Cell {
         turn.deadline = turn.awaited();
         // One that came in before the post was frozen, and was not seen yet.
         let expected = !turn.paused && turn.wait.is_some_and(|wait| wait.message);
-        let is_there = expected && !self.post.mailbox_is_empty();
+        let heard = !turn.paused && turn.heard_device && turn.wait.is_some_and(|wait| wait.reading);
+        let is_there = heard || (expected && !self.post.mailbox_is_empty());
         *lock(&self.stop) = None;
         self.post.sleep();
         self.lie_down(turn);

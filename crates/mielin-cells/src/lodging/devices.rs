@@ -122,8 +122,8 @@ impl Lodgings {
                 return Some(Sensed::Absent);
             }
             let known = end.devices.sensors.entry(sensor).or_default();
-            let is_here = |reader: &AgentId| *reader == agent || node.here(reader).is_ok();
-            known.readers.retain(|reader, _| is_here(reader));
+            let lives = |reader: &AgentId| node.here(reader).is_ok_and(|cell| cell.end().is_none());
+            known.readers.retain(|reader, _| lives(reader));
             let (reading, done) = known.sense(agent, after);
             if let Some(done) = done {
                 end.core.sense(sensor, done);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mielin_mesh::LeafPresence;
 use mielin_mesh_core::handover::{HandoverError, Reason};
 use mielin_mesh_core::leaf::LeafNumber;
-use mielin_mesh_core::{Epoch, MigrationStrategy, NodeId};
+use mielin_mesh_core::{Epoch, NodeId};
 
 use super::stay::{Phase, Stay};
 use super::{Handover, Lodgings, why_not};
@@ -43,14 +43,24 @@ pub(crate) async fn move_leafward(
             node: target,
         });
     }
-    come_home(node, cell).await?;
+    let came = come_home(node, cell).await?;
     if node.lodgings.is_leaf(&target) {
         return go(Arc::clone(node), Arc::clone(cell), target)
             .await
             .map(Some);
     }
     let home = from.filter(|_| target == node.id());
-    Ok(home.map(|leaf| MoveReport::of_return(agent, leaf, target, began.elapsed())))
+    Ok(home.map(|leaf| {
+        let total = began.elapsed();
+        // Of one that had come before this node was started again nobody knows when.
+        let handover = came.unwrap_or(Handover {
+            agent,
+            to_leaf: false,
+            bytes: 0,
+            took: total,
+        });
+        MoveReport::of_handover((leaf, target), handover, Vec::new(), total)
+    }))
 }
 
 /// Moves an agent of this node to a leaf. It comes to its end also if whoever asked goes away.
@@ -95,7 +105,8 @@ async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveR
         end.stirred.notify_one();
         offered
     });
-    let given_up = match offered {
+    let refused = |why: String| CellsError::NotTaken { agent, leaf, why };
+    let phase = match offered {
         Some(Ok(())) => {
             let settled = phase.wait_for(|phase| *phase != Phase::Going);
             let settled = tokio::time::timeout(node.config.move_timeout, settled).await;
@@ -106,53 +117,31 @@ async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveR
             }
         }
         Some(Err(error)) => {
-            tracing::debug!(%agent, %error, "an agent cannot be offered to a leaf");
             lodgings.kept(node, agent, None).await;
-            Phase::Refused(None)
+            return Err(refused(error.to_string()));
         }
         None => {
             lodgings.kept(node, agent, None).await;
-            Phase::Refused(None)
+            return Err(refused("it is admitted no more".to_owned()));
         }
     };
-    let refused = |why: String| CellsError::NotTaken { agent, leaf, why };
-    match given_up {
+    match phase {
         Phase::There => {}
         Phase::Refused(reason) => return Err(refused(words(reason))),
         Phase::Lost => return Err(refused("it has started anew and lost it".to_owned())),
         // It has been there, and come back.
         Phase::Going | Phase::Home => {}
     }
-    let took = stopped.elapsed();
-    lodgings.with(number, |end| {
-        end.note(Handover {
-            agent,
-            to_leaf: true,
-            bytes: sent,
-            took,
-        });
-    });
-    let us = |since: Instant| u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(MoveReport {
+    let handover = Handover {
         agent,
-        from: node.id(),
-        to: leaf,
-        strategy: MigrationStrategy::PreCopy,
-        downtime_us: us(stopped),
-        total_us: us(began),
+        to_leaf: true,
         bytes: sent,
-        rounds: 1,
-        pages: vec![pages],
-        phases: Vec::new(),
-        tracker: "none".to_owned(),
-        target_resume_us: 0,
-        followed: 0,
-        faults: 0,
-        unchanged: 0,
-        throttled_percent: 0,
-        page_bytes: 0,
-        page_bytes_sent: 0,
-    })
+        took: stopped.elapsed(),
+    };
+    lodgings.with(number, |end| end.note(handover));
+    let ways = (node.id(), leaf);
+    let total = began.elapsed();
+    Ok(MoveReport::of_handover(ways, handover, vec![pages], total))
 }
 
 /// The number of a leaf that takes agents, and the largest.
@@ -266,11 +255,15 @@ fn words(reason: Option<Reason>) -> String {
     }
 }
 
-/// Brings an agent back from the leaf that it is on. It goes on here when this returns.
-pub(crate) async fn come_home(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), CellsError> {
+/// Brings an agent back from the leaf that it is on, if it is on one. It goes on here when this returns; how it has come, if the leaf
+/// had it.
+pub(crate) async fn come_home(
+    node: &Arc<Node>,
+    cell: &Arc<Cell>,
+) -> Result<Option<Handover>, CellsError> {
     let agent = cell.id();
     let Some(leaf) = cell.leaf() else {
-        return Ok(());
+        return Ok(None);
     };
     let stay = node.lodgings.stay(&agent);
     let stay = stay.ok_or(CellsError::OnLeaf { agent, leaf })?;
@@ -290,7 +283,7 @@ pub(crate) async fn come_home(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), 
     let home = tokio::time::timeout(node.config.move_timeout, home).await;
     match home.map(|phase| phase.map(|phase| *phase)) {
         Ok(Ok(Phase::Lost)) => Err(CellsError::Ended(agent)),
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(_)) => Ok(node.lodgings.last_return(stay.number(), agent)),
         Ok(Err(_)) | Err(_) => Err(silent(leaf)),
     }
 }

@@ -189,30 +189,38 @@ impl Stay {
     pub(super) fn restore_into(&self, core: &mut HostEnd) -> Result<(), HandoverError> {
         let inner = lock(&self.inner);
         let record = &inner.record;
-        let role = match record.hold {
-            StayHold::Giving => return Ok(()),
-            StayHold::Away => Role::Away,
-            StayHold::Taken => Role::Taken,
-        };
-        core.restore(self.agent(), Epoch(record.epoch), role)?;
-        if record.hold == StayHold::Away {
-            let last = (record.posted > 0).then_some(PostResult::Sent {
-                sequence: record.sequence,
-            });
-            core.remember_posts(self.agent(), record.posted, last)?;
+        match record.hold {
+            StayHold::Giving => Ok(()),
+            StayHold::Taken { epoch } => core.restore(self.agent(), Epoch(epoch), Role::Taken),
+            StayHold::Away => {
+                core.restore(self.agent(), Epoch(record.epoch), Role::Away)?;
+                let last = (record.posted > 0).then_some(PostResult::Sent {
+                    sequence: record.sequence,
+                });
+                core.remember_posts(self.agent(), record.posted, last)
+            }
         }
-        Ok(())
     }
 
     /// Says who may run it from now on. It has to be [stored](Stay::store).
-    pub(super) fn hold(&self, hold: StayHold, epoch: Epoch) {
+    pub(super) fn hold(&self, hold: StayHold) {
+        lock(&self.inner).record.hold = hold;
+    }
+
+    /// It is on the leaf in this stay. In another one than was known the numbers of its messages begin anew.
+    pub(super) fn is_away_in(&self, epoch: Epoch) {
         let mut inner = lock(&self.inner);
-        if hold == StayHold::Away && inner.record.epoch != epoch.0 {
+        if inner.record.epoch != epoch.0 {
+            inner.record.epoch = epoch.0;
             inner.record.taken = 0;
             inner.record.posted = 0;
         }
-        inner.record.hold = hold;
-        inner.record.epoch = epoch.0;
+        inner.record.hold = StayHold::Away;
+    }
+
+    /// Whether the leaf cannot have run it so far.
+    pub(super) fn is_given(&self) -> bool {
+        lock(&self.inner).record.hold == StayHold::Giving
     }
 
     /// The leaf has taken all mail below this number in this stay.
@@ -277,12 +285,16 @@ impl Stay {
     pub(super) fn say_stored(&self, core: &mut HostEnd) {
         let (agent, epoch) = (self.agent(), self.epoch());
         let mut inner = lock(&self.inner);
+        // Something has come since: whatever it was has stirred this again.
+        if self.cell.post.is_unstored() {
+            return;
+        }
         if let Some((number, sequence)) = inner.unanswered.take() {
             // If the leaf has started its streams anew, it asks again.
             let _ = core.posted(agent, epoch, number, PostResult::Sent { sequence });
         }
         let Some(next) = inner.wanted else { return };
-        if next != inner.record.taken || self.cell.post.is_unstored() {
+        if next != inner.record.taken {
             return;
         }
         let Some(mail) = self.cell.post.peek() else {

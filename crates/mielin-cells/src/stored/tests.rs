@@ -48,8 +48,19 @@ fn stored(messages: bool) -> Stored {
             }],
         },
         module,
-        stay: None,
-        device: None,
+        stay: messages.then_some(StayRecord {
+            leaf: [7; 32],
+            number: 3,
+            epoch: 9,
+            hold: StayHold::Taken { epoch: 10 },
+            taken: 4,
+            posted: 5,
+            sequence: 6,
+        }),
+        device: messages.then_some(Device {
+            leaf: NodeId([7; 32]),
+            returns: true,
+        }),
         own: messages.then(|| Own {
             rewritten: Bytes::from_static(b"a resumable module"),
             outbox: Bytes::from_static(b"out"),

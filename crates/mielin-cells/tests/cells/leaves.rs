@@ -1,6 +1,6 @@
 //! Agents on leaves, which are here in software and hold on to a node over UDP.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use mielin_mesh::{LeafConfig, LeafPresence, LineSource};
 use mielin_mesh_core::leaf::Admission;
 use mielin_mesh_core::{AgentId, Name, NodeId};
 
-use crate::nodes::{Node, PATIENCE, mesh, shut_down, within};
+use crate::nodes::{Node, PATIENCE, ask, copy, mesh, shut_down, within};
 use crate::programs;
 use crate::soft_leaf::{SERIES, SoftLeaf};
 
@@ -28,12 +28,6 @@ fn on_line(node: &Node) -> LeafConfig {
     }
 }
 
-async fn ask(node: &Node, agent: AgentId, words: &'static str) -> String {
-    let words = Bytes::from_static(words.as_bytes());
-    let answer = within(node.cells.request(agent, words, PATIENCE)).await;
-    String::from_utf8(answer.unwrap().to_vec()).unwrap()
-}
-
 /// Looks again and again until it is so.
 async fn until(what: impl Fn() -> bool) {
     within(async {
@@ -48,11 +42,9 @@ async fn until(what: impl Fn() -> bool) {
 /// A mesh whose first node hosts a leaf that is there.
 async fn with_leaf(nodes: usize) -> (Vec<Node>, Admission, SoftLeaf) {
     let nodes = mesh(nodes, |_, config| config.move_timeout = MOVE_TIMEOUT).await;
-    nodes[0]
-        .cells
-        .host_leaves(on_line(&nodes[0]))
-        .await
-        .unwrap();
+    let hosting = nodes[0].mesh.host_leaves(on_line(&nodes[0])).await;
+    let (leaves, news) = hosting.unwrap();
+    nodes[0].cells.host_leaves(leaves, news).await.unwrap();
     let links = nodes[0].cells.leaf_links().unwrap();
     let admission = links.admit(Name::new("meter").unwrap()).unwrap();
     let leaf = SoftLeaf::start(&admission, 7, &line(&nodes[0]));
@@ -96,23 +88,9 @@ async fn killed_and_restarted(node: Node) -> Node {
     let cells = Cells::start(config_of_cells, node.mesh.clone())
         .await
         .unwrap();
-    cells.host_leaves(config).await.unwrap();
+    let (leaves, news) = node.mesh.host_leaves(config).await.unwrap();
+    cells.host_leaves(leaves, news).await.unwrap();
     Node { cells, ..node }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            while std::fs::read(&target).ok() != Some(std::fs::read(entry.path()).unwrap()) {
-                std::fs::copy(entry.path(), &target).unwrap();
-            }
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,12 +260,11 @@ async fn a_sensor_is_read_on_its_leaf_and_from_the_host_without_a_gap() {
         within(back).await.unwrap();
         counts.push(more(&nodes[0], agent, counts[counts.len() - 1]).await);
     }
+    // The sensor is switched on when it is first asked for, so that its first reading is the agent's, too.
     let [last, count, lost, doubled, sum, ..] = figures(&nodes[0], agent).await;
-    let first = last + 1 - count;
-    // Those before the first were never there for it: the sensor was switched on when it came.
-    assert_eq!((lost, doubled), (first - 1, 0));
+    assert_eq!((count, lost, doubled), (last, 0, 0));
     let value = |number: u64| SERIES[(number as usize - 1) % SERIES.len()];
-    let expected: i64 = (first..=last).map(|number| i64::from(value(number))).sum();
+    let expected: i64 = (1..=last).map(|number| i64::from(value(number))).sum();
     assert_eq!(sum.cast_signed(), expected);
     let handovers = nodes[0].cells.leaves().remove(0).handovers;
     let ways: Vec<bool> = handovers.iter().map(|one| one.to_leaf).collect();
@@ -375,4 +352,39 @@ async fn a_cut_line_and_a_killed_host_leave_one_copy_at_every_step() {
         is_one(&host, agent, &leaf).await;
     }
     shut_down(vec![host]).await;
+}
+
+/// Its battery is well again before the host has it, or after: the stay goes on, and so do the numbers of its messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_stays_after_all_loses_no_message() {
+    let (nodes, _, leaf) = with_leaf(1).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    to_leaf(&nodes[0], agent, &leaf).await;
+    for frames in 0..12 {
+        assert_eq!(ask(&nodes[0], agent, "before").await, "before");
+        let offers = |leaf: &SoftLeaf| {
+            leaf.with(|leaf| {
+                leaf.console
+                    .iter()
+                    .filter(|line| line.contains("offered"))
+                    .count()
+            })
+        };
+        let before = offers(&leaf);
+        leaf.with(|leaf| (leaf.frames_left, leaf.drain) = (Some(frames), 85));
+        until(|| offers(&leaf) > before).await;
+        let cut = || leaf.with(|leaf| leaf.frames_left == Some(0));
+        let gone = || leaf.with(|leaf| leaf.guests.is_empty());
+        until(|| cut() || gone()).await;
+        leaf.with(|leaf| leaf.drain = 6);
+        until(|| leaf.with(|leaf| leaf.drain == 0)).await;
+        // Full again, and without the charger.
+        leaf.with(|leaf| leaf.charge = 95);
+        until(|| leaf.with(|leaf| leaf.charge == 0)).await;
+        leaf.with(|leaf| leaf.frames_left = None);
+        assert_eq!(ask(&nodes[0], agent, "after").await, "after");
+        is_ready(&nodes[0]).await;
+        until(|| leaf.with(|leaf| leaf.guests == [agent])).await;
+    }
+    shut_down(nodes).await;
 }

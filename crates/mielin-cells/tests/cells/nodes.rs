@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, CellsError, LogKind, SpawnRequest};
 use mielin_mesh::{
     JoinRequest, JoinToken, MeshConfig, MeshService, create_mesh, join, load_credentials,
@@ -215,4 +216,28 @@ pub(crate) async fn shut_down(nodes: Vec<Node>) {
 /// The error of something that must not work.
 pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, CellsError>) -> CellsError {
     result.expect_err("this must be refused")
+}
+
+/// Sends a message and gives the reply.
+pub(crate) async fn ask(node: &Node, agent: AgentId, words: &'static str) -> String {
+    let words = Bytes::from_static(words.as_bytes());
+    let answer = within(node.cells.request(agent, words, PATIENCE)).await;
+    String::from_utf8(answer.unwrap().to_vec()).unwrap()
+}
+
+/// Copies a directory as it is at one moment, as far as that goes.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            // One that changes meanwhile, as the ledger may, would be what never was.
+            while std::fs::read(&target).ok() != Some(std::fs::read(entry.path()).unwrap()) {
+                std::fs::copy(entry.path(), &target).unwrap();
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use mielin_safepoint::ModuleHash;
 use mielin_wasm::EngineKind;
 
 use crate::copies;
-use crate::nodes::{Node, PATIENCE, mesh, plain_mesh, refused, shut_down, within};
+use crate::nodes::{Node, ask, copy, mesh, plain_mesh, refused, shut_down, within};
 use crate::programs;
 
 /// Long enough for what does not wait, on a loaded machine.
@@ -20,12 +20,6 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn state(node: &Node, agent: AgentId) -> AgentState {
     node.cells.inspect(agent).await.unwrap().state
-}
-
-async fn ask(node: &Node, agent: AgentId, words: &'static str) -> String {
-    let words = Bytes::from_static(words.as_bytes());
-    let answer = within(node.cells.request(agent, words, PATIENCE)).await;
-    String::from_utf8(answer.unwrap().to_vec()).unwrap()
 }
 
 fn snapshot(node: &Node, agent: AgentId) -> PathBuf {
@@ -58,22 +52,6 @@ async fn restarted_from(node: Node, aside: &Path, engine: EngineKind) -> Node {
     };
     let cells = Cells::start(config, node.mesh.clone()).await.unwrap();
     Node { cells, ..node }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            // One that changes meanwhile, as the ledger may, would be what never was.
-            while std::fs::read(&target).ok() != Some(std::fs::read(entry.path()).unwrap()) {
-                std::fs::copy(entry.path(), &target).unwrap();
-            }
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,6 +235,8 @@ struct Posts {
     performed: Option<u64>,
     /// The last that was answered.
     answered: Option<(u64, PostResult)>,
+    /// After a start of the host: none from this number on was performed, as is written down.
+    unperformed_from: Option<u64>,
 }
 
 /// Whether the leaf is asked for an agent.
@@ -294,8 +296,9 @@ impl HostEnd {
         Ok(())
     }
 
-    /// Says, after [`HostEnd::restore`] of an agent that is away, what is written down of its posts: that those below `posted`
-    /// were answered in this stay, and the last of them how. Without that a post that comes again is in doubt.
+    /// Says, after [`HostEnd::restore`] of an agent that is away, what is written down of its posts: that none from number `posted` on
+    /// was performed in this stay, and what became of the one before. Others in between may have been refused, of which nothing
+    /// needs to be written down. Without this a post that comes again is in doubt.
     ///
     /// # Errors
     ///
@@ -309,7 +312,7 @@ impl HostEnd {
         let known = self.agents.get_mut(&agent);
         let known = known.filter(|known| matches!(known.place, Place::Away { arriving: None }));
         let posts = &mut known.ok_or(HandoverError::State)?.posts;
-        posts.fresh = Some(posted);
+        posts.unperformed_from = Some(posted);
         posts.answered = posted.checked_sub(1).zip(last);
         Ok(())
     }

@@ -20,7 +20,7 @@ const SOCKET: &str = "unix:";
 /// One serial line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineSource {
-    /// A device, such as `/dev/ttyACM0`: 8 data bits, no parity, at the speed that it is set to if nothing else is asked for.
+    /// A device, such as `/dev/ttyACM0`: 8 data bits, no parity.
     Device {
         /// Where it is.
         path: PathBuf,

@@ -2,6 +2,7 @@
 
 use super::Call;
 use super::errno::Errno;
+use super::patience::Patience;
 use crate::services::{Actuated, Sensed};
 use crate::state::Pending;
 use crate::{Capability, Port, Wait};
@@ -25,12 +26,11 @@ pub(crate) fn sense(
     timeout_ns: u64,
     out: u32,
 ) -> Result<(), Errno> {
-    let now_ns = call.state.now_ns();
-    let timeout_ns = u64::try_from(timeout_ns.cast_signed()).ok();
-    let deadline_ns = match call.state.pending.take() {
-        Some(Pending::Sense { deadline_ns }) => deadline_ns,
-        _ => timeout_ns.map(|timeout_ns| now_ns.saturating_add(timeout_ns)),
+    let begun = match call.state.pending.take() {
+        Some(Pending::Sense { deadline_ns }) => Some(deadline_ns),
+        _ => None,
     };
+    let patience = Patience::of(call, timeout_ns, begun);
     call.memory.bytes(out, READING_BYTES)?;
     let sensor = granted(call, Capability::Sensor, sensor, "mielin.sense")?;
     match call.services.sense(sensor, after) {
@@ -44,14 +44,10 @@ pub(crate) fn sense(
         // A service that gives what the program is done with breaks its contract.
         Sensed::Reading(_) => Err(Errno::Io),
         Sensed::Absent => Err(Errno::Nodev),
-        Sensed::NotYet if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) => {
-            Err(if timeout_ns == Some(0) {
-                Errno::Again
-            } else {
-                Errno::Timedout
-            })
+        Sensed::NotYet => {
+            let deadline_ns = patience.left()?;
+            call.block(Pending::Sense { deadline_ns }, answer(deadline_ns))
         }
-        Sensed::NotYet => call.block(Pending::Sense { deadline_ns }, answer(deadline_ns)),
     }
 }
 

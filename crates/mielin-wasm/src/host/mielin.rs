@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 
 use super::Call;
 use super::errno::Errno;
+use super::patience::Patience;
 use crate::services::{Level, MessageKind, Receive, SendError};
 use crate::state::Pending;
 use crate::{Address, Capability, Target, Wait};
@@ -111,12 +112,11 @@ pub(crate) fn receive(
     timeout_ns: u64,
     out: u32,
 ) -> Result<(), Errno> {
-    let now_ns = call.state.now_ns();
-    let timeout_ns = u64::try_from(timeout_ns.cast_signed()).ok();
-    let deadline_ns = match call.state.pending.take() {
-        Some(Pending::Receive { deadline_ns }) => deadline_ns,
-        _ => timeout_ns.map(|timeout_ns| now_ns.saturating_add(timeout_ns)),
+    let begun = match call.state.pending.take() {
+        Some(Pending::Receive { deadline_ns }) => Some(deadline_ns),
+        _ => None,
     };
+    let patience = Patience::of(call, timeout_ns, begun);
     call.memory.bytes(buffer, capacity)?;
     call.memory.bytes(out, RECEIVED_BYTES)?;
     let received = match call.services.receive(capacity as usize) {
@@ -126,14 +126,8 @@ pub(crate) fn receive(
             call.memory.put_u32(out + RECEIVED_LENGTH, len)?;
             return Err(Errno::Msgsize);
         }
-        Receive::Empty if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= now_ns) => {
-            return Err(if timeout_ns == Some(0) {
-                Errno::Again
-            } else {
-                Errno::Timedout
-            });
-        }
         Receive::Empty => {
+            let deadline_ns = patience.left()?;
             let wait = Wait {
                 deadline_ns,
                 message: true,

@@ -128,7 +128,12 @@ impl HostEnd {
                 return Err(MessageError::Unexpected);
             }
             // Whoever has seen all before knows that this one is new.
-            _ if again && posts.fresh.is_none() => PostResult::InDoubt,
+            _ if again
+                && posts.fresh.is_none()
+                && posts.unperformed_from.is_none_or(|from| number < from) =>
+            {
+                PostResult::InDoubt
+            }
             _ => {
                 posts.fresh = number.checked_add(1);
                 posts.performed = Some(number);

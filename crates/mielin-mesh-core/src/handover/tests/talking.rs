@@ -283,6 +283,42 @@ fn a_post_that_may_have_been_performed_is_in_doubt() {
     assert_eq!(posts(pair.host_events()), [4]);
 }
 
+/// The first post was sent; the second one was refused, and the third was not answered when the host died.
+#[test]
+fn a_host_that_has_written_it_down_knows_what_was_performed() {
+    let again = |number| {
+        let message = LeafMessage::Post {
+            agent: A,
+            epoch: STAY,
+            number,
+            again: true,
+            to: B,
+            kind: MessageKind::Send,
+        };
+        message.encode(b"x")
+    };
+    for (number, performed) in [(0, false), (1, true), (2, true)] {
+        let mut pair = Pair::with_guest(A);
+        pair.host_dies();
+        pair.host.restore(A, STAY, Role::Away).unwrap();
+        pair.host.remember_posts(A, 1, Some(SENT)).unwrap();
+        pair.run();
+        pair.events();
+        pair.said.clear();
+        pair.host.handle_message(&again(number)).unwrap();
+        let expected = if performed { vec![number] } else { Vec::new() };
+        assert_eq!(posts(pair.host_events()), expected);
+        pair.say();
+        let answers = pair.said.iter().filter(|(said, _)| {
+            matches!(said, Err(HostMessage::Posted { number: 0, result, .. }) if *result == SENT)
+        });
+        assert_eq!(answers.count(), usize::from(!performed));
+    }
+    let mut pair = Pair::greeted();
+    let unknown = pair.host.remember_posts(A, 1, None);
+    assert_eq!(unknown, Err(HandoverError::State));
+}
+
 #[test]
 fn an_answer_to_what_was_not_posted_is_none() {
     let mut pair = Pair::with_guest(A);
