@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mielin_leaf::{BatteryTraits, Devices, Line, LineEvent, Node, Parts, Recording};
+use mielin_leaf::{BatteryTraits, Devices, Line, LineEvent, Node, Parts, Recording, Report};
 use mielin_mesh_core::leaf::{Admission, FRAME_BYTES_MAX, Leaf, SecretKey};
 use mielin_mesh_core::{AgentId, Instant, Name, NodeId};
 use mielin_wasm::{Hosted, StopHandle};
@@ -23,6 +23,8 @@ pub(crate) struct Controls {
     pub(crate) drain: u64,
     /// So many frames cross the line, in both directions together, and then none: `None` for no limit.
     pub(crate) frames_left: Option<u64>,
+    /// The same from the moment on in which it offers an agent to its host.
+    pub(crate) frames_of_offer: Option<u64>,
     /// The charger gives this much.
     pub(crate) charge: u64,
     /// The agents that are here, running or not.
@@ -218,15 +220,20 @@ impl Body {
     }
 
     fn say(&mut self, now: Instant) {
+        while let Some(report) = self.node.poll_report() {
+            let mut controls = self.controls.lock().unwrap();
+            if let Report::Offered { .. } = report
+                && let Some(frames) = controls.frames_of_offer.take()
+            {
+                controls.frames_left = Some(frames);
+            }
+            controls.console.push(report.to_string());
+        }
         while let Some(message) = self.unsent.take().or_else(|| self.node.poll_message()) {
             if self.line.send(now, &message).is_err() {
                 self.unsent = Some(message);
                 break;
             }
-        }
-        while let Some(report) = self.node.poll_report() {
-            let mut controls = self.controls.lock().unwrap();
-            controls.console.push(report.to_string());
         }
     }
 }
