@@ -337,11 +337,15 @@ async fn a_cut_line_and_a_killed_host_leave_one_copy_at_every_step() {
     let (mut nodes, _, leaf) = with_leaf(1).await;
     let mut host = nodes.remove(0);
     let agent = host.spawn(&programs::echo(), "echo").await;
-    // A move takes about a dozen.
-    for frames in 0..14 {
-        let kills = frames % 4 < 2;
+    // A move there takes about a dozen frames, one back about thirty, most of them pieces of the agent.
+    for step in 0..18 {
+        let kills = step % 4 < 2;
         let away = host.cells.residents()[0].node == leaf.id;
-        let target = if away { host.id() } else { leaf.id };
+        let (target, frames) = if away {
+            (host.id(), 20 + step)
+        } else {
+            (leaf.id, step)
+        };
         move_over(&host, agent, target, &leaf, frames).await;
         // Of agents that run on a node those are lost that it has when it is killed, wherever they have been.
         if kills && at_rest(&host, &leaf).await == leaf.id {
@@ -360,7 +364,8 @@ async fn an_agent_that_stays_after_all_loses_no_message() {
     let (nodes, _, leaf) = with_leaf(1).await;
     let agent = nodes[0].spawn(&programs::echo(), "echo").await;
     to_leaf(&nodes[0], agent, &leaf).await;
-    for frames in 0..12 {
+    // The host has all of it after about thirty frames.
+    for frames in (0..4).chain(22..42) {
         assert_eq!(ask(&nodes[0], agent, "before").await, "before");
         leaf.with(|leaf| (leaf.frames_of_offer, leaf.drain) = (Some(frames), 85));
         let cut = || leaf.with(|leaf| leaf.frames_left == Some(0));
