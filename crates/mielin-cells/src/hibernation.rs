@@ -23,6 +23,7 @@ use crate::cell::{Cell, Held};
 use crate::checkpoint::hold;
 use crate::error::CellsError;
 use crate::logs::now_ms;
+use crate::moving::until_settled;
 use crate::node::Node;
 use crate::persist::{SNAPSHOT, remove_stored};
 use crate::record::write;
@@ -39,6 +40,7 @@ pub(crate) async fn hibernate(node: &Arc<Node>, cell: &Arc<Cell>) -> Result<(), 
     if cell.is_asleep() {
         return Ok(());
     }
+    until_settled(node, cell).await?;
     let claim = cell.claim("it is being hibernated")?;
     if !cell.is_settled() {
         return Err(CellsError::Busy {

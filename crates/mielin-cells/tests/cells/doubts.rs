@@ -8,7 +8,7 @@ use mielin_cells::{Cells, CellsConfig, CellsError, MoveOptions, MoveProbe, MoveS
 use mielin_mesh::{FrameLimit, stream_handler};
 use mielin_mesh_core::migration::QueryReply;
 use mielin_mesh_core::{
-    AgentState, Epoch, LocationRecord, MigrationPhase, MigrationStrategy, Name, codec,
+    AgentId, AgentState, Epoch, LocationRecord, MigrationPhase, MigrationStrategy, Name, codec,
 };
 use tokio::sync::watch;
 
@@ -578,11 +578,11 @@ async fn a_stop_lets_a_move_that_holds_its_agent_end() {
     shut_down(nodes).await;
 }
 
-/// The source dies when the agent runs at the target, which so does not hear that it has let go. If the agent went on at
-/// once, and the target then died too, the source would be told that it was never there.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_goes_on_only_when_the_move_that_brought_it_is_over() {
-    let phases: Arc<Mutex<Vec<(MoveSide, MigrationPhase)>>> = Arc::default();
+type Phases = Arc<Mutex<Vec<(MoveSide, MigrationPhase)>>>;
+
+/// Three nodes and an agent that runs at the second one, whose source, the first, has died before it let go of it.
+async fn left_by_its_source() -> (Vec<Node>, AgentId, Phases) {
+    let phases = Phases::default();
     let (secured, mut is_secured) = watch::channel(false);
     let probe = {
         let phases = Arc::clone(&phases);
@@ -606,21 +606,40 @@ async fn an_agent_goes_on_only_when_the_move_that_brought_it_is_over() {
         .await;
     nodes[0].lines(agent, 1).await;
     let (cells, target) = (nodes[0].cells.clone(), nodes[1].id());
-    let moving = tokio::spawn(async move {
-        let options = MoveOptions::default();
-        cells.migrate(agent, target, options, None).await
-    });
-    within(is_secured.wait_for(|is| *is)).await.unwrap();
+    let options = MoveOptions::default();
+    let moving = async move { cells.migrate(agent, target, options, None).await };
+    let secured = within(is_secured.wait_for(|is| *is));
+    tokio::select! {
+        _ = moving => panic!("the source is dead"),
+        is_secured = secured => drop(is_secured.unwrap()),
+    }
+    (nodes, agent, phases)
+}
+
+const OVER: (MoveSide, MigrationPhase) = (MoveSide::Target, MigrationPhase::Complete);
+
+/// The source dies when the agent runs at the target, which so does not hear that it has let go. If the agent went on at
+/// once, and the target then died too, the source would be told that it was never there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_goes_on_only_when_the_move_that_brought_it_is_over() {
+    let (nodes, agent, phases) = left_by_its_source().await;
     let options = MoveOptions::default();
     within(nodes[1].cells.migrate(agent, nodes[2].id(), options, None))
         .await
         .unwrap();
     let seen = phases.lock().unwrap().clone();
-    let over = (MoveSide::Target, MigrationPhase::Complete);
-    let over = seen.iter().position(|phase| *phase == over).unwrap();
+    let over = seen.iter().position(|phase| *phase == OVER).unwrap();
     let begins = (MoveSide::Source, MigrationPhase::Planning);
     let begins = seen.iter().rposition(|phase| *phase == begins).unwrap();
     assert!(over < begins, "{seen:?}");
-    moving.abort();
+    shut_down(nodes).await;
+}
+
+/// Nor is it put to sleep before that, or refused to.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_sleeps_only_when_the_move_that_brought_it_is_over() {
+    let (nodes, agent, phases) = left_by_its_source().await;
+    within(nodes[1].cells.hibernate(agent)).await.unwrap();
+    assert!(phases.lock().unwrap().contains(&OVER));
     shut_down(nodes).await;
 }
