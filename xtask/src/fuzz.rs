@@ -78,7 +78,7 @@ const fn in_program(name: &'static str, package: &'static str, test: &'static st
     }
 }
 
-const TARGETS: [Target; 40] = [
+const TARGETS: [Target; 41] = [
     private("acpi", "mielin-hal", "acpi::tests::hostile_tables"),
     in_program("api", "mielin-cli", "daemon::answer::tests::api"),
     private(
@@ -118,6 +118,11 @@ const TARGETS: [Target; 40] = [
         "hostile::join_messages",
     ),
     public("leaf", "mielin-mesh-core"),
+    private(
+        "leaves",
+        "mielin-cells",
+        "lodging::directory::tests::leaves",
+    ),
     private(
         "loopback",
         "mielin-mesh",

@@ -18,7 +18,7 @@ use crate::config::CellsConfig;
 use crate::error::CellsError;
 use crate::finding::{found, heard_of};
 use crate::hibernation;
-use crate::lodging::{self, LeafReport};
+use crate::lodging::{self, FRESH, LeafDirectory, LeafReport, LeafStanding, leaves_of_mesh};
 use crate::moving;
 use crate::node::{Node, Place};
 use crate::operations::{self, Absent};
@@ -39,7 +39,7 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Starts the worker threads, serves protocols 100 to 102 and restores the agents of earlier runs, ended ones too.
+    /// Starts the worker threads, serves the protocols of agents and restores the agents of earlier runs, ended ones too.
     ///
     /// # Errors
     /// The engine does not work on this machine, threads cannot be started, or the data directory is unusable.
@@ -80,6 +80,28 @@ impl Cells {
         self.node.lodgings.reports()
     }
 
+    /// The leaves of all members, this node among them. What others say of theirs may be a second old.
+    pub async fn mesh_leaves(&self) -> LeafDirectory {
+        leaves_of_mesh(&self.node, FRESH).await
+    }
+
+    /// Finds a leaf of whichever member by its name, or a unique prefix of its id.
+    pub async fn resolve_leaf(&self, query: &str) -> Option<NodeId> {
+        let leaves = leaves_of_mesh(&self.node, Duration::ZERO).await.leaves;
+        let named = leaves.iter().filter(|one| one.name == *query);
+        let prefixed = leaves.iter().filter(|one| {
+            is_prefix(query) && one.leaf.to_string().starts_with(&query.to_lowercase())
+        });
+        let mut fitting: Vec<NodeId> = named.map(|one| one.leaf).collect();
+        if fitting.is_empty() {
+            fitting = prefixed.map(|one| one.leaf).collect();
+        }
+        match fitting[..] {
+            [leaf] => Some(leaf),
+            _ => None,
+        }
+    }
+
     /// Starts an agent on this node.
     ///
     /// # Errors
@@ -99,7 +121,18 @@ impl Cells {
     /// # Errors
     /// The node is shutting down.
     pub async fn agents(&self) -> Result<AgentDirectory, CellsError> {
-        self.node.agents(Prefix::default()).await
+        let (directory, leaves) = tokio::join!(
+            self.node.agents(Prefix::default()),
+            leaves_of_mesh(&self.node, FRESH)
+        );
+        let mut directory = directory?;
+        // The mesh knows the host; the host, on which of its leaves the agent is.
+        for agent in &mut directory.agents {
+            if let Some(leaf) = leaves.with(&agent.node, &agent.agent) {
+                agent.node = leaf;
+            }
+        }
+        Ok(directory)
     }
 
     /// Finds an agent by id, name or unique prefix of its id. A name goes before a prefix, and means the living agent
@@ -414,9 +447,46 @@ impl Cells {
 
     /// Moves an agent to `node` and reports each step to `progress`. The move goes on when the caller goes away.
     ///
+    /// To a leaf of another member it goes by way of that member, where it stays if the leaf does not take it.
+    ///
     /// # Errors
     /// The agent or node is unknown, the agent is there already, has ended or is busy, or the move was rolled back.
     pub async fn migrate(
+        &self,
+        agent: AgentId,
+        node: NodeId,
+        options: MoveOptions,
+        progress: Option<mpsc::UnboundedSender<MoveProgress>>,
+    ) -> Result<MoveReport, CellsError> {
+        let members = self.node.mesh.members();
+        if members.iter().any(|member| member.identity.id == node) {
+            return self.migrate_once(agent, node, options, progress).await;
+        }
+        let leaves = leaves_of_mesh(&self.node, Duration::ZERO).await;
+        let leaf = leaves.of(&node);
+        let leaf = leaf.ok_or_else(|| CellsError::NodeNotFound(node.to_string()))?;
+        let is_at_host = match found(&self.node, &agent).await {
+            Place::Here(_) => leaf.host == self.node.id(),
+            Place::There(holder, _) => leaf.host == holder,
+            Place::Unknown => return Err(CellsError::AgentNotFound(agent.to_string())),
+        };
+        if is_at_host {
+            return self.migrate_once(agent, node, options, progress).await;
+        }
+        if leaf.standing == LeafStanding::Gone {
+            return Err(CellsError::LeafNotReady {
+                leaf: node,
+                why: "it is gone",
+            });
+        }
+        let steps = progress.clone();
+        let first = self.migrate_once(agent, leaf.host, options, steps).await?;
+        let last = self.migrate_once(agent, node, options, progress).await?;
+        Ok(first.and_then(last))
+    }
+
+    /// The same, to a member or to a leaf of the agent's own node.
+    async fn migrate_once(
         &self,
         agent: AgentId,
         node: NodeId,

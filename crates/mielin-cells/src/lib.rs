@@ -62,7 +62,7 @@ pub use budget::{Budget, BudgetError, Measure, Spending};
 pub use cells::{Cells, LogReader};
 pub use config::{CellsConfig, MoveProbe, MoveSide, Packing, ProbeAnswer};
 pub use error::{CellsError, ErrorKind};
-pub use lodging::{Handover, LeafReport};
+pub use lodging::{Handover, LeafDirectory, LeafReport, LeafStanding, LeafSummary};
 pub use report::{
     AgentDirectory, AgentEnd, AgentReport, AgentSummary, Counters, EXIT_LOST, EXIT_OVER_BUDGET,
     EXIT_TERMINATED, EXIT_TRAPPED, HostLine, LogChunk, LogKind, MoveOptions, MoveProgress,

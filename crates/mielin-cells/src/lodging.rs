@@ -7,9 +7,11 @@
 //! answered when it is.
 //!
 //! Who owns an agent is decided by `mielin_mesh_core::handover`, which this module drives: one task for each leaf handles
-//! its messages one after the other, and writes down what is to be written down before the next. `going` are the moves.
+//! its messages one after the other, and writes down what is to be written down before the next. `going` are the moves, `directory` are
+//! the leaves of other members.
 
 mod devices;
+mod directory;
 mod going;
 mod stay;
 
@@ -34,6 +36,8 @@ use crate::spawn::host_calls;
 use crate::stored::{StayHold, Stored};
 
 use devices::Devices;
+pub(crate) use directory::{FRESH, handler as leaves_handler, leaves_of_mesh};
+pub use directory::{LeafDirectory, LeafStanding, LeafSummary};
 pub(crate) use going::{come_home, move_leafward};
 use stay::Stay;
 
@@ -75,6 +79,8 @@ pub(crate) struct Lodgings {
     links: OnceLock<Leaves>,
     ends: Mutex<BTreeMap<LeafNumber, End>>,
     stays: Mutex<HashMap<AgentId, Arc<Stay>>>,
+    /// What other members said of their leaves, and when. Who asks keeps it locked, so that others wait for the same answers.
+    said: tokio::sync::Mutex<Option<(Instant, LeafDirectory)>>,
 }
 
 /// This node's end of one leaf.

@@ -26,7 +26,7 @@ use crate::error::CellsError;
 use crate::hearsay::Hearsay;
 use crate::ledger::Ledger;
 use crate::lock::lock;
-use crate::lodging::Lodgings;
+use crate::lodging::{self, Lodgings};
 use crate::logs::{Home, now_ms};
 use crate::modules::Modules;
 use crate::moving::Inbound;
@@ -194,6 +194,8 @@ impl Node {
         for protocol in [wire::OPERATIONS, wire::MOVES, wire::PAGES] {
             self.mesh.serve_streams(protocol, with(protocol));
         }
+        let leaves = lodging::leaves_handler(Arc::downgrade(self));
+        self.mesh.serve(wire::LEAVES, leaves);
         let entrance = courier::Entrance(Arc::downgrade(self));
         self.mesh.serve_messages(Arc::new(entrance));
     }

@@ -297,6 +297,20 @@ pub struct MoveReport {
 }
 
 impl MoveReport {
+    /// Of this move and the one after it together.
+    pub(crate) fn and_then(mut self, next: MoveReport) -> MoveReport {
+        self.pages.extend(next.pages);
+        self.phases.extend(next.phases);
+        MoveReport {
+            to: next.to,
+            downtime_us: self.downtime_us + next.downtime_us,
+            total_us: self.total_us + next.total_us,
+            bytes: self.bytes + next.bytes,
+            rounds: self.rounds + next.rounds,
+            ..self
+        }
+    }
+
     /// Of a move to a leaf or back, which is a stop-copy.
     pub(crate) fn of_handover(
         (from, to): (NodeId, NodeId),

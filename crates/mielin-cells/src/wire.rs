@@ -19,6 +19,8 @@ use crate::tally::Tallied;
 
 /// The protocol number of operations on agents.
 pub(crate) const OPERATIONS: u16 = 101;
+/// The protocol number of requests for the leaves of a node.
+pub(crate) const LEAVES: u16 = 102;
 /// The protocol number of moves.
 pub(crate) const MOVES: u16 = 200;
 /// Pages that an agent waits for which runs while its memory follows.

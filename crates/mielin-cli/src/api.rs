@@ -115,6 +115,9 @@ pub(crate) struct MeshStatus {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) members: Vec<MemberLine>,
+    /// Members that did not say which leaves they host.
+    #[serde(default)]
+    pub(crate) silent: Vec<NodeName>,
     #[serde(flatten)]
     pub(crate) trouble: Trouble,
 }

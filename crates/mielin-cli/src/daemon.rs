@@ -110,12 +110,15 @@ impl NodeState {
     pub(crate) async fn node(&self, query: &str) -> Result<NodeId, Failure> {
         let news = self.mesh().subscribe();
         let look = || self.cells.resolve_node(query);
-        let found = if self.mesh().members().len() < 2 {
-            look()
-        } else {
-            look_again(news, look).await
-        };
-        Ok(found?)
+        if self.mesh().members().len() < 2 {
+            return Ok(look()?);
+        }
+        if let Err(CellsError::NodeNotFound(_)) = look()
+            && let Some(leaf) = self.cells.resolve_leaf(query).await
+        {
+            return Ok(leaf);
+        }
+        Ok(look_again(news, look).await?)
     }
 
     /// Asks the node to stop; nothing happens if it is stopping already.

@@ -42,32 +42,26 @@ pub(crate) async fn agents(shared: &Arc<Shared>, prefix: Prefix) -> Result<MeshA
     }
     let members = shared.cores().membership.members();
     let active = members.iter().filter(|member| member.state.is_active());
-    let mut waiting = active
-        .map(|member| member.identity.id)
-        .filter(|id| *id != shared.local.id);
-    let mut asked = JoinSet::new();
+    let ids = active.map(|member| member.identity.id);
+    let others = ids.filter(|id| *id != shared.local.id).collect();
     let mut listing = AgentListing::default();
     let (mut silent, mut unlisted) = (Vec::new(), Vec::new());
-    loop {
-        while asked.len() < ASKED_AT_ONCE
-            && let Some(node) = waiting.next()
-        {
-            let (shared, prefix) = (Arc::clone(shared), prefix.clone());
-            asked.spawn(async move { (node, pages(&shared, node, prefix).await) });
-        }
-        match asked.join_next().await {
-            None => break,
-            Some(Ok((node, Ok(pages)))) => {
+    let ask = |node| {
+        let (shared, prefix) = (Arc::clone(shared), prefix.clone());
+        async move { pages(&shared, node, prefix).await }
+    };
+    for (node, pages) in ask_each(others, ask).await {
+        match pages {
+            Ok(pages) => {
                 for page in pages {
                     listing.add(node, page);
                 }
             }
-            Some(Ok((node, Err(MeshError::Refused { .. })))) => unlisted.push(node),
-            Some(Ok((node, Err(error)))) => {
+            Err(MeshError::Refused { .. }) => unlisted.push(node),
+            Err(error) => {
                 tracing::debug!(?node, %error, "a member does not say which agents it knows");
                 silent.push(node);
             }
-            Some(Err(error)) => tracing::error!(%error, "asking a member failed"),
         }
     }
     silent.sort_unstable();
@@ -88,6 +82,33 @@ pub(crate) async fn agents(shared: &Arc<Shared>, prefix: Prefix) -> Result<MeshA
         silent,
         unlisted,
     })
+}
+
+/// Asks these nodes, many at a time, and gives the answers in the order in which they came.
+pub(crate) async fn ask_each<T, F>(
+    nodes: Vec<NodeId>,
+    ask: impl Fn(NodeId) -> F,
+) -> Vec<(NodeId, T)>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let mut waiting = nodes.into_iter();
+    let mut asked = JoinSet::new();
+    let mut answers = Vec::new();
+    loop {
+        while asked.len() < ASKED_AT_ONCE
+            && let Some(node) = waiting.next()
+        {
+            let answer = ask(node);
+            asked.spawn(async move { (node, answer.await) });
+        }
+        match asked.join_next().await {
+            None => return answers,
+            Some(Ok(answer)) => answers.push(answer),
+            Some(Err(error)) => tracing::error!(%error, "asking a member failed"),
+        }
+    }
 }
 
 type Page = AgentPage<Ed25519>;

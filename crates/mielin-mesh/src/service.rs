@@ -472,6 +472,21 @@ impl MeshService {
         self::request(&self.shared, node, protocol, request, limit).await
     }
 
+    /// Sends the same request to these nodes, many at a time, and gives their answers in the order in which they came.
+    pub async fn request_each(
+        &self,
+        nodes: Vec<NodeId>,
+        protocol: u16,
+        request: Bytes,
+        limit: Duration,
+    ) -> Vec<(NodeId, Result<Bytes, MeshError>)> {
+        let ask = |node| {
+            let (shared, request) = (Arc::clone(&self.shared), request.clone());
+            async move { self::request(&shared, &node, protocol, request, limit).await }
+        };
+        directory::ask_each(nodes, ask).await
+    }
+
     /// Answers routed requests of `protocol` from now on. They are proved to come from their source, but may be
     /// repeated by those who carried them after this node has restarted.
     ///

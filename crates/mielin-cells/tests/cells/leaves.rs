@@ -9,6 +9,8 @@ use mielin_mesh::{LeafConfig, LeafPresence, LineSource};
 use mielin_mesh_core::leaf::Admission;
 use mielin_mesh_core::{AgentId, Name, NodeId};
 
+use tokio::task::JoinSet;
+
 use crate::nodes::{Node, PATIENCE, ask, copy, mesh, shut_down, within};
 use crate::programs;
 use crate::soft_leaf::{SERIES, SoftLeaf};
@@ -130,6 +132,55 @@ async fn an_agent_goes_to_a_leaf_and_back_in_mid_loop() {
     let text = nodes[0].whole_stdout(agent).await;
     let lines = text.lines().count();
     assert_eq!(text, programs::computed(64, lines));
+    shut_down(nodes).await;
+}
+
+/// The leaf's name and the agents on it, as a node knows them, and where it says that an agent is.
+async fn seen_from(node: &Node, agent: AgentId) -> (Vec<(String, Vec<AgentId>)>, NodeId) {
+    let leaves = node.cells.mesh_leaves().await;
+    assert!(leaves.silent.is_empty());
+    let lines = leaves.leaves.into_iter();
+    let lines = lines.map(|leaf| (leaf.name.to_string(), leaf.agents));
+    let agents = node.cells.agents().await.unwrap().agents;
+    let place = agents.iter().find(|line| line.agent == agent).unwrap().node;
+    (lines.collect(), place)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_members_know_a_leaf_and_move_agents_to_it() {
+    let (nodes, _, leaf) = with_leaf(2).await;
+    let agent = nodes[1].spawn(&programs::echo(), "echo").await;
+    nodes[0].until(agent, |_, _| true).await;
+    assert_eq!(nodes[1].cells.resolve_leaf("meter").await, Some(leaf.id));
+    let id = leaf.id.to_string();
+    assert_eq!(nodes[1].cells.resolve_leaf(&id[..8]).await, Some(leaf.id));
+    assert_eq!(nodes[1].cells.resolve_leaf("metre").await, None);
+    assert!(nodes[1].cells.resolve_node("meter").is_err());
+    // From the other node, by way of the host; and back, from where the agent is not.
+    for asked in [&nodes[1], &nodes[0]] {
+        let cells = &asked.cells;
+        let moved = cells.migrate(agent, leaf.id, MoveOptions::default(), None);
+        let report = within(moved).await.unwrap();
+        assert_eq!((report.from, report.to), (nodes[1].id(), leaf.id));
+        for node in &nodes {
+            let there = (vec![("meter".to_owned(), vec![agent])], leaf.id);
+            within(async { while seen_from(node, agent).await != there {} }).await;
+        }
+        assert_eq!(ask(&nodes[1], agent, "there").await, "there");
+        let again = cells.migrate(agent, leaf.id, MoveOptions::default(), None);
+        let again = within(again).await.unwrap_err();
+        assert!(matches!(again, CellsError::SameNode { .. }), "{again}");
+        let back = cells.migrate(agent, nodes[1].id(), MoveOptions::default(), None);
+        assert_eq!(within(back).await.unwrap().to, nodes[1].id());
+        let back = (vec![("meter".to_owned(), Vec::new())], nodes[1].id());
+        within(async { while seen_from(&nodes[0], agent).await != back {} }).await;
+    }
+    let nobody = NodeId([7; 32]);
+    let moved = nodes[1]
+        .cells
+        .migrate(agent, nobody, MoveOptions::default(), None);
+    let error = within(moved).await.unwrap_err();
+    assert!(matches!(error, CellsError::NodeNotFound(_)), "{error}");
     shut_down(nodes).await;
 }
 
@@ -331,20 +382,33 @@ async fn move_over(node: &Node, agent: AgentId, to: NodeId, leaf: &SoftLeaf, fra
     }
 }
 
+/// Hosts with a leaf at which lines are cut at once: most of the time they wait for what is repeated.
+const CUT_AT_ONCE: u64 = 9;
+
 /// The line is cut after each number of frames of a move, there and back, and the host goes on or is killed at that point.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_line_and_a_killed_host_leave_one_copy_at_every_step() {
+    let mut cutting: JoinSet<()> = (0..CUT_AT_ONCE).map(cut_lines).collect();
+    while let Some(done) = cutting.join_next().await {
+        done.unwrap();
+    }
+}
+
+/// Four moves, after the first frames and after some more.
+async fn cut_lines(first: u64) {
     let (mut nodes, _, leaf) = with_leaf(1).await;
     let mut host = nodes.remove(0);
     let agent = host.spawn(&programs::echo(), "echo").await;
-    // A move there takes about a dozen frames, one back about thirty, most of them pieces of the agent.
-    for step in 0..18 {
-        let kills = step % 4 < 2;
+    for step in 0..4 {
+        let round = step / 2;
+        let kills = (first + round) % 2 == 0;
+        let frames = first + CUT_AT_ONCE * round;
         let away = host.cells.residents()[0].node == leaf.id;
+        // A move there takes about a dozen frames, one back about thirty, most of them pieces of the agent.
         let (target, frames) = if away {
-            (host.id(), 20 + step)
+            (host.id(), 20 + frames)
         } else {
-            (leaf.id, step)
+            (leaf.id, frames)
         };
         move_over(&host, agent, target, &leaf, frames).await;
         // Of agents that run on a node those are lost that it has when it is killed, wherever they have been.

@@ -396,8 +396,21 @@ impl Status<'_> {
     }
 }
 
-async fn status(client: &Client, output: Output) -> Result<(), Failure> {
+/// What the node says of the mesh.
+async fn members(client: &Client, output: Output) -> Result<MeshStatus, Failure> {
     let status: MeshStatus = client.get("/v1/mesh").await?;
+    if !status.silent.is_empty() {
+        let silent: Vec<_> = status.silent.iter().map(reach::node_name).collect();
+        let silent = silent.join(", ");
+        output.progress(format!(
+            "no answer from {silent}: leaves there may be missing"
+        ));
+    }
+    Ok(status)
+}
+
+async fn status(client: &Client, output: Output) -> Result<(), Failure> {
+    let status = members(client, output).await?;
     output.result(&Status::of(&status), |_| {
         format!(
             "{} ({}), node {}\n{}\n{}",
@@ -417,8 +430,7 @@ struct Peers {
 }
 
 async fn peers(client: &Client, output: Output) -> Result<(), Failure> {
-    let status: MeshStatus = client.get("/v1/mesh").await?;
-    let MeshStatus { node, members, .. } = status;
+    let MeshStatus { node, members, .. } = members(client, output).await?;
     let peers = members
         .into_iter()
         .filter(|member| member.node != node)

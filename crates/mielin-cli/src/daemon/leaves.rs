@@ -2,9 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use mielin_cells::LeafReport;
+use mielin_cells::{LeafDirectory, LeafReport, LeafStanding, LeafSummary};
 use mielin_mesh::{LeafEntry, LeafError, LeafPresence, Leaves};
-use mielin_mesh_core::Name;
+use mielin_mesh_core::{Name, NodeId};
 
 use super::NodeState;
 use super::answer::Input;
@@ -62,32 +62,39 @@ pub(super) async fn remove(
     Ok(Json(line(report)))
 }
 
-/// The leaves as they are among the members: this node is the way to them.
-pub(super) fn as_members(state: &NodeState) -> Vec<api::MemberLine> {
-    let local = state.mesh().local();
-    let relay = api::NodeName {
-        node: local.id.to_string(),
-        name: Some(local.name.clone()),
+/// The leaves of all members as they are among these, each behind its host, and the members that did not name theirs.
+pub(super) async fn as_members(
+    state: &NodeState,
+    named: impl Fn(&NodeId) -> api::NodeName,
+) -> (Vec<api::MemberLine>, Vec<api::NodeName>) {
+    let LeafDirectory { leaves, silent } = state.cells.mesh_leaves().await;
+    let line = |leaf: LeafSummary| {
+        let relay = named(&leaf.host);
+        let is_there = leaf.standing != LeafStanding::Gone;
+        api::MemberLine {
+            node: leaf.leaf.to_string(),
+            name: leaf.name.to_string(),
+            role: "leaf".to_owned(),
+            state: standing(leaf.standing).to_owned(),
+            address: "-".to_owned(),
+            path: is_there.then(|| api::PathLine::Relayed {
+                relay: Some(relay.clone()),
+            }),
+            version: None,
+            features: Vec::new(),
+            relays: vec![relay],
+        }
     };
-    let known = state.cells.leaves().into_iter();
-    known
-        .filter_map(|LeafReport { entry, .. }| {
-            let node = entry.node?;
-            Some(api::MemberLine {
-                node: node.to_string(),
-                name: entry.name.to_string(),
-                role: "leaf".to_owned(),
-                state: presence(&entry).to_owned(),
-                address: "-".to_owned(),
-                path: (entry.state != LeafPresence::Gone).then(|| api::PathLine::Relayed {
-                    relay: Some(relay.clone()),
-                }),
-                version: None,
-                features: Vec::new(),
-                relays: vec![relay.clone()],
-            })
-        })
-        .collect()
+    let lines = leaves.into_iter().map(line).collect();
+    (lines, silent.iter().map(named).collect())
+}
+
+const fn standing(standing: LeafStanding) -> &'static str {
+    match standing {
+        LeafStanding::Connected => "connected",
+        LeafStanding::Asleep => "asleep",
+        LeafStanding::Gone => "gone",
+    }
 }
 
 fn hosted(state: &NodeState) -> Result<Leaves, Failure> {
@@ -107,9 +114,9 @@ async fn blocking<T: Send + 'static>(
 const fn presence(entry: &LeafEntry) -> &'static str {
     match entry.state {
         LeafPresence::Awaited => "awaited",
-        LeafPresence::Connected => "connected",
-        LeafPresence::Asleep(_) => "asleep",
-        LeafPresence::Gone => "gone",
+        LeafPresence::Connected => standing(LeafStanding::Connected),
+        LeafPresence::Asleep(_) => standing(LeafStanding::Asleep),
+        LeafPresence::Gone => standing(LeafStanding::Gone),
     }
 }
 

@@ -153,11 +153,13 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
         },
         address: member.identity.address.to_string(),
     });
+    let (leaves, silent) = leaves::as_members(&state, named).await;
     Json(api::MeshStatus {
         node: local.id.to_string(),
         name: local.name.clone(),
         role: role_name(local.role).to_owned(),
-        members: members.chain(leaves::as_members(&state)).collect(),
+        members: members.chain(leaves).collect(),
+        silent,
         trouble: trouble(mesh),
     })
 }
