@@ -8,30 +8,23 @@ use crate::command::run;
 use crate::toolchain;
 use crate::workspace::Workspace;
 
-/// A kernel's three architectures.
-const KERNELS: [&str; 3] = [
-    "x86_64-unknown-none",
-    "aarch64-unknown-none",
-    "riscv64gc-unknown-none-elf",
+/// What no image of this repository is compiled for (`cargo xtask os`, `firmware` and `probe` build the others), and the crates that
+/// run on it: a processor with vectors at a kernel's disposal, the smallest microcontroller, and boards without a unit for
+/// floats.
+const TARGETS: [(&str, &[&str]); 4] = [
+    ("aarch64-unknown-none", &["mielin-hal", "mielin-tensor"]),
+    ("thumbv6m-none-eabi", &["mielin-hal", "mielin-tensor"]),
+    (
+        "thumbv7em-none-eabi",
+        &[
+            "mielin-hal",
+            "mielin-tensor",
+            "mielin-rt",
+            "mielin-mesh-core",
+        ],
+    ),
+    ("thumbv8m.main-none-eabi", &["mielin-rt"]),
 ];
-/// The smallest microcontroller, and larger ones that can be leaves of a mesh: it takes atomics that exchange.
-const MICROCONTROLLERS: [(&str, &[&str]); 3] = [
-    ("thumbv6m-none-eabi", &[]),
-    ("thumbv7m-none-eabi", &LEAVES),
-    ("thumbv7em-none-eabihf", &LEAVES),
-];
-
-/// Boards without a unit for floats, whose compilers are others than those of the firmware's boards, which have one.
-const SOFT_FLOATS: [&str; 2] = ["thumbv7em-none-eabi", "thumbv8m.main-none-eabi"];
-
-/// What is built for all of them.
-const EVERYWHERE: [&str; 2] = ["mielin-hal", "mielin-tensor"];
-/// What firmware stands on.
-const RUNTIME: [&str; 1] = ["mielin-rt"];
-/// What links a leaf to its host.
-const LEAVES: [&str; 1] = ["mielin-mesh-core"];
-/// What runs agents, which need megabytes, and brings them in and out.
-const AGENTS: [&str; 3] = ["mielin-safepoint", "mielin-wasm", "mielin-transfer"];
 
 /// Type-checks them, with the parts of the library that they use, which are built from source.
 ///
@@ -39,11 +32,7 @@ const AGENTS: [&str; 3] = ["mielin-safepoint", "mielin-wasm", "mielin-transfer"]
 /// The source of the library is missing and cannot be installed here, or a crate does not build.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let (cargo, rustc) = toolchain::setup_source()?;
-    let kernels = KERNELS.map(|target| (target, &EVERYWHERE[..], &AGENTS[..]));
-    let boards = MICROCONTROLLERS.map(|(target, more)| (target, &EVERYWHERE[..], more));
-    let soft_floats = SOFT_FLOATS.map(|target| (target, &RUNTIME[..], &[][..]));
-    for (target, packages, more) in kernels.into_iter().chain(boards).chain(soft_floats) {
-        let packages = packages.iter().chain(more);
+    for (target, packages) in TARGETS {
         let mut command = Command::new(&cargo);
         toolchain::clean_environment(&mut command)
             .current_dir(workspace.root())
@@ -53,7 +42,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
             .env("RUSTFLAGS", "-Dwarnings")
             .env("CARGO_TARGET_DIR", workspace.output().join("bare"))
             .args(["check", "--quiet", "--locked", "-Zbuild-std=core,alloc"])
-            .args(packages.flat_map(|package| ["--package", package]))
+            .args(packages.iter().flat_map(|package| ["--package", package]))
             .args(["--no-default-features", "--target", target]);
         run(&mut command)?;
     }

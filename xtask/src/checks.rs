@@ -1,6 +1,9 @@
 //! The two sequences: `test`, and `ci` around it.
 
+use std::ffi::OsString;
+use std::num::NonZero;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -55,7 +58,11 @@ fn test_steps(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
         run(on_agents(workspace).arg("test").arg("--quiet"))
     })?;
     steps.step("tests of the workspace", || {
-        run(workspace.cargo().args(["test", "--workspace", "--locked"]))
+        run(workspace.cargo().env(TEST_THREADS, test_threads()).args([
+            "test",
+            "--workspace",
+            "--locked",
+        ]))
     })?;
     steps.step("tests of the tensor benchmark, without the rivals", || {
         let test = ["test", "--quiet", "--no-default-features", "--locked"];
@@ -140,11 +147,29 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     steps.step("documentation", || {
         let mut doc = workspace.cargo();
         doc.env("RUSTDOCFLAGS", "-D warnings");
-        run(doc.args(["doc", "--workspace", "--no-deps", "--locked"]))
+        // With the examples, so that dependencies have the features that clippy looked at, and are not looked at again.
+        let targets = ["--lib", "--bins", "--examples"];
+        run(doc
+            .args(["doc", "--workspace", "--no-deps", "--locked"])
+            .args(targets))
     })?;
     test_steps(workspace, &mut steps)?;
     steps.report();
     Ok(())
+}
+
+/// What says how many tests of a program run at once.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+/// Tests for each processor: most of them wait for packets, clocks and other programs.
+const TESTS_PER_PROCESSOR: usize = 4;
+
+/// As many as were asked for, or as keep the processors busy.
+fn test_threads() -> OsString {
+    let chosen = std::env::var_os(TEST_THREADS);
+    chosen.unwrap_or_else(|| {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        (TESTS_PER_PROCESSOR * processors).to_string().into()
+    })
 }
 
 /// Cargo in the agents' workspace, for this machine rather than for WebAssembly.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use self::boards::Board;
+pub(crate) use self::boards::{IMAGES, flags};
 use crate::command::{display, run as run_command};
 use crate::emulator::Running;
 use crate::trials::Trial;

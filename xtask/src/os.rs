@@ -22,6 +22,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use self::host::Host;
+pub(crate) use self::image::PROGRAMS;
 use crate::trials::Trial;
 use crate::workspace::Workspace;
 

@@ -23,6 +23,7 @@ use self::transcript::Transcript;
 use crate::command::{display, run as run_command};
 use crate::toolchain;
 use crate::workspace::Workspace;
+use crate::{firmware, os};
 
 /// How long a machine may run: most take a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -91,12 +92,30 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     run(workspace, &all)
 }
 
-fn output(workspace: &Workspace) -> PathBuf {
-    workspace.output().join("probe")
+/// Where it is built: where other programs for the target are, with the same library.
+fn output(workspace: &Workspace, target: &str) -> PathBuf {
+    let folder = if is_board(target) {
+        firmware::IMAGES
+    } else {
+        os::PROGRAMS
+    };
+    workspace.output().join(folder)
+}
+
+/// What `os/user` says of its release profile, and what the firmware says otherwise.
+const PROFILE: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_RELEASE_DEBUG", "none"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+];
+
+/// Whether the target is that of a board of `firmware`.
+fn is_board(target: &str) -> bool {
+    target.starts_with("thumb")
 }
 
 fn firmware(workspace: &Workspace, target: &str) -> PathBuf {
-    output(workspace)
+    output(workspace, target)
         .join(target)
         .join("release")
         .join("mielin-probe")
@@ -107,11 +126,15 @@ fn build(workspace: &Workspace, target: &str) -> Result<()> {
     let mut cargo = toolchain::bare_cargo(workspace, target)?;
     cargo
         .current_dir(workspace.root().join("os/probe"))
-        .env("RUSTFLAGS", "-Dwarnings")
         .env("CARGO_INCREMENTAL", "0")
-        .env("CARGO_TARGET_DIR", output(workspace))
+        .env("CARGO_TARGET_DIR", output(workspace, target))
         .args(["build", "--quiet", "--release", "--locked"])
         .args(["--target", target]);
+    if is_board(target) {
+        cargo.env("RUSTFLAGS", firmware::flags(workspace)?);
+    } else {
+        cargo.env("RUSTFLAGS", "-Dwarnings").envs(PROFILE);
+    }
     run_command(&mut cargo)
 }
 

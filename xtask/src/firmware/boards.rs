@@ -10,6 +10,9 @@ use crate::command::run;
 use crate::toolchain;
 use crate::workspace::Workspace;
 
+/// Where images are built.
+pub(crate) const IMAGES: &str = "firmware";
+
 const EMULATOR: &str = "qemu-system-arm";
 
 /// A board with a Cortex-M of which QEMU has a model.
@@ -87,7 +90,7 @@ pub(super) fn build_with(
     image: &str,
     readings: Option<&Path>,
 ) -> Result<PathBuf> {
-    let output = workspace.output().join("firmware");
+    let output = workspace.output().join(IMAGES);
     let target = board.target();
     let mut cargo = toolchain::bare_cargo(workspace, target)?;
     cargo
@@ -114,7 +117,7 @@ pub(super) fn build_with(
 }
 
 /// A warning is an error. Panics say where they come from: from the same place, in the same number of bytes, wherever the checkout and cargo's folder are.
-fn flags(workspace: &Workspace) -> Result<String> {
+pub(crate) fn flags(workspace: &Workspace) -> Result<String> {
     let home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),

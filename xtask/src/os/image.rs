@@ -41,6 +41,9 @@ impl Arch {
     }
 }
 
+/// Where programs are built.
+pub(crate) const PROGRAMS: &str = "os/programs";
+
 /// A file's name, and what is in it.
 type File = (String, Vec<u8>);
 
@@ -107,7 +110,7 @@ fn system_with(workspace: &Workspace, arch: Arch, name: &str, agent: &str) -> Re
 
 /// Builds programs of `os/user`.
 fn compile(workspace: &Workspace, arch: Arch, programs: &[&str]) -> Result<Vec<File>> {
-    let built = workspace.output().join("os/programs");
+    let built = workspace.output().join(PROGRAMS);
     let target = arch.program_target();
     let mut cargo = toolchain::bare_cargo(workspace, target)?;
     cargo
