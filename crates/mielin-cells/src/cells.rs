@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mielin_mesh::{LeafNews, Leaves, MeshService};
 use mielin_mesh_core::registry::Prefix;
-use mielin_mesh_core::{AgentId, MemberState, NodeId};
+use mielin_mesh_core::{AgentId, AgentState, MemberState, NodeId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -18,7 +18,9 @@ use crate::config::CellsConfig;
 use crate::error::CellsError;
 use crate::finding::{found, heard_of};
 use crate::hibernation;
-use crate::lodging::{self, FRESH, LeafDirectory, LeafReport, LeafStanding, leaves_of_mesh};
+use crate::lodging::{
+    self, FRESH, LeafDirectory, LeafReport, LeafStanding, PAUSED, leaves_of_mesh,
+};
 use crate::moving;
 use crate::node::{Node, Place};
 use crate::operations::{self, Absent};
@@ -251,8 +253,8 @@ impl Cells {
             Operation::Inspect,
             None,
             here,
-            |answer, _, peer| match answer {
-                Answer::Inspected(inspected) => inspected.into_report(agent, peer).map(Some),
+            |answer, _, _| match answer {
+                Answer::Inspected(inspected) => inspected.into_report(agent).map(Some),
                 _ => Ok(None),
             },
         )
@@ -477,6 +479,12 @@ impl Cells {
             return Err(CellsError::LeafNotReady {
                 leaf: node,
                 why: "it is gone",
+            });
+        }
+        if self.inspect(agent).await?.state == AgentState::Paused {
+            return Err(CellsError::Busy {
+                agent,
+                doing: PAUSED.to_owned(),
             });
         }
         let steps = progress.clone();

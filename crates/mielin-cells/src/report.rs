@@ -297,17 +297,33 @@ pub struct MoveReport {
 }
 
 impl MoveReport {
-    /// Of this move and the one after it together.
-    pub(crate) fn and_then(mut self, next: MoveReport) -> MoveReport {
-        self.pages.extend(next.pages);
-        self.phases.extend(next.phases);
+    /// Of this move and the one after it together, of which one was to a leaf or from one.
+    pub(crate) fn and_then(self, next: MoveReport) -> MoveReport {
+        let (from, to) = (self.from, next.to);
+        let pages = [self.pages.as_slice(), &next.pages].concat();
+        // Of the way to a leaf less is measured.
+        let (whole, part) = if self.phases.is_empty() {
+            (next, self)
+        } else {
+            (self, next)
+        };
         MoveReport {
-            to: next.to,
-            downtime_us: self.downtime_us + next.downtime_us,
-            total_us: self.total_us + next.total_us,
-            bytes: self.bytes + next.bytes,
-            rounds: self.rounds + next.rounds,
-            ..self
+            from,
+            to,
+            pages,
+            downtime_us: whole.downtime_us + part.downtime_us,
+            total_us: whole.total_us + part.total_us,
+            bytes: whole.bytes + part.bytes,
+            rounds: whole.rounds + part.rounds,
+            ..whole
+        }
+    }
+
+    /// Of a move, and of the one before it if there was one.
+    pub(crate) fn after(before: Option<MoveReport>, moved: MoveReport) -> MoveReport {
+        match before {
+            None => moved,
+            Some(before) => before.and_then(moved),
         }
     }
 

@@ -128,6 +128,8 @@ pub(crate) enum Answer {
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub(crate) struct Inspected {
+    /// The node that answers, or its leaf.
+    node: [u8; 32],
     name: String,
     state: AgentState,
     epoch: u64,
@@ -256,6 +258,7 @@ impl Line {
 impl Inspected {
     pub(crate) fn new(report: &AgentReport) -> Inspected {
         Inspected {
+            node: report.node.0,
             name: report.name.clone(),
             state: report.state.clone(),
             epoch: report.epoch.0,
@@ -276,16 +279,12 @@ impl Inspected {
         }
     }
 
-    pub(crate) fn into_report(
-        self,
-        agent: AgentId,
-        node: NodeId,
-    ) -> Result<AgentReport, CellsError> {
+    pub(crate) fn into_report(self, agent: AgentId) -> Result<AgentReport, CellsError> {
         Ok(AgentReport {
             agent,
             name: self.name,
             state: self.state,
-            node,
+            node: NodeId(self.node),
             epoch: Epoch(self.epoch),
             module: ModuleHash(self.module),
             engine: if self.wasmi {

@@ -21,6 +21,9 @@ use crate::persist::remove_stored;
 use crate::report::MoveReport;
 use crate::stored::{Sleep, Stored};
 
+/// Why a paused agent does not go to a leaf.
+pub(crate) const PAUSED: &str = "it is paused, which a leaf knows nothing of; resume it";
+
 /// An agent that was put to sleep for its way, and what the leaf is given.
 struct Packed {
     stay: Arc<Stay>,
@@ -28,13 +31,20 @@ struct Packed {
     pages: u64,
 }
 
-/// Does what leaves have to do with a move: an agent that is on one comes back first, and one that is to go to one goes. `None` if
-/// it is here and is to go to another node.
+/// What is left of a move when leaves have nothing to do with it any more.
+pub(crate) enum Way {
+    /// Nothing.
+    Over(MoveReport),
+    /// From here to another node; before that it came from a leaf.
+    FromHere(Option<MoveReport>),
+}
+
+/// Does what leaves have to do with a move: an agent that is on one comes back first, and one that is to go to one goes.
 pub(crate) async fn move_leafward(
     node: &Arc<Node>,
     cell: &Arc<Cell>,
     target: NodeId,
-) -> Result<Option<MoveReport>, CellsError> {
+) -> Result<Way, CellsError> {
     let (agent, began) = (cell.id(), Instant::now());
     let from = cell.leaf();
     if from == Some(target) {
@@ -44,13 +54,7 @@ pub(crate) async fn move_leafward(
         });
     }
     let came = come_home(node, cell).await?;
-    if node.lodgings.is_leaf(&target) {
-        return go(Arc::clone(node), Arc::clone(cell), target)
-            .await
-            .map(Some);
-    }
-    let home = from.filter(|_| target == node.id());
-    Ok(home.map(|leaf| {
+    let came = from.map(|leaf| {
         let total = began.elapsed();
         // Of one that had come before this node was started again nobody knows when.
         let handover = came.unwrap_or(Handover {
@@ -59,8 +63,16 @@ pub(crate) async fn move_leafward(
             bytes: 0,
             took: total,
         });
-        MoveReport::of_handover((leaf, target), handover, Vec::new(), total)
-    }))
+        MoveReport::of_handover((leaf, node.id()), handover, Vec::new(), total)
+    });
+    if node.lodgings.is_leaf(&target) {
+        let gone = go(Arc::clone(node), Arc::clone(cell), target).await?;
+        return Ok(Way::Over(MoveReport::after(came, gone)));
+    }
+    Ok(match came {
+        Some(came) if target == node.id() => Way::Over(came),
+        came => Way::FromHere(came),
+    })
 }
 
 /// Moves an agent of this node to a leaf. It comes to its end also if whoever asked goes away.
@@ -80,7 +92,7 @@ async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveR
     if cell.is_paused() {
         return Err(CellsError::Busy {
             agent,
-            doing: "it is paused, which a leaf knows nothing of; resume it".to_owned(),
+            doing: PAUSED.to_owned(),
         });
     }
     let claim = cell.claim("it is moving to a leaf")?;

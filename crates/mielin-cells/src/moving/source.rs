@@ -63,9 +63,10 @@ pub(crate) async fn move_agent(
     progress: Option<mpsc::UnboundedSender<MoveProgress>>,
 ) -> Result<MoveReport, CellsError> {
     let agent = cell.id();
-    if let Some(moved) = lodging::move_leafward(&node, &cell, target).await? {
-        return Ok(moved);
-    }
+    let came = match lodging::move_leafward(&node, &cell, target).await? {
+        lodging::Way::Over(moved) => return Ok(moved),
+        lodging::Way::FromHere(came) => came,
+    };
     if target == node.id() {
         return Err(CellsError::SameNode {
             agent,
@@ -104,10 +105,11 @@ pub(crate) async fn move_agent(
         }
         tokio::time::sleep(DOUBT_PATIENCE).await;
     };
-    tokio::select! {
+    let moved = tokio::select! {
         result = outcome => result.map_err(|_| CellsError::Internal("the move was abandoned".to_owned()))?,
         () = lost_patience => Err(CellsError::InDoubt { agent, node: target }),
-    }
+    };
+    Ok(MoveReport::after(came, moved?))
 }
 
 struct Source {

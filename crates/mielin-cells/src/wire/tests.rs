@@ -34,12 +34,12 @@ const OPERATIONS: Target = Target {
 
 /// Whether an answer can be used.
 fn becomes_a_report(answer: Answer) -> bool {
-    let (agent, node) = (AgentId([1; 16]), NodeId([2; 32]));
+    let agent = AgentId([1; 16]);
     match answer {
         Answer::Inspected(inspected) => {
-            let report = inspected.into_report(agent, node);
+            let report = inspected.into_report(agent);
             if let Ok(report) = &report {
-                let again = Inspected::new(report).into_report(agent, node).unwrap();
+                let again = Inspected::new(report).into_report(agent).unwrap();
                 assert_eq!(Inspected::new(&again), Inspected::new(report));
             }
             report.is_ok()
@@ -71,6 +71,7 @@ fn seeds() -> Vec<Seed> {
     let answer = |answer: Answer| of(1, answer.encode());
     let inspected = |grant: &str, budget: &str| {
         Answer::Inspected(Inspected {
+            node: [2; 32],
             name: "agent".into(),
             state: AgentState::Running,
             epoch: 1,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::nodes::{Node, PATIENCE, ask, copy, mesh, shut_down, within};
 use crate::programs;
-use crate::soft_leaf::{SERIES, SoftLeaf};
+use crate::soft_leaf::{SERIES, SoftLeaf, over_udp};
 
 /// Moves over a line that is cut are given up after so long.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,13 +43,23 @@ async fn until(what: impl Fn() -> bool) {
 
 /// A mesh whose first node hosts a leaf that is there.
 async fn with_leaf(nodes: usize) -> (Vec<Node>, Admission, SoftLeaf) {
+    with_leaf_on(on_line, nodes).await
+}
+
+async fn with_leaf_on(
+    config: fn(&Node) -> LeafConfig,
+    nodes: usize,
+) -> (Vec<Node>, Admission, SoftLeaf) {
     let nodes = mesh(nodes, |_, config| config.move_timeout = MOVE_TIMEOUT).await;
-    let hosting = nodes[0].mesh.host_leaves(on_line(&nodes[0])).await;
+    let hosting = nodes[0].mesh.host_leaves(config(&nodes[0])).await;
     let (leaves, news) = hosting.unwrap();
     nodes[0].cells.host_leaves(leaves, news).await.unwrap();
     let links = nodes[0].cells.leaf_links().unwrap();
     let admission = links.admit(Name::new("meter").unwrap()).unwrap();
     let leaf = SoftLeaf::start(&admission, 7, &line(&nodes[0]));
+    if let Some(host) = links.udp_address() {
+        tokio::spawn(over_udp(line(&nodes[0]), host));
+    }
     is_ready(&nodes[0]).await;
     (nodes, admission, leaf)
 }
@@ -146,6 +156,29 @@ async fn seen_from(node: &Node, agent: AgentId) -> (Vec<(String, Vec<AgentId>)>,
     (lines.collect(), place)
 }
 
+/// Datagrams, each a packet, for a leaf that has a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_go_to_a_leaf_over_udp_and_back() {
+    let any = |_: &Node| LeafConfig {
+        udp: Some(([127, 0, 0, 1], 0).into()),
+        lines: Vec::new(),
+    };
+    let (nodes, _, leaf) = with_leaf_on(any, 1).await;
+    let agent = nodes[0].spawn(&programs::echo(), "echo").await;
+    for round in 1..=3 {
+        to_leaf(&nodes[0], agent, &leaf).await;
+        until(|| leaf.arrivals() == round).await;
+        assert_eq!(ask(&nodes[0], agent, "there").await, "there");
+        let home = nodes[0].id();
+        let back = nodes[0]
+            .cells
+            .migrate(agent, home, MoveOptions::default(), None);
+        within(back).await.unwrap();
+        assert_eq!(ask(&nodes[0], agent, "back").await, "back");
+    }
+    shut_down(nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn other_members_know_a_leaf_and_move_agents_to_it() {
     let (nodes, _, leaf) = with_leaf(2).await;
@@ -167,14 +200,23 @@ async fn other_members_know_a_leaf_and_move_agents_to_it() {
             within(async { while seen_from(node, agent).await != there {} }).await;
         }
         assert_eq!(ask(&nodes[1], agent, "there").await, "there");
+        assert_eq!(cells.inspect(agent).await.unwrap().node, leaf.id);
         let again = cells.migrate(agent, leaf.id, MoveOptions::default(), None);
         let again = within(again).await.unwrap_err();
         assert!(matches!(again, CellsError::SameNode { .. }), "{again}");
         let back = cells.migrate(agent, nodes[1].id(), MoveOptions::default(), None);
-        assert_eq!(within(back).await.unwrap().to, nodes[1].id());
+        let report = within(back).await.unwrap();
+        assert_eq!((report.from, report.to), (leaf.id, nodes[1].id()));
         let back = (vec![("meter".to_owned(), Vec::new())], nodes[1].id());
         within(async { while seen_from(&nodes[0], agent).await != back {} }).await;
     }
+    // One that a leaf does not take stays where it is.
+    nodes[0].cells.pause(agent).await.unwrap();
+    let options = MoveOptions::default();
+    let moved = within(nodes[0].cells.migrate(agent, leaf.id, options, None)).await;
+    assert!(matches!(moved, Err(CellsError::Busy { .. })), "{moved:?}");
+    let place = nodes[0].cells.inspect(agent).await.unwrap().node;
+    assert_eq!(place, nodes[1].id());
     let nobody = NodeId([7; 32]);
     let moved = nodes[1]
         .cells
@@ -401,7 +443,7 @@ async fn cut_lines(first: u64) {
     let agent = host.spawn(&programs::echo(), "echo").await;
     for step in 0..4 {
         let round = step / 2;
-        let kills = (first + round) % 2 == 0;
+        let kills = (first + round).is_multiple_of(2);
         let frames = first + CUT_AT_ONCE * round;
         let away = host.cells.residents()[0].node == leaf.id;
         // A move there takes about a dozen frames, one back about thirty, most of them pieces of the agent.

@@ -1,15 +1,18 @@
 //! A leaf in software: all that a microcontroller runs but its drivers, on a Unix socket for a serial line.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mielin_leaf::{BatteryTraits, Devices, Line, LineEvent, Node, Parts, Recording, Report};
-use mielin_mesh_core::leaf::{Admission, FRAME_BYTES_MAX, Leaf, SecretKey};
+use mielin_mesh_core::leaf::{
+    Admission, FRAME_BYTES_MAX, FrameDecoder, Leaf, PACKET_BYTES_MAX, SecretKey, frame,
+};
 use mielin_mesh_core::{AgentId, Instant, Name, NodeId};
 use mielin_wasm::{Hosted, StopHandle};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{UdpSocket, UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 /// What sensor 0 measures, again and again.
@@ -98,6 +101,32 @@ impl SoftLeaf {
 impl Drop for SoftLeaf {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Brings the packets of the line at `path` to a host that takes datagrams, and its own back.
+pub(crate) async fn over_udp(path: PathBuf, host: SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(host).await.unwrap();
+    let mut line = UnixStream::connect(path).await.unwrap();
+    let mut decoder = FrameDecoder::new();
+    let (mut bytes, mut datagram) = ([0; 4096], [0; PACKET_BYTES_MAX]);
+    loop {
+        tokio::select! {
+            read = line.read(&mut bytes) => {
+                let Ok(len @ 1..) = read else { return };
+                let mut bytes = &bytes[..len];
+                while let Some(packet) = decoder.next_packet(&mut bytes) {
+                    socket.send(packet).await.unwrap();
+                }
+            }
+            received = socket.recv(&mut datagram) => {
+                let len = received.unwrap();
+                let mut framed = [0; FRAME_BYTES_MAX];
+                let framed = frame(&datagram[..len], &mut framed);
+                line.write_all(framed).await.unwrap();
+            }
+        }
     }
 }
 
