@@ -16,6 +16,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mielin_page::Page;
 
 use self::boards::Board;
 pub(crate) use self::boards::{IMAGES, flags};
@@ -47,7 +48,8 @@ Examples:
     /// Run an image that holds on to a host, under QEMU, until it is stopped
     ///
     /// The board's serial line is a Unix socket at which this listens, for `mielin mesh start --leaf-serial unix:PATH`; its
-    /// console is standard output. Who the board is says a provisioning page (crate `mielin-page`).
+    /// console is standard output. Who the board is says a provisioning page (`mielin mesh leaf add NAME --page FILE`), which is
+    /// given a new seed at each start.
     #[command(after_help = "\
 Examples:
   cargo xtask firmware run --board mps2-an386 --page board.page --line /tmp/line")]
@@ -151,6 +153,7 @@ fn emulate(workspace: &Workspace, options: &Emulate) -> Result<()> {
         line,
     } = options;
     let image = boards::build(workspace, *board, image.name())?;
+    reseed(page)?;
     let ends = boards::Ends {
         line,
         listens: true,
@@ -158,6 +161,21 @@ fn emulate(workspace: &Workspace, options: &Emulate) -> Result<()> {
     let mut command = boards::leaf_command(*board, &image, ends, Some(page))?;
     let error = command.exec();
     Err(error).with_context(|| format!("cannot start `{}`", display(&command)))
+}
+
+/// Gives a page another seed: an emulator starts with cold memory, in which no count of starts is left.
+fn reseed(path: &Path) -> Result<()> {
+    let about = || path.display().to_string();
+    let bytes = std::fs::read(path).with_context(about)?;
+    let page = Page::decode(&bytes)
+        .with_context(|| format!("{} is no provisioning page", path.display()))?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)?;
+    // In its place, so that nobody else can read it now.
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    let mut file = file.with_context(about)?;
+    file.write_all(&page.with_seed(seed).encode())
+        .with_context(about)
 }
 
 /// All boards, for `cargo xtask test`.

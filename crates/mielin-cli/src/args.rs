@@ -15,8 +15,9 @@ pub(crate) use agent::{
 #[cfg(test)]
 pub(crate) use mesh::LeafArgs;
 pub(crate) use mesh::{
-    ApproveArgs, Bounds, DialableChoice, JoinArgs, LeafCommand, LookupArgs, MeshCommand, NodeArgs,
-    PingArgs, PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs, Switches, TokenArgs,
+    ApproveArgs, Bounds, DialableChoice, JoinArgs, LeafAddArgs, LeafCommand, LookupArgs,
+    MeshCommand, NodeArgs, PingArgs, PresetChoice, RevokeArgs, RoleChoice, RouteArgs, StartArgs,
+    Switches, TokenArgs,
 };
 
 const EXIT_CODES: &str = "\

@@ -1,14 +1,11 @@
 //! The board: its firmware, which `cargo xtask` builds, and QEMU.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use mielin_mesh_core::leaf::{Admission, SecretKey};
-use mielin_page::Page;
 
 /// Lines of the console that are shown if something goes wrong.
 const LINES_KEPT: usize = 40;
@@ -33,36 +30,11 @@ pub(crate) fn build(board: &str) -> Result<()> {
     Ok(())
 }
 
-/// Says who the board is. Nobody can guess key and seed, and they are others at each start, which a board
-/// without a generator of random numbers needs.
-fn provision(name: &str, admission: &str) -> Result<Page> {
-    let admission: Admission = admission.parse()?;
-    let mut secrets = [[0; 32]; 2];
-    for secret in &mut secrets {
-        getrandom::fill(secret).context("the system gives no random bytes")?;
-    }
-    let [key, seed] = secrets;
-    Ok(Page::new(
-        name,
-        SecretKey::from_bytes(key),
-        admission,
-        seed,
-    )?)
-}
-
 impl Board {
-    /// Starts a board with an admission, whose serial line is the Unix socket at `line`.
-    pub(crate) fn start(
-        board: &str,
-        scratch: &Path,
-        line: &Path,
-        name: &str,
-        admission: &str,
-    ) -> Result<Board> {
-        let page: PathBuf = scratch.join("page");
-        fs::write(&page, provision(name, admission)?.encode())?;
+    /// Starts a board with this provisioning page, whose serial line is the Unix socket at `line`.
+    pub(crate) fn start(board: &str, page: &Path, line: &Path) -> Result<Board> {
         let mut emulator = xtask(&["run", "--board", board, "--image", "node", "--page"])
-            .arg(&page)
+            .arg(page)
             .arg("--line")
             .arg(line)
             .stdin(Stdio::null())

@@ -114,8 +114,9 @@ fn main() -> Result<()> {
 
     tell.step("starting a relay, which waits for the board on a serial line");
     let relay = Relay::start(&program, scratch.path(), &line)?;
-    let admission = relay.admit(LEAF)?;
-    let mut board = Board::start(&options.board, scratch.path(), &line, LEAF, &admission)?;
+    let page = scratch.path().join("page");
+    relay.admit(LEAF, &page)?;
+    let mut board = Board::start(&options.board, &page, &line)?;
     relay.until_ready(LEAF, Instant::now() + PATIENCE)?;
 
     tell.step("starting the agent, and sending it to the board");

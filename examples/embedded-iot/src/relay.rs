@@ -106,11 +106,11 @@ impl Relay {
         })
     }
 
-    /// Admits a leaf; what it has to be given.
-    pub(crate) fn admit(&self, name: &str) -> Result<String> {
-        let admitted = self.run(&["mesh", "leaf", "add", name])?;
-        let admission = admitted["admission"].as_str();
-        Ok(admission.context("no admission")?.to_owned())
+    /// Admits a leaf; its provisioning page comes to `page`.
+    pub(crate) fn admit(&self, name: &str, page: &Path) -> Result<()> {
+        let page = page.to_str().context("a path that is no text")?;
+        self.run(&["mesh", "leaf", "add", name, "--page", page])?;
+        Ok(())
     }
 
     /// How a leaf is.

@@ -137,6 +137,13 @@ impl Page {
         &self.seed
     }
 
+    /// The same page with another seed, for the next start with cold memory.
+    #[must_use]
+    pub fn with_seed(mut self, seed: [u8; 32]) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// The bytes of the page.
     #[must_use]
     pub fn encode(&self) -> [u8; PAGE_BYTES] {

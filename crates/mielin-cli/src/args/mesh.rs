@@ -1,6 +1,7 @@
 //! Arguments of `mielin mesh`, and those that every command which runs a node shares.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -286,8 +287,9 @@ pub(crate) struct LookupArgs {
 pub(crate) enum LeafCommand {
     /// Admit one leaf; prints what it has to be given
     ///
-    /// The line that is printed goes into the leaf's provisioning page. Whoever has it can be that leaf until the leaf has used
-    /// it; from then on it is good for that leaf's key alone.
+    /// What a leaf has to be given stands in its provisioning page, which `--page` makes: 1,024 bytes for the end of the board's code memory.
+    /// Without it the admission alone is printed. Whoever has that can be the leaf until the leaf has used it; from then on it is
+    /// good for the leaf's key alone. The page has the key, too: whoever reads it is the leaf.
     Add(LeafAddArgs),
     /// List the leaves of this node
     ///
@@ -306,12 +308,15 @@ Examples:
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  mielin mesh leaf add greenhouse
+  mielin mesh leaf add greenhouse --page greenhouse.page
   mielin mesh leaf add greenhouse -o json")]
 pub(crate) struct LeafAddArgs {
     /// What the leaf is called here
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
+    /// Make a provisioning page with a key and a seed for this leaf, and write it there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) page: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

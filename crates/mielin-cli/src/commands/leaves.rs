@@ -1,9 +1,15 @@
 //! `mielin mesh leaf`.
 
+use mielin_mesh_core::leaf::{Admission, SecretKey};
+use mielin_page::{NAME_BYTES_MAX, NameTooLong, Page};
+use serde::Serialize;
+
+use super::random;
 use crate::api::{LeafAdmitted, LeafLine, LeafList, NewLeaf, path_segment};
-use crate::args::LeafCommand;
+use crate::args::{LeafAddArgs, LeafCommand};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::out_file::OutFile;
 use crate::output::{Output, short, table};
 
 pub(super) async fn run(
@@ -12,13 +18,7 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<(), Failure> {
     match command {
-        LeafCommand::Add(arguments) => {
-            let new = NewLeaf {
-                name: arguments.name,
-            };
-            let admitted: LeafAdmitted = client.post("/v1/leaves", &new).await?;
-            output.result(&admitted, |admitted| format!("{}\n", admitted.admission))
-        }
+        LeafCommand::Add(arguments) => add(client, arguments, output).await,
         LeafCommand::List(_) => {
             let list: LeafList = client.get("/v1/leaves").await?;
             output.result(&list, list_text)
@@ -31,6 +31,68 @@ pub(super) async fn run(
             })
         }
     }
+}
+
+async fn add(client: &Client, arguments: LeafAddArgs, output: Output) -> Result<(), Failure> {
+    let LeafAddArgs { name, page, .. } = arguments;
+    if page.is_some() && name.len() > NAME_BYTES_MAX {
+        let error = NameTooLong { bytes: name.len() };
+        return Err(Failure::usage(error.to_string()).hint("choose a shorter name"));
+    }
+    // Where no page can be made nobody is admitted.
+    let secrets = (random()?, random()?);
+    let file = page.as_deref().map(OutFile::at).transpose()?;
+    let admitted: LeafAdmitted = client.post("/v1/leaves", &NewLeaf { name }).await?;
+    let page = match file {
+        None => None,
+        Some(file) => {
+            let written = write_page(&admitted, secrets, file);
+            Some(written.map_err(|failure| {
+                let hint = format!(
+                    "{}; the leaf is admitted: `mielin mesh leaf remove {}` takes that back",
+                    failure.hint, admitted.name
+                );
+                failure.hint(hint)
+            })?)
+        }
+    };
+    output.result(&Added { admitted, page }, |added| match &added.page {
+        None => format!("{}\n", added.admitted.admission),
+        Some(page) => format!(
+            "leaf {} is admitted; its provisioning page is {page}\n",
+            added.admitted.name
+        ),
+    })
+}
+
+/// What `mesh leaf add -o json` prints.
+#[derive(Serialize)]
+struct Added {
+    #[serde(flatten)]
+    admitted: LeafAdmitted,
+    /// The file with the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
+}
+
+fn write_page(
+    admitted: &LeafAdmitted,
+    (key, seed): ([u8; 32], [u8; 32]),
+    mut file: OutFile,
+) -> Result<String, Failure> {
+    let strange = |error: &dyn std::fmt::Display| {
+        Failure::internal(format!("the daemon's admission is none: {error}"))
+    };
+    let admission = admitted
+        .admission
+        .parse::<Admission>()
+        .map_err(|error| strange(&error))?;
+    let key = SecretKey::from_bytes(key);
+    let page = Page::new(&admitted.name, key, admission, seed).map_err(|error| strange(&error))?;
+    let name = file.name().to_owned();
+    file.write(&page.encode())?;
+    file.finish()?;
+    Ok(name)
 }
 
 fn list_text(list: &LeafList) -> String {

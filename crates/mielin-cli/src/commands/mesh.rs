@@ -12,7 +12,7 @@ use mielin_mesh::{
 use mielin_mesh_core::NodeRole;
 use serde::Serialize;
 
-use super::{leaves, reach, trouble};
+use super::{leaves, random, reach, trouble};
 use crate::api::{
     Approval, Approved, Done, MemberLine, MeshStatus, PathLine, PendingNodes, Revocations, Revoke,
     Revoked, TokenIssued, TokenRequest, Trouble,
@@ -335,9 +335,7 @@ async fn join_any(
 
 /// The host's name and four digits, so that several nodes of one machine differ.
 fn default_name() -> Result<String, Failure> {
-    let mut random = [0; 2];
-    getrandom::fill(&mut random)
-        .map_err(|error| Failure::internal(format!("the system gave no random bytes: {error}")))?;
+    let random: [u8; 2] = random()?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok())
