@@ -1,7 +1,8 @@
 //! Meshes of nodes in one process.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -225,19 +226,40 @@ pub(crate) async fn ask(node: &Node, agent: AgentId, words: &'static str) -> Str
     String::from_utf8(answer.unwrap().to_vec()).unwrap()
 }
 
-/// Copies a directory as it is at one moment, as far as that goes.
+/// Copies a directory as it is at one moment: what changes meanwhile, as the ledger may, would be what never was.
 pub(crate) fn copy(from: &Path, to: &Path) {
+    let mut seen = None;
+    let entries = loop {
+        match (seen, contents(from)) {
+            (Some(before), Some(now)) if before == now => break now,
+            (_, now) => seen = now,
+        }
+    };
     std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            // One that changes meanwhile, as the ledger may, would be what never was.
-            while std::fs::read(&target).ok() != Some(std::fs::read(entry.path()).unwrap()) {
-                std::fs::copy(entry.path(), &target).unwrap();
-            }
+    for (path, bytes) in entries {
+        match bytes {
+            None => std::fs::create_dir(to.join(path)).unwrap(),
+            Some(bytes) => std::fs::write(to.join(path), bytes).unwrap(),
         }
     }
+}
+
+/// Files and directories below one, these before what is in them; `None` if one of them went away.
+fn contents(root: &Path) -> Option<BTreeMap<PathBuf, Option<Vec<u8>>>> {
+    let mut entries = BTreeMap::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).ok()? {
+            let path = entry.ok()?.path();
+            let name = path.strip_prefix(root).ok()?.to_owned();
+            let bytes = if path.is_dir() {
+                directories.push(path);
+                None
+            } else {
+                Some(std::fs::read(&path).ok()?)
+            };
+            entries.insert(name, bytes);
+        }
+    }
+    Some(entries)
 }
