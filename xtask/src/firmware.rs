@@ -152,6 +152,9 @@ fn emulate(workspace: &Workspace, options: &Emulate) -> Result<()> {
         page,
         line,
     } = options;
+    if !board.is_leaf() || !matches!(image, Image::Link | Image::Node) {
+        bail!("only the images `link` and `node` hold on to a host, on mps2-an386 and mps2-an505");
+    }
     let image = boards::build(workspace, *board, image.name())?;
     reseed(page)?;
     let ends = boards::Ends {
