@@ -12,10 +12,10 @@ use core::time::Duration;
 use mielin_mesh_core::AgentId;
 use mielin_mesh_core::handover::{Letter, POST_PAYLOAD_BYTES_MAX, PostResult};
 use mielin_mesh_core::limits::HANDOVER_AGENTS_MAX;
-use mielin_safepoint::{Resumable, SnapshotLimits};
+use mielin_safepoint::{Resumable, SnapshotError, SnapshotLimits};
 use mielin_wasm::{
-    Address, Checkpoint, Engine, HostState, Instance, Limits, Outcome, Platform, StopHandle, Wait,
-    interpreter,
+    Address, Checkpoint, CheckpointFormError, Engine, HostState, Instance, Limits, Outcome,
+    Platform, StopHandle, Wait, interpreter,
 };
 use spin::Mutex;
 
@@ -159,7 +159,12 @@ impl Agents {
         drop(checkpoint);
         let Checkpoint {
             snapshot, module, ..
-        } = decoded.map_err(|_| Unfit::Damaged)?;
+        } = decoded.map_err(|error| match error {
+            CheckpointFormError::Snapshot(error @ SnapshotError::Limit { .. }) => {
+                Unfit::Unsuitable(error.to_string())
+            }
+            _ => Unfit::Damaged,
+        })?;
         let memory = usize::try_from(snapshot.memory_bytes).map_err(|_| Unfit::NoRoom)?;
         if self.all.is_empty() {
             self.engine = None;
