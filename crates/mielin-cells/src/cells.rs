@@ -88,7 +88,10 @@ impl Cells {
     }
 
     /// Finds a leaf of whichever member by its name, or a unique prefix of its id.
-    pub async fn resolve_leaf(&self, query: &str) -> Option<NodeId> {
+    ///
+    /// # Errors
+    /// None fits, or several do.
+    pub async fn resolve_leaf(&self, query: &str) -> Result<NodeId, CellsError> {
         let leaves = leaves_of_mesh(&self.node, Duration::ZERO).await.leaves;
         let named = leaves.iter().filter(|one| one.name == *query);
         let prefixed = leaves.iter().filter(|one| {
@@ -99,8 +102,12 @@ impl Cells {
             fitting = prefixed.map(|one| one.leaf).collect();
         }
         match fitting[..] {
-            [leaf] => Some(leaf),
-            _ => None,
+            [] => Err(CellsError::NodeNotFound(query.to_owned())),
+            [leaf] => Ok(leaf),
+            _ => Err(CellsError::NodeAmbiguous {
+                query: query.to_owned(),
+                count: fitting.len(),
+            }),
         }
     }
 
@@ -475,10 +482,10 @@ impl Cells {
         if is_at_host {
             return self.migrate_once(agent, node, options, progress).await;
         }
-        if leaf.standing == LeafStanding::Gone {
+        if leaf.standing == LeafStanding::Gone || !leaf.is_ready {
             return Err(CellsError::LeafNotReady {
                 leaf: node,
-                why: "it is gone",
+                why: "it is gone, or takes no agents now; its battery may be low",
             });
         }
         if self.inspect(agent).await?.state == AgentState::Paused {
@@ -489,7 +496,12 @@ impl Cells {
         }
         let steps = progress.clone();
         let first = self.migrate_once(agent, leaf.host, options, steps).await?;
-        let last = self.migrate_once(agent, node, options, progress).await?;
+        let last = self.migrate_once(agent, node, options, progress).await;
+        let last = last.map_err(|error| CellsError::AtHost {
+            agent,
+            host: leaf.host,
+            error: Box::new(error),
+        })?;
         Ok(first.and_then(last))
     }
 

@@ -139,6 +139,16 @@ pub enum CellsError {
         /// Why.
         why: &'static str,
     },
+    /// An agent that was to go to a leaf of another node got to that node, and no further.
+    #[error("{error}; agent {} is at the leaf's host {} now", agent.short(), host.short())]
+    AtHost {
+        /// The agent.
+        agent: AgentId,
+        /// Where it is.
+        host: NodeId,
+        /// Why it goes no further.
+        error: Box<CellsError>,
+    },
     /// A leaf has not taken an agent, which goes on here.
     #[error("the leaf {} has not taken agent {}: {why}", leaf.short(), agent.short())]
     NotTaken {
@@ -297,6 +307,7 @@ impl CellsError {
             | CellsError::TimedOut { .. }
             | CellsError::InDoubt { .. } => ErrorKind::Unreachable,
             CellsError::RolledBack { reason, .. } => rolled_back(reason),
+            CellsError::AtHost { error, .. } => error.kind(),
             CellsError::Remote { kind, .. } => *kind,
             CellsError::Io { .. } | CellsError::Ledger { .. } | CellsError::Internal(_) => {
                 ErrorKind::Internal

@@ -34,6 +34,7 @@ use crate::lock::lock;
 use crate::node::Node;
 use crate::spawn::host_calls;
 use crate::stored::{StayHold, Stored};
+use crate::tally::Tally;
 
 use devices::Devices;
 pub(crate) use directory::{FRESH, handler as leaves_handler, leaves_of_mesh};
@@ -551,6 +552,7 @@ impl Lodgings {
             return;
         };
         going::came_back(&stay);
+        Tally::add(&stay.cell().tally.moves, 1);
         self.end_stay(node, &stay).await;
         self.with(leaf, |end| {
             let coming = end.coming.take_if(|(coming, _)| *coming == agent);

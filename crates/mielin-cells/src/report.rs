@@ -339,7 +339,7 @@ impl MoveReport {
             agent: handover.agent,
             from,
             to,
-            strategy: MigrationStrategy::PreCopy,
+            strategy: MigrationStrategy::StopCopy,
             downtime_us: us(handover.took),
             total_us: us(total),
             bytes: handover.bytes,

@@ -200,6 +200,13 @@ pub(crate) struct NewLeaf {
     pub(crate) name: String,
 }
 
+/// Whether a leaf is removed with its agents.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RemoveLeaf {
+    pub(crate) force: bool,
+}
+
 /// What a leaf has to be given.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LeafAdmitted {

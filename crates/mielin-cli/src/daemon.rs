@@ -113,12 +113,27 @@ impl NodeState {
         if self.mesh().members().len() < 2 {
             return Ok(look()?);
         }
-        if let Err(CellsError::NodeNotFound(_)) = look()
-            && let Some(leaf) = self.cells.resolve_leaf(query).await
-        {
-            return Ok(leaf);
+        if let Err(CellsError::NodeNotFound(_)) = look() {
+            match self.cells.resolve_leaf(query).await {
+                Err(CellsError::NodeNotFound(_)) => {}
+                found => return Ok(found?),
+            }
         }
         Ok(look_again(news, look).await?)
+    }
+
+    /// The same for what only members do, and leaves do not.
+    pub(crate) async fn member(&self, query: &str) -> Result<NodeId, Failure> {
+        let node = self.node(query).await?;
+        let leaves = self.cells.mesh_leaves().await.leaves;
+        match leaves.iter().find(|leaf| leaf.leaf == node) {
+            None => Ok(node),
+            Some(leaf) => Err(Failure::refused(format!(
+                "{} is a leaf: its host alone speaks with it, and it is no member",
+                leaf.name
+            ))
+            .hint("`mielin mesh leaf list` on its host shows how it is, and `mielin mesh leaf remove` shuts it out; agents can be sent to it")),
+        }
     }
 
     /// Asks the node to stop; nothing happens if it is stopping already.

@@ -230,10 +230,13 @@ impl From<CellsError> for Failure {
             }
             CellsError::Busy { .. } => "`mielin agent inspect` shows its state",
             CellsError::OnLeaf { .. } => {
-                "`mielin agent migrate AGENT --to NODE` brings it back; on a leaf it can be sent messages, moved and terminated"
+                "`mielin agent migrate AGENT NODE` brings it back; on a leaf it can be sent messages, moved and terminated"
+            }
+            CellsError::AtHost { .. } => {
+                "`mielin agent migrate` tries again from there, or brings it elsewhere"
             }
             CellsError::LeafNotReady { .. } | CellsError::NotTaken { .. } => {
-                "`mielin mesh leaf list` shows how the leaves are"
+                "`mielin mesh leaf list` on its host shows how it is"
             }
             CellsError::NoDisk => "start that node with a data directory",
             CellsError::NotInDoubt(_) => "`mielin agent inspect` shows its state",

@@ -74,12 +74,16 @@ fn nobody_is_admitted_for_whom_no_page_can_be_made() {
     assert!(refused.stderr().contains("/nowhere/page"));
     let list = node.json(&["mesh", "leaf", "list"]);
     assert_eq!(list["leaves"].as_array().map(Vec::len), Some(0));
-    // The same name twice, and a page that is left as it was.
+    // A page is left as it was, whoever wants its place, and a name is given once.
     node.json(&["mesh", "leaf", "add", "shed", "--page", page]);
     let before = std::fs::read(page).unwrap();
-    let refused = node.mielin(&["mesh", "leaf", "add", "shed", "--page", page]);
+    let refused = node.mielin(&["mesh", "leaf", "add", "barn", "--page", page]);
     assert_eq!(refused.code(), 3, "{}", refused.stderr());
     assert_eq!(std::fs::read(page).unwrap(), before);
+    let other = format!("{page}-of-another");
+    let refused = node.mielin(&["mesh", "leaf", "add", "shed", "--page", &other]);
+    assert_eq!(refused.code(), 3, "{}", refused.stderr());
+    assert!(!std::path::Path::new(&other).exists());
     node.stop();
 }
 

@@ -31,6 +31,8 @@ pub struct LeafSummary {
     pub host: NodeId,
     /// Whether it is there.
     pub standing: LeafStanding,
+    /// Whether it takes agents, as far as its host knows.
+    pub is_ready: bool,
     /// The agents that are on it, or on their way there or back.
     pub agents: Vec<AgentId>,
 }
@@ -74,6 +76,7 @@ struct Line {
     leaf: NodeId,
     name: Name,
     standing: LeafStanding,
+    is_ready: bool,
     agents: Vec<AgentId>,
 }
 
@@ -82,6 +85,7 @@ fn encode(leaves: &[LeafSummary]) -> Bytes {
         leaf: one.leaf,
         name: one.name.clone(),
         standing: one.standing,
+        is_ready: one.is_ready,
         agents: one.agents.iter().copied().take(AGENTS_MAX).collect(),
     });
     codec::encode(&lines.collect::<Vec<_>>()).into()
@@ -99,6 +103,7 @@ fn decode(host: NodeId, bytes: &[u8]) -> Option<Vec<LeafSummary>> {
         name: line.name,
         host,
         standing: line.standing,
+        is_ready: line.is_ready,
         agents: line.agents,
     };
     Some(lines.into_iter().map(summary).collect())
@@ -106,7 +111,13 @@ fn decode(host: NodeId, bytes: &[u8]) -> Option<Vec<LeafSummary>> {
 
 /// The leaves of this node that have been there once.
 fn own(node: &Node) -> Vec<LeafSummary> {
-    let summary = |LeafReport { entry, agents, .. }: LeafReport| {
+    let summary = |report: LeafReport| {
+        let LeafReport {
+            entry,
+            profile,
+            agents,
+            ..
+        } = report;
         let standing = match entry.state {
             LeafPresence::Awaited => return None,
             LeafPresence::Connected => LeafStanding::Connected,
@@ -118,6 +129,7 @@ fn own(node: &Node) -> Vec<LeafSummary> {
             name: entry.name,
             host: node.id(),
             standing,
+            is_ready: profile.is_some_and(|profile| profile.status.ready),
             agents,
         })
     };
@@ -148,9 +160,12 @@ pub(crate) async fn leaves_of_mesh(node: &Node, age: Duration) -> LeafDirectory 
     let mut directory = others.clone();
     *said = Some((at, others));
     drop(said);
+    // A leaf that went from one host to another is where it is now; of one that is here nobody else knows better.
     directory.leaves.extend(own(node));
-    // A leaf that went from one host to another is where it is now.
-    directory.leaves.sort_by_key(|one| (one.leaf, one.standing));
+    let is_elsewhere = |one: &LeafSummary| one.host != node.id();
+    directory
+        .leaves
+        .sort_by_key(|one| (one.leaf, one.standing, is_elsewhere(one)));
     directory.leaves.dedup_by_key(|one| one.leaf);
     directory
 }

@@ -20,9 +20,13 @@ use crate::node::Node;
 use crate::persist::remove_stored;
 use crate::report::MoveReport;
 use crate::stored::{Sleep, Stored};
+use crate::tally::Tally;
 
 /// Why a paused agent does not go to a leaf.
 pub(crate) const PAUSED: &str = "it is paused, which a leaf knows nothing of; resume it";
+
+/// Why a leaf takes nothing that has as many agents as it may, or no memory.
+const NO_ROOM: &str = "it has no room for another agent";
 
 /// An agent that was put to sleep for its way, and what the leaf is given.
 struct Packed {
@@ -151,6 +155,7 @@ async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveR
         took: stopped.elapsed(),
     };
     lodgings.with(number, |end| end.note(handover));
+    Tally::add(&cell.tally.moves, 1);
     let ways = (node.id(), leaf);
     let total = began.elapsed();
     Ok(MoveReport::of_handover(ways, handover, vec![pages], total))
@@ -205,10 +210,13 @@ fn pack(
             return Err(CellsError::NotTaken {
                 agent: cell.id(),
                 leaf: leaf.0,
-                why: format!(
-                    "it has room for {room_bytes} bytes, and the agent has {}",
-                    bytes.len()
-                ),
+                why: match room_bytes {
+                    0 => NO_ROOM.to_owned(),
+                    _ => format!(
+                        "it has room for {room_bytes} bytes, and the agent has {}",
+                        bytes.len()
+                    ),
+                },
             });
         }
         let pages = stored.snapshot.pages.len() as u64;
@@ -258,9 +266,12 @@ async fn give_up(node: &Arc<Node>, stay: &Arc<Stay>, number: LeafNumber) -> Phas
 
 fn words(reason: Option<Reason>) -> String {
     match reason {
+        Some(Reason::NoRoom { room_bytes: 0 }) => NO_ROOM.to_owned(),
         Some(Reason::NoRoom { room_bytes }) => format!("it has room for {room_bytes} bytes"),
         Some(Reason::NotReady) => "it takes no agents now".to_owned(),
-        Some(Reason::Unsuitable) => "it cannot run the agent".to_owned(),
+        Some(Reason::Unsuitable) => {
+            "it cannot run the agent, or its memory or module is too large there".to_owned()
+        }
         Some(Reason::Damaged) => "the agent did not come there whole".to_owned(),
         Some(Reason::Conflict) => "it has that agent already".to_owned(),
         None => "it did not take the agent in time".to_owned(),

@@ -184,10 +184,12 @@ async fn other_members_know_a_leaf_and_move_agents_to_it() {
     let (nodes, _, leaf) = with_leaf(2).await;
     let agent = nodes[1].spawn(&programs::echo(), "echo").await;
     nodes[0].until(agent, |_, _| true).await;
-    assert_eq!(nodes[1].cells.resolve_leaf("meter").await, Some(leaf.id));
     let id = leaf.id.to_string();
-    assert_eq!(nodes[1].cells.resolve_leaf(&id[..8]).await, Some(leaf.id));
-    assert_eq!(nodes[1].cells.resolve_leaf("metre").await, None);
+    for query in ["meter", &id[..8]] {
+        let found = nodes[1].cells.resolve_leaf(query).await;
+        assert_eq!(found.unwrap(), leaf.id);
+    }
+    assert!(nodes[1].cells.resolve_leaf("metre").await.is_err());
     assert!(nodes[1].cells.resolve_node("meter").is_err());
     // From the other node, by way of the host; and back, from where the agent is not.
     for asked in [&nodes[1], &nodes[0]] {
@@ -215,6 +217,19 @@ async fn other_members_know_a_leaf_and_move_agents_to_it() {
     let options = MoveOptions::default();
     let moved = within(nodes[0].cells.migrate(agent, leaf.id, options, None)).await;
     assert!(matches!(moved, Err(CellsError::Busy { .. })), "{moved:?}");
+    let place = nodes[0].cells.inspect(agent).await.unwrap().node;
+    assert_eq!(place, nodes[1].id());
+    nodes[0].cells.resume(agent).await.unwrap();
+    leaf.with(|leaf| leaf.drain = 85);
+    until(|| {
+        let leaves = nodes[0].cells.leaves();
+        let status = leaves[0].profile.as_ref().map(|profile| profile.status);
+        status.is_some_and(|status| !status.ready)
+    })
+    .await;
+    let moved = within(nodes[1].cells.migrate(agent, leaf.id, options, None)).await;
+    let refused = matches!(moved, Err(CellsError::LeafNotReady { .. }));
+    assert!(refused, "{moved:?}");
     let place = nodes[0].cells.inspect(agent).await.unwrap().node;
     assert_eq!(place, nodes[1].id());
     let nobody = NodeId([7; 32]);

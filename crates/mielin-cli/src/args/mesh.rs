@@ -301,7 +301,7 @@ Examples:
     List(OutputArgs),
     /// Take the admission of a leaf back
     ///
-    /// Its agents stay on it, and are lost to the mesh: move them here first.
+    /// Agents that are on it are lost to the mesh: move them here first, or say `--force`.
     Remove(LeafRemoveArgs),
 }
 
@@ -329,6 +329,9 @@ pub(crate) struct LeafRemoveArgs {
     /// Name, number or id of the leaf
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) leaf: String,
+    /// Lose the agents that are on it
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -358,7 +358,7 @@ pub(crate) async fn move_agent(
 
 fn moved_text(moved: &Moved, node: &str) -> String {
     let mut text = format!(
-        "moved to {node} ({}): down for {}, {} in all, {} sent, pages in {} {}\n\n",
+        "moved to {node} ({}): down for {}, {} in all, {} sent, pages in {} {}\n",
         moved.strategy,
         format_us(moved.downtime_us),
         format_us(moved.total_us),
@@ -371,7 +371,11 @@ fn moved_text(moved: &Moved, node: &str) -> String {
         .iter()
         .map(|phase| [phase.phase.clone(), format_us(phase.us)])
         .collect();
-    text.push_str(&table(&["PHASE", "TIME"], &rows));
+    // The way to a leaf has none.
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&["PHASE", "TIME"], &rows));
+    }
     if let Some(asked) = &moved.asked {
         text.push_str(&format!(
             "\nnot {asked}: none of its memory was left to follow it, or the target does not let memory follow\n"

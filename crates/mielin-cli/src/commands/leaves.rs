@@ -5,7 +5,7 @@ use mielin_page::{NAME_BYTES_MAX, NameTooLong, Page};
 use serde::Serialize;
 
 use super::random;
-use crate::api::{LeafAdmitted, LeafLine, LeafList, NewLeaf, path_segment};
+use crate::api::{LeafAdmitted, LeafLine, LeafList, NewLeaf, RemoveLeaf, path_segment};
 use crate::args::{LeafAddArgs, LeafCommand};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -25,7 +25,14 @@ pub(super) async fn run(
         }
         LeafCommand::Remove(arguments) => {
             let path = format!("/v1/leaves/{}/remove", path_segment(&arguments.leaf));
-            let removed: LeafLine = client.post(&path, &()).await?;
+            let removed: LeafLine = client
+                .post(
+                    &path,
+                    &RemoveLeaf {
+                        force: arguments.force,
+                    },
+                )
+                .await?;
             output.result(&removed, |removed| {
                 format!("leaf {} is admitted no more\n", removed.name)
             })
@@ -38,6 +45,13 @@ async fn add(client: &Client, arguments: LeafAddArgs, output: Output) -> Result<
     if page.is_some() && name.len() > NAME_BYTES_MAX {
         let error = NameTooLong { bytes: name.len() };
         return Err(Failure::usage(error.to_string()).hint("choose a shorter name"));
+    }
+    if let Some(page) = page.as_deref().filter(|page| page.exists()) {
+        return Err(Failure::refused(format!(
+            "{} exists, and may be the only page of another leaf",
+            page.display()
+        ))
+        .hint("name another file"));
     }
     // Where no page can be made nobody is admitted.
     let secrets = (random()?, random()?);

@@ -54,7 +54,7 @@ pub(super) async fn duplicate(
 ) -> Answer<api::Spawned> {
     let agent = state.agent(&agent).await?;
     let node = match &request.node {
-        Some(node) => state.node(node).await?,
+        Some(node) => state.member(node).await?,
         None => state.mesh().local().id,
     };
     let copying =

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use mielin_cells::{LeafDirectory, LeafReport, LeafStanding, LeafSummary};
 use mielin_mesh::{LeafEntry, LeafError, LeafPresence, Leaves};
-use mielin_mesh_core::{Name, NodeId};
+use mielin_mesh_core::{AgentId, Name, NodeId};
 
 use super::NodeState;
 use super::answer::Input;
@@ -12,7 +12,7 @@ use super::routes::Answer;
 use crate::api;
 use crate::failure::Failure;
 
-const NO_LEAVES: &str = "start it with --leaf-serial LINE or --leaf-udp ADDR, such as `mielin daemon --leaf-udp 0.0.0.0:9100`";
+const NO_LEAVES: &str = "a node of role relay or core does that is started with --leaf-serial LINE or --leaf-udp ADDR, such as `mielin daemon --leaf-udp 0.0.0.0:9100`; `mielin mesh peers` shows the leaves of all";
 
 pub(super) async fn list(State(state): State<NodeState>) -> Answer<api::LeafList> {
     let leaves = hosted(&state)?;
@@ -50,6 +50,7 @@ pub(super) async fn add(
 pub(super) async fn remove(
     State(state): State<NodeState>,
     Path(leaf): Path<String>,
+    Input(request): Input<api::RemoveLeaf>,
 ) -> Answer<api::LeafLine> {
     let leaves = hosted(&state)?;
     let entry = leaves.find(&leaf)?;
@@ -57,8 +58,19 @@ pub(super) async fn remove(
     let report = reports
         .into_iter()
         .find(|report| report.entry.number == entry.number);
-    blocking(move || leaves.dismiss(&entry.number.to_string())).await?;
     let report = report.ok_or_else(|| Failure::from(LeafError::Unknown(leaf)))?;
+    if !request.force && !report.agents.is_empty() {
+        let agents: Vec<_> = report.agents.iter().map(AgentId::short).collect();
+        return Err(Failure::refused(format!(
+            "agents are on the leaf {}: {}",
+            entry.name,
+            agents.join(", ")
+        ))
+        .hint(
+            "bring them here with `mielin agent migrate AGENT NODE`, or lose them with --force",
+        ));
+    }
+    blocking(move || leaves.dismiss(&entry.number.to_string())).await?;
     Ok(Json(line(report)))
 }
 

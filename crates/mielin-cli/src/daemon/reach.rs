@@ -25,7 +25,7 @@ pub(super) async fn ping(
     State(state): State<NodeState>,
     Input(request): Input<api::Ping>,
 ) -> Result<Json<api::Pong>, Failure> {
-    let node = state.node(&request.node).await?;
+    let node = state.member(&request.node).await?;
     let mesh = state.mesh();
     if let Some(absence) = mesh.absence(&node) {
         return Err(CellsError::Gone(absence).into());
@@ -84,7 +84,7 @@ pub(super) async fn route(
     State(state): State<NodeState>,
     Input(request): Input<api::Ping>,
 ) -> Result<Json<api::Route>, Failure> {
-    let node = state.node(&request.node).await?;
+    let node = state.member(&request.node).await?;
     let mesh = state.mesh();
     if let Some(absence) = mesh.absence(&node) {
         return Err(CellsError::Gone(absence).into());

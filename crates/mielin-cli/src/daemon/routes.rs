@@ -263,10 +263,12 @@ async fn inspect(
         });
     let used = usage::used(&report);
     let members = state.mesh().members();
-    let node_name = members
-        .into_iter()
-        .find(|member| member.identity.id == report.node)
-        .map(|member| member.identity.name.to_string());
+    let mut node_name = node_name(&members, &report.node).name;
+    if node_name.is_none() {
+        let leaves = state.cells.mesh_leaves().await.leaves;
+        let leaf = leaves.into_iter().find(|leaf| leaf.leaf == report.node);
+        node_name = leaf.map(|leaf| leaf.name.to_string());
+    }
     Ok(Json(api::AgentDetails {
         agent: report.agent.to_string(),
         name: report.name,

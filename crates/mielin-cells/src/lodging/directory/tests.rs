@@ -11,6 +11,7 @@ fn leaf(number: u8, standing: LeafStanding, agents: usize) -> LeafSummary {
         name: Name::new(format!("leaf-{number}")).unwrap(),
         host: HOST,
         standing,
+        is_ready: standing == LeafStanding::Connected,
         agents: (0..agents)
             .map(|index| AgentId([index as u8; 16]))
             .collect(),
@@ -44,6 +45,7 @@ const LEAVES: Target = Target {
             leaf: NodeId([5; 32]),
             name: Name::new("crowd").unwrap(),
             standing: LeafStanding::Connected,
+            is_ready: true,
             agents: vec![AgentId([0; 16]); AGENTS_MAX + 1],
         }));
         vec![
