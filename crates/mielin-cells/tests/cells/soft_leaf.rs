@@ -73,9 +73,12 @@ impl SoftLeaf {
             turn: Turn::default(),
             started: std::time::Instant::now(),
         };
+        // Another may have listened there before.
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).unwrap();
         let tasks = [
             tokio::spawn(end_turns(Arc::clone(&body.turn))),
-            tokio::spawn(body.run(path.to_owned())),
+            tokio::spawn(body.run(listener)),
         ];
         SoftLeaf {
             controls,
@@ -165,10 +168,7 @@ struct Body {
 }
 
 impl Body {
-    async fn run(mut self, path: PathBuf) {
-        // Another may have listened there before.
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).unwrap();
+    async fn run(mut self, listener: UnixListener) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             self.serve(stream).await;
