@@ -100,6 +100,6 @@ fn a_node_that_hosts_no_leaves_says_how_to() {
     let elsewhere = tempfile::tempdir().unwrap();
     let udp = ["--leaf-udp", "127.0.0.1:0"];
     let edge = [&["mesh", "start", "--role", "edge"], &udp[..]].concat();
-    assert_eq!(run_in(&elsewhere.path().join("data"), &edge).code(), 2);
+    assert_eq!(run_in(&elsewhere.path().join("data"), &edge).code(), 3);
     node.stop();
 }
