@@ -96,6 +96,8 @@ struct End {
     unsent: Option<Vec<u8>>,
     /// Wakes the leaf's task.
     stirred: Arc<Notify>,
+    /// Held by the one agent that is on its way there: the line carries one after the other, and the others run meanwhile.
+    going: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl End {
@@ -329,6 +331,7 @@ impl Lodgings {
                 handovers: VecDeque::new(),
                 unsent: None,
                 stirred,
+                going: Arc::default(),
             }
         });
         end.stirred.notify_one();

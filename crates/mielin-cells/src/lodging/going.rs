@@ -90,7 +90,12 @@ async fn go(node: Arc<Node>, cell: Arc<Cell>, leaf: NodeId) -> Result<MoveReport
 async fn go_on(node: &Arc<Node>, cell: &Arc<Cell>, leaf: NodeId) -> Result<MoveReport, CellsError> {
     let agent = cell.id();
     let lodgings = &node.lodgings;
-    let (number, room_bytes) = ready(lodgings, leaf)?;
+    let (number, _) = ready(lodgings, leaf)?;
+    let turn = lodgings.with(number, |end| Arc::clone(&end.going));
+    let turn = turn.ok_or_else(|| silent(leaf))?;
+    let _turn = turn.lock().await;
+    // It may have become another while others went.
+    let (_, room_bytes) = ready(lodgings, leaf)?;
     hibernation::wake(node, cell).await?;
     until_settled(node, cell).await?;
     if cell.is_paused() {

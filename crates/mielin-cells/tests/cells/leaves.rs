@@ -439,6 +439,37 @@ async fn move_over(node: &Node, agent: AgentId, to: NodeId, leaf: &SoftLeaf, fra
     }
 }
 
+/// It goes on, and does not stand still for as long as the line carries another.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_runs_until_the_line_is_free_for_it() {
+    let (nodes, _, leaf) = with_leaf(1).await;
+    let first = nodes[0].spawn(&programs::echo(), "first").await;
+    let second = nodes[0].spawn(&programs::echo(), "second").await;
+    let going = |agent| {
+        let (cells, leaf) = (nodes[0].cells.clone(), leaf.id);
+        let options = MoveOptions::default();
+        tokio::spawn(async move { cells.migrate(agent, leaf, options, None).await })
+    };
+    // The line is cut in the middle of the first one.
+    leaf.with(|leaf| leaf.frames_left = Some(5));
+    let before = going(first);
+    until(|| leaf.with(|leaf| leaf.frames_left == Some(0))).await;
+    let after = going(second);
+    for _ in 0..20 {
+        assert_eq!(ask(&nodes[0], second, "here").await, "here");
+    }
+    assert!(!before.is_finished());
+    leaf.with(|leaf| leaf.frames_left = None);
+    for moved in [before, after] {
+        // The first one may have been given up.
+        let _ = within(moved).await.unwrap();
+    }
+    for agent in [first, second] {
+        assert_eq!(ask(&nodes[0], agent, "after").await, "after");
+    }
+    shut_down(nodes).await;
+}
+
 /// Hosts with a leaf at which lines are cut at once: most of the time they wait for what is repeated.
 const CUT_AT_ONCE: u64 = 9;
 
