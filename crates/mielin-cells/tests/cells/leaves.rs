@@ -84,11 +84,14 @@ async fn to_leaf(node: &Node, agent: AgentId, leaf: &SoftLeaf) {
 }
 
 /// Kills the node with its leaf links as far as its disk and its leaves can tell, and starts it again.
-async fn killed_and_restarted(node: Node) -> Node {
+async fn killed_and_restarted(node: Node, leaf: &SoftLeaf) -> Node {
     let config = on_line(&node);
+    // What is acknowledged after this is on no disk that is found again.
+    let frames = leaf.with(|leaf| leaf.frames_left.replace(0));
     let aside = node.directory.path().join("aside");
     copy(&node.directory.path().join("cells"), &aside);
     node.cells.shutdown().await;
+    leaf.with(|leaf| leaf.frames_left = frames);
     let cells = node.directory.path().join("cells");
     std::fs::remove_dir_all(&cells).unwrap();
     std::fs::rename(aside, &cells).unwrap();
@@ -328,7 +331,8 @@ async fn a_host_that_is_killed_finds_its_agents_on_leaves_again() {
     to_leaf(&nodes[0], agent, &leaf).await;
     assert_eq!(ask(&nodes[1], agent, "before").await, "before");
     let other = nodes.pop().unwrap();
-    let host = killed_and_restarted(nodes.pop().unwrap()).await;
+    let host = nodes.pop().unwrap();
+    let host = killed_and_restarted(host, &leaf).await;
     is_ready(&host).await;
     assert_eq!(ask(&other, agent, "after").await, "after");
     assert_eq!(leaf.arrivals(), 1);
@@ -501,7 +505,7 @@ async fn cut_lines(first: u64) {
         move_over(&host, agent, target, &leaf, frames).await;
         // Of agents that run on a node those are lost that it has when it is killed, wherever they have been.
         if kills && at_rest(&host, &leaf).await == leaf.id {
-            host = killed_and_restarted(host).await;
+            host = killed_and_restarted(host, &leaf).await;
         }
         leaf.with(|leaf| leaf.frames_left = None);
         is_ready(&host).await;
