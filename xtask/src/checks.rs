@@ -161,7 +161,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
 /// What says how many tests of a program run at once.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 /// Tests for each processor: most of them wait for packets, clocks and other programs.
-const TESTS_PER_PROCESSOR: usize = 3;
+const TESTS_PER_PROCESSOR: usize = 2;
 
 /// As many as were asked for, or as keep the processors busy.
 fn test_threads() -> OsString {

@@ -103,9 +103,10 @@ async fn a_throttled_loop_gets_its_share_and_is_moved_all_the_same() {
     for node in &nodes {
         let before = report(node, agent).await.counters;
         until(node, agent, |report| report.throttled).await;
-        let wanted = before.cpu_ns + 40 * MILLISECOND;
+        let wanted = before.cpu_ns + 160 * MILLISECOND;
         let after = until(node, agent, |report| report.counters.cpu_ns >= wanted).await;
-        // What 100 ms give is saved up, and each turn may take some more before the clock has noticed.
+        // What 100 ms give is saved up, and each turn may take some more before the clock has noticed: on a busy machine, tens of
+        // milliseconds.
         let turns = after.counters.turns - before.turns;
         assert!(
             turns >= 3,
