@@ -31,7 +31,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// The same without printing.
+/// Sees to it that what building takes is there.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn setup(workspace: &Workspace) -> Result<()> {
+    cargo(workspace).map(drop)
+}
+
+/// Builds it.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     let (mut cargo, output) = cargo(workspace)?;
     cargo.args([
