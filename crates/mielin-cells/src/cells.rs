@@ -19,7 +19,7 @@ use crate::error::CellsError;
 use crate::finding::{found, heard_of};
 use crate::hibernation;
 use crate::lodging::{
-    self, FRESH, LeafDirectory, LeafReport, LeafStanding, PAUSED, leaves_of_mesh,
+    self, FRESH, LeafDirectory, LeafReport, LeafStanding, NOT_NOW, PAUSED, leaves_of_mesh,
 };
 use crate::moving;
 use crate::node::{Node, Place};
@@ -137,7 +137,7 @@ impl Cells {
         let mut directory = directory?;
         // The mesh knows the host; the host, on which of its leaves the agent is.
         for agent in &mut directory.agents {
-            if let Some(leaf) = leaves.with(&agent.node, &agent.agent) {
+            if let Some(leaf) = leaves.leaf_with(&agent.node, &agent.agent) {
                 agent.node = leaf;
             }
         }
@@ -468,11 +468,14 @@ impl Cells {
         progress: Option<mpsc::UnboundedSender<MoveProgress>>,
     ) -> Result<MoveReport, CellsError> {
         let members = self.node.mesh.members();
-        if members.iter().any(|member| member.identity.id == node) {
+        let is_member = members.iter().any(|member| member.identity.id == node);
+        let is_here = matches!(self.node.place(&agent), Place::Here(_));
+        // Of a leaf of this node nobody else has to be asked.
+        if is_member || is_here && self.node.lodgings.is_leaf(&node) {
             return self.migrate_once(agent, node, options, progress).await;
         }
         let leaves = leaves_of_mesh(&self.node, Duration::ZERO).await;
-        let leaf = leaves.of(&node);
+        let leaf = leaves.get(&node);
         let leaf = leaf.ok_or_else(|| CellsError::NodeNotFound(node.to_string()))?;
         let is_at_host = match found(&self.node, &agent).await {
             Place::Here(_) => leaf.host == self.node.id(),
@@ -485,7 +488,10 @@ impl Cells {
         if leaf.standing == LeafStanding::Gone || !leaf.is_ready {
             return Err(CellsError::LeafNotReady {
                 leaf: node,
-                why: "it is gone, or takes no agents now; its battery may be low",
+                why: match leaf.standing {
+                    LeafStanding::Gone => "it is gone",
+                    LeafStanding::Connected | LeafStanding::Asleep => NOT_NOW,
+                },
             });
         }
         if self.inspect(agent).await?.state == AgentState::Paused {

@@ -139,14 +139,14 @@ pub enum CellsError {
         /// Why.
         why: &'static str,
     },
-    /// An agent that was to go to a leaf of another node got to that node, and no further.
-    #[error("{error}; agent {} is at the leaf's host {} now", agent.short(), host.short())]
+    /// An agent that was to go to a leaf of another node has come to that node, and as far as is known no further.
+    #[error("{error}; agent {} had come to the leaf's host {} by then", agent.short(), host.short())]
     AtHost {
         /// The agent.
         agent: AgentId,
-        /// Where it is.
+        /// The host.
         host: NodeId,
-        /// Why it goes no further.
+        /// Why it has gone no further.
         error: Box<CellsError>,
     },
     /// A leaf has not taken an agent, which goes on here.

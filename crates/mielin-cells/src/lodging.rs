@@ -39,7 +39,7 @@ use crate::tally::Tally;
 use devices::Devices;
 pub(crate) use directory::{FRESH, handler as leaves_handler, leaves_of_mesh};
 pub use directory::{LeafDirectory, LeafStanding, LeafSummary};
-pub(crate) use going::{PAUSED, Way, come_home, move_leafward};
+pub(crate) use going::{NOT_NOW, PAUSED, Way, come_home, move_leafward};
 use stay::Stay;
 
 /// How long a record that the disk refuses waits before it is tried again.

@@ -125,9 +125,19 @@ impl NodeState {
     /// The same for what only members do, and leaves do not.
     pub(crate) async fn member(&self, query: &str) -> Result<NodeId, Failure> {
         let node = self.node(query).await?;
+        self.not_a_leaf(&node).await?;
+        Ok(node)
+    }
+
+    /// Refuses what is asked of a leaf. Of members nobody is asked.
+    pub(crate) async fn not_a_leaf(&self, node: &NodeId) -> Result<(), Failure> {
+        let members = self.mesh().members();
+        if members.iter().any(|member| member.identity.id == *node) {
+            return Ok(());
+        }
         let leaves = self.cells.mesh_leaves().await.leaves;
-        match leaves.iter().find(|leaf| leaf.leaf == node) {
-            None => Ok(node),
+        match leaves.iter().find(|leaf| leaf.leaf == *node) {
+            None => Ok(()),
             Some(leaf) => Err(Failure::refused(format!(
                 "{} is a leaf: its host alone speaks with it, and it is no member",
                 leaf.name

@@ -59,12 +59,12 @@ pub struct LeafDirectory {
 
 impl LeafDirectory {
     /// The leaf of this id.
-    pub(crate) fn of(&self, leaf: &NodeId) -> Option<&LeafSummary> {
+    pub(crate) fn get(&self, leaf: &NodeId) -> Option<&LeafSummary> {
         self.leaves.iter().find(|one| one.leaf == *leaf)
     }
 
     /// The leaf on which an agent is that this host has.
-    pub(crate) fn with(&self, host: &NodeId, agent: &AgentId) -> Option<NodeId> {
+    pub(crate) fn leaf_with(&self, host: &NodeId, agent: &AgentId) -> Option<NodeId> {
         let fits = |one: &&LeafSummary| one.host == *host && one.agents.contains(agent);
         Some(self.leaves.iter().find(fits)?.leaf)
     }

@@ -22,6 +22,9 @@ use crate::report::MoveReport;
 use crate::stored::{Sleep, Stored};
 use crate::tally::Tally;
 
+/// Why a leaf that is there takes nothing.
+pub(crate) const NOT_NOW: &str = "it takes no agents now; its battery may be low";
+
 /// Why a paused agent does not go to a leaf.
 pub(crate) const PAUSED: &str = "it is paused, which a leaf knows nothing of; resume it";
 
@@ -182,10 +185,7 @@ fn ready(lodgings: &Lodgings, leaf: NodeId) -> Result<(LeafNumber, u64), CellsEr
     );
     match status {
         Some(status) if is_there && status.ready => Ok((entry.number, status.room_bytes.into())),
-        Some(_) if is_there => Err(CellsError::LeafNotReady {
-            leaf,
-            why: "it takes no agents now; its battery may be low",
-        }),
+        Some(_) if is_there => Err(CellsError::LeafNotReady { leaf, why: NOT_NOW }),
         _ => Err(CellsError::LeafNotReady {
             leaf,
             why: why_not(entry.state),

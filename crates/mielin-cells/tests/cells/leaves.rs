@@ -7,8 +7,7 @@ use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, CellsError, EXIT_LOST, MoveOptions};
 use mielin_mesh::{LeafConfig, LeafPresence, LineSource};
 use mielin_mesh_core::leaf::Admission;
-use mielin_mesh_core::{AgentId, Name, NodeId};
-
+use mielin_mesh_core::{AgentId, MigrationStrategy, Name, NodeId};
 use tokio::task::JoinSet;
 
 use crate::nodes::{Node, PATIENCE, ask, copy, mesh, shut_down, within};
@@ -81,6 +80,7 @@ async fn to_leaf(node: &Node, agent: AgentId, leaf: &SoftLeaf) {
         .migrate(agent, leaf.id, MoveOptions::default(), None);
     let report = within(moved).await.unwrap();
     assert_eq!(report.to, leaf.id);
+    assert_eq!(report.strategy, MigrationStrategy::StopCopy);
 }
 
 /// Kills the node with its leaf links as far as its disk and its leaves can tell, and starts it again.
@@ -215,6 +215,21 @@ async fn other_members_know_a_leaf_and_move_agents_to_it() {
         let back = (vec![("meter".to_owned(), Vec::new())], nodes[1].id());
         within(async { while seen_from(&nodes[0], agent).await != back {} }).await;
     }
+    // One that is too large for it comes as far as its host, which is said.
+    let large = nodes[1].spawn(&programs::compute(64, 1), "large").await;
+    nodes[0].until(large, |_, _| true).await;
+    let cells = &nodes[1].cells;
+    let moved = within(cells.migrate(large, leaf.id, MoveOptions::default(), None)).await;
+    let Err(CellsError::AtHost { host, error, .. }) = moved else {
+        panic!("{moved:?}");
+    };
+    assert_eq!(host, nodes[0].id());
+    assert!(matches!(*error, CellsError::Remote { .. }), "{error:?}");
+    assert_eq!(cells.inspect(large).await.unwrap().node, host);
+    cells.terminate(large).await.unwrap();
+    // To the host, to the leaf, to the host and to the other node, twice.
+    let moves = nodes[0].cells.inspect(agent).await.unwrap().counters.moves;
+    assert_eq!(moves, 8);
     // One that a leaf does not take stays where it is.
     nodes[0].cells.pause(agent).await.unwrap();
     let options = MoveOptions::default();

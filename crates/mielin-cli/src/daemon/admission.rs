@@ -109,8 +109,9 @@ pub(super) async fn revoke(
     // One that is away for long is not known any more, except by its whole id.
     let node = match request.node.parse::<NodeId>() {
         Ok(node) => node,
-        Err(_) => state.member(&request.node).await?,
+        Err(_) => state.node(&request.node).await?,
     };
+    state.not_a_leaf(&node).await?;
     let mesh = state.mesh();
     if node == mesh.local().id {
         return Err(

@@ -13,7 +13,7 @@ use mielin_wasm::{
 };
 
 use super::*;
-use crate::{AGENTS_MAX, Recording};
+use crate::{AGENTS_MAX, MEMORY_BYTES_MAX, Recording};
 
 const AGENT: AgentId = AgentId([7; 16]);
 const SERIES: [i32; 5] = [215, 217, -3, 220, 1000];
@@ -420,6 +420,16 @@ fn what_does_not_fit_or_is_damaged_is_refused() {
     );
     let unsuitable = with(stranger.bytes().to_vec(), &stranger);
     let refused = agents.admit(AGENT, unsuitable);
+    assert!(matches!(refused, Err(Unfit::Unsuitable(_))), "{refused:?}");
+    // One that has come whole, with more memory than an agent may have here.
+    let mut large = world.instance().snapshot();
+    large.memory_bytes = MEMORY_BYTES_MAX + (64 << 10);
+    let large = Checkpoint {
+        snapshot: large,
+        module: world.module.bytes().to_vec(),
+        others: Vec::new(),
+    };
+    let refused = agents.admit(AGENT, large.encode());
     assert!(matches!(refused, Err(Unfit::Unsuitable(_))), "{refused:?}");
     assert!(agents.is_empty());
 

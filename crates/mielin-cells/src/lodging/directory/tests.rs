@@ -81,7 +81,7 @@ fn an_agent_is_on_a_leaf_if_its_own_host_says_so() {
         silent: Vec::new(),
     };
     let agent = AgentId([1; 16]);
-    assert_eq!(directory.with(&HOST, &agent), Some(NodeId([2; 32])));
-    assert_eq!(directory.with(&NodeId([9; 32]), &agent), None);
-    assert_eq!(directory.with(&HOST, &AgentId([7; 16])), None);
+    assert_eq!(directory.leaf_with(&HOST, &agent), Some(NodeId([2; 32])));
+    assert_eq!(directory.leaf_with(&NodeId([9; 32]), &agent), None);
+    assert_eq!(directory.leaf_with(&HOST, &AgentId([7; 16])), None);
 }
