@@ -81,9 +81,11 @@ pub(super) fn install(why: &str, packages: &[&str], others: &str) -> Result<()> 
     .with_context(|| why.to_owned())
 }
 
+/// What it says goes to standard error: standard output is for what the command at hand was asked.
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command
+        .stdout(std::io::stderr())
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args(["-q", "-o", "DPkg::Lock::Timeout=600"]);
     command
