@@ -57,7 +57,7 @@ enum End {
 /// A new engine, store and instance each time: nothing but the snapshot connects two runs.
 fn run(saved: Option<&Snapshot>, stop_after: usize) -> Result<(Vec<i64>, End)> {
     let program = instrument(&wat::parse_str(PROGRAM)?)?;
-    // Programs with floating-point numbers that go to other machines want `cranelift_nan_canonicalization`, too.
+    // Of programs with floating-point numbers that go to other machines, compile what `mielin_safepoint::canonical_nans` gives.
     let engine = Engine::default();
     let module = Module::new(&engine, program.bytes())?;
     let mut linker = Linker::new(&engine);

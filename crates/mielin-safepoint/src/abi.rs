@@ -43,9 +43,9 @@
 //!
 //! # Determinism
 //! The bits of a NaN that an instruction computes differ between machines, and a program can look
-//! at them. An engine whose snapshots go elsewhere must make them canonical: wasmtime by its
-//! setting `cranelift_nan_canonicalization`, wasmi by being built with its feature
-//! `deterministic`. The rewriter itself moves values by loads and stores, which keep the bits.
+//! at them. An engine whose snapshots go elsewhere must make them canonical: wasmi by being built with its feature
+//! `deterministic`, wasmtime by its setting `cranelift_nan_canonicalization` or, for programs that compute a lot, by compiling what
+//! [`canonical_nans`](crate::canonical_nans) makes of the module. The rewriter itself moves values by loads and stores, which keep the bits.
 
 /// Function `() -> ()`: runs the start function and `_start`, or resumes.
 pub const ENTRY: &str = "mielin:run";

@@ -32,12 +32,14 @@ extern crate alloc;
 pub mod abi;
 mod error;
 mod frames;
+mod nans;
 mod resumable;
 mod rewrite;
 mod snapshot;
 
 pub use error::{Feature, FunctionName, InstrumentError};
 pub use frames::Frames;
+pub use nans::canonical_nans;
 pub use resumable::{GlobalInfo, Manifest, MemoryInfo, ModuleHash, Resumable, ValueType};
 pub use rewrite::instrument;
 pub use snapshot::{

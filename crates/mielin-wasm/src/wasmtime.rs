@@ -1,7 +1,8 @@
 //! The engine wasmtime: native code by Cranelift.
 //!
 //! The configuration serves three needs beyond speed. Results are the same on every machine: NaNs
-//! are canonical, relaxed SIMD (which the rewriter replaces) is off, threads too. Memories never move, so that the poll word and
+//! are canonical where programs see them ([`canonical_nans`]; Cranelift's own setting makes each result canonical, and products of matrices take
+//! four times as long), relaxed SIMD (which the rewriter replaces) is off, threads too. Memories never move, so that the poll word and
 //! dirty tracking keep their addresses: each has its whole address range reserved. And nothing but
 //! the polls stops a program: neither fuel nor epochs.
 
@@ -12,7 +13,7 @@ use ::wasmtime::{
     Caller, Config, Error, Global, Instance as WasmtimeInstance, InstancePre, Linker, Memory,
     Module, OptLevel, ResourceLimiter, Store, Trap, TypedFunc, Val, WasmBacktrace,
 };
-use mielin_safepoint::{GlobalValue, abi};
+use mielin_safepoint::{GlobalValue, abi, canonical_nans};
 
 use crate::cache::Cache;
 use crate::dirty::RegionOwner;
@@ -43,7 +44,7 @@ impl Wasmtime {
         let mut config = Config::new();
         config
             .cranelift_opt_level(OptLevel::Speed)
-            .cranelift_nan_canonicalization(true)
+            .cranelift_nan_canonicalization(false)
             .wasm_multi_memory(true)
             .wasm_bulk_memory(true)
             .wasm_multi_value(true)
@@ -78,6 +79,7 @@ impl Adapter for Wasmtime {
         code: Option<&CodeCache>,
     ) -> Result<InstancePre<Data>, EngineError> {
         compile_work::check(wasm)?;
+        let wasm = &*canonical_nans(wasm).map_err(|error| refused(Error::msg(error)))?;
         let compiled = match code {
             Some(cache) => cache.module(&self.engine, wasm),
             None => Module::new(&self.engine, wasm),

@@ -10,11 +10,11 @@ use super::routines::{Shape, VALUES_MAX};
 use crate::abi;
 
 /// Index of the frames memory: the program has exactly one of its own.
-pub(super) const FRAMES_MEMORY: u32 = 1;
+pub(crate) const FRAMES_MEMORY: u32 = 1;
 /// Largest code of a function that engines accept (the limit of the JavaScript interface).
 pub(super) const CODE_BYTES_MAX: usize = 7_654_321;
 /// Most locals of a function that engines accept.
-pub(super) const LOCALS_MAX: u32 = 50_000;
+pub(crate) const LOCALS_MAX: u32 = 50_000;
 
 /// A value's type as far as the rewriter tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mielin_safepoint::{
     Execution, GlobalValue, HostSection, ModuleHash, PAGE_SIZE, Page, Resumable, Snapshot,
-    SnapshotLimits, abi,
+    SnapshotLimits, abi, canonical_nans,
 };
 
 /// What the program can observe and be observed by.
@@ -72,7 +72,10 @@ pub(crate) enum End {
 /// The engines under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// It makes the result of each instruction canonical.
     Wasmtime,
+    /// It computes NaNs as the processor does, of modules that were made for that.
+    WasmtimeWithAnyNan,
     Wasmi,
 }
 
@@ -101,6 +104,10 @@ impl Compiled {
     pub(crate) fn try_new(kind: Kind, wasm: &[u8]) -> Result<Compiled, String> {
         Ok(match kind {
             Kind::Wasmtime => Compiled::Wasmtime(on_wasmtime::compile(wasm)?),
+            Kind::WasmtimeWithAnyNan => {
+                let wasm = canonical_nans(wasm).map_err(|error| error.to_string())?;
+                Compiled::Wasmtime(on_wasmtime::compile_with_any_nan(&wasm)?)
+            }
             Kind::Wasmi => Compiled::Wasmi(on_wasmi::compile(wasm)?),
         })
     }
@@ -277,17 +284,25 @@ mod on_wasmtime {
         instance: Instance,
     }
 
+    fn engine(canonical_nans: bool) -> Engine {
+        let mut config = Config::new();
+        config.cranelift_opt_level(OptLevel::Speed);
+        config.cranelift_nan_canonicalization(canonical_nans);
+        config.wasm_multi_memory(true);
+        config.memory_may_move(false);
+        config.wasm_branch_hinting(true);
+        Engine::new(&config).unwrap()
+    }
+
     pub(crate) fn compile(wasm: &[u8]) -> Result<Module, String> {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
-        let engine = ENGINE.get_or_init(|| {
-            let mut config = Config::new();
-            config.cranelift_opt_level(OptLevel::Speed);
-            config.cranelift_nan_canonicalization(true);
-            config.wasm_multi_memory(true);
-            config.memory_may_move(false);
-            config.wasm_branch_hinting(true);
-            Engine::new(&config).unwrap()
-        });
+        let engine = ENGINE.get_or_init(|| engine(true));
+        Module::new(engine, wasm).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn compile_with_any_nan(wasm: &[u8]) -> Result<Module, String> {
+        static ENGINE: OnceLock<Engine> = OnceLock::new();
+        let engine = ENGINE.get_or_init(|| engine(false));
         Module::new(engine, wasm).map_err(|error| error.to_string())
     }
 

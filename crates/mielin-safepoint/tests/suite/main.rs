@@ -5,6 +5,7 @@ mod command;
 mod epochs;
 mod hosts;
 mod interpreters;
+mod nans;
 mod random;
 mod references;
 mod refusals;

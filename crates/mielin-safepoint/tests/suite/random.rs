@@ -25,7 +25,7 @@ fn config(random: &mut StdRng) -> Config {
         max_data_segments: 4,
         max_nesting_depth: 30,
         memory_max_size_required: true,
-        canonicalize_nans: true,
+        canonicalize_nans: false,
         disallow_traps: random.random_bool(0.6),
         simd_enabled: random.random_bool(0.3),
         relaxed_simd_enabled: false,
@@ -61,7 +61,7 @@ fn module(seed: u64) -> Option<Vec<u8>> {
 }
 
 /// Seeds from the environment, or a number that fits into an ordinary test run.
-fn seeds() -> std::ops::Range<u64> {
+pub(crate) fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str, default| {
         std::env::var(name)
             .ok()

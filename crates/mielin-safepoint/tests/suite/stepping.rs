@@ -47,10 +47,11 @@ pub(crate) fn run_plain(kind: Kind, wasm: &[u8]) -> Result<Observed, String> {
     Ok(observe(&mut *machine, end, &globals))
 }
 
-/// A rewritten program, compiled by both engines.
+/// A rewritten program, compiled by all engines.
 pub(crate) struct Program {
     pub(crate) resumable: Resumable,
     wasmtime: Compiled,
+    with_any_nan: Compiled,
     wasmi: Compiled,
 }
 
@@ -62,10 +63,12 @@ impl Program {
     /// Fails if an engine refuses the module.
     pub(crate) fn try_new(resumable: Resumable) -> Result<Program, String> {
         let wasmtime = Compiled::try_new(Kind::Wasmtime, resumable.bytes())?;
+        let with_any_nan = Compiled::try_new(Kind::WasmtimeWithAnyNan, resumable.bytes())?;
         let wasmi = Compiled::try_new(Kind::Wasmi, resumable.bytes())?;
         Ok(Program {
             resumable,
             wasmtime,
+            with_any_nan,
             wasmi,
         })
     }
@@ -74,6 +77,7 @@ impl Program {
     pub(crate) fn on(&self, kind: Kind) -> Result<Box<dyn Machine>, String> {
         match kind {
             Kind::Wasmtime => self.wasmtime.instantiate(),
+            Kind::WasmtimeWithAnyNan => self.with_any_nan.instantiate(),
             Kind::Wasmi => self.wasmi.instantiate(),
         }
     }
@@ -109,7 +113,8 @@ pub(crate) fn run_stepping(plan: Plan, program: &Program, globals: &[String]) ->
 
 const WASMTIME: &[Kind] = &[Kind::Wasmtime];
 const WASMI: &[Kind] = &[Kind::Wasmi];
-const BOTH: &[Kind] = &[Kind::Wasmtime, Kind::Wasmi];
+const WITH_ANY_NAN: &[Kind] = &[Kind::WasmtimeWithAnyNan];
+const ALL: &[Kind] = &[Kind::Wasmtime, Kind::Wasmi, Kind::WasmtimeWithAnyNan];
 
 /// The ways in which every program is run.
 pub(crate) const PLANS: &[Plan] = &[
@@ -128,6 +133,13 @@ pub(crate) const PLANS: &[Plan] = &[
         stops_max: 0,
     },
     Plan {
+        engines: WITH_ANY_NAN,
+        stride: 1,
+        suspend: false,
+        fresh: false,
+        stops_max: 20_000,
+    },
+    Plan {
         engines: WASMTIME,
         stride: 1,
         suspend: true,
@@ -142,14 +154,14 @@ pub(crate) const PLANS: &[Plan] = &[
         stops_max: 20_000,
     },
     Plan {
-        engines: BOTH,
+        engines: ALL,
         stride: 1,
         suspend: true,
         fresh: true,
         stops_max: 150,
     },
     Plan {
-        engines: BOTH,
+        engines: ALL,
         stride: 7,
         suspend: true,
         fresh: true,
@@ -205,7 +217,7 @@ fn rewriting_is_deterministic_and_keeps_names() {
 fn a_stop_that_was_requested_before_the_first_run_stops_at_once() {
     let wasm = wat::parse_str(sources::NESTED_LOOPS).unwrap();
     let program = instrument(&wasm).unwrap();
-    for kind in BOTH {
+    for kind in ALL {
         let mut machine = machine(*kind, program.bytes());
         machine.set_word(abi::FLAG_ADDRESS, abi::STOP_REQUESTED);
         assert_eq!(machine.run(), End::Unwound);
@@ -263,7 +275,7 @@ fn what_does_not_fit_behind_the_frames_traps_and_nothing_else_is_touched() {
     let end = (abi::FRAMES_PAGES * 65536) as i32;
     // The one frame has 8 bytes, the table behind it 40.
     for room in (0..=56).step_by(8) {
-        for kind in BOTH {
+        for kind in ALL {
             let mut machine = machine(*kind, program.bytes());
             // As if many open functions had left their frames below.
             machine.set_word(abi::STACK_POINTER_ADDRESS, end - room);
@@ -284,7 +296,7 @@ fn what_does_not_fit_behind_the_frames_traps_and_nothing_else_is_touched() {
 fn a_comparison_before_a_select_means_the_same_on_both_engines() {
     let wasm = wat::parse_str(sources::COMPARE_AND_SELECT).unwrap();
     let program = instrument(&wasm).unwrap();
-    for kind in BOTH {
+    for kind in ALL {
         let mut machine = machine(*kind, program.bytes());
         assert_eq!(machine.run(), End::Returned);
         let logged: Vec<u128> = machine

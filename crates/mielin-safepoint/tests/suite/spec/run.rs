@@ -155,7 +155,8 @@ impl Running {
         let snapshot = through_bytes(&self.machine.snapshot(&program.resumable));
         self.kind = match self.kind {
             Kind::Wasmtime => Kind::Wasmi,
-            Kind::Wasmi => Kind::Wasmtime,
+            Kind::Wasmi => Kind::WasmtimeWithAnyNan,
+            Kind::WasmtimeWithAnyNan => Kind::Wasmtime,
         };
         self.machine = program.on(self.kind).expect("it was instantiated before");
         self.machine.load(&program.resumable, &snapshot);
