@@ -128,7 +128,8 @@ pub(crate) struct MemberLine {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) state: String,
-    pub(crate) address: String,
+    /// `None` of a leaf.
+    pub(crate) address: Option<String>,
     /// How it is connected with this node; `None` when it is not.
     pub(crate) path: Option<PathLine>,
     /// The version of its program; `None` when it is not connected with this node.
@@ -188,10 +189,23 @@ pub(crate) struct HandoverLine {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LeafList {
     pub(crate) leaves: Vec<LeafLine>,
-    /// Where datagrams of leaves are taken in.
-    pub(crate) udp: Option<String>,
-    /// The serial lines.
-    pub(crate) lines: Vec<String>,
+    pub(crate) ways: Vec<WayLine>,
+}
+
+/// A way on which leaves reach the node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WayLine {
+    /// `udp` or `line`.
+    pub(crate) kind: String,
+    /// The address that listens, or the line.
+    pub(crate) way: String,
+    /// Why it is closed at the moment.
+    pub(crate) closed: Option<String>,
+    /// The packets that were taken in.
+    pub(crate) packets: u64,
+    /// What came and was none of an admitted leaf, and why the last one was not.
+    pub(crate) dropped: u64,
+    pub(crate) last_dropped: Option<String>,
 }
 
 /// `POST /v1/leaves`.

@@ -58,6 +58,23 @@ fn a_leaf_is_admitted_with_a_page_of_its_own_and_removed() {
     node.json(&["mesh", "leaf", "remove", "cellar"]);
     let list = node.json(&["mesh", "leaf", "list"]);
     assert_eq!(names(&list), ["greenhouse", "roof"]);
+    // Who looks for a leaf that does not appear sees what has come.
+    let [way] = list["ways"].as_array().unwrap().as_slice() else {
+        panic!("{list}");
+    };
+    assert_eq!(way["kind"], "udp");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .send_to(b"noise", way["way"].as_str().unwrap())
+        .unwrap();
+    let dropped = support::until("the noise is counted", || {
+        let list = node.json(&["mesh", "leaf", "list"]);
+        (list["ways"][0]["dropped"] == 1).then_some(list)
+    });
+    assert_eq!(dropped["ways"][0]["packets"], 0);
+    assert!(dropped["ways"][0]["last_dropped"].is_string(), "{dropped}");
+    let text = node.mielin(&["mesh", "leaf", "list"]);
+    assert!(text.stdout().contains("1 dropped"), "{}", text.stdout());
     node.stop();
 }
 

@@ -5,6 +5,7 @@
 
 mod admissions;
 mod line;
+mod way;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use mielin_mesh_core::leaf::{
     Admission, HostEventKind, LeafHost, LeafNumber, LeafState, LinkError, PACKET_BYTES_MAX,
-    PublicKey,
+    PacketError, PublicKey,
 };
 use mielin_mesh_core::{Instant, Name, NodeId};
 use mielin_mesh_wire::{DataDirectory, DirectoryError, MeshId};
@@ -22,6 +23,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use admissions::Admissions;
 pub use line::{LineSource, LineSourceError};
+use way::Arrival;
+pub use way::{LeafWay, WayEnd};
 
 /// Packets on their way from lines to the driver; more are lost, as on a line that is too slow.
 const ARRIVING_MAX: usize = 64;
@@ -146,14 +149,15 @@ struct Shared {
     /// There may be something to send.
     stirred: Notify,
     started: std::time::Instant,
-    udp: Option<SocketAddr>,
-    lines: Vec<LineSource>,
     closing: watch::Sender<bool>,
 }
 
 struct Hosting {
     host: LeafHost<Origin>,
     admissions: Admissions,
+    /// The way of datagrams.
+    udp: Option<LeafWay>,
+    lines: Vec<LeafWay>,
     /// News that come from this side.
     own: Vec<LeafNews>,
 }
@@ -214,13 +218,13 @@ impl Leaves {
             hosting: Mutex::new(Hosting {
                 host,
                 admissions,
+                udp: bound.map(LeafWay::udp),
+                lines: config.lines.into_iter().map(LeafWay::line).collect(),
                 own: Vec::new(),
             }),
             directory,
             stirred: Notify::new(),
             started: std::time::Instant::now(),
-            udp: bound,
-            lines: config.lines,
             closing,
         });
         let driver = Driver {
@@ -240,16 +244,11 @@ impl Leaves {
         Ok((Leaves { shared }, taken))
     }
 
-    /// Where datagrams of leaves are taken in, if anywhere.
+    /// The ways on which leaves reach this node: the one of datagrams, if there is one, and the serial lines.
     #[must_use]
-    pub fn udp_address(&self) -> Option<SocketAddr> {
-        self.shared.udp
-    }
-
-    /// The serial lines.
-    #[must_use]
-    pub fn lines(&self) -> &[LineSource] {
-        &self.shared.lines
+    pub fn ways(&self) -> Vec<LeafWay> {
+        let hosting = self.shared.hosting();
+        hosting.udp.iter().chain(&hosting.lines).cloned().collect()
     }
 
     /// Admits one leaf, under this name; what it has to be told. It is on the disk when this returns, which blocks.
@@ -375,12 +374,35 @@ impl Shared {
     }
 }
 
+impl Hosting {
+    fn handle_arrival(&mut self, now: Instant, from: Origin, arrival: Arrival) {
+        let way = match from {
+            Origin::Udp(_) => self.udp.as_mut(),
+            Origin::Line(line) => self.lines.get_mut(line),
+        };
+        // What arrives comes on one of them.
+        let Some(way) = way else { return };
+        match arrival {
+            Arrival::Opened => way.closed = None,
+            Arrival::Closed(why) => way.closed = Some(why),
+            Arrival::Noise(frames) => way.drop_packets(frames, PacketError::Malformed),
+            Arrival::Packet(packet) => match self.host.handle_packet(now, from, &packet) {
+                Ok(()) => way.taken += 1,
+                Err(error) => {
+                    tracing::debug!(?from, %error, "a packet of a leaf link was dropped");
+                    way.drop_packets(1, error);
+                }
+            },
+        }
+    }
+}
+
 /// Carries packets, and says what happened.
 struct Driver {
     shared: Arc<Shared>,
     udp: Option<UdpSocket>,
     lines: Vec<mpsc::Sender<Vec<u8>>>,
-    arrived: mpsc::Receiver<(usize, Vec<u8>)>,
+    arrived: mpsc::Receiver<(usize, Arrival)>,
     news: mpsc::Sender<LeafNews>,
 }
 
@@ -400,9 +422,11 @@ impl Driver {
                     None => std::future::pending().await,
                 }
             };
-            let packet = tokio::select! {
+            let arrived = tokio::select! {
                 received = received => match received {
-                    Ok((len, from)) => Some((Origin::Udp(from), datagram[..len].to_vec())),
+                    Ok((len, from)) => {
+                        Some((Origin::Udp(from), Arrival::Packet(datagram[..len].to_vec())))
+                    }
                     // A datagram of this node's was refused somewhere; the next is taken in all the same.
                     Err(error) => {
                         tracing::debug!(%error, "a datagram of a leaf could not be received");
@@ -410,17 +434,15 @@ impl Driver {
                     }
                 },
                 arrived = self.arrived.recv(), if !self.lines.is_empty() => {
-                    arrived.map(|(line, packet)| (Origin::Line(line), packet))
+                    arrived.map(|(line, arrival)| (Origin::Line(line), arrival))
                 }
                 () = self.shared.stirred.notified() => None,
                 () = tokio::time::sleep(wait) => None,
             };
             let now = self.shared.now();
             let mut hosting = self.shared.hosting();
-            if let Some((from, packet)) = packet
-                && let Err(error) = hosting.host.handle_packet(now, from, &packet)
-            {
-                tracing::debug!(?from, %error, "a packet of a leaf link was dropped");
+            if let Some((from, arrival)) = arrived {
+                hosting.handle_arrival(now, from, arrival);
             }
             if hosting.host.poll_timeout().is_some_and(|due| due <= now) {
                 hosting.host.handle_timeout(now);

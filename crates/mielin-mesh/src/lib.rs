@@ -57,8 +57,8 @@ pub use error::MeshError;
 pub use event::{Absence, LocalNode, MeshEvent};
 pub use features::PeerProgram;
 pub use leaves::{
-    LeafConfig, LeafEntry, LeafError, LeafNews, LeafNewsKind, LeafPresence, Leaves, LineSource,
-    LineSourceError,
+    LeafConfig, LeafEntry, LeafError, LeafNews, LeafNewsKind, LeafPresence, LeafWay, Leaves,
+    LineSource, LineSourceError, WayEnd,
 };
 pub use messages::{Lane, Mailboxes};
 pub use metrics::METRICS_CONTENT_TYPE;

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use mielin_mesh::{
-    LeafConfig, LeafError, LeafNews, LeafNewsKind, LeafPresence, Leaves, LineSource, MeshConfig,
-    MeshService, create_mesh, load_credentials,
+    LeafConfig, LeafError, LeafNews, LeafNewsKind, LeafPresence, LeafWay, Leaves, LineSource,
+    MeshConfig, MeshService, WayEnd, create_mesh, load_credentials,
 };
 use mielin_mesh_core::leaf::{
     Admission, FRAME_BYTES_MAX, FrameDecoder, Leaf, LeafEvent, LeafNumber, PACKET_BYTES_MAX,
-    SecretKey, frame,
+    PacketError, SecretKey, frame,
 };
 use mielin_mesh_core::{Instant, Name, NodeRole};
 use tempfile::TempDir;
@@ -51,6 +51,20 @@ impl Host {
             }
         };
         timeout(DEADLINE, heard).await.unwrap()
+    }
+
+    /// How the only way to it does.
+    fn way(&self) -> LeafWay {
+        let mut ways = self.leaves.ways();
+        assert_eq!(ways.len(), 1);
+        ways.remove(0)
+    }
+
+    fn udp(&self) -> SocketAddr {
+        match self.way().end {
+            WayEnd::Udp(address) => address,
+            WayEnd::Line(line) => panic!("{line} is a line"),
+        }
     }
 
     async fn stop(self) {
@@ -151,7 +165,7 @@ async fn a_leaf_over_udp_keeps_its_place_when_its_host_starts_again() {
         Err(LeafError::NameTaken(_))
     ));
     assert_eq!(host.leaves.list()[0].state, LeafPresence::Awaited);
-    let address = host.leaves.udp_address().unwrap();
+    let address = host.udp();
 
     let mut one = leaf(&admission, 1);
     one.send(b"ping").unwrap();
@@ -164,13 +178,16 @@ async fn a_leaf_over_udp_keeps_its_place_when_its_host_starts_again() {
 
     // The admission is the first leaf's, also after a start; that one goes on by a new handshake.
     let mut host = Host::start(directory.path(), udp()).await;
-    let address = host.leaves.udp_address().unwrap();
+    let address = host.udp();
     let mut thief = leaf(&admission, 2);
     over_udp(&mut thief, address, |thief| {
         let mut events = std::iter::from_fn(|| thief.poll_event());
         events.any(|event| matches!(event, LeafEvent::Refused(_)))
     })
     .await;
+    let way = host.way();
+    assert!(way.dropped >= 1, "{way:?}");
+    assert_eq!(way.last_dropped, Some(PacketError::Refused));
     let mut again = leaf(&admission, 1);
     again.send(b"ping").unwrap();
     let talking = over_udp(&mut again, address, echoed);
@@ -199,6 +216,7 @@ async fn a_line_is_opened_again_and_forgives_garbage() {
     // Nobody listens yet.
     let mut host = Host::start(&directory.path().join("node"), config).await;
     let admission = host.leaves.admit(Name::new("meter").unwrap()).unwrap();
+    assert!(host.way().closed.is_some());
     let listener = UnixListener::bind(&path).unwrap();
     let mut one = leaf(&admission, 1);
     for round in 0..2 {
@@ -207,8 +225,20 @@ async fn a_line_is_opened_again_and_forgives_garbage() {
         write.write_all(&[0x55, 0, 0, 1, 2, 3, 0xff]).await.unwrap();
         one.send(b"ping").unwrap();
         let talking = over_line(&mut one, read, write, echoed);
-        let (_, news) = tokio::join!(talking, answer(&mut host));
+        let answering = async {
+            let news = host.hear(LeafNewsKind::Readable).await;
+            // The leaf waits for its answer, with the line open.
+            let way = host.way();
+            assert_eq!(host.leaves.take(news.leaf).unwrap(), b"ping");
+            host.leaves.send(news.leaf, b"pong").unwrap();
+            (news, way)
+        };
+        let (_, (news, way)) = tokio::join!(talking, answering);
         assert_eq!(news.leaf, LeafNumber(1), "round {round}");
+        assert_eq!(way.closed, None);
+        assert_eq!(way.dropped, 2 * (round + 1), "{way:?}");
+        assert!(way.taken > round, "{way:?}");
+        assert_eq!(way.last_dropped, Some(PacketError::Malformed));
         // Dropping the stream cuts the line.
     }
     host.stop().await;

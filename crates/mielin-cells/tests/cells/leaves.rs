@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mielin_cells::{Cells, CellsConfig, CellsError, EXIT_LOST, MoveOptions};
-use mielin_mesh::{LeafConfig, LeafPresence, LineSource};
+use mielin_mesh::{LeafConfig, LeafPresence, LineSource, WayEnd};
 use mielin_mesh_core::leaf::Admission;
 use mielin_mesh_core::{AgentId, MigrationStrategy, Name, NodeId};
 use tokio::task::JoinSet;
@@ -56,7 +56,7 @@ async fn with_leaf_on(
     let links = nodes[0].cells.leaf_links().unwrap();
     let admission = links.admit(Name::new("meter").unwrap()).unwrap();
     let leaf = SoftLeaf::start(&admission, 7, &line(&nodes[0]));
-    if let Some(host) = links.udp_address() {
+    if let WayEnd::Udp(host) = links.ways()[0].end {
         tokio::spawn(over_udp(line(&nodes[0]), host));
     }
     is_ready(&nodes[0]).await;

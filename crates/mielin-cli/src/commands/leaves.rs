@@ -5,7 +5,7 @@ use mielin_page::{NAME_BYTES_MAX, NameTooLong, Page};
 use serde::Serialize;
 
 use super::random;
-use crate::api::{LeafAdmitted, LeafLine, LeafList, NewLeaf, RemoveLeaf, path_segment};
+use crate::api::{LeafAdmitted, LeafLine, LeafList, NewLeaf, RemoveLeaf, WayLine, path_segment};
 use crate::args::{LeafAddArgs, LeafCommand};
 use crate::client::Client;
 use crate::failure::Failure;
@@ -110,8 +110,9 @@ fn write_page(
 }
 
 fn list_text(list: &LeafList) -> String {
+    let ways: String = list.ways.iter().map(way_text).collect();
     if list.leaves.is_empty() {
-        return "no leaves; `mielin mesh leaf add NAME` admits one\n".to_owned();
+        return format!("no leaves; `mielin mesh leaf add NAME` admits one\n\n{ways}");
     }
     let rows: Vec<_> = list
         .leaves
@@ -137,7 +138,27 @@ fn list_text(list: &LeafList) -> String {
     let titles = [
         "NAME", "STATE", "BATTERY", "READY", "AGENTS", "NUMBER", "NODE",
     ];
-    table(&titles, &rows)
+    format!("{}\n{ways}", table(&titles, &rows))
+}
+
+/// A line for each way, so that people see why a leaf that they have set up does not appear.
+fn way_text(way: &WayLine) -> String {
+    let WayLine {
+        kind,
+        way,
+        closed,
+        packets,
+        dropped,
+        last_dropped,
+    } = way;
+    let mut text = format!("{kind} {way}: {packets} packets taken in, {dropped} dropped");
+    if let Some(why) = last_dropped {
+        text += &format!(" (the last one: {why})");
+    }
+    if let Some(why) = closed {
+        text += &format!("; closed: {why}");
+    }
+    text + "\n"
 }
 
 fn battery(leaf: &LeafLine) -> String {

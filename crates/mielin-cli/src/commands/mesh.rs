@@ -372,7 +372,7 @@ struct StatusLine<'a> {
     name: &'a str,
     role: &'a str,
     state: &'a str,
-    address: &'a str,
+    address: Option<&'a str>,
 }
 
 impl Status<'_> {
@@ -382,7 +382,7 @@ impl Status<'_> {
             name: &member.name,
             role: &member.role,
             state: &member.state,
-            address: &member.address,
+            address: member.address.as_deref(),
         });
         Status {
             node: &status.node,
@@ -448,9 +448,9 @@ fn members_table(members: &[MemberLine]) -> String {
                 member.name.clone(),
                 member.role.clone(),
                 member.state.clone(),
-                member.address.clone(),
+                or_dash(member.address.as_ref()),
                 path(member),
-                member.version.clone().unwrap_or_else(|| "-".to_owned()),
+                or_dash(member.version.as_ref()),
                 short(&member.node).to_owned(),
             ]
         })
@@ -459,6 +459,10 @@ fn members_table(members: &[MemberLine]) -> String {
         "NAME", "ROLE", "STATE", "ADDRESS", "PATH", "VERSION", "NODE",
     ];
     table(&titles, &rows)
+}
+
+fn or_dash(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_else(|| "-".to_owned())
 }
 
 fn path(member: &MemberLine) -> String {

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use mielin_cells::{LeafDirectory, LeafReport, LeafStanding, LeafSummary};
-use mielin_mesh::{LeafEntry, LeafError, LeafPresence, Leaves};
+use mielin_mesh::{LeafEntry, LeafError, LeafPresence, LeafWay, Leaves, WayEnd};
 use mielin_mesh_core::{AgentId, Name, NodeId};
 
 use super::NodeState;
@@ -18,8 +18,7 @@ pub(super) async fn list(State(state): State<NodeState>) -> Answer<api::LeafList
     let leaves = hosted(&state)?;
     Ok(Json(api::LeafList {
         leaves: state.cells.leaves().into_iter().map(line).collect(),
-        udp: leaves.udp_address().map(|address| address.to_string()),
-        lines: leaves.lines().iter().map(ToString::to_string).collect(),
+        ways: leaves.ways().into_iter().map(way).collect(),
     }))
 }
 
@@ -88,7 +87,7 @@ pub(super) async fn as_members(
             name: leaf.name.to_string(),
             role: "leaf".to_owned(),
             state: standing(leaf.standing).to_owned(),
-            address: "-".to_owned(),
+            address: None,
             path: is_there.then(|| api::PathLine::Relayed {
                 relay: Some(relay.clone()),
             }),
@@ -161,6 +160,21 @@ fn line(report: LeafReport) -> api::LeafLine {
                 us: u64::try_from(one.took.as_micros()).unwrap_or(u64::MAX),
             })
             .collect(),
+    }
+}
+
+fn way(way: LeafWay) -> api::WayLine {
+    api::WayLine {
+        kind: match way.end {
+            WayEnd::Udp(_) => "udp",
+            WayEnd::Line(_) => "line",
+        }
+        .to_owned(),
+        way: way.end.to_string(),
+        closed: way.closed,
+        packets: way.taken,
+        dropped: way.dropped,
+        last_dropped: way.last_dropped.map(|error| error.to_string()),
     }
 }
 

@@ -151,7 +151,7 @@ async fn mesh(State(state): State<NodeState>) -> Json<api::MeshStatus> {
             true => "revoked".to_owned(),
             false => member_state(member.state),
         },
-        address: member.identity.address.to_string(),
+        address: Some(member.identity.address.to_string()),
     });
     let (leaves, silent) = leaves::as_members(&state, named).await;
     Json(api::MeshStatus {

@@ -1,5 +1,6 @@
 //! Serial lines: a device of the system, or a Unix socket as emulators offer them.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use mielin_mesh_core::leaf::{FRAME_BYTES_MAX, FrameDecoder, frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+
+use super::way::Arrival;
 
 /// How long to wait before a line that cannot be opened, or that has ended, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -88,40 +91,46 @@ pub(super) async fn serve(
     source: LineSource,
     index: usize,
     mut leaving: mpsc::Receiver<Vec<u8>>,
-    arriving: mpsc::Sender<(usize, Vec<u8>)>,
+    arriving: mpsc::Sender<(usize, Arrival)>,
 ) {
     let mut reported = false;
     loop {
+        let arriving = Arriving {
+            line: &source,
+            index,
+            driver: &arriving,
+        };
         let ended = match &source {
             LineSource::Socket(path) => match UnixStream::connect(path).await {
                 Ok(stream) => {
-                    tracing::info!(line = %source, "a line of leaves is open");
-                    reported = false;
                     let (read, write) = stream.into_split();
-                    carry(read, write, index, &mut leaving, &arriving).await
+                    carry(read, write, &mut leaving, &arriving).await
                 }
-                Err(error) => Err(error),
+                Err(error) => Ended::Unopened(error),
             },
             LineSource::Device { path, speed } => match device::open(path, *speed) {
-                Ok((read, write)) => {
-                    tracing::info!(line = %source, "a line of leaves is open");
-                    reported = false;
-                    carry(read, write, index, &mut leaving, &arriving).await
-                }
-                Err(error) => Err(error),
+                Ok((read, write)) => carry(read, write, &mut leaving, &arriving).await,
+                Err(error) => Ended::Unopened(error),
             },
         };
-        match ended {
-            Ok(Ended::Driver) => return,
-            Ok(Ended::Line) => {
-                tracing::warn!(line = %source, "a line of leaves has ended; it is opened again when it is there")
+        let why = match ended {
+            Ended::Driver => return,
+            Ended::Line(why) => {
+                reported = false;
+                tracing::warn!(line = %source, %why, "a line of leaves has ended; it is opened again when it is there");
+                why
             }
-            // Once, not at each try.
-            Err(error) if !reported => {
+            Ended::Unopened(error) => {
+                // Once, not at each try.
+                if !reported {
+                    tracing::warn!(line = %source, %error, "a line of leaves cannot be opened; it is tried again");
+                }
                 reported = true;
-                tracing::warn!(line = %source, %error, "a line of leaves cannot be opened; it is tried again");
+                error.to_string()
             }
-            Err(_) => {}
+        };
+        if arriving.say(Arrival::Closed(why)).await.is_err() {
+            return;
         }
         tokio::time::sleep(RETRY).await;
         // What was to be sent meanwhile is old.
@@ -129,47 +138,86 @@ pub(super) async fn serve(
     }
 }
 
+/// What a line says, to the driver.
+struct Arriving<'s> {
+    line: &'s LineSource,
+    index: usize,
+    driver: &'s mpsc::Sender<(usize, Arrival)>,
+}
+
+impl Arriving<'_> {
+    /// # Errors
+    /// It wants nothing any more.
+    async fn say(&self, arrival: Arrival) -> Result<(), Ended> {
+        let said = self.driver.send((self.index, arrival)).await;
+        said.map_err(|_| Ended::Driver)
+    }
+}
+
+/// Why a line is not carried on.
 enum Ended {
     /// Nobody wants packets any more.
     Driver,
     /// The other end is gone.
-    Line,
+    Line(String),
+    /// It is not there.
+    Unopened(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Ended {
+        Ended::Line(error.to_string())
+    }
 }
 
 async fn carry(
-    mut read: impl AsyncRead + Unpin,
+    read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
-    index: usize,
     leaving: &mut mpsc::Receiver<Vec<u8>>,
-    arriving: &mpsc::Sender<(usize, Vec<u8>)>,
-) -> io::Result<Ended> {
-    let mut decoder = FrameDecoder::new();
-    let mut bytes = [0; 1024];
-    let receive = async {
-        loop {
-            let len = read.read(&mut bytes).await?;
-            if len == 0 {
-                return Ok(Ended::Line);
-            }
-            let mut rest = &bytes[..len];
-            while let Some(packet) = decoder.next_packet(&mut rest) {
-                if arriving.send((index, packet.to_vec())).await.is_err() {
-                    return Ok(Ended::Driver);
-                }
-            }
-        }
-    };
+    arriving: &Arriving<'_>,
+) -> Ended {
     let send = async {
         let mut line = [0; FRAME_BYTES_MAX];
         while let Some(packet) = leaving.recv().await {
             write.write_all(frame(&packet, &mut line)).await?;
             write.flush().await?;
         }
-        Ok(Ended::Driver)
+        Err::<Infallible, _>(Ended::Driver)
     };
-    tokio::select! {
-        ended = receive => ended,
+    let ended = tokio::select! {
+        ended = receive(read, arriving) => ended,
         ended = send => ended,
+    };
+    match ended {
+        Err(ended) => ended,
+    }
+}
+
+/// Takes in what comes on the line, until it ends.
+async fn receive(
+    mut read: impl AsyncRead + Unpin,
+    arriving: &Arriving<'_>,
+) -> Result<Infallible, Ended> {
+    tracing::info!(line = %arriving.line, "a line of leaves is open");
+    arriving.say(Arrival::Opened).await?;
+    let mut decoder = FrameDecoder::new();
+    let mut bytes = [0; 1024];
+    loop {
+        let len = read.read(&mut bytes).await?;
+        if len == 0 {
+            return Err(Ended::Line("the other end has closed it".to_owned()));
+        }
+        let mut rest = &bytes[..len];
+        loop {
+            let before = decoder.damaged();
+            let packet = decoder.next_packet(&mut rest).map(<[u8]>::to_vec);
+            let noise = decoder.damaged().saturating_sub(before);
+            if noise > 0 {
+                arriving.say(Arrival::Noise(noise)).await?;
+            }
+            let Some(packet) = packet else { break };
+            arriving.say(Arrival::Packet(packet)).await?;
+        }
     }
 }
 
