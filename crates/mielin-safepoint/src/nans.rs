@@ -144,19 +144,21 @@ impl Written {
             offset: body.range().start,
         };
         let ty = signatures.function(index).ok_or_else(unknown)?;
-        let mut types: Vec<ValType> = ty.params().to_vec();
+        let params = ty.params().iter().map(|ty| (1, *ty));
+        let mut locals: Vec<(u32, ValType)> = params.collect();
+        let mut count = locals.len() as u32;
         let mut reader = body.get_locals_reader()?;
         let (groups, begin) = (reader.get_count(), reader.original_position());
         for _ in 0..groups {
-            let (count, ty) = reader.read()?;
-            // Nothing is reserved for what somebody claims.
-            if count > LOCALS_MAX || types.len() + count as usize > LOCALS_MAX as usize {
-                return Err(too_many_locals(index));
-            }
-            types.extend(core::iter::repeat_n(ty, count as usize));
+            let (more, ty) = reader.read()?;
+            count = count.saturating_add(more);
+            locals.push((more, ty));
+        }
+        if count > LOCALS_MAX {
+            return Err(too_many_locals(index));
         }
         let end = reader.original_position();
-        let open = flow::analyse(signatures, index, body, &types, steps)?;
+        let open = flow::analyse(signatures, index, body, &locals, steps)?;
         if open.is_empty() {
             return Ok(None);
         }
@@ -166,7 +168,7 @@ impl Written {
         let mut scratch: Vec<ValType> = open.values().map(|lanes| lanes.value_type()).collect();
         scratch.sort_unstable_by_key(|ty| encoded(*ty));
         scratch.dedup();
-        if types.len() + scratch.len() > LOCALS_MAX as usize {
+        if count + scratch.len() as u32 > LOCALS_MAX {
             return Err(too_many_locals(index));
         }
         let mut bytes = Vec::with_capacity(body.as_bytes().len() + 32 * open.len());
@@ -178,7 +180,7 @@ impl Written {
         }
         let local = |lanes: Lanes| {
             let at = scratch.iter().position(|ty| *ty == lanes.value_type());
-            (types.len() + at.unwrap_or_default()) as u32
+            count + at.unwrap_or_default() as u32
         };
         let mut copied = end;
         let mut moved = alloc::vec![(end - start, bytes.len() - (end - start))];

@@ -11,6 +11,7 @@ mod webs;
 use alloc::collections::BTreeMap;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::iter;
 
 use wasmparser::{
     BlockType, ContType, FrameKind, FuncType, FunctionBody, ModuleArity, Operator, RefType,
@@ -62,16 +63,17 @@ impl Lanes {
 }
 
 /// Where values have to be made canonical: offsets of the bytes behind the instructions that made them. Empty if the
-/// function computes nothing that may be a NaN. `steps` says how many may go into it, and is made smaller.
+/// function computes nothing that may be a NaN. `locals` are numbers of them and their types, parameters first; `steps` says how many may go into
+/// following them, and is made smaller.
 pub(super) fn analyse(
     signatures: &Signatures,
     index: u32,
     body: &FunctionBody<'_>,
-    types: &[ValType],
+    locals: &[(u32, ValType)],
     steps: &mut u64,
 ) -> Result<BTreeMap<usize, Lanes>, InstrumentError> {
     let mine = STEPS_MAX.min(*steps);
-    let mut flow = Flow::new(signatures, index, types, mine);
+    let mut flow = Flow::new(signatures, index, locals, mine);
     flow.pass(body)?;
     *steps -= mine - flow.steps.unwrap_or(0);
     if flow.steps.is_none() {
@@ -118,24 +120,13 @@ struct Flow<'s> {
 }
 
 impl<'s> Flow<'s> {
-    fn new(signatures: &'s Signatures, index: u32, types: &[ValType], steps: u64) -> Flow<'s> {
-        let params = signatures.function(index).map_or(0, |ty| ty.params().len());
-        let (mut state, mut webs) = (Vec::new(), Webs::default());
-        let mut track = |(index, ty): (usize, &ValType)| {
-            let has_nans = matches!(ty, ValType::F32 | ValType::F64 | ValType::V128);
-            has_nans.then(|| {
-                let zero = Value::Number {
-                    f32: true,
-                    f64: true,
-                };
-                // An argument may be a NaN that the caller has loaded.
-                let first = if index < params { Value::Fixed } else { zero };
-                state.push(webs.assigned(first));
-                state.len() - 1
-            })
-        };
-        let tracked = types.iter().enumerate().map(&mut track).collect();
-        Flow {
+    fn new(
+        signatures: &'s Signatures,
+        index: u32,
+        locals: &[(u32, ValType)],
+        steps: u64,
+    ) -> Flow<'s> {
+        let mut flow = Flow {
             signatures,
             ty: signatures
                 .functions
@@ -144,13 +135,35 @@ impl<'s> Flow<'s> {
                 .unwrap_or_default(),
             frames: Vec::new(),
             stack: Vec::new(),
-            tracked,
-            state,
-            webs,
+            tracked: Vec::new(),
+            state: Vec::new(),
+            webs: Webs::default(),
             dead: false,
             blocks: 0,
             steps: Some(steps),
+        };
+        let params = signatures.function(index).map_or(0, |ty| ty.params().len());
+        let count: u64 = locals.iter().map(|(count, _)| u64::from(*count)).sum();
+        if !flow.spend(count) {
+            return flow;
         }
+        let all = locals
+            .iter()
+            .flat_map(|(count, ty)| iter::repeat_n(*ty, *count as usize));
+        for (local, ty) in all.enumerate() {
+            let zero = Value::Number {
+                f32: true,
+                f64: true,
+            };
+            // An argument may be a NaN that the caller has loaded.
+            let first = if local < params { Value::Fixed } else { zero };
+            let has_nans = matches!(ty, ValType::F32 | ValType::F64 | ValType::V128);
+            flow.tracked.push(has_nans.then_some(flow.state.len()));
+            if has_nans {
+                flow.state.push(flow.webs.assigned(first));
+            }
+        }
+        flow
     }
 
     fn pass(&mut self, body: &FunctionBody<'_>) -> Result<(), InstrumentError> {
@@ -341,7 +354,7 @@ impl<'s> Flow<'s> {
             _ => None,
         };
         self.blocks += 1;
-        if kind == FrameKind::Loop && self.spend() {
+        if kind == FrameKind::Loop && self.spend_on_locals() {
             for web in &mut self.state {
                 *web = self.webs.phi(*web, self.blocks);
             }
@@ -459,7 +472,7 @@ impl<'s> Flow<'s> {
     fn arrive(&mut self, depth: u32, rewinds: bool) -> Option<()> {
         let at = self.frames.len().checked_sub(depth as usize + 1)?;
         // What a function's locals hold when it returns nobody sees.
-        if self.dead || at == 0 || !self.spend() {
+        if self.dead || at == 0 || !self.spend_on_locals() {
             return Some(());
         }
         if rewinds {
@@ -500,15 +513,22 @@ impl<'s> Flow<'s> {
         }
     }
 
-    /// Notes that all locals are gone through; false if that was done too often.
-    fn spend(&mut self) -> bool {
-        let cost = self.state.len() as u64;
-        self.steps = self.steps.and_then(|steps| steps.checked_sub(cost));
+    /// Notes so many steps; false if there were not enough.
+    fn spend(&mut self, steps: u64) -> bool {
+        self.steps = self.steps.and_then(|left| left.checked_sub(steps));
         self.steps.is_some()
+    }
+
+    /// The same for going through all locals.
+    fn spend_on_locals(&mut self) -> bool {
+        self.spend(self.state.len() as u64)
     }
 
     /// What the locals hold while a rewind goes on.
     fn restored(&mut self) -> Vec<Web> {
+        if !self.spend_on_locals() {
+            return Vec::new();
+        }
         let webs = self
             .state
             .iter()
@@ -517,7 +537,7 @@ impl<'s> Flow<'s> {
     }
 
     fn copied(&mut self) -> Option<Vec<Web>> {
-        self.spend().then(|| self.state.clone())
+        self.spend_on_locals().then(|| self.state.clone())
     }
 
     // ---- values ----

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use mielin_fuzz::{Seed, Target};
-use mielin_safepoint::{InstrumentError, Resumable, instrument};
+use mielin_safepoint::{InstrumentError, Resumable, canonical_nans, instrument};
 
 pub(crate) const TARGET: Target = Target {
     name: "instrument",
@@ -17,10 +17,17 @@ pub(crate) const TARGET: Target = Target {
 };
 
 fn run(bytes: &[u8]) -> bool {
+    // It may be told of a module that nobody has validated.
+    let any = canonical_nans(bytes).map(|canonical| wasmparser::validate(&canonical).is_ok());
+    if wasmparser::validate(bytes).is_ok() {
+        assert_ne!(any, Ok(false));
+    }
     let Ok(rewritten) = instrument(bytes) else {
         return false;
     };
     let again = Resumable::from_rewritten(rewritten.bytes().to_vec()).unwrap();
+    let canonical = canonical_nans(rewritten.bytes()).unwrap();
+    wasmparser::validate(&canonical).unwrap();
     assert_eq!(again.hash(), rewritten.hash());
     assert_eq!(again.manifest(), rewritten.manifest());
     assert_eq!(instrument(bytes).unwrap().hash(), rewritten.hash());

@@ -254,3 +254,19 @@ fn random_programs_see_the_same_bits_as_if_each_result_were_canonical() {
     }
     assert!(seen > 0 && stopped > 0, "{seen} NaNs, {stopped} stops");
 }
+
+#[test]
+fn functions_with_many_locals_and_branches_take_bounded_time() {
+    let local = "f64 ".repeat(49_990);
+    let branches = "(br_if 0 (i32.const 0)) ".repeat(20_000);
+    let sum = "(local.set 7 (f64.add (local.get 7) (f64.load (i32.const 16))))";
+    let function = format!(
+        "(func (local {local}) (block {sum} {branches} {sum}) (f64.store (i32.const 128) (local.get 7)))"
+    );
+    let wasm = module(&format!(
+        r#"{} (func (export "_start"))"#,
+        function.repeat(3)
+    ));
+    // Followed, the sums would be canonical once: there are too many steps, and they are so twice.
+    assert_eq!(made_canonical(&wasm), 6);
+}
