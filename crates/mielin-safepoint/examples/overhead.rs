@@ -16,7 +16,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mielin_safepoint::{abi, instrument};
+use mielin_safepoint::{abi, canonical_nans, instrument};
 use mielin_wasm::ThreadClock;
 
 const COREMARK: &str = "coremark";
@@ -245,7 +245,6 @@ fn on_wasmtime(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)
     use wasmtime::{Caller, Config, Engine, Linker, Module, OptLevel, Store};
     let mut config = Config::new();
     config.cranelift_opt_level(OptLevel::Speed);
-    config.cranelift_nan_canonicalization(true);
     config.wasm_multi_memory(true);
     config.memory_may_move(false);
     config.wasm_branch_hinting(true);
@@ -268,8 +267,8 @@ fn on_wasmtime(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)
         }
     };
     let (plain, rewritten) = (
-        Module::new(&engine, plain)?,
-        Module::new(&engine, rewritten)?,
+        Module::new(&engine, canonical_nans(plain)?)?,
+        Module::new(&engine, canonical_nans(rewritten)?)?,
     );
     interleave(
         rounds,
@@ -301,8 +300,8 @@ fn on_wasmi(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)> {
         }
     };
     let (plain, rewritten) = (
-        Module::new(&engine, plain)?,
-        Module::new(&engine, rewritten)?,
+        Module::new(&engine, canonical_nans(plain)?)?,
+        Module::new(&engine, canonical_nans(rewritten)?)?,
     );
     interleave(
         rounds,

@@ -3,7 +3,7 @@
 //! Sign and payload of a NaN that an instruction computes are the machine's choice (WebAssembly Core Specification 2.0,
 //! section 4.3.3, "NaN propagation"), and x86-64 and Arm choose differently. Cranelift can replace each such NaN at once
 //! (`cranelift_nan_canonicalization`), which takes a comparison and a choice after each instruction: products of
-//! matrices take four times as long. But arithmetic, comparisons and conversions do the same with any NaN. So a result is
+//! matrices then reach a fifth of the native speed (docs/TENSOR.md). But arithmetic, comparisons and conversions do the same with any NaN. So a result is
 //! left as it is while nothing else looks at it, and made canonical where it is stored, passed on, returned, taken for an
 //! integer, or put where other values come together. What a program can see is the same bits that it
 //! would see if each result were made canonical. What it has loaded keeps its bits.
@@ -67,7 +67,7 @@ pub fn canonical_nans(wasm: &[u8]) -> Result<Cow<'_, [u8]>, InstrumentError> {
 
 /// What a function has to know of its module.
 #[derive(Default)]
-pub(crate) struct Signatures {
+struct Signatures {
     types: Vec<SubType>,
     /// The type of each function.
     functions: Vec<u32>,

@@ -1,8 +1,8 @@
 //! The engine wasmtime: native code by Cranelift.
 //!
 //! The configuration serves three needs beyond speed. Results are the same on every machine: NaNs
-//! are canonical where programs see them ([`canonical_nans`]; Cranelift's own setting makes each result canonical, and products of matrices take
-//! four times as long), relaxed SIMD (which the rewriter replaces) is off, threads too. Memories never move, so that the poll word and
+//! are canonical where programs see them ([`canonical_nans`]; Cranelift's own setting makes each result canonical, with which products of matrices
+//! reach a fifth of the native speed), relaxed SIMD (which the rewriter replaces) is off, threads too. Memories never move, so that the poll word and
 //! dirty tracking keep their addresses: each has its whole address range reserved. And nothing but
 //! the polls stops a program: neither fuel nor epochs.
 

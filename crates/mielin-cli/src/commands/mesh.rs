@@ -539,7 +539,7 @@ async fn revoked(client: &Client, output: Output) -> Result<(), Failure> {
             .iter()
             .map(|one| {
                 [
-                    one.node.name.clone().unwrap_or_else(|| "-".to_owned()),
+                    or_dash(one.node.name.as_ref()),
                     one.node.node.clone(),
                     one.reason.clone(),
                 ]

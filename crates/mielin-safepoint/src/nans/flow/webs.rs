@@ -71,9 +71,7 @@ impl Shape {
             },
         }
     }
-}
 
-impl Shape {
     /// As lanes of which sizes it is no NaN, if it is none as such.
     fn number(self, f32: bool, f64: bool) -> (bool, bool) {
         match self {
