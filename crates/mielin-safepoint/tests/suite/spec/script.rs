@@ -70,8 +70,13 @@ impl<'a> Script<'a> {
     ) -> Script<'a> {
         refusals.constants.clear();
         refusals.modules.clear();
+        // From one directive to the next: from the beginning each time would be most of the work.
+        let (mut line, mut seen) = (1, 0);
         let prepared = directives.into_iter().map(|directive| {
-            let line = directive.span().linecol_in(text).0 + 1;
+            let offset = directive.span().offset();
+            let between = text.as_bytes().get(seen..offset).unwrap_or_default();
+            line += between.iter().filter(|byte| **byte == b'\n').count();
+            seen = seen.max(offset);
             (line, Directive::of(directive, refusals))
         });
         Script {
