@@ -201,7 +201,7 @@ pub(crate) struct WayLine {
     pub(crate) way: String,
     /// Why it is closed at the moment.
     pub(crate) closed: Option<String>,
-    /// The packets that were taken in.
+    /// The packets that were accepted, also hellos of somebody with another secret.
     pub(crate) packets: u64,
     /// What came and was none of an admitted leaf, and why the last one was not.
     pub(crate) dropped: u64,

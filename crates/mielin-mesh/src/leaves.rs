@@ -189,14 +189,15 @@ impl Leaves {
             host.admit(one.number(), one.secret(), one.key())
                 .map_err(LeafError::NoRoom)?;
         }
-        let udp = match config.udp {
+        let (udp, bound) = match config.udp {
             Some(address) => {
-                let bound = UdpSocket::bind(address).await;
-                Some(bound.map_err(|source| LeafError::Bind { address, source })?)
+                let cannot = |source| LeafError::Bind { address, source };
+                let socket = UdpSocket::bind(address).await.map_err(cannot)?;
+                let bound = socket.local_addr().map_err(cannot)?;
+                (Some(socket), Some(bound))
             }
-            None => None,
+            None => (None, None),
         };
-        let bound = udp.as_ref().and_then(|socket| socket.local_addr().ok());
         let (arriving, arrived) = mpsc::channel(ARRIVING_MAX);
         let (news, taken) = mpsc::channel(NEWS_MAX);
         let closing = watch::Sender::new(false);
@@ -387,7 +388,7 @@ impl Hosting {
             Arrival::Closed(why) => way.closed = Some(why),
             Arrival::Noise(frames) => way.drop_packets(frames, PacketError::Malformed),
             Arrival::Packet(packet) => match self.host.handle_packet(now, from, &packet) {
-                Ok(()) => way.taken += 1,
+                Ok(()) => way.packets += 1,
                 Err(error) => {
                     tracing::debug!(?from, %error, "a packet of a leaf link was dropped");
                     way.drop_packets(1, error);

@@ -237,7 +237,7 @@ async fn a_line_is_opened_again_and_forgives_garbage() {
         assert_eq!(news.leaf, LeafNumber(1), "round {round}");
         assert_eq!(way.closed, None);
         assert_eq!(way.dropped, 2 * (round + 1), "{way:?}");
-        assert!(way.taken > round, "{way:?}");
+        assert!(way.packets > round, "{way:?}");
         assert_eq!(way.last_dropped, Some(PacketError::Malformed));
         // Dropping the stream cuts the line.
     }

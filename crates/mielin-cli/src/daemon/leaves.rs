@@ -172,7 +172,7 @@ fn way(way: LeafWay) -> api::WayLine {
         .to_owned(),
         way: way.end.to_string(),
         closed: way.closed,
-        packets: way.taken,
+        packets: way.packets,
         dropped: way.dropped,
         last_dropped: way.last_dropped.map(|error| error.to_string()),
     }

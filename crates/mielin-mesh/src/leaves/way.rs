@@ -14,9 +14,10 @@ pub struct LeafWay {
     pub end: WayEnd,
     /// Why it is closed at the moment. Lines are opened again as soon as they are there.
     pub closed: Option<String>,
-    /// The packets of leaves that were taken in.
-    pub taken: u64,
-    /// The packets and frames that were not: noise, repetitions, and what comes from no leaf that is admitted.
+    /// The packets that were accepted: those of leaves, and hellos with the number of one, which are answered. That a leaf has another secret than was admitted
+    /// only the leaf finds out.
+    pub packets: u64,
+    /// The packets and frames that were not: noise, repetitions of what was said in a link, and what comes from no leaf that is admitted.
     pub dropped: u64,
     /// Why the last of these was dropped.
     pub last_dropped: Option<PacketError>,
@@ -53,7 +54,7 @@ impl LeafWay {
         LeafWay {
             end,
             closed,
-            taken: 0,
+            packets: 0,
             dropped: 0,
             last_dropped: None,
         }
