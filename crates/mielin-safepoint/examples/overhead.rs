@@ -266,6 +266,7 @@ fn on_wasmtime(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)
             None => Ok((time, *store.data())),
         }
     };
+    // As nodes compile them for this engine, and for no other.
     let (plain, rewritten) = (
         Module::new(&engine, canonical_nans(plain)?)?,
         Module::new(&engine, canonical_nans(rewritten)?)?,
@@ -300,8 +301,8 @@ fn on_wasmi(plain: &[u8], rewritten: &[u8], rounds: u32) -> Result<(f64, f64)> {
         }
     };
     let (plain, rewritten) = (
-        Module::new(&engine, canonical_nans(plain)?)?,
-        Module::new(&engine, canonical_nans(rewritten)?)?,
+        Module::new(&engine, plain)?,
+        Module::new(&engine, rewritten)?,
     );
     interleave(
         rounds,

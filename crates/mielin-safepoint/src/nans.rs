@@ -4,8 +4,8 @@
 //! section 4.3.3, "NaN propagation"), and x86-64 and Arm choose differently. Cranelift can replace each such NaN at once
 //! (`cranelift_nan_canonicalization`), which takes a comparison and a choice after each instruction: products of
 //! matrices then reach a fifth of the native speed (docs/TENSOR.md). But arithmetic, comparisons and conversions do the same with any NaN. So a result is
-//! left as it is while nothing else looks at it, and made canonical where it is stored, passed on, returned, taken for an
-//! integer, or put where other values come together. What a program can see is the same bits that it
+//! left as it is while nothing else looks at it, and made canonical where it is stored, passed on, returned, reinterpreted
+//! as an integer, or put where other values come together. What a program can see is the same bits that it
 //! would see if each result were made canonical. What it has loaded keeps its bits.
 //!
 //! Where that is, [`flow`] finds out. What was restored from a frame was canonical when it was written there, and may
@@ -19,19 +19,20 @@ use alloc::vec::Vec;
 
 use wasm_encoder::{CodeSection, Encode, Ieee32, Ieee64, InstructionSink, Module, RawSection};
 use wasmparser::{
-    CompositeInnerType, FuncType, FunctionBody, KnownCustom, Parser, Payload, SubType, TypeRef,
-    ValType,
+    CompositeInnerType, ExternalKind, FuncType, FunctionBody, KnownCustom, Parser, Payload,
+    SubType, TypeRef, ValType,
 };
 
-use crate::rewrite::LOCALS_MAX;
+use crate::rewrite::{CODE_BYTES_MAX, LOCALS_MAX};
 use crate::{FunctionName, InstrumentError, abi};
 use flow::Lanes;
 
-/// Steps that may go into following the locals of all functions, which is less than a second.
-const STEPS_MAX: u64 = 1 << 27;
+/// Steps that may go into following the locals of all functions together.
+const STEPS_MAX: u64 = 1 << 25;
 
 /// The module with canonical NaNs: itself, if it computes none that it could look at. For engines that do not make them
-/// canonical themselves; the module may be rewritten by [`instrument`](crate::instrument), or not. Deterministic.
+/// canonical themselves. The module may be rewritten by [`instrument`](crate::instrument), or not: of one that says it is, what
+/// comes out of the memory of its frames is believed to have been canonical when it was written there. Deterministic.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -44,8 +45,9 @@ const STEPS_MAX: u64 = 1 << 27;
 /// ```
 ///
 /// # Errors
-/// [`InstrumentError::Invalid`] for some modules that are not valid; others become modules that are not. [`InstrumentError::TooLarge`] if a function
-/// has no room for three more locals.
+/// [`InstrumentError::Invalid`] for some modules that are not valid (others become modules that are not), and for branches and blocks that neither
+/// [`instrument`](crate::instrument) nor the engines here accept. [`InstrumentError::TooLarge`] if a function with all that is put into it has more locals or more bytes
+/// than engines accept.
 pub fn canonical_nans(wasm: &[u8]) -> Result<Cow<'_, [u8]>, InstrumentError> {
     let signatures = Signatures::of(wasm)?;
     let mut bodies = BTreeMap::new();
@@ -72,13 +74,14 @@ struct Signatures {
     /// The type of each function.
     functions: Vec<u32>,
     imported: u32,
-    /// From this one on functions are the rewriter's own: those that restore frames.
+    /// From this one on functions are the rewriter's own, if the module says that it was rewritten. Values that they give come out of frames.
     added: Option<u32>,
 }
 
 impl Signatures {
     fn of(wasm: &[u8]) -> Result<Signatures, InstrumentError> {
         let mut signatures = Signatures::default();
+        let (mut entry, mut is_rewritten) = (None, false);
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
                 Payload::TypeSection(section) => {
@@ -102,19 +105,22 @@ impl Signatures {
                 Payload::ExportSection(section) => {
                     for export in section {
                         let export = export?;
-                        if export.name == abi::ENTRY {
-                            signatures.added = export.index.checked_add(1);
+                        if export.name == abi::ENTRY && export.kind == ExternalKind::Func {
+                            entry = Some(export.index);
                         }
                     }
                 }
-                Payload::CodeSectionStart { .. } => break,
+                Payload::CustomSection(section) => is_rewritten |= section.name() == abi::SECTION,
                 _ => {}
             }
         }
+        signatures.added = entry
+            .filter(|_| is_rewritten)
+            .and_then(|entry| entry.checked_add(1));
         Ok(signatures)
     }
 
-    /// The type of a function, if it is one of functions.
+    /// The type of a function, if there is such a function, and its type is that of functions.
     fn function(&self, index: u32) -> Option<&FuncType> {
         let ty = *self.functions.get(index as usize)?;
         match &self.types.get(ty as usize)?.composite_type.inner {
@@ -127,8 +133,9 @@ impl Signatures {
 /// A function's new body.
 struct Written {
     bytes: Vec<u8>,
-    /// Where bytes were put in, as offsets in the old body, and how many until there.
-    moved: Vec<(usize, usize)>,
+    /// Where bytes were put in, as offsets in the old body, and by how many what follows has moved. That may be backwards: the number of locals may have been
+    /// written in more bytes than it takes.
+    moved: Vec<(usize, isize)>,
 }
 
 impl Written {
@@ -155,7 +162,7 @@ impl Written {
             locals.push((more, ty));
         }
         if count > LOCALS_MAX {
-            return Err(too_many_locals(index));
+            return Err(too_large(index, "locals", LOCALS_MAX.into()));
         }
         let end = reader.original_position();
         let open = flow::analyse(signatures, index, body, &locals, steps)?;
@@ -169,7 +176,7 @@ impl Written {
         scratch.sort_unstable_by_key(|ty| encoded(*ty));
         scratch.dedup();
         if count + scratch.len() as u32 > LOCALS_MAX {
-            return Err(too_many_locals(index));
+            return Err(too_large(index, "locals", LOCALS_MAX.into()));
         }
         let mut bytes = Vec::with_capacity(body.as_bytes().len() + 32 * open.len());
         (groups + scratch.len() as u32).encode(&mut bytes);
@@ -183,14 +190,18 @@ impl Written {
             count + at.unwrap_or_default() as u32
         };
         let mut copied = end;
-        let mut moved = alloc::vec![(end - start, bytes.len() - (end - start))];
+        let by = |new: usize, old: usize| new.cast_signed() - old.cast_signed();
+        let mut moved = alloc::vec![(end - start, by(bytes.len(), end - start))];
         for (&at, &lanes) in &open {
             bytes.extend_from_slice(raw(copied, at));
             copied = at;
             make_canonical(&mut InstructionSink::new(&mut bytes), lanes, local(lanes));
-            moved.push((at - start, bytes.len() - (at - start)));
+            moved.push((at - start, by(bytes.len(), at - start)));
         }
         bytes.extend_from_slice(raw(copied, body.range().end));
+        if bytes.len() > CODE_BYTES_MAX {
+            return Err(too_large(index, "bytes", CODE_BYTES_MAX as u64));
+        }
         Ok(Some(Written { bytes, moved }))
     }
 
@@ -201,15 +212,15 @@ impl Written {
             .checked_sub(1)
             .and_then(|last| self.moved.get(last))
             .map_or(0, |(_, by)| *by);
-        old.saturating_add(by as u32)
+        old.saturating_add_signed(by as i32)
     }
 }
 
-fn too_many_locals(index: u32) -> InstrumentError {
+fn too_large(index: u32, what: &'static str, limit: u64) -> InstrumentError {
     InstrumentError::TooLarge {
         function: Some(FunctionName { index, name: None }),
-        what: "locals",
-        limit: LOCALS_MAX.into(),
+        what,
+        limit,
     }
 }
 
@@ -267,9 +278,11 @@ fn assemble(
                 }
             }
             Payload::CustomSection(section) if section.name().starts_with("metadata.code.") => {
-                // Other metadata of code name places in it that have moved: they are advice, and left out.
-                if let KnownCustom::BranchHints(hints) = section.as_known() {
-                    module.section(&moved_hints(hints, bodies)?);
+                // Other metadata of code name places in it that have moved, and these may be malformed: they are advice, and left out.
+                if let KnownCustom::BranchHints(hints) = section.as_known()
+                    && let Ok(moved) = moved_hints(hints, bodies)
+                {
+                    module.section(&moved);
                 }
             }
             payload => {
@@ -288,7 +301,7 @@ fn assemble(
 fn moved_hints(
     hints: wasmparser::BranchHintSectionReader<'_>,
     bodies: &BTreeMap<u32, Written>,
-) -> Result<wasm_encoder::BranchHints, InstrumentError> {
+) -> Result<wasm_encoder::BranchHints, wasmparser::BinaryReaderError> {
     let mut moved = wasm_encoder::BranchHints::new();
     for function in hints {
         let function = function?;

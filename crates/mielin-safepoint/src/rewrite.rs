@@ -28,7 +28,7 @@ use self::program::{Body, Outline, Program, Sites};
 pub(crate) use self::references::{ARRAY_PAGES_MAX, TABLES_MAX};
 use self::routines::Routines;
 use self::sink::Written;
-pub(crate) use self::sink::{FRAMES_MEMORY, LOCALS_MAX};
+pub(crate) use self::sink::{CODE_BYTES_MAX, FRAMES_MEMORY, LOCALS_MAX};
 use self::tail::TailCalls;
 use crate::{InstrumentError, Resumable};
 

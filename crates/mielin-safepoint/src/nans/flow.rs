@@ -25,7 +25,7 @@ use instructions::{Kind, constant, does_not_go_on, goes_elsewhere, kind, moves_w
 use webs::{Shape, Value, Web, Webs, as_lanes};
 
 /// Steps that may go into following the locals of one function; beyond, what is assigned to a local is made canonical.
-const STEPS_MAX: u64 = 1 << 22;
+const FUNCTION_STEPS_MAX: u64 = 1 << 22;
 
 /// What a value with NaNs is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(super) fn analyse(
     locals: &[(u32, ValType)],
     steps: &mut u64,
 ) -> Result<BTreeMap<usize, Lanes>, InstrumentError> {
-    let mine = STEPS_MAX.min(*steps);
+    let mine = FUNCTION_STEPS_MAX.min(*steps);
     let mut flow = Flow::new(signatures, index, locals, mine);
     flow.pass(body)?;
     *steps -= mine - flow.steps.unwrap_or(0);
@@ -97,7 +97,7 @@ struct Frame {
     otherwise: Option<Vec<Web>>,
     /// It is never entered.
     dead: bool,
-    /// It and no other.
+    /// Tells it from other blocks: where ways come together at its label, the webs of that place have this number.
     number: u32,
 }
 
@@ -173,7 +173,7 @@ impl<'s> Flow<'s> {
             let offset = reader.original_position();
             let operator = reader.read()?;
             let end = reader.original_position();
-            if self.step(&operator, end).is_none() {
+            if self.follow(&operator, end).is_none() {
                 return Err(InstrumentError::Invalid {
                     message: "an instruction does not fit".into(),
                     offset,
@@ -184,7 +184,7 @@ impl<'s> Flow<'s> {
     }
 
     /// `None` if the instruction does not fit here.
-    fn step(&mut self, operator: &Operator<'_>, end: usize) -> Option<()> {
+    fn follow(&mut self, operator: &Operator<'_>, end: usize) -> Option<()> {
         use Operator as O;
         match *operator {
             O::LocalGet { local_index } => {
@@ -441,7 +441,7 @@ impl<'s> Flow<'s> {
         Some(())
     }
 
-    /// Takes values along to each of these labels, and gives them. Said is also whether the way is that of a rewind.
+    /// Takes values along to each of these labels, and gives what is known of them then. Said is also whether the way is that of a rewind.
     fn branch(
         &mut self,
         values: u32,
@@ -450,15 +450,19 @@ impl<'s> Flow<'s> {
         // In code that is never reached there may be fewer than somebody claims.
         let there = self.stack.len() - self.frames.last()?.height;
         let count = there.min(values as usize);
-        let taken = self.stack.split_off(self.stack.len() - count);
+        let mut taken = self.stack.split_off(self.stack.len() - count);
         for (depth, rewinds) in depths {
             let frame = self.frame(depth)?;
-            match (frame.kind, frame.result, &*taken) {
-                (FrameKind::Loop, ..) | (_, None, _) | (_, _, []) => {
-                    taken.iter().for_each(|value| self.webs.look(*value, None));
+            match (frame.kind, frame.result) {
+                (FrameKind::Loop, _) | (_, None) => {
+                    for value in &mut taken {
+                        self.webs.look(*value, None);
+                        // From where it was made it is canonical now, so that nobody notes it a second time.
+                        *value = Value::Fixed;
+                    }
                 }
-                (_, Some(web), taken) => {
-                    for value in taken {
+                (_, Some(web)) => {
+                    for value in &taken {
                         self.webs.assign(*value, web, Shape::Same);
                     }
                 }
@@ -553,8 +557,10 @@ impl<'s> Flow<'s> {
 
     /// Takes operands, of an instruction that does the same with any NaN in such lanes, or looks at their bits.
     fn take(&mut self, operands: u32, reads: Option<Lanes>) {
-        for _ in 0..operands {
-            let value = self.pop();
+        let there = self.stack.len() - self.frames.last().map_or(0, |frame| frame.height);
+        // An instruction that is never reached may claim any number of operands.
+        let first = self.stack.len() - there.min(operands as usize);
+        for value in self.stack.drain(first..) {
             self.webs.look(value, reads);
         }
     }
@@ -637,5 +643,33 @@ impl ModuleArity for Flow<'_> {
         let index = self.frames.len().checked_sub(depth as usize + 1)?;
         let frame = self.frames.get(index)?;
         Some((frame.ty, frame.kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmparser::{Parser, Payload};
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_goes_many_ways_is_noted_once() {
+        let results = "f32 ".repeat(100);
+        let values = "(f32.sqrt (local.get 0)) ".repeat(100);
+        let conditional = "(br_if 0 (i32.const 0)) ".repeat(100);
+        let wasm = wat::parse_str(alloc::format!(
+            "(module (func (result {results}) (local f32)
+                (block (result {results}) {values} {conditional} (br_table 0 1 0 1 (i32.const 0)))))"
+        ));
+        let wasm = wasm.unwrap();
+        let signatures = Signatures::of(&wasm).unwrap();
+        for payload in Parser::new(0).parse_all(&wasm) {
+            if let Payload::CodeSectionEntry(body) = payload.unwrap() {
+                let mut flow = Flow::new(&signatures, 0, &[(1, ValType::F32)], FUNCTION_STEPS_MAX);
+                flow.pass(&body).unwrap();
+                // Each root, and what it is the root of.
+                assert_eq!(flow.webs.looks(), 200);
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::abi;
 /// Index of the frames memory: the program has exactly one of its own.
 pub(crate) const FRAMES_MEMORY: u32 = 1;
 /// Largest code of a function that engines accept (the limit of the JavaScript interface).
-pub(super) const CODE_BYTES_MAX: usize = 7_654_321;
+pub(crate) const CODE_BYTES_MAX: usize = 7_654_321;
 /// Most locals of a function that engines accept.
 pub(crate) const LOCALS_MAX: u32 = 50_000;
 

@@ -4,7 +4,7 @@ mod random;
 
 use std::borrow::Cow;
 
-use mielin_safepoint::canonical_nans;
+use mielin_safepoint::{InstrumentError, canonical_nans};
 
 use super::hosts::Kind;
 use super::stepping::{check, run_plain};
@@ -269,4 +269,75 @@ fn functions_with_many_locals_and_branches_take_bounded_time() {
     ));
     // Followed, the sums would be canonical once: there are too many steps, and they are so twice.
     assert_eq!(made_canonical(&wasm), 6);
+}
+
+/// An instruction that is never reached may say that it takes any number of operands.
+#[test]
+fn operands_that_nobody_has_are_not_taken() {
+    let wasm = wat::parse_str(format!(
+        "(module (memory 1) (type $many (array f32)) (func unreachable {} drop))",
+        "(array.new_fixed $many 4294967295) drop ".repeat(1000)
+    ));
+    assert_eq!(made_canonical(&wasm.unwrap()), 0);
+}
+
+#[test]
+fn a_number_of_locals_may_be_written_in_more_bytes_than_it_takes() {
+    let body = [
+        // No groups of locals.
+        &[0x80, 0x80, 0x80, 0x80, 0x00][..],
+        // (f32.store (i32.const 0) (f32.sqrt (f32.load (i32.const 4))))
+        &[0x41, 0, 0x41, 4, 0x2a, 2, 0, 0x91, 0x38, 2, 0, 0x0b],
+    ]
+    .concat();
+    let mut module = wasm_encoder::Module::new();
+    let mut types = wasm_encoder::TypeSection::new();
+    types.ty().function([], []);
+    let mut functions = wasm_encoder::FunctionSection::new();
+    functions.function(0);
+    let mut memories = wasm_encoder::MemorySection::new();
+    memories.memory(wasm_encoder::MemoryType {
+        minimum: 1,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    let mut code = wasm_encoder::CodeSection::new();
+    code.raw(&body);
+    let sections = module.section(&types).section(&functions);
+    let wasm = sections.section(&memories).section(&code).clone().finish();
+    wasmparser::validate(&wasm).unwrap();
+    let canonical = canonical_nans(&wasm).unwrap();
+    wasmparser::validate(&canonical).unwrap();
+    assert_eq!(made_canonical(&wasm), 1);
+}
+
+#[test]
+fn functions_that_would_be_larger_than_engines_accept_are_refused() {
+    // Eleven bytes become more than twenty.
+    let stores = "(f32.store (i32.const 0) (f32.sqrt (f32.load (i32.const 4))))".repeat(500_000);
+    let wasm = module(&format!("(func {stores})"));
+    wasmparser::validate(&wasm).unwrap();
+    assert!(matches!(
+        canonical_nans(&wasm),
+        Err(InstrumentError::TooLarge { what: "bytes", .. })
+    ));
+}
+
+/// The names of a rewritten module do not make one of a module.
+#[test]
+fn only_a_module_that_says_it_was_rewritten_has_frames() {
+    let wasm = module(
+        r#"(memory 1) (data (memory 1) (i32.const 0) "\34\12\b0\ff") (func (export "mielin:run")) (func (export "_start") (local $value f32)
+            (local.set $value (f32.load 1 (i32.const 0)))
+            (if (i32.load (i32.const 64)) (then (local.set $value (f32.sqrt (local.get $value)))))
+            (f32.store (i32.const 128) (local.get $value)))"#,
+    );
+    // The root, and not what is stored: that may be what was loaded.
+    assert_eq!(made_canonical(&wasm), 1);
+    assert_eq!(
+        run_plain(Kind::WasmtimeWithAnyNan, &wasm).unwrap(),
+        run_plain(Kind::Wasmtime, &wasm).unwrap()
+    );
 }

@@ -54,7 +54,11 @@ pub(super) fn kind(operator: &Operator<'_>) -> Kind {
         | O::F32x4Ceil
         | O::F32x4Floor
         | O::F32x4Trunc
-        | O::F32x4Nearest => Kind::Computes(F32x4, F32x4),
+        | O::F32x4Nearest
+        | O::F32x4RelaxedMadd
+        | O::F32x4RelaxedNmadd
+        | O::F32x4RelaxedMin
+        | O::F32x4RelaxedMax => Kind::Computes(F32x4, F32x4),
         O::F64x2Add
         | O::F64x2Sub
         | O::F64x2Mul
@@ -65,7 +69,11 @@ pub(super) fn kind(operator: &Operator<'_>) -> Kind {
         | O::F64x2Ceil
         | O::F64x2Floor
         | O::F64x2Trunc
-        | O::F64x2Nearest => Kind::Computes(F64x2, F64x2),
+        | O::F64x2Nearest
+        | O::F64x2RelaxedMadd
+        | O::F64x2RelaxedNmadd
+        | O::F64x2RelaxedMin
+        | O::F64x2RelaxedMax => Kind::Computes(F64x2, F64x2),
         O::F32DemoteF64 => Kind::Computes(F64, F32),
         O::F64PromoteF32 => Kind::Computes(F32, F64),
         O::F32x4DemoteF64x2Zero => Kind::Computes(F64x2, F32x4),

@@ -165,6 +165,12 @@ impl Webs {
         }
     }
 
+    /// How many values are noted that somebody looks at.
+    #[cfg(test)]
+    pub(super) fn looks(&self) -> usize {
+        self.looks.len()
+    }
+
     /// Where values have to be made canonical.
     pub(super) fn made_canonical(mut self) -> BTreeMap<usize, Lanes> {
         let computes = |(value, ..): &(Value, Web, Shape)| matches!(value, Value::Open(..));
