@@ -62,11 +62,11 @@ const MIDDLE: &str = "digest: round 1500 of 30000";
 const STORED_BYTES_MAX: u64 = 16 << 20;
 
 /// Runs the system, and tries all of it: the services, the samples, the network, and agents that cross to a node of this host and back in the
-/// middle of a loop; and, with `hostile`, walls.
+/// middle of a loop.
 ///
 /// # Errors
 /// Something does not do what it should.
-pub(super) fn check(workspace: &Workspace, arch: Arch, image: &Path, hostile: &Path) -> Result<()> {
+pub(super) fn check(workspace: &Workspace, arch: Arch, image: &Path) -> Result<()> {
     eprintln!("os: the system on {}", machine::for_system(arch).name);
     let mut system = System::start(arch, image)?;
     system.wait_for("shell:")?;
@@ -74,12 +74,15 @@ pub(super) fn check(workspace: &Workspace, arch: Arch, image: &Path, hostile: &P
     system.services_begin_again()?;
     system.samples_run()?;
     system.agents_cross(workspace, arch)?;
-    system.shut_down(arch)?;
-    check_walls(arch, hostile)
+    system.shut_down(arch)
 }
 
 /// Runs the system with a program in place of the agents' that has broken out of WebAssembly, and sees what it finds.
-fn check_walls(arch: Arch, image: &Path) -> Result<()> {
+///
+/// # Errors
+/// It finds something, or the system does not do what it should.
+pub(super) fn check_walls(arch: Arch, image: &Path) -> Result<()> {
+    eprintln!("os: the walls on {}", machine::for_system(arch).name);
     let mut system = System::start(arch, image)?;
     system.wait_for("shell:")?;
     for _ in 0..2 {
