@@ -67,8 +67,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 /// # Errors
 /// It cannot be compared, or a vector differs.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
-    let mut cargo = workspace.cargo();
-    run_command(cargo.args(["build", "--quiet", "--locked", "--package", "embed"]))?;
+    // With an example of another package, so that the features are those of the tests, and nothing is compiled again.
+    let build = ["build", "--quiet", "--locked", "--workspace"];
+    let targets = ["--bin", "embed", "--example", "converse"];
+    run_command(workspace.cargo().args(build).args(targets))?;
     let program = workspace.target().join("debug/embed");
     run_command(&mut comparison(workspace, &program)?)?;
     check_agent(workspace, &program)
@@ -78,8 +80,6 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
 /// program.
 fn check_agent(workspace: &Workspace, program: &Path) -> Result<()> {
     let agent = agents::build_one(workspace, "embed-agent")?;
-    let host = ["build", "--quiet", "--locked", "--workspace"];
-    run_command(workspace.cargo().args(host).args(["--example", "converse"]))?;
     let model = fetch(workspace)?;
     let mut command = Command::new(workspace.target().join("debug/examples/converse"));
     command.arg(&agent).args(["--allow", "tensor"]);
