@@ -92,8 +92,8 @@ pub(crate) fn run(workspace: &Workspace, task: &Task) -> Result<()> {
     }
 }
 
-/// The machine on which `cargo xtask test` lets agents run and cross. What compiles for the others is the same code; compiling
-/// it takes minutes for each.
+/// The architecture on which `cargo xtask test` lets agents run and cross. On the others it is the same code, and takes minutes
+/// to compile for each.
 const AGENTS_ON: Arch = Arch::Riscv64;
 
 /// All machines, for `cargo xtask test`.
@@ -105,7 +105,7 @@ pub(crate) fn trials(workspace: &Workspace) -> impl Iterator<Item = Trial<'_>> {
             }
             let images = Images::build(workspace, arch)?;
             let count = image::build(workspace, arch, &["count"])?;
-            let system = SystemImages::build_for_all(workspace, arch)?;
+            let system = SystemImages::build_for_trials(workspace, arch)?;
             Ok(Box::new(move || {
                 test(arch, &images)?;
                 count::check(workspace, arch, &count)?;
@@ -151,7 +151,7 @@ impl SystemImages {
     }
 
     /// As much of it as `cargo xtask test` tries on this architecture.
-    fn build_for_all(workspace: &Workspace, arch: Arch) -> Result<Self> {
+    fn build_for_trials(workspace: &Workspace, arch: Arch) -> Result<Self> {
         if arch == AGENTS_ON {
             return Self::build(workspace, arch);
         }
