@@ -23,8 +23,9 @@ const ACTUATOR: u8 = 0;
 const LINE_EVERY: u64 = 16;
 /// How long it waits where it has no sensor, before it looks whether it has been moved to one.
 const ASTRAY: Duration = Duration::from_secs(1);
-/// A longer message stays in the mailbox, with all behind it.
+/// A longer message is not looked at.
 const MESSAGE_BYTES: usize = 256;
+const TOO_LONG: &[u8] = b"a message has at most 256 bytes";
 
 mielin_agent::entry!(run);
 
@@ -86,12 +87,19 @@ fn print(figures: &Figures) -> Result<(), Error> {
 #[inline(never)]
 fn answer(figures: &Figures, timeout: Duration) -> Result<(), Error> {
     let mut payload = [0; MESSAGE_BYTES];
-    let received = match mielin_agent::receive_into(&mut payload, timeout.into()) {
-        Ok(Some(received)) if received.kind() == Kind::Message => received,
-        Ok(_) | Err(Error::TooLarge) => return Ok(()),
+    let figures = figures.bytes();
+    let (received, answer) = match mielin_agent::receive_into(&mut payload, timeout.into()) {
+        Ok(received) => (received, &figures[..]),
+        Err(Error::TooLarge) => (mielin_agent::discard()?, TOO_LONG),
         Err(error) => return Err(error),
     };
-    match received.reply(&figures.bytes()) {
+    let Some(received) = received else {
+        return Ok(());
+    };
+    if received.kind() != Kind::Message {
+        return Ok(());
+    }
+    match received.reply(answer) {
         // A sender that is gone by now is no reason to stop.
         Err(Error::Unknown) => Ok(()),
         other => other,

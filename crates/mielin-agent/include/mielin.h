@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define MIELIN_ABI_VERSION 3
+#define MIELIN_ABI_VERSION 4
 
 #define MIELIN_IMPORT(name) __attribute__((import_module("mielin"), import_name(name)))
 
@@ -76,7 +76,9 @@ uint32_t mielin_send(const mielin_address *to, const void *payload, uint32_t len
 
 /* Takes the oldest message, or blocks until one arrives; a timeout of 0 only looks.
  * EAGAIN: none waits and the timeout is 0. ETIMEDOUT: none came in time.
- * EMSGSIZE: the message needs out->length bytes and stays where it is. */
+ * EMSGSIZE: the message needs out->length bytes and stays where it is. If there is
+ * room for so many, this node cannot give it (a microcontroller): it stays until
+ * mielin_discard takes it or the agent is on another node. */
 MIELIN_IMPORT("receive")
 uint32_t mielin_receive(void *buffer, uint32_t capacity, uint64_t timeout_ns,
                         mielin_received *out);
@@ -217,6 +219,12 @@ uint32_t mielin_sense(uint32_t sensor, uint64_t after, uint64_t timeout_ns,
  * set is not known. ENOTCAPABLE: not granted. */
 MIELIN_IMPORT("actuate")
 uint32_t mielin_actuate(uint32_t actuator, int64_t value);
+
+/* Takes the oldest message without its payload, and does not block: for one that
+ * is too long. Writes what mielin_receive would; the message can be answered.
+ * EAGAIN: there is none. */
+MIELIN_IMPORT("discard")
+uint32_t mielin_discard(mielin_received *out);
 
 #ifdef __cplusplus
 }

@@ -38,6 +38,7 @@ mod node {
             pub(super) fn capabilities(buffer: *mut u8, capacity: u32, out: *mut u32) -> u32;
             pub(super) fn sense(sensor: u32, after: u64, timeout_ns: u64, out: *mut u8) -> u32;
             pub(super) safe fn actuate(actuator: u32, value: i64) -> u32;
+            pub(super) fn discard(out: *mut u8) -> u32;
             pub(super) fn tensor_matmul(
                 a: *const Description,
                 b: *const Description,
@@ -143,6 +144,11 @@ mod node {
                 header.as_mut_ptr(),
             )
         }
+    }
+
+    pub(crate) fn discard(header: &mut [u8; HEADER_BYTES]) -> u32 {
+        // SAFETY: the node writes 40 bytes at `out` (AGENT_ABI, discard), which the array has.
+        unsafe { import::discard(header.as_mut_ptr()) }
     }
 
     pub(crate) fn reply(to: &[u8; 16], sequence: u64, payload: &[u8]) -> u32 {
@@ -275,6 +281,10 @@ mod node {
         _timeout_ns: u64,
         _header: &mut [u8; HEADER_BYTES],
     ) -> u32 {
+        NOT_AN_AGENT
+    }
+
+    pub(crate) fn discard(_header: &mut [u8; HEADER_BYTES]) -> u32 {
         NOT_AN_AGENT
     }
 

@@ -67,7 +67,7 @@ pub enum Level {
 }
 
 /// The version of the import module that this crate speaks.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The version of the import module that the node provides.
 ///
@@ -110,7 +110,10 @@ pub fn send(to: AgentAddress, payload: &[u8]) -> Result<u64, Error> {
 /// is over. Time goes on while the agent moves.
 ///
 /// # Errors
-/// [`Error::NotAnAgent`] or [`Error::Other`]; no message was taken then.
+/// [`Error::TooLarge`] on a node that cannot give a message of that length, as a
+/// microcontroller cannot: it stays, until it is passed over by [`discard`] or the
+/// agent is on another node. [`Error::NotAnAgent`] or [`Error::Other`]. No message
+/// was taken then.
 pub fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
     message::receive(timeout)
 }
@@ -119,12 +122,37 @@ pub fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Error> {
 ///
 /// # Errors
 /// [`Error::TooLarge`] if the message is longer than the buffer; it stays, and is
-/// the next one again. [`Error::NotAnAgent`] or [`Error::Other`].
+/// the next one again, unless [`discard`] takes it. [`Error::NotAnAgent`] or [`Error::Other`].
 pub fn receive_into(
     buffer: &mut [u8],
     timeout: Option<Duration>,
 ) -> Result<Option<Received>, Error> {
     message::receive_into(buffer, timeout)
+}
+
+/// Takes the oldest message that waits without what it says, and does not block:
+/// for one that is too long. It can be answered like any other, so that its sender
+/// knows. `None` if there is none.
+///
+/// ```no_run
+/// # fn main() -> Result<(), mielin_agent::Error> {
+/// let mut buffer = [0; 100];
+/// match mielin_agent::receive_into(&mut buffer, None) {
+///     Err(mielin_agent::Error::TooLarge) => {
+///         if let Some(long) = mielin_agent::discard()? {
+///             long.reply(b"at most 100 bytes")?;
+///         }
+///     }
+///     other => drop(other?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`Error::NotAnAgent`] or [`Error::Other`]; no message was taken then.
+pub fn discard() -> Result<Option<Received>, Error> {
+    message::discard()
 }
 
 /// The reading of a sensor with the lowest number above `after`, or blocks until

@@ -15,7 +15,8 @@ pub struct Message {
     payload: Vec<u8>,
 }
 
-/// The same beside what it says, which is in the buffer that [`receive_into`](crate::receive_into) was given.
+/// The same beside what it says: that is in the buffer that [`receive_into`](crate::receive_into) was given, or dropped by
+/// [`discard`](crate::discard).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     from: AgentAddress,
@@ -93,7 +94,7 @@ impl Received {
         self.kind
     }
 
-    /// How many bytes of the buffer its payload takes.
+    /// How many bytes its payload has: so many of the buffer it takes.
     #[must_use]
     pub fn payload_len(&self) -> usize {
         self.len
@@ -131,8 +132,10 @@ pub(crate) fn receive(timeout: Option<Duration>) -> Result<Option<Message>, Erro
     loop {
         match ffi::receive(&mut payload, timeout_ns, &mut header) {
             ERRNO_AGAIN | ERRNO_TIMEDOUT => return Ok(None),
-            // The message waits until it is asked for with enough room.
-            ERRNO_MSGSIZE => payload.resize(read(&header).len, 0),
+            // The message waits until it is asked for with enough room; if that was enough, this node cannot give it.
+            ERRNO_MSGSIZE if read(&header).len > payload.len() => {
+                payload.resize(read(&header).len, 0);
+            }
             errno => {
                 Error::check(errno)?;
                 let received = read(&header);
@@ -150,6 +153,14 @@ pub(crate) fn receive_into(
     let mut header = [0; HEADER_BYTES];
     match ffi::receive(buffer, timeout_ns(timeout), &mut header) {
         ERRNO_AGAIN | ERRNO_TIMEDOUT => Ok(None),
+        errno => Error::check(errno).map(|()| Some(read(&header))),
+    }
+}
+
+pub(crate) fn discard() -> Result<Option<Received>, Error> {
+    let mut header = [0; HEADER_BYTES];
+    match ffi::discard(&mut header) {
+        ERRNO_AGAIN => Ok(None),
         errno => Error::check(errno).map(|()| Some(read(&header))),
     }
 }
@@ -194,6 +205,7 @@ mod tests {
         assert_eq!(crate::self_id(), Err(Error::NotAnAgent));
         assert_eq!(crate::receive(None), Err(Error::NotAnAgent));
         assert_eq!(crate::receive_into(&mut [], None), Err(Error::NotAnAgent));
+        assert_eq!(crate::discard(), Err(Error::NotAnAgent));
         assert_eq!(crate::capabilities(), Err(Error::NotAnAgent));
         assert_eq!(crate::abi_version(), Err(Error::NotAnAgent));
         assert_eq!(read(&[0; 40]).reply(b""), Err(Error::NotAnAgent));

@@ -196,8 +196,8 @@ pub use platform::{NoRandomBytes, Platform};
 pub use poll_word::StopHandle;
 pub use rested::{NotWoken, Rested};
 pub use services::{
-    Actuated, Level, LogError, LogStream, MessageKind, Reading, Receive, Received, SendError,
-    Sensed, Services,
+    Actuated, Discarded, Level, LogError, LogStream, MessageKind, Reading, Receive, Received,
+    SendError, Sensed, Services,
 };
 pub use state::{HostState, StateError};
 #[cfg(feature = "std")]

@@ -24,6 +24,20 @@ pub trait Services: Send + Sync {
     /// Takes the oldest message, if its payload is at most `max_len` bytes.
     fn receive(&self, max_len: usize) -> Receive;
 
+    /// Takes the oldest message, if there is one, without its payload: it is what [`receive`](Self::receive) gives with any
+    /// length, unless the node has messages whose payload it cannot give.
+    fn discard(&self) -> Option<Discarded> {
+        match self.receive(usize::MAX) {
+            Receive::Message(received) => Some(Discarded {
+                from: received.from,
+                sequence: received.sequence,
+                kind: received.kind,
+                len: received.payload.len(),
+            }),
+            Receive::Empty | Receive::TooLarge { .. } => None,
+        }
+    }
+
     /// The reading of a sensor with the lowest number above `after`. The program is done with all up to that
     /// number, which may be forgotten. Called again with the same arguments when a wait for a
     /// reading has ended ([`Wait::reading`](crate::Wait::reading)), here or on another node.
@@ -119,6 +133,19 @@ pub enum Receive {
         /// The length of its payload in bytes.
         len: usize,
     },
+}
+
+/// A message that the program took without looking into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// Who sent it.
+    pub from: Address,
+    /// Its number among the messages from this sender to this program, from 1.
+    pub sequence: u64,
+    /// Whether it answers something.
+    pub kind: MessageKind,
+    /// The length of its payload in bytes.
+    pub len: usize,
 }
 
 /// What a sensor measured once.

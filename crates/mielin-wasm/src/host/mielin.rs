@@ -1,17 +1,17 @@
-//! The import module `mielin`, version 3, but for its tensor functions and those of devices. `docs/AGENT_ABI.md` is its contract.
+//! The import module `mielin`, version 4, but for its tensor functions and those of devices. `docs/AGENT_ABI.md` is its contract.
 
 use alloc::string::{String, ToString};
 
 use super::Call;
 use super::errno::Errno;
 use super::patience::Patience;
-use crate::services::{Level, MessageKind, Receive, SendError};
+use crate::services::{Discarded, Level, MessageKind, Receive, SendError};
 use crate::state::Pending;
 use crate::{Address, Capability, Target, Wait};
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
-/// Layout of what [`receive`] writes beside the payload.
+/// Layout of what [`receive`] writes beside the payload, and [`discard`].
 const RECEIVED_BYTES: u32 = 40;
 const KIND_MESSAGE: u32 = 0;
 const KIND_REPLY: u32 = 1;
@@ -136,26 +136,46 @@ pub(crate) fn receive(
             return call.block(Pending::Receive { deadline_ns }, wait);
         }
     };
-    let (kind, answers) = match received.kind {
-        MessageKind::Message => (KIND_MESSAGE, 0),
-        MessageKind::Reply { to } => (KIND_REPLY, to),
-    };
     // A service that gives more than it was asked for breaks its contract; the program then sees
     // an error and no half message.
-    call.memory.bytes(buffer, capacity)?;
-    let len = u32::try_from(received.payload.len()).map_err(|_| Errno::Io)?;
-    if len > capacity {
+    if received.payload.len() > capacity as usize {
         return Err(Errno::Io);
     }
     call.memory.put(buffer, &received.payload)?;
+    put_header(
+        call,
+        out,
+        &Discarded {
+            from: received.from,
+            sequence: received.sequence,
+            kind: received.kind,
+            len: received.payload.len(),
+        },
+    )
+}
+
+pub(crate) fn discard(call: &mut Call<'_>, out: u32) -> Result<(), Errno> {
+    call.state.pending = None;
+    call.memory.bytes(out, RECEIVED_BYTES)?;
+    let discarded = call.services.discard().ok_or(Errno::Again)?;
+    put_header(call, out, &discarded)
+}
+
+/// Writes what a message is, and remembers that it can be answered.
+fn put_header(call: &mut Call<'_>, out: u32, message: &Discarded) -> Result<(), Errno> {
+    let (kind, answers) = match message.kind {
+        MessageKind::Message => (KIND_MESSAGE, 0),
+        MessageKind::Reply { to } => (KIND_REPLY, to),
+    };
+    let len = u32::try_from(message.len).unwrap_or(u32::MAX);
     let mut header = [0; RECEIVED_BYTES as usize];
-    header[0..16].copy_from_slice(&received.from.0);
-    header[16..24].copy_from_slice(&received.sequence.to_le_bytes());
+    header[0..16].copy_from_slice(&message.from.0);
+    header[16..24].copy_from_slice(&message.sequence.to_le_bytes());
     header[24..32].copy_from_slice(&answers.to_le_bytes());
     header[32..36].copy_from_slice(&kind.to_le_bytes());
     header[36..40].copy_from_slice(&len.to_le_bytes());
     call.memory.put(out, &header)?;
-    call.state.note_received(received.from, received.sequence);
+    call.state.note_received(message.from, message.sequence);
     Ok(())
 }
 

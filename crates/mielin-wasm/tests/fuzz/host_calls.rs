@@ -99,6 +99,7 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("mielin", "tensor_embedding", "iii"),
     ("mielin", "sense", "illi"),
     ("mielin", "actuate", "il"),
+    ("mielin", "discard", "i"),
     ("wasi_snapshot_preview1", "proc_exit", "i"),
 ];
 
@@ -376,6 +377,7 @@ fn seeds() -> Vec<Seed> {
                 &[
                     record("receive", &[3000, 64, 0, 4000]),
                     record("reply", &[4000, 1, 3000, 8]),
+                    record("discard", &[4000]),
                     record("send", &[4000, 3000, 8, 3100]),
                     record("log", &[2, 1024, 6]),
                     record("capabilities", &[3000, 100, 3200]),

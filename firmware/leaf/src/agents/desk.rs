@@ -9,8 +9,8 @@ use mielin_mesh_core::AgentId;
 use mielin_mesh_core::delivery::MessageKind as Kind;
 use mielin_mesh_core::handover::{LOG_BYTES_MAX, Letter, POST_PAYLOAD_BYTES_MAX, PostResult};
 use mielin_wasm::{
-    Actuated, Address, Capability, Level, LogError, LogStream, MessageKind, Receive, Received,
-    SendError, Sensed, Services,
+    Actuated, Address, Capability, Discarded, Level, LogError, LogStream, MessageKind, Receive,
+    Received, SendError, Sensed, Services,
 };
 use spin::Mutex;
 
@@ -265,6 +265,19 @@ impl Services for Desk {
         papers.taken += 1;
         papers.wants = true;
         Receive::Message(mail.received)
+    }
+
+    fn discard(&self) -> Option<Discarded> {
+        let mut papers = self.papers.lock();
+        let mail = papers.mail.take()?;
+        papers.taken += 1;
+        papers.wants = true;
+        Some(Discarded {
+            from: mail.received.from,
+            sequence: mail.received.sequence,
+            kind: mail.received.kind,
+            len: mail.len,
+        })
     }
 
     fn sense(&self, sensor: u8, after: u64) -> Sensed {

@@ -347,6 +347,15 @@ fn an_agent_goes_comes_back_and_goes_again_without_losing_a_reading() {
     );
 }
 
+/// What mail says of itself.
+fn letter(sequence: u64) -> Letter {
+    Letter {
+        from: AgentId([9; 16]),
+        sequence,
+        kind: mielin_mesh_core::delivery::MessageKind::Send,
+    }
+}
+
 /// Answers three messages with what they say, and ends.
 const ECHO: &str = r#"(module
   (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
@@ -364,11 +373,6 @@ const ECHO: &str = r#"(module
 fn an_agent_answers_its_mail_once_each_also_when_it_is_asked_twice() {
     let mut world = World::new(module(ECHO), |_| true);
     world.here = Some(world.instance());
-    let letter = |sequence| Letter {
-        from: AgentId([9; 16]),
-        sequence,
-        kind: mielin_mesh_core::delivery::MessageKind::Send,
-    };
     world.mail = (1..=3)
         .map(|n| (letter(n), vec![n as u8; n as usize]))
         .collect();
@@ -380,6 +384,44 @@ fn an_agent_answers_its_mail_once_each_also_when_it_is_asked_twice() {
     // The first answer finds no room, and comes again; none of the others does.
     assert_eq!(world.posts, [vec![1], vec![1], vec![2; 2], vec![3; 3]]);
     // It has ended, and is back.
+    let ended = world.here.as_mut().expect("it is here").run();
+    assert_eq!(ended, Outcome::Exited(0));
+}
+
+/// Answers two messages; those that it gets no payload of, with nothing.
+const PASSING: &str = r#"(module
+  (import "mielin" "receive" (func $receive (param i32 i32 i64 i32) (result i32)))
+  (import "mielin" "discard" (func $discard (param i32) (result i32)))
+  (import "mielin" "reply" (func $reply (param i32 i64 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $again
+      (if (call $receive (i32.const 1024) (i32.const 4096) (i64.const -1) (i32.const 512))
+        (then
+          (if (call $discard (i32.const 512)) (then unreachable))
+          (if (i32.ne (i32.load (i32.const 548)) (i32.const 408)) (then unreachable))
+          (i32.store (i32.const 548) (i32.const 0))))
+      (if (call $reply (i32.const 512) (i64.load (i32.const 528)) (i32.const 1024) (i32.load (i32.const 548)))
+        (then unreachable))
+      (i32.store (i32.const 64) (i32.add (i32.load (i32.const 64)) (i32.const 1)))
+      (br_if $again (i32.lt_u (i32.load (i32.const 64)) (i32.const 2))))))"#;
+
+#[test]
+fn mail_that_is_too_long_for_the_link_can_be_passed_over() {
+    let mut world = World::new(module(PASSING), |_| true);
+    world.here = Some(world.instance());
+    world.mail = [408, 407]
+        .into_iter()
+        .zip(1..)
+        .map(|(len, sequence)| (letter(sequence), vec![7; len]))
+        .collect();
+    world.step(1);
+    world.send();
+    for _ in 0..200 {
+        world.step(1);
+    }
+    // The first answer finds no room, and comes again.
+    assert_eq!(world.posts, [vec![], vec![], vec![7; 407]]);
     let ended = world.here.as_mut().expect("it is here").run();
     assert_eq!(ended, Outcome::Exited(0));
 }

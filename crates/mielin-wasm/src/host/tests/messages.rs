@@ -153,6 +153,40 @@ fn each_message_can_be_answered_once_without_any_grant() {
 }
 
 #[test]
+fn a_message_can_be_passed_over_and_answered() {
+    let mut bench = Bench::new(&[]);
+    let discard = |call: &mut Call<'_>| mielin::discard(call, 0);
+    assert_eq!(bench.call(discard), errno(Errno::Again));
+    for message in [
+        message(4, 9, MessageKind::Message, &[1; 5000]),
+        message(5, 1, MessageKind::Reply { to: 3 }, b"yes"),
+    ] {
+        bench.desk.mailbox.lock().unwrap().push_back(message);
+    }
+    // Nothing is dropped when there is nowhere to say what it was.
+    let outside = |call: &mut Call<'_>| mielin::discard(call, END - 39);
+    assert_eq!(bench.call(outside), errno(Errno::Fault));
+    let receive = |call: &mut Call<'_>| mielin::receive(call, 100, 10, 0, 0);
+    assert_eq!(bench.call(receive), errno(Errno::Msgsize));
+    bench.put(100, b"untouched");
+
+    assert_eq!(bench.call(discard), 0);
+    assert_eq!(&bench.memory[0..16], [4; 16]);
+    assert_eq!(
+        (bench.u64(16), bench.u64(24), bench.u32(32), bench.u32(36)),
+        (9, 0, 0, 5000)
+    );
+    assert_eq!(&bench.memory[100..109], b"untouched");
+    assert_eq!(
+        bench.call(|call| mielin::reply(call, 0, 9, 100, 9)),
+        0,
+        "who sent it can be told"
+    );
+    assert_eq!(bench.call(receive), 0, "the next one is there");
+    assert_eq!((bench.u64(24), bench.u32(32)), (3, 1));
+}
+
+#[test]
 fn unanswered_messages_are_bounded() {
     let mut state = HostState::new(Address::default());
     for sequence in 0..10_000 {
@@ -166,7 +200,7 @@ fn unanswered_messages_are_bounded() {
 fn the_small_calls_of_mielin() {
     let mut bench = Bench::new(&["clock", "message"]);
     let (version, _) = bench.context.call(&mut bench.memory, mielin::abi_version);
-    assert_eq!(version.unwrap(), 3);
+    assert_eq!(version.unwrap(), 4);
     assert_eq!(bench.call(|call| mielin::self_id(call, 0)), 0);
     assert_eq!(&bench.memory[..16], [7; 16]);
     assert_eq!(bench.call(|call| mielin::self_id(call, END - 15)), 21);
