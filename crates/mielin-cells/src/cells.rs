@@ -70,6 +70,12 @@ impl Cells {
         lodging::host(&self.node, leaves, news).await
     }
 
+    /// The agents of this node that are on leaves, also while it hosts none.
+    #[must_use]
+    pub fn agents_on_leaves(&self) -> Vec<AgentId> {
+        self.node.lodgings.agents()
+    }
+
     /// The leaves' admissions and links, if this node hosts leaves.
     #[must_use]
     pub fn leaf_links(&self) -> Option<Leaves> {
@@ -216,7 +222,7 @@ impl Cells {
             fitting.retain(|member| !matches!(member.state, MemberState::Dead | MemberState::Left));
         }
         match fitting[..] {
-            [] => match self.node.lodgings.find(query) {
+            [] => match self.node.lodgings.find(query)? {
                 Some(leaf) => Ok(leaf),
                 None => self.resolve_revoked(query),
             },

@@ -42,6 +42,9 @@ pub enum CellsError {
     /// Neither an id, a unique prefix nor a name of a member of the mesh.
     #[error("no node is called `{0}`")]
     NodeNotFound(String),
+    /// A leaf of this node, by its name, that nobody knows more of.
+    #[error("the leaf `{0}` has never been here")]
+    LeafAwaited(String),
     /// A prefix or name that fits several nodes.
     #[error("`{query}` fits {count} nodes; give more of the id")]
     NodeAmbiguous {

@@ -221,8 +221,19 @@ impl Lodgings {
     }
 
     /// The leaf of this name or id.
-    pub(crate) fn find(&self, query: &str) -> Option<NodeId> {
-        self.links.get()?.find(query).ok()?.node
+    pub(crate) fn find(&self, query: &str) -> Result<Option<NodeId>, CellsError> {
+        let Some(entry) = self.links.get().and_then(|links| links.find(query).ok()) else {
+            return Ok(None);
+        };
+        match entry.node {
+            None => Err(CellsError::LeafAwaited(entry.name.to_string())),
+            known => Ok(known),
+        }
+    }
+
+    /// The agents that are on leaves.
+    pub(crate) fn agents(&self) -> Vec<AgentId> {
+        lock(&self.stays).keys().copied().collect()
     }
 
     /// The leaf that is this node.

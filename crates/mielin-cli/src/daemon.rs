@@ -232,8 +232,14 @@ impl Node {
                 return Err(error.into());
             }
         };
-        if let Some((leaves, news)) = leaves {
-            cells.host_leaves(leaves, news).await?;
+        let on_leaves = cells.agents_on_leaves().len();
+        match leaves {
+            Some((leaves, news)) => cells.host_leaves(leaves, news).await?,
+            None if on_leaves > 0 => warn!(
+                "agents that are on leaves can neither be reached nor come back until this node hosts leaves again \
+                 (--leaf-serial, --leaf-udp): {on_leaves}"
+            ),
+            None => {}
         }
         let (stop, stops) = mpsc::channel(4);
         let (closing, closing_seen) = watch::channel(false);

@@ -184,6 +184,7 @@ impl From<CellsError> for Failure {
             CellsError::AgentAmbiguous { .. } => "`mielin agent list` shows the whole ids",
             CellsError::NodeNotFound(_) => "`mielin mesh status` shows the members",
             CellsError::NodeAmbiguous { .. } => "`mielin mesh status -o json` shows the whole ids",
+            CellsError::LeafAwaited(_) => "`mielin mesh leaf list` shows what has come from it",
             CellsError::BadName(_) => "choose another --name, or leave it out to get one",
             CellsError::NameTaken(_) => "choose another --name, or end the other agent first",
             CellsError::BadArgument(_) => "give the program text without zero bytes",

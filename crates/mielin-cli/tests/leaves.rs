@@ -1,9 +1,18 @@
 //! `mielin mesh leaf`: what microcontrollers are given, and refused.
 
+#![allow(clippy::unwrap_used)]
+
+#[expect(dead_code, reason = "another crate's tests use the rest")]
+#[path = "../../mielin-cells/tests/cells/soft_leaf.rs"]
+mod soft_leaf;
 mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use mielin_mesh_core::leaf::Admission;
 use mielin_page::{PAGE_BYTES, Page};
+use soft_leaf::SoftLeaf;
 use support::{Node, run_in};
 
 const HOSTING: [&str; 4] = ["--role", "relay", "--leaf-udp", "127.0.0.1:0"];
@@ -55,6 +64,13 @@ fn a_leaf_is_admitted_with_a_page_of_its_own_and_removed() {
     };
     let list = node.json(&["mesh", "leaf", "list"]);
     assert_eq!(names(&list), ["greenhouse", "cellar", "roof"]);
+    let awaited = node.mielin(&["mesh", "ping", "cellar"]);
+    assert_eq!(awaited.code(), 3);
+    let why = awaited.stderr();
+    assert!(
+        why.contains("the leaf `cellar` has never been here"),
+        "{why}"
+    );
     node.json(&["mesh", "leaf", "remove", "cellar"]);
     let list = node.json(&["mesh", "leaf", "list"]);
     assert_eq!(names(&list), ["greenhouse", "roof"]);
@@ -119,4 +135,83 @@ fn a_node_that_hosts_no_leaves_says_how_to() {
     let edge = [&["mesh", "start", "--role", "edge"], &udp[..]].concat();
     assert_eq!(run_in(&elsewhere.path().join("data"), &edge).code(), 3);
     node.stop();
+}
+
+/// What is said to a command that no leaf can follow.
+fn refused(node: &Node, args: &[&str], because: &str) {
+    let ran = node.mielin(args);
+    assert_eq!(ran.code(), 3, "{args:?}: {}", ran.stderr());
+    assert!(ran.stderr().contains(because), "{args:?}: {}", ran.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leaf_is_no_member_for_is_refused_and_its_agents_are_not_forgotten() {
+    let lines = tempfile::tempdir().unwrap();
+    let line = lines.path().join("line");
+    let serial = format!("unix:{}", line.display());
+    let node = Node::found_with("host", &["--role", "relay", "--leaf-serial", &serial]);
+    let added = node.json(&["mesh", "leaf", "add", "soft"]);
+    let admission: Admission = added["admission"].as_str().unwrap().parse().unwrap();
+    let _leaf = SoftLeaf::start(&admission, 7, &line);
+    let state = |node: &Node, wanted: &str| {
+        let list = node.json(&["mesh", "leaf", "list"]);
+        (list["leaves"][0]["state"] == wanted && list["leaves"][0]["ready"] != false).then_some(())
+    };
+    support::until("the leaf is there", || state(&node, "connected"));
+    let sensor = support::sample("sensor.wasm");
+    let agent = node.spawn(&[
+        &sensor, "--name", "sensor", "--allow", "sensor", "--allow", "actuator",
+    ]);
+    support::until("it is on the leaf", || {
+        let moved = node.mielin(&["agent", "migrate", "sensor", "soft"]);
+        (moved.code() == 0).then_some(())
+    });
+
+    refused(&node, &["mesh", "ping", "soft"], "soft is a leaf");
+    refused(&node, &["mesh", "revoke", "soft"], "soft is a leaf");
+    refused(&node, &["mesh", "leaf", "remove", "soft"], "--force");
+    refused(&node, &["agent", "hibernate", "sensor"], "leaf");
+    refused(&node, &["agent", "clone", "sensor"], "leaf");
+    // Longer than the link carries, and longer than the program takes: it passes it over.
+    let long = "x".repeat(1000);
+    assert_eq!(
+        node.reply("sensor", &long).unwrap().trim(),
+        "a message has at most 256 bytes"
+    );
+    assert!(node.reply("sensor", "?").is_some());
+
+    // It says so where it cannot reach them; and it is killed then, which they outlive.
+    let dir = node.dir.clone();
+    let kept = node.stop();
+    let mut without = support::mielin()
+        .args([
+            "mesh",
+            "start",
+            "--no-leaves",
+            "--mdns",
+            "off",
+            "--data-dir",
+        ])
+        .arg(&dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(without.stderr.take().unwrap());
+    let warned = log.lines().any(|line| {
+        let line = line.unwrap();
+        line.contains("agents that are on leaves") && line.contains("1")
+    });
+    assert!(warned, "it says nothing");
+    without.kill().unwrap();
+    without.wait().unwrap();
+
+    let node = Node::run(&dir, &["mesh", "start", "--leaf-serial", &serial]);
+    support::until("the leaf is there again", || state(&node, "connected"));
+    node.json(&["agent", "migrate", "sensor", "host"]);
+    let report = node.json(&["agent", "inspect", &agent]);
+    assert_eq!(report["node"], node.id());
+    node.json(&["mesh", "leaf", "remove", "soft"]);
+    node.stop();
+    drop(kept);
 }
