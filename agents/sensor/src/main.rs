@@ -90,7 +90,7 @@ fn answer(figures: &Figures, timeout: Duration) -> Result<(), Error> {
     let figures = figures.bytes();
     let (received, answer) = match mielin_agent::receive_into(&mut payload, timeout.into()) {
         Ok(received) => (received, &figures[..]),
-        Err(Error::TooLarge) => (mielin_agent::discard()?, TOO_LONG),
+        Err(Error::TooLarge) => (mielin_agent::discard(MESSAGE_BYTES)?, TOO_LONG),
         Err(error) => return Err(error),
     };
     let Some(received) = received else {

@@ -1,4 +1,4 @@
-/* mielin.h: the import module `mielin`, version 3, for agents written in C.
+/* mielin.h: the import module `mielin`, version 4, for agents written in C.
  *
  * docs/AGENT_ABI.md is the contract; this header only gives it C types. Every
  * function but mielin_abi_version returns 0, or an error number of WASI preview
@@ -220,11 +220,12 @@ uint32_t mielin_sense(uint32_t sensor, uint64_t after, uint64_t timeout_ns,
 MIELIN_IMPORT("actuate")
 uint32_t mielin_actuate(uint32_t actuator, int64_t value);
 
-/* Takes the oldest message without its payload, and does not block: for one that
- * is too long. Writes what mielin_receive would; the message can be answered.
- * EAGAIN: there is none. */
+/* Takes the oldest message without its payload, if that is longer than `longer_than`
+ * bytes, or if this node cannot give it; does not block. Writes what mielin_receive
+ * would; the message can be answered.
+ * EAGAIN: none is there, or it is not so long. */
 MIELIN_IMPORT("discard")
-uint32_t mielin_discard(mielin_received *out);
+uint32_t mielin_discard(uint32_t longer_than, mielin_received *out);
 
 #ifdef __cplusplus
 }

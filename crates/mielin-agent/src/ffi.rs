@@ -38,7 +38,7 @@ mod node {
             pub(super) fn capabilities(buffer: *mut u8, capacity: u32, out: *mut u32) -> u32;
             pub(super) fn sense(sensor: u32, after: u64, timeout_ns: u64, out: *mut u8) -> u32;
             pub(super) safe fn actuate(actuator: u32, value: i64) -> u32;
-            pub(super) fn discard(out: *mut u8) -> u32;
+            pub(super) fn discard(longer_than: u32, out: *mut u8) -> u32;
             pub(super) fn tensor_matmul(
                 a: *const Description,
                 b: *const Description,
@@ -146,9 +146,10 @@ mod node {
         }
     }
 
-    pub(crate) fn discard(header: &mut [u8; HEADER_BYTES]) -> u32 {
+    pub(crate) fn discard(longer_than: usize, header: &mut [u8; HEADER_BYTES]) -> u32 {
+        let longer_than = u32::try_from(longer_than).unwrap_or(u32::MAX);
         // SAFETY: the node writes 40 bytes at `out` (AGENT_ABI, discard), which the array has.
-        unsafe { import::discard(header.as_mut_ptr()) }
+        unsafe { import::discard(longer_than, header.as_mut_ptr()) }
     }
 
     pub(crate) fn reply(to: &[u8; 16], sequence: u64, payload: &[u8]) -> u32 {
@@ -284,7 +285,7 @@ mod node {
         NOT_AN_AGENT
     }
 
-    pub(crate) fn discard(_header: &mut [u8; HEADER_BYTES]) -> u32 {
+    pub(crate) fn discard(_longer_than: usize, _header: &mut [u8; HEADER_BYTES]) -> u32 {
         NOT_AN_AGENT
     }
 

@@ -130,16 +130,18 @@ pub fn receive_into(
     message::receive_into(buffer, timeout)
 }
 
-/// Takes the oldest message that waits without what it says, and does not block:
-/// for one that is too long. It can be answered like any other, so that its sender
-/// knows. `None` if there is none.
+/// Takes the oldest message that waits without what it says, if that is longer than
+/// so many bytes, or if this node cannot give it; does not block. It can be answered
+/// like any other, so that its sender knows. `None` if there is none, or the oldest
+/// is not so long: as after a move, when the agent may be where its messages are not
+/// yet. Then [`receive`] is the way to go on.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), mielin_agent::Error> {
 /// let mut buffer = [0; 100];
 /// match mielin_agent::receive_into(&mut buffer, None) {
 ///     Err(mielin_agent::Error::TooLarge) => {
-///         if let Some(long) = mielin_agent::discard()? {
+///         if let Some(long) = mielin_agent::discard(buffer.len())? {
 ///             long.reply(b"at most 100 bytes")?;
 ///         }
 ///     }
@@ -151,8 +153,8 @@ pub fn receive_into(
 ///
 /// # Errors
 /// [`Error::NotAnAgent`] or [`Error::Other`]; no message was taken then.
-pub fn discard() -> Result<Option<Received>, Error> {
-    message::discard()
+pub fn discard(longer_than: usize) -> Result<Option<Received>, Error> {
+    message::discard(longer_than)
 }
 
 /// The reading of a sensor with the lowest number above `after`, or blocks until

@@ -157,9 +157,9 @@ pub(crate) fn receive_into(
     }
 }
 
-pub(crate) fn discard() -> Result<Option<Received>, Error> {
+pub(crate) fn discard(longer_than: usize) -> Result<Option<Received>, Error> {
     let mut header = [0; HEADER_BYTES];
-    match ffi::discard(&mut header) {
+    match ffi::discard(longer_than, &mut header) {
         ERRNO_AGAIN => Ok(None),
         errno => Error::check(errno).map(|()| Some(read(&header))),
     }
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(crate::self_id(), Err(Error::NotAnAgent));
         assert_eq!(crate::receive(None), Err(Error::NotAnAgent));
         assert_eq!(crate::receive_into(&mut [], None), Err(Error::NotAnAgent));
-        assert_eq!(crate::discard(), Err(Error::NotAnAgent));
+        assert_eq!(crate::discard(9), Err(Error::NotAnAgent));
         assert_eq!(crate::capabilities(), Err(Error::NotAnAgent));
         assert_eq!(crate::abi_version(), Err(Error::NotAnAgent));
         assert_eq!(read(&[0; 40]).reply(b""), Err(Error::NotAnAgent));

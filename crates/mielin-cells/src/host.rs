@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mielin_mesh_core::AgentId;
 use mielin_wasm::{
-    Actuated, Address, Capability, Level, LogError, LogStream, MessageKind, Receive, SendError,
-    Sensed, Services,
+    Actuated, Address, Capability, Discarded, Level, LogError, LogStream, MessageKind, Receive,
+    SendError, Sensed, Services,
 };
 
 use crate::logs::Logs;
@@ -62,6 +62,10 @@ impl Services for HostCalls {
 
     fn receive(&self, max_len: usize) -> Receive {
         self.post.receive(max_len)
+    }
+
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        self.post.discard(longer_than)
     }
 
     fn sense(&self, sensor: u8, after: u64) -> Sensed {

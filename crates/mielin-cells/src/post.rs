@@ -12,7 +12,7 @@ use mielin_mesh_core::delivery::{
 };
 use mielin_mesh_core::limits::PAYLOAD_BYTES_MAX;
 use mielin_mesh_core::{AgentId, Epoch, Instant};
-use mielin_wasm::{Address, MessageKind, Receive, Received, SendError};
+use mielin_wasm::{Address, Discarded, MessageKind, Receive, Received, SendError};
 use tokio::sync::{Notify, watch};
 
 use crate::lock::lock;
@@ -179,15 +179,24 @@ impl Post {
         Receive::Message(Received {
             from: Address(envelope.source.0),
             sequence: envelope.sequence,
-            kind: match envelope.kind {
-                delivery::MessageKind::Send | delivery::MessageKind::Request => {
-                    MessageKind::Message
-                }
-                delivery::MessageKind::Reply { to_sequence } => {
-                    MessageKind::Reply { to: to_sequence }
-                }
-            },
+            kind: kind_of(envelope.kind),
             payload: envelope.payload.into(),
+        })
+    }
+
+    /// Takes the oldest message out of the mailbox, if it is longer than this.
+    pub(crate) fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        let mut state = lock(&self.state);
+        let len = state.inbox.peek()?.payload.len();
+        if len <= longer_than {
+            return None;
+        }
+        let envelope = state.inbox.take()?;
+        Some(Discarded {
+            from: Address(envelope.source.0),
+            sequence: envelope.sequence,
+            kind: kind_of(envelope.kind),
+            len,
         })
     }
 
@@ -594,3 +603,11 @@ impl State {
 
 #[cfg(test)]
 pub(crate) mod tests;
+
+/// The kind of a message, as programs see it.
+pub(crate) const fn kind_of(kind: delivery::MessageKind) -> MessageKind {
+    match kind {
+        delivery::MessageKind::Send | delivery::MessageKind::Request => MessageKind::Message,
+        delivery::MessageKind::Reply { to_sequence } => MessageKind::Reply { to: to_sequence },
+    }
+}

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use mielin_wasm::{
-    Address, Capability, EngineKind, Grants, HostState, Level, Limits, LogError, LogStream,
-    MessageKind, Outcome, Prepared, Receive, Received, SendError, Services, THREAD_STACK_BYTES,
-    engine,
+    Address, Capability, Discarded, EngineKind, Grants, HostState, Level, Limits, LogError,
+    LogStream, MessageKind, Outcome, Prepared, Receive, Received, SendError, Services,
+    THREAD_STACK_BYTES, engine,
 };
 
 /// After so many calls it goes to the other engine.
@@ -24,6 +24,17 @@ const CALLS: usize = 300;
 struct Desk {
     files: Mutex<VecDeque<String>>,
     received: Mutex<u64>,
+}
+
+const ASKER: Address = Address([1; 16]);
+
+impl Desk {
+    /// The number of another message.
+    fn next(&self) -> u64 {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        *received += 1;
+        *received
+    }
 }
 
 impl Services for Desk {
@@ -59,13 +70,25 @@ impl Services for Desk {
             return Receive::TooLarge { len: payload.len() };
         }
         files.pop_front();
-        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-        *received += 1;
         Receive::Message(Received {
-            from: Address([1; 16]),
-            sequence: *received,
+            from: ASKER,
+            sequence: self.next(),
             kind: MessageKind::Message,
             payload,
+        })
+    }
+
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let len = usize::try_from(std::fs::metadata(files.front()?).ok()?.len()).ok()?;
+        (len > longer_than).then(|| {
+            files.pop_front();
+            Discarded {
+                from: ASKER,
+                sequence: self.next(),
+                kind: MessageKind::Message,
+                len,
+            }
         })
     }
 

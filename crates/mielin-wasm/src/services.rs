@@ -24,18 +24,11 @@ pub trait Services: Send + Sync {
     /// Takes the oldest message, if its payload is at most `max_len` bytes.
     fn receive(&self, max_len: usize) -> Receive;
 
-    /// Takes the oldest message, if there is one, without its payload: it is what [`receive`](Self::receive) gives with any
-    /// length, unless the node has messages whose payload it cannot give.
-    fn discard(&self) -> Option<Discarded> {
-        match self.receive(usize::MAX) {
-            Receive::Message(received) => Some(Discarded {
-                from: received.from,
-                sequence: received.sequence,
-                kind: received.kind,
-                len: received.payload.len(),
-            }),
-            Receive::Empty | Receive::TooLarge { .. } => None,
-        }
+    /// Takes the oldest message without its payload, if that is longer than `longer_than` bytes, or if the node cannot give it
+    /// here. A node that gives messages implements it, so that programs can pass over those for which they have no room.
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        let _ = longer_than;
+        None
     }
 
     /// The reading of a sensor with the lowest number above `after`. The program is done with all up to that

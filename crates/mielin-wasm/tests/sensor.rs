@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use mielin_safepoint::{PAGE_SIZE, Resumable, Snapshot, SnapshotLimits, instrument};
 use mielin_wasm::{
-    Actuated, Address, Capability, EngineKind, HostState, Instance, Level, Limits, LogError,
-    LogStream, MessageKind, Outcome, Prepared, Reading, Receive, Received, SendError, Sensed,
-    Services, Wait, engine,
+    Actuated, Address, Capability, Discarded, EngineKind, HostState, Instance, Level, Limits,
+    LogError, LogStream, MessageKind, Outcome, Prepared, Reading, Receive, Received, SendError,
+    Sensed, Services, Wait, engine,
 };
 
 const READINGS: u64 = 100;
@@ -280,20 +280,24 @@ impl Services for Bare {
     }
 
     fn receive(&self, max_len: usize) -> Receive {
-        let mut device = self.0.0.lock().unwrap();
+        let device = self.0.0.lock().unwrap();
         if device.questions.front() != Some(&TOO_LONG) {
             drop(device);
             return self.0.receive(max_len);
         }
-        if max_len < LONG_BYTES {
-            return Receive::TooLarge { len: LONG_BYTES };
-        }
-        device.questions.pop_front();
-        Receive::Message(Received {
+        assert!(max_len < LONG_BYTES);
+        Receive::TooLarge { len: LONG_BYTES }
+    }
+
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        assert!(longer_than < LONG_BYTES);
+        let mut device = self.0.0.lock().unwrap();
+        let sequence = device.questions.pop_front_if(|one| *one == TOO_LONG)?;
+        Some(Discarded {
             from: ASKER,
-            sequence: TOO_LONG,
+            sequence,
             kind: MessageKind::Message,
-            payload: vec![0; LONG_BYTES],
+            len: LONG_BYTES,
         })
     }
 

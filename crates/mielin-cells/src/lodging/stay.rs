@@ -11,12 +11,12 @@ use mielin_safepoint::{Snapshot, SnapshotLimits};
 use mielin_wasm::{Address, HostState, SendError};
 use tokio::sync::{Notify, watch};
 
-use super::kind_of;
 use crate::cell::Cell;
 use crate::error::CellsError;
 use crate::lock::lock;
 use crate::node::Node;
 use crate::persist::SNAPSHOT;
+use crate::post::kind_of;
 use crate::record::write;
 use crate::spawn::host_calls;
 use crate::stored::{CheckpointError, StayHold, StayRecord, Stored};

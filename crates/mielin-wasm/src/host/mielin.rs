@@ -154,10 +154,11 @@ pub(crate) fn receive(
     )
 }
 
-pub(crate) fn discard(call: &mut Call<'_>, out: u32) -> Result<(), Errno> {
+pub(crate) fn discard(call: &mut Call<'_>, longer_than: u32, out: u32) -> Result<(), Errno> {
     call.state.pending = None;
     call.memory.bytes(out, RECEIVED_BYTES)?;
-    let discarded = call.services.discard().ok_or(Errno::Again)?;
+    let discarded = call.services.discard(longer_than as usize);
+    let discarded = discarded.ok_or(Errno::Again)?;
     put_header(call, out, &discarded)
 }
 

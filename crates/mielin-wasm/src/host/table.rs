@@ -80,7 +80,7 @@ macro_rules! host_functions {
             "mielin" "tensor_embedding" (table: u32, numbers: u32, to: u32) -> u32 = |call| tensor::look_up(call, table, numbers, to);
             "mielin" "sense" (sensor: u32, after: u64, timeout_ns: u64, out: u32) -> u32 = |call| device::sense(call, sensor, after, timeout_ns, out);
             "mielin" "actuate" (actuator: u32, value: u64) -> u32 = |call| device::actuate(call, actuator, value);
-            "mielin" "discard" (out: u32) -> u32 = |call| mielin::discard(call, out);
+            "mielin" "discard" (longer_than: u32, out: u32) -> u32 = |call| mielin::discard(call, longer_than, out);
         }
     };
 }

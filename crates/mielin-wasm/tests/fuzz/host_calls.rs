@@ -11,9 +11,9 @@ use std::sync::{Arc, LazyLock};
 use mielin_fuzz::{Seed, Target};
 use mielin_safepoint::{PAGE_SIZE, Snapshot, SnapshotLimits, instrument};
 use mielin_wasm::{
-    Actuated, Address, Capability, EngineKind, HostState, Level, Limits, LogError, LogStream,
-    MessageKind, Outcome, Prepared, Reading, Receive, Received, SendError, Sensed, Services,
-    engine,
+    Actuated, Address, Capability, Discarded, EngineKind, HostState, Level, Limits, LogError,
+    LogStream, MessageKind, Outcome, Prepared, Reading, Receive, Received, SendError, Sensed,
+    Services, engine,
 };
 
 pub(crate) const TARGET: Target = Target {
@@ -99,7 +99,7 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("mielin", "tensor_embedding", "iii"),
     ("mielin", "sense", "illi"),
     ("mielin", "actuate", "il"),
-    ("mielin", "discard", "i"),
+    ("mielin", "discard", "ii"),
     ("wasi_snapshot_preview1", "proc_exit", "i"),
 ];
 
@@ -206,6 +206,15 @@ impl Services for Node {
                 payload: vec![5; 8],
             }),
         }
+    }
+
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        (longer_than < 8).then_some(Discarded {
+            from: Address([2; 16]),
+            sequence: 1,
+            kind: MessageKind::Message,
+            len: 8,
+        })
     }
 
     fn sense(&self, sensor: u8, after: u64) -> Sensed {
@@ -377,7 +386,7 @@ fn seeds() -> Vec<Seed> {
                 &[
                     record("receive", &[3000, 64, 0, 4000]),
                     record("reply", &[4000, 1, 3000, 8]),
-                    record("discard", &[4000]),
+                    record("discard", &[7, 4000]),
                     record("send", &[4000, 3000, 8, 3100]),
                     record("log", &[2, 1024, 6]),
                     record("capabilities", &[3000, 100, 3200]),

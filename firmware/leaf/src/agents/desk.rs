@@ -267,9 +267,11 @@ impl Services for Desk {
         Receive::Message(mail.received)
     }
 
-    fn discard(&self) -> Option<Discarded> {
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
         let mut papers = self.papers.lock();
-        let mail = papers.mail.take()?;
+        let mail = papers
+            .mail
+            .take_if(|mail| mail.len > longer_than || mail.len > mail.received.payload.len())?;
         papers.taken += 1;
         papers.wants = true;
         Some(Discarded {

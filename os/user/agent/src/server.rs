@@ -8,8 +8,8 @@ use mielin_user::objects::Endpoint;
 use mielin_user::system_call::Received as Answer;
 use mielin_user::{Cap, Error, startup};
 use mielin_wasm::{
-    Address, Capability, Level, LogError, LogStream, MessageKind, Receive, Received, SendError,
-    Services,
+    Address, Capability, Discarded, Level, LogError, LogStream, MessageKind, Receive, Received,
+    SendError, Services,
 };
 
 /// The agent server, for the first thread.
@@ -76,6 +76,23 @@ fn bytes_of<'a>(received: &Answer, into: &'a mut [u8; BYTES_MAX]) -> &'a [u8] {
     }
 }
 
+/// A message that the server has given, and what is made of the bytes in the place of its payload.
+fn taken<T>(received: &Answer, payload: impl FnOnce(&[u8]) -> T) -> Option<(Discarded, T)> {
+    let [_, is_answer, answers, sequence] = received.words;
+    let mut bytes = [0; BYTES_MAX];
+    let (from, behind) = bytes_of(received, &mut bytes).split_first_chunk::<16>()?;
+    let mail = Discarded {
+        from: Address(*from),
+        sequence,
+        kind: match is_answer {
+            0 => MessageKind::Message,
+            _ => MessageKind::Reply { to: answers },
+        },
+        len: behind.len(),
+    };
+    Some((mail, payload(behind)))
+}
+
 impl Services for Server {
     fn write_log(&self, stream: LogStream, bytes: &[u8]) -> Result<usize, LogError> {
         let bytes = &bytes[..bytes.len().min(BYTES_MAX)];
@@ -114,33 +131,33 @@ impl Services for Server {
     }
 
     fn receive(&self, max_len: usize) -> Receive {
-        let asked = self.call(host::TAKE, [max_len as u64, 0, 0], &[]);
-        let Ok(received) = asked else {
+        let Ok(received) = self.call(host::TAKE, [max_len as u64, 0, 0], &[]) else {
             return Receive::Empty;
         };
-        let [_, is_answer, answers, sequence] = received.words;
         match received.info.label() {
             host::LONG => Receive::TooLarge {
                 len: received.words[1] as usize,
             },
-            0 => {
-                let mut bytes = [0; BYTES_MAX];
-                let bytes = bytes_of(&received, &mut bytes);
-                let Some((from, payload)) = bytes.split_first_chunk::<16>() else {
-                    return Receive::Empty;
-                };
+            0 => taken(&received, <[u8]>::to_vec).map_or(Receive::Empty, |(mail, payload)| {
                 Receive::Message(Received {
-                    from: Address(*from),
-                    sequence,
-                    kind: match is_answer {
-                        0 => MessageKind::Message,
-                        _ => MessageKind::Reply { to: answers },
-                    },
-                    payload: payload.to_vec(),
+                    from: mail.from,
+                    sequence: mail.sequence,
+                    kind: mail.kind,
+                    payload,
                 })
-            }
+            }),
             _ => Receive::Empty,
         }
+    }
+
+    fn discard(&self, longer_than: usize) -> Option<Discarded> {
+        let asked = self.call(host::DISCARD, [longer_than as u64, 0, 0], &[]);
+        let received = asked.ok().filter(|received| received.info.label() == 0)?;
+        let (mail, len) = taken(&received, |bytes| bytes.first_chunk().copied())?;
+        Some(Discarded {
+            len: u64::from_le_bytes(len?) as usize,
+            ..mail
+        })
     }
 
     fn denied(&self, capability: &Capability, call: &'static str) {

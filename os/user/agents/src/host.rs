@@ -8,7 +8,7 @@ use mielin_user::objects::Message;
 use mielin_user::say;
 use mielin_user::system_call::Received;
 
-use crate::agency::{Agency, Agent, Freezing, PERSON, Printable, State};
+use crate::agency::{Agency, Agent, Freezing, Mail, PERSON, Printable, State};
 
 const REFUSED: u64 = 1;
 
@@ -43,6 +43,7 @@ impl Agency {
                 Some(Message::new(0, []))
             }
             (host::TAKE, Right::Calls) => Some(self.take(index, a)),
+            (host::DISCARD, Right::Calls) => Some(self.discard(index, a)),
             (host::STORE, Right::Calls) => match self.store(index, a, b, bytes) {
                 true => Some(Message::new(0, [])),
                 false => refused,
@@ -84,9 +85,23 @@ impl Agency {
         let Some(mail) = agent.mail.pop_front() else {
             return Message::new(host::EMPTY, []);
         };
-        agent.may_answer(mail.from, mail.sequence);
+        self.taken(index, &mail, &mail.payload)
+    }
+
+    fn discard(&mut self, index: usize, longer_than: u64) -> Message {
+        let mail = &mut self.agents[index].mail;
+        let Some(mail) = mail.pop_front_if(|mail| mail.payload.len() as u64 > longer_than) else {
+            return Message::new(host::EMPTY, []);
+        };
+        let len = mail.payload.len() as u64;
+        self.taken(index, &mail, &len.to_le_bytes())
+    }
+
+    /// Gives an agent a message, with this in the place of its payload.
+    fn taken(&mut self, index: usize, mail: &Mail, payload: &[u8]) -> Message {
+        self.agents[index].may_answer(mail.from, mail.sequence);
         let mut bytes = Vec::from(mail.from);
-        bytes.extend_from_slice(&mail.payload);
+        bytes.extend_from_slice(payload);
         let answers = [u64::from(mail.answers.is_some()), mail.answers.unwrap_or(0)];
         let words = [answers[0], answers[1], mail.sequence];
         self.startup.buffer().message(0, words, &bytes)

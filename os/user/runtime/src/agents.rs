@@ -66,6 +66,9 @@ pub mod host {
     pub const STORE: u64 = 21;
     /// It has ended. Words: how (see [`Ending`](super::Ending)), its exit code. The bytes say why. There is no answer.
     pub const END: u64 = 22;
+    /// The oldest message for the agent without its payload, if that is longer than the first word. The answer is as that of [`TAKE`], with the length,
+    /// little-endian in 8 bytes, in the place of the payload.
+    pub const DISCARD: u64 = 23;
 
     /// No message.
     pub const EMPTY: u64 = 1;

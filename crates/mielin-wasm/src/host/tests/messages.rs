@@ -155,7 +155,7 @@ fn each_message_can_be_answered_once_without_any_grant() {
 #[test]
 fn a_message_can_be_passed_over_and_answered() {
     let mut bench = Bench::new(&[]);
-    let discard = |call: &mut Call<'_>| mielin::discard(call, 0);
+    let discard = |call: &mut Call<'_>| mielin::discard(call, 10, 0);
     assert_eq!(bench.call(discard), errno(Errno::Again));
     for message in [
         message(4, 9, MessageKind::Message, &[1; 5000]),
@@ -164,8 +164,10 @@ fn a_message_can_be_passed_over_and_answered() {
         bench.desk.mailbox.lock().unwrap().push_back(message);
     }
     // Nothing is dropped when there is nowhere to say what it was.
-    let outside = |call: &mut Call<'_>| mielin::discard(call, END - 39);
+    let outside = |call: &mut Call<'_>| mielin::discard(call, 10, END - 39);
     assert_eq!(bench.call(outside), errno(Errno::Fault));
+    let as_long = |call: &mut Call<'_>| mielin::discard(call, 5000, 0);
+    assert_eq!(bench.call(as_long), errno(Errno::Again));
     let receive = |call: &mut Call<'_>| mielin::receive(call, 100, 10, 0, 0);
     assert_eq!(bench.call(receive), errno(Errno::Msgsize));
     bench.put(100, b"untouched");
@@ -182,7 +184,9 @@ fn a_message_can_be_passed_over_and_answered() {
         0,
         "who sent it can be told"
     );
-    assert_eq!(bench.call(receive), 0, "the next one is there");
+    // The next one is short: it stays.
+    assert_eq!(bench.call(discard), errno(Errno::Again));
+    assert_eq!(bench.call(receive), 0);
     assert_eq!((bench.u64(24), bench.u32(32)), (3, 1));
 }
 
