@@ -100,9 +100,7 @@ impl Cells {
     pub async fn resolve_leaf(&self, query: &str) -> Result<NodeId, CellsError> {
         let leaves = leaves_of_mesh(&self.node, Duration::ZERO).await.leaves;
         let named = leaves.iter().filter(|one| one.name == *query);
-        let prefixed = leaves.iter().filter(|one| {
-            is_prefix(query) && one.leaf.to_string().starts_with(&query.to_lowercase())
-        });
+        let prefixed = leaves.iter().filter(|one| is_id_prefix(query, &one.leaf));
         let mut fitting: Vec<NodeId> = named.map(|one| one.leaf).collect();
         if fitting.is_empty() {
             fitting = prefixed.map(|one| one.leaf).collect();
@@ -206,25 +204,19 @@ impl Cells {
             .iter()
             .filter(|member| member.identity.name.as_str() == query)
             .collect();
-        if fitting.is_empty() && is_prefix(query) {
+        if fitting.is_empty() {
             fitting = members
                 .iter()
-                .filter(|member| {
-                    member
-                        .identity
-                        .id
-                        .to_string()
-                        .starts_with(&query.to_lowercase())
-                })
+                .filter(|member| is_id_prefix(query, &member.identity.id))
                 .collect();
         }
         if fitting.len() > 1 {
             fitting.retain(|member| !matches!(member.state, MemberState::Dead | MemberState::Left));
         }
         match fitting[..] {
-            [] => match self.node.lodgings.find(query)? {
-                Some(leaf) => Ok(leaf),
-                None => self.resolve_revoked(query),
+            [] => match self.node.lodgings.find(query) {
+                Err(CellsError::NodeNotFound(_)) => self.resolve_revoked(query),
+                found => found,
             },
             [member] => Ok(member.identity.id),
             _ => Err(CellsError::NodeAmbiguous {
@@ -239,8 +231,7 @@ impl Cells {
         let mesh = &self.node.mesh;
         let fits = |node: &NodeId| {
             let name = mesh.revoked_name(node);
-            name.is_some_and(|name| name.as_str() == query)
-                || is_prefix(query) && node.to_string().starts_with(&query.to_lowercase())
+            name.is_some_and(|name| name.as_str() == query) || is_id_prefix(query, node)
         };
         let nodes = mesh.revocations().into_iter().map(|one| one.node);
         let fitting: Vec<NodeId> = nodes.filter(fits).collect();
@@ -709,6 +700,11 @@ fn done(answer: Answer, _: Bytes, _: NodeId) -> Result<Option<()>, CellsError> {
 /// Whether the text can be the beginning of an id; very short ones are too often names.
 fn is_prefix(query: &str) -> bool {
     query.len() >= 4 && query.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether the id of a node begins so.
+pub(crate) fn is_id_prefix(query: &str, node: &NodeId) -> bool {
+    is_prefix(query) && node.to_string().starts_with(&query.to_lowercase())
 }
 
 /// Reads a log piece by piece; see [`Cells::logs`].

@@ -300,7 +300,9 @@ impl CellsError {
             | CellsError::BadArgument(_)
             | CellsError::AgentAmbiguous { .. }
             | CellsError::NodeAmbiguous { .. } => ErrorKind::Usage,
-            CellsError::AgentNotFound(_) | CellsError::NodeNotFound(_) => ErrorKind::NotFound,
+            CellsError::AgentNotFound(_)
+            | CellsError::NodeNotFound(_)
+            | CellsError::LeafAwaited(_) => ErrorKind::NotFound,
             CellsError::Gone(absence) | CellsError::OnItsWay { absence, .. } if absence.revoked => {
                 ErrorKind::Refused
             }

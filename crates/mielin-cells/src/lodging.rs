@@ -25,10 +25,11 @@ use mielin_mesh_core::handover::{
 };
 use mielin_mesh_core::leaf::LeafNumber;
 use mielin_mesh_core::{AgentId, Epoch, NodeId, delivery};
-use mielin_wasm::{Level, LogStream, MessageKind, Services};
+use mielin_wasm::{Level, LogStream, Services};
 use tokio::sync::{Notify, mpsc};
 
 use crate::cell::Cell;
+use crate::cells::is_id_prefix;
 use crate::error::CellsError;
 use crate::lock::lock;
 use crate::node::Node;
@@ -220,14 +221,22 @@ impl Lodgings {
         reports.collect()
     }
 
-    /// The leaf of this name or id.
-    pub(crate) fn find(&self, query: &str) -> Result<Option<NodeId>, CellsError> {
-        let Some(entry) = self.links.get().and_then(|links| links.find(query).ok()) else {
-            return Ok(None);
-        };
-        match entry.node {
-            None => Err(CellsError::LeafAwaited(entry.name.to_string())),
-            known => Ok(known),
+    /// The leaf of this name, or whose id alone begins so.
+    pub(crate) fn find(&self, query: &str) -> Result<NodeId, CellsError> {
+        let entries = self.links.get().map(Leaves::list).unwrap_or_default();
+        if let Some(entry) = entries.iter().find(|entry| entry.name == *query) {
+            let name = || CellsError::LeafAwaited(entry.name.to_string());
+            return entry.node.ok_or_else(name);
+        }
+        let nodes = entries.iter().filter_map(|entry| entry.node);
+        let fits = |node: &NodeId| is_id_prefix(query, node);
+        match nodes.filter(fits).collect::<Vec<_>>()[..] {
+            [] => Err(CellsError::NodeNotFound(query.to_owned())),
+            [leaf] => Ok(leaf),
+            ref several => Err(CellsError::NodeAmbiguous {
+                query: query.to_owned(),
+                count: several.len(),
+            }),
         }
     }
 
@@ -744,13 +753,5 @@ fn why_not(presence: LeafPresence) -> &'static str {
         LeafPresence::Gone => "it does not answer",
         LeafPresence::Asleep(_) => "it sleeps",
         LeafPresence::Connected => "it has not said what it is yet",
-    }
-}
-
-/// The kind of a message, as the mailboxes have it.
-const fn kind_of(kind: delivery::MessageKind) -> MessageKind {
-    match kind {
-        delivery::MessageKind::Send | delivery::MessageKind::Request => MessageKind::Message,
-        delivery::MessageKind::Reply { to_sequence } => MessageKind::Reply { to: to_sequence },
     }
 }

@@ -113,7 +113,8 @@ impl NodeState {
         if self.mesh().members().len() < 2 {
             return Ok(look()?);
         }
-        if let Err(CellsError::NodeNotFound(_)) = look() {
+        // One that is awaited here may have come to another host.
+        if let Err(CellsError::NodeNotFound(_) | CellsError::LeafAwaited(_)) = look() {
             match self.cells.resolve_leaf(query).await {
                 Err(CellsError::NodeNotFound(_)) => {}
                 found => return Ok(found?),

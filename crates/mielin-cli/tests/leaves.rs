@@ -8,7 +8,7 @@ mod soft_leaf;
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use mielin_mesh_core::leaf::Admission;
 use mielin_page::{PAGE_BYTES, Page};
@@ -65,7 +65,7 @@ fn a_leaf_is_admitted_with_a_page_of_its_own_and_removed() {
     let list = node.json(&["mesh", "leaf", "list"]);
     assert_eq!(names(&list), ["greenhouse", "cellar", "roof"]);
     let awaited = node.mielin(&["mesh", "ping", "cellar"]);
-    assert_eq!(awaited.code(), 3);
+    assert_eq!(awaited.code(), 4);
     let why = awaited.stderr();
     assert!(
         why.contains("the leaf `cellar` has never been here"),
@@ -137,6 +137,16 @@ fn a_node_that_hosts_no_leaves_says_how_to() {
     node.stop();
 }
 
+/// A process that does not outlive the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What is said to a command that no leaf can follow.
 fn refused(node: &Node, args: &[&str], because: &str) {
     let ran = node.mielin(args);
@@ -170,8 +180,20 @@ async fn what_a_leaf_is_no_member_for_is_refused_and_its_agents_are_not_forgotte
     refused(&node, &["mesh", "ping", "soft"], "soft is a leaf");
     refused(&node, &["mesh", "revoke", "soft"], "soft is a leaf");
     refused(&node, &["mesh", "leaf", "remove", "soft"], "--force");
-    refused(&node, &["agent", "hibernate", "sensor"], "leaf");
-    refused(&node, &["agent", "clone", "sensor"], "leaf");
+    let elsewhere = "move it to a node first";
+    refused(&node, &["agent", "hibernate", "sensor"], elsewhere);
+    refused(&node, &["agent", "clone", "sensor"], elsewhere);
+    // Where a leaf of that name is awaited it is found on its host all the same.
+    let other = node.join_with("other", "relay", &["--leaf-udp", "127.0.0.1:0"]);
+    other.json(&["mesh", "leaf", "add", "soft"]);
+    refused(&other, &["mesh", "ping", "soft"], "soft is a leaf");
+    let number = other.mielin(&["mesh", "ping", "1"]);
+    assert!(
+        number.stderr().contains("no node is called `1`"),
+        "{}",
+        number.stderr()
+    );
+    other.stop();
     // Longer than the link carries, and longer than the program takes: it passes it over.
     let long = "x".repeat(1000);
     assert_eq!(
@@ -183,28 +205,26 @@ async fn what_a_leaf_is_no_member_for_is_refused_and_its_agents_are_not_forgotte
     // It says so where it cannot reach them; and it is killed then, which they outlive.
     let dir = node.dir.clone();
     let kept = node.stop();
-    let mut without = support::mielin()
-        .args([
-            "mesh",
-            "start",
-            "--no-leaves",
-            "--mdns",
-            "off",
-            "--data-dir",
-        ])
-        .arg(&dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let log = BufReader::new(without.stderr.take().unwrap());
-    let warned = log.lines().any(|line| {
-        let line = line.unwrap();
-        line.contains("agents that are on leaves") && line.contains("1")
+    let mut without = support::mielin();
+    without.args(["mesh", "start", "--no-leaves", "--mdns", "off"]);
+    without.arg("--data-dir").arg(&dir).stdout(Stdio::null());
+    let mut without = Killed(without.stderr(Stdio::piped()).spawn().unwrap());
+    let log = BufReader::new(without.0.stderr.take().unwrap());
+    let (warned, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let of_one = |line: &String| line.contains("hosts leaves again") && line.ends_with(": 1");
+        let _ = warned.send(log.lines().map_while(Result::ok).find(of_one));
     });
-    assert!(warned, "it says nothing");
-    without.kill().unwrap();
-    without.wait().unwrap();
+    let line = seen.recv_timeout(support::DEADLINE);
+    assert!(line.unwrap().is_some(), "it ends, and has said nothing");
+    let home = run_in(&dir, &["agent", "migrate", "sensor", "host"]);
+    assert_eq!(home.code(), 3);
+    assert!(
+        home.stderr().contains("hosts no leaves"),
+        "{}",
+        home.stderr()
+    );
+    drop(without);
 
     let node = Node::run(&dir, &["mesh", "start", "--leaf-serial", &serial]);
     support::until("the leaf is there again", || state(&node, "connected"));

@@ -295,6 +295,10 @@ pub(crate) async fn come_home(
     };
     let stay = node.lodgings.stay(&agent);
     let stay = stay.ok_or(CellsError::OnLeaf { agent, leaf })?;
+    if node.lodgings.links().is_none() {
+        let why = "this node hosts no leaves since it was started";
+        return Err(CellsError::LeafNotReady { leaf, why });
+    }
     let mut phase = stay.watch();
     stay.is_asked_for();
     let asked = node.lodgings.with(stay.number(), |end| {
@@ -319,7 +323,7 @@ pub(crate) async fn come_home(
 fn silent(leaf: NodeId) -> CellsError {
     CellsError::LeafNotReady {
         leaf,
-        why: "it does not answer; what was asked is done when it does",
+        why: "it does not answer; what was asked is done if it does before this node is stopped",
     }
 }
 
