@@ -46,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often everything is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// A host remembers the last 64 hand-overs of a leaf, and the first is not counted as a move.
+const MOVES_MAX: u64 = 63;
+
 /// An agent on a microcontroller that leaves it before the battery is empty.
 ///
 /// Builds the firmware and the relay, starts both, and follows the agent until it has read so many values and moved so
@@ -61,7 +64,7 @@ struct Options {
     #[arg(long, default_value_t = 240)]
     readings: u64,
     /// How many moves at least, there and back
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=MOVES_MAX))]
     moves: usize,
     /// How long all of it may take, in seconds
     #[arg(long, default_value_t = 600)]
